@@ -1,0 +1,73 @@
+"""Every error this library raises on purpose.
+
+    AudiosetError
+    ├── UserError            the person's input is off: one clear line, exit code 2
+    │   ├── UnknownNodeError     no such ontology node (carries the nearest names)
+    │   ├── OntologyError        an ontology file that is not one
+    │   └── WeightsError         weights missing, damaged, or of another model
+    └── AudioError           one recording cannot be labelled (carries a Reason)
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a recording was not labelled; the text is what a person reads first."""
+
+    EMPTY = "empty"
+    NOT_AUDIO = "not audio"
+    UNSUPPORTED = "unsupported format"
+    TRUNCATED = "truncated"
+    DAMAGED = "damaged"
+    UNREADABLE = "unreadable"
+    VANISHED = "vanished"
+    CHANGED = "changed while being read"
+    NOT_A_FILE = "not a regular file"
+    NOT_FINITE = "samples are not finite"
+    OUT_OF_RANGE = "sample rate or channels out of range"
+    INTERNAL = "internal error"
+
+    @property
+    def is_lasting(self) -> bool:
+        """Whether the same bytes would fail again (else the next run tries once more)."""
+        return self not in _PASSING
+
+
+_PASSING = frozenset({Reason.UNREADABLE, Reason.VANISHED, Reason.CHANGED, Reason.INTERNAL})
+
+
+class AudiosetError(Exception):
+    """Root of the tree."""
+
+
+class UserError(AudiosetError):
+    """The person's input is off; the message says what is allowed and what to do next."""
+
+
+class UnknownNodeError(UserError):
+    """No ontology node answers to the text given."""
+
+    def __init__(self, text: str, nearest: tuple[str, ...]) -> None:
+        self.text = text
+        self.nearest = nearest
+        hint = f"; did you mean {', '.join(map(repr, nearest))}?" if nearest else ""
+        super().__init__(f"no AudioSet class or category is called {text!r}{hint}")
+
+
+class OntologyError(UserError):
+    """An ontology file is malformed: cycle, missing child, duplicate id."""
+
+
+class WeightsError(UserError):
+    """Weights are missing, damaged, or belong to another model."""
+
+
+class AudioError(AudiosetError):
+    """One recording cannot be labelled."""
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{reason}: {detail}" if detail else str(reason))
