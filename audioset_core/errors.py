@@ -50,10 +50,14 @@ class UnknownNodeError(UserError):
     """No ontology node answers to the text given."""
 
     def __init__(self, text: str, nearest: tuple[str, ...]) -> None:
+        # The arguments themselves, not a message: errors travel between processes by them.
+        super().__init__(text, nearest)
         self.text = text
         self.nearest = nearest
-        hint = f"; did you mean {', '.join(map(repr, nearest))}?" if nearest else ""
-        super().__init__(f"no AudioSet class or category is called {text!r}{hint}")
+
+    def __str__(self) -> str:
+        hint = f"; did you mean {', '.join(map(repr, self.nearest))}?" if self.nearest else ""
+        return f"no AudioSet class or category is called {self.text!r}{hint}"
 
 
 class OntologyError(UserError):
@@ -68,6 +72,9 @@ class AudioError(AudiosetError):
     """One recording cannot be labelled."""
 
     def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
-        super().__init__(f"{reason}: {detail}" if detail else str(reason))
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}" if self.detail else str(self.reason)

@@ -1,0 +1,181 @@
+"""A recording as a file: opened once, hashed, decoded, resampled; bounded memory.
+
+A recording is opened by descriptor and without blocking, so that a FIFO, a device or a name
+in no encoding does no harm, and the digest is of the very bytes that are decoded: small files
+are copied into memory while they are hashed, large ones are watched for change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import PurePath
+from types import TracebackType
+
+import numpy as np
+import soxr
+
+from audioset_core.decode import F32, Decoder, open_decoder
+from audioset_core.errors import AudioError, Reason
+
+IN_MEMORY_BYTES = 64 << 20
+"""Up to this size the bytes are copied while hashed; above, the file is read twice."""
+
+_READ_BYTES = 1 << 20
+
+SNDFILE_SUFFIXES = frozenset(
+    ".wav .wave .bwf .rf64 .w64 .flac .ogg .oga .opus .mp3 .mp2 .aif .aiff .aifc .au .snd .caf"
+    .split()
+)  # fmt: skip
+FFMPEG_SUFFIXES = frozenset(
+    ".m4a .mp4 .m4b .aac .webm .mka .mkv .mov .wma .asf .amr .3gp .flv .avi".split()
+)
+AUDIO_SUFFIXES = SNDFILE_SUFFIXES | FFMPEG_SUFFIXES
+"""Endings that count as recordings when a folder is walked (a file named outright always does)."""
+
+# Bytes per second that are usual for an ending, to plan work by; nothing depends on them.
+_USUAL_BYTES_PER_S = {
+    ".wav": 176_400, ".wave": 176_400, ".bwf": 288_000, ".aif": 176_400, ".aiff": 176_400,
+    ".flac": 90_000, ".w64": 288_000, ".rf64": 288_000, ".au": 88_200, ".caf": 88_200,
+}  # fmt: skip
+_USUAL_COMPRESSED_BYTES_PER_S = 16_000
+
+
+class Recording:
+    """An open recording.
+
+    Attributes:
+        sha256: digest of the file's bytes, in hex: the clip's identity.
+        size_bytes, mtime_ns: as the file system had them when the file was opened.
+        info: what the header says (format, rate, channels, promised length).
+        n_samples: samples per channel decoded so far, at the recording's own rate.
+    """
+
+    def __init__(self, path: bytes) -> None:
+        self._fd = _open(path)
+        try:
+            self._before = os.fstat(self._fd)
+            self.size_bytes = self._before.st_size
+            self.mtime_ns = self._before.st_mtime_ns
+            self.sha256 = self._take_in()
+            self._decoder: Decoder = open_decoder(self._fd, self.size_bytes)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        self.info = self._decoder.info
+        self.n_samples = 0
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds decoded so far."""
+        return self.n_samples / self.info.sample_rate_hz
+
+    def blocks(self) -> Iterator[F32]:
+        """Mono float32 blocks at the recording's own rate.
+
+        Raises:
+            AudioError: as `Decoder.blocks`, or the file changed while it was read.
+        """
+        for block in self._decoder.blocks():
+            self.n_samples += len(block)
+            yield block
+        self._check_unchanged()
+
+    def close(self) -> None:
+        """Close decoder and file."""
+        self._decoder.close()
+        os.close(self._fd)
+
+    def __enter__(self) -> Recording:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _take_in(self) -> str:
+        """Hash the bytes; a small file's move into memory so that these are what is decoded."""
+        if self.size_bytes == 0:
+            raise AudioError(Reason.EMPTY, "0 bytes")
+        digest = hashlib.sha256()
+        copy = -1
+        if self.size_bytes <= IN_MEMORY_BYTES and hasattr(os, "memfd_create"):
+            copy = os.memfd_create("recording", os.MFD_CLOEXEC)
+        try:
+            while piece := os.read(self._fd, _READ_BYTES):
+                digest.update(piece)
+                if copy >= 0:
+                    os.write(copy, piece)
+        except OSError as error:
+            if copy >= 0:
+                os.close(copy)
+            raise AudioError(Reason.UNREADABLE, error.strerror or str(error)) from error
+        self._check_unchanged()
+        if copy >= 0:
+            # The descriptor number stays ours to close; the bytes behind it are now the copy.
+            os.dup2(copy, self._fd, inheritable=False)
+            os.close(copy)
+            self._before = os.fstat(self._fd)
+        return digest.hexdigest()
+
+    def _check_unchanged(self) -> None:
+        now = os.fstat(self._fd)
+        watched = ("st_size", "st_mtime_ns", "st_ctime_ns")
+        if any(getattr(now, name) != getattr(self._before, name) for name in watched):
+            raise AudioError(Reason.CHANGED, "it is tried again in the next run")
+
+
+def resampled(blocks: Iterator[F32], rate_hz: int, target_hz: int) -> Iterator[F32]:
+    """Blocks at ``target_hz`` through soxr HQ, whose state carries over block borders.
+
+    The stream equals the resampled whole to the bit, however it is cut.
+    """
+    if rate_hz == target_hz:
+        yield from blocks
+        return
+    stream = soxr.ResampleStream(rate_hz, target_hz, 1, dtype="float32", quality="HQ")
+    for block in blocks:
+        yield stream.resample_chunk(block)
+    yield stream.resample_chunk(np.empty(0, np.float32), last=True)
+
+
+def usual_duration_s(path: bytes, size_bytes: int) -> float:
+    """A guess at a recording's length from its name and size, without opening it."""
+    suffix = PurePath(os.fsdecode(path)).suffix.lower()
+    return size_bytes / _USUAL_BYTES_PER_S.get(suffix, _USUAL_COMPRESSED_BYTES_PER_S)
+
+
+def stated_duration_s(path: bytes) -> float | None:
+    """A recording's length by its header alone; None where that cannot be read."""
+    try:
+        fd = _open(path)
+    except AudioError:
+        return None
+    try:
+        decoder = open_decoder(fd, os.fstat(fd).st_size)
+        info = decoder.info
+        decoder.close()
+    except (AudioError, OSError):
+        return None
+    finally:
+        os.close(fd)
+    return info.promised_samples / info.sample_rate_hz if info.promised_samples else None
+
+
+def _open(path: bytes) -> int:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise AudioError(Reason.VANISHED, "it was listed, but is no longer there") from error
+    except OSError as error:
+        raise AudioError(Reason.UNREADABLE, error.strerror or str(error)) from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise AudioError(Reason.NOT_A_FILE, "a folder, device, socket or pipe")
+    return fd

@@ -1,0 +1,323 @@
+"""Compressed or raw bytes to mono float32 blocks, in bounded memory.
+
+libsndfile decodes what it knows (wav, flac, ogg, opus, mp3, aiff, caf, ...), FFmpeg (the
+extra ``ffmpeg``) an allow-list of other containers. Neither is believed about lengths: blocks
+are read until there are no more, and what came is compared with what the header promised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from audioset_core.errors import AudioError, Reason
+
+F32 = NDArray[np.float32]
+
+MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 384_000
+MAX_CHANNELS = 32
+BLOCK_SAMPLES = 1 << 16
+"""Sample frames per block (1.5 s at 44.1 kHz); fewer with many channels."""
+
+# A header may promise this many samples too many before the file counts as truncated: MP3
+# and AAC encoders round to frames of 1,152 and 1,024 and differ about their delay.
+_SLACK_SAMPLES = 4 * 1152
+# Lengths above this are placeholders of streamed files, not promises (2**40 samples: 290 days
+# at 44.1 kHz).
+_MAX_PROMISE = 1 << 40
+# RIFF sizes that writers to a pipe leave behind.
+_STREAMED_SIZES = frozenset({0, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF})
+
+_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
+    (4, b"ftyp", "MP4"),
+    (0, b"\x1aE\xdf\xa3", "Matroska"),
+    (0, b"0&\xb2u\x8ef\xcf\x11", "ASF"),
+    (0, b"#!AMR", "AMR"),
+    (0, b"FLV\x01", "FLV"),
+    (8, b"AVI ", "AVI"),
+    (0, b"\xff\xf1", "AAC"),
+    (0, b"\xff\xf9", "AAC"),
+)
+# FFmpeg's name of the demuxer for each signature: an allow-list, nothing else is opened.
+_DEMUXERS = {
+    "MP4": "mov", "Matroska": "matroska", "ASF": "asf", "AMR": "amr", "FLV": "flv",
+    "AVI": "avi", "AAC": "aac",
+}  # fmt: skip
+
+_OTHER_SIGNATURES = (
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x89PNG", "a PNG picture"),
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"%PDF", "a PDF document"),
+    (b"GIF8", "a GIF picture"),
+    (b"\x7fELF", "a program"),
+    (b"\x1f\x8b", "a gzip archive"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """What the header says. ``promised_samples`` is None where it makes no promise."""
+
+    format: str
+    sample_rate_hz: int
+    n_channels: int
+    promised_samples: int | None
+
+
+class Decoder:
+    """One open stream: its `info`, and its samples as mono blocks."""
+
+    info: StreamInfo
+
+    def blocks(self) -> Iterator[F32]:
+        """Mono float32 blocks ``[n]`` at the recording's own rate.
+
+        Raises:
+            AudioError: damaged, truncated, empty, or with samples that are not finite.
+        """
+        n_samples = 0
+        for block in self._raw_blocks():
+            mono = mix_to_mono(block)
+            if not np.isfinite(mono).all():
+                at_s = n_samples / self.info.sample_rate_hz
+                raise AudioError(Reason.NOT_FINITE, f"NaN or infinity within {at_s:.1f} s + 2 s")
+            n_samples += len(mono)
+            yield mono
+        self._check_length(n_samples)
+
+    def close(self) -> None:
+        """Release the decoder (not the file)."""
+
+    def _raw_blocks(self) -> Iterator[F32]:
+        """Blocks ``[n, n_channels]``."""
+        raise NotImplementedError
+
+    def _check_length(self, n_samples: int) -> None:
+        if n_samples == 0:
+            raise AudioError(Reason.EMPTY, "a header, but no samples")
+        promised = self.info.promised_samples
+        if promised is not None and n_samples + _SLACK_SAMPLES < promised:
+            raise _truncated(n_samples, promised, self.info.sample_rate_hz)
+
+
+def mix_to_mono(block: F32) -> F32:
+    """Average of the channels. Shape: ``[n, n_channels]`` -> ``[n]``.
+
+    Written as sums: ``mean(axis=1)`` is 16 times slower on two interleaved channels.
+    """
+    n_channels = block.shape[1]
+    if n_channels == 1:
+        return np.ascontiguousarray(block[:, 0])
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = block[:, 0] + block[:, 1]
+        for channel in range(2, n_channels):
+            total += block[:, channel]
+        total *= np.float32(1.0 / n_channels)
+    return total
+
+
+def open_decoder(fd: int, size_bytes: int) -> Decoder:
+    """Choose a decoder by the file's first bytes.
+
+    Raises:
+        AudioError: not audio, a format without a decoder here, or figures out of range.
+    """
+    head = os.pread(fd, 16, 0)
+    container = _container(head)
+    decoder = _FFmpegDecoder(fd, container) if container else _SndfileDecoder(fd, head, size_bytes)
+    info = decoder.info
+    if not MIN_RATE_HZ <= info.sample_rate_hz <= MAX_RATE_HZ:
+        raise AudioError(
+            Reason.OUT_OF_RANGE,
+            f"{info.sample_rate_hz} Hz; {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz are read",
+        )
+    if not 1 <= info.n_channels <= MAX_CHANNELS:
+        raise AudioError(
+            Reason.OUT_OF_RANGE, f"{info.n_channels} channels; 1 to {MAX_CHANNELS} are read"
+        )
+    return decoder
+
+
+def _container(head: bytes) -> str | None:
+    for offset, magic, name in _SIGNATURES:
+        if head[offset : offset + len(magic)] == magic:
+            return name
+    return None
+
+
+def _truncated(n_samples: int, promised: int, rate_hz: int) -> AudioError:
+    return AudioError(
+        Reason.TRUNCATED,
+        f"the header promises {promised / rate_hz:.2f} s, {n_samples / rate_hz:.2f} s are there",
+    )
+
+
+class _StreamedSoundFile(soundfile.SoundFile):  # type: ignore[misc]
+    """Reads straight on: no seek after each block, no trust in the stated length."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+class _SndfileDecoder(Decoder):
+    def __init__(self, fd: int, head: bytes, size_bytes: int) -> None:
+        os.lseek(fd, 0, os.SEEK_SET)
+        self._fd, self._size_bytes = fd, size_bytes
+        try:
+            self._file = _StreamedSoundFile(fd, closefd=False)
+        except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError) as error:
+            raise _not_audio(head, str(error)) from error
+        promised = int(self._file.frames)
+        self.info = StreamInfo(
+            format=f"{self._file.format}/{self._file.subtype}",
+            sample_rate_hz=int(self._file.samplerate),
+            n_channels=int(self._file.channels),
+            promised_samples=promised if 0 < promised < _MAX_PROMISE else None,
+        )
+
+    def _raw_blocks(self) -> Iterator[F32]:
+        want = max(1024, BLOCK_SAMPLES // self.info.n_channels)
+        n_samples = 0
+        while True:
+            try:
+                block = self._file.read(want, dtype="float32", always_2d=True)
+            except (soundfile.LibsndfileError, RuntimeError) as error:
+                raise self._broken(n_samples, error) from error
+            n_samples += len(block)
+            if len(block):
+                yield block
+            if len(block) < want:
+                return
+
+    def _broken(self, n_samples: int, error: Exception) -> AudioError:
+        at_s = n_samples / self.info.sample_rate_hz
+        if os.lseek(self._fd, 0, os.SEEK_CUR) >= self._size_bytes and self.info.promised_samples:
+            return _truncated(n_samples, self.info.promised_samples, self.info.sample_rate_hz)
+        return AudioError(Reason.DAMAGED, f"after {at_s:.1f} s: {_plain(error)}")
+
+    def _check_length(self, n_samples: int) -> None:
+        super()._check_length(n_samples)
+        if self._file.format == "OGG" and not _ogg_ends(self._fd, self._size_bytes):
+            at_s = n_samples / self.info.sample_rate_hz
+            raise AudioError(Reason.TRUNCATED, f"the Ogg stream breaks off after {at_s:.2f} s")
+        stated = _stated_data_size(self._file.extra_info)
+        if stated is not None:
+            is_size, should_size = stated
+            seconds = n_samples / self.info.sample_rate_hz
+            raise AudioError(
+                Reason.TRUNCATED,
+                f"the header promises {seconds * is_size / max(1, should_size):.2f} s, "
+                f"{seconds:.2f} s are there",
+            )
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _FFmpegDecoder(Decoder):
+    """Containers that libsndfile does not read, through PyAV."""
+
+    def __init__(self, fd: int, container: str) -> None:
+        try:
+            import av
+        except ImportError as error:
+            raise AudioError(
+                Reason.UNSUPPORTED,
+                f"{container} needs FFmpeg: pip install 'audioset-flows[ffmpeg]'",
+            ) from error
+        os.lseek(fd, 0, os.SEEK_SET)
+        self._file = os.fdopen(os.dup(fd), "rb")
+        try:
+            self._container = av.open(self._file, mode="r", format=_DEMUXERS[container])
+            if not self._container.streams.audio:
+                raise AudioError(Reason.EMPTY, f"{container} without an audio stream")
+            self._stream = self._container.streams.audio[0]
+            codec = self._stream.codec_context
+            self.info = StreamInfo(
+                format=f"{container}/{codec.name}",
+                sample_rate_hz=int(codec.sample_rate or 0),
+                n_channels=int(codec.channels or 0),
+                promised_samples=None,
+            )
+            self._resampler = av.AudioResampler(format="flt")
+        except AudioError:
+            self._file.close()
+            raise
+        except Exception as error:  # PyAV answers damage with any type at all
+            self._file.close()
+            raise AudioError(Reason.DAMAGED, f"{container}: {_plain(error)}") from error
+
+    def _raw_blocks(self) -> Iterator[F32]:
+        try:
+            for frame in self._container.decode(self._stream):
+                yield from self._planes(frame)
+            yield from self._planes(None)
+        except AudioError:
+            raise
+        except Exception as error:  # PyAV answers damage with any type at all
+            raise AudioError(Reason.DAMAGED, _plain(error)) from error
+
+    def _planes(self, frame: Any) -> Iterator[F32]:
+        for piece in self._resampler.resample(frame):
+            samples = piece.to_ndarray().reshape(-1, self.info.n_channels)
+            if len(samples):
+                yield samples.astype(np.float32, copy=False)
+
+    def close(self) -> None:
+        with contextlib.suppress(Exception):
+            self._container.close()
+        self._file.close()
+
+
+def _not_audio(head: bytes, message: str) -> AudioError:
+    for magic, name in _OTHER_SIGNATURES:
+        if head.startswith(magic):
+            return AudioError(Reason.NOT_AUDIO, f"this is {name}")
+    if head and all(byte >= 32 or byte in b"\t\r\n" for byte in head) and head.isascii():
+        # RIFF and its kin are text-like at first: only name it text if no container claims it.
+        if not head.startswith((b"RIFF", b"RIFX", b"RF64", b"FORM", b"OggS", b"fLaC", b"caff")):
+            return AudioError(Reason.NOT_AUDIO, "this is text")
+        return AudioError(Reason.DAMAGED, "the header breaks off")
+    if head.startswith((b"RIFF", b"RIFX", b"RF64", b"FORM", b"OggS", b"fLaC", b"caff", b"ID3")):
+        return AudioError(Reason.DAMAGED, f"the header is not readable ({_plain(message)})")
+    return AudioError(Reason.NOT_AUDIO, "no known audio format begins like this")
+
+
+def _stated_data_size(extra_info: str) -> tuple[int, int] | None:
+    """(stated, present) bytes of a RIFF or AIFF data chunk where they disagree.
+
+    libsndfile's log says ``data : 352800 (should be 211662)``.
+    """
+    for line in extra_info.splitlines():
+        words = line.replace(":", " ").split()
+        if len(words) >= 5 and words[0] in ("data", "SSND") and words[2:4] == ["(should", "be"]:
+            with contextlib.suppress(ValueError):
+                stated, present = int(words[1], 0), int(words[4].rstrip(")"), 0)
+                if stated not in _STREAMED_SIZES and stated > present:
+                    return stated, present
+    return None
+
+
+def _ogg_ends(fd: int, size_bytes: int) -> bool:
+    """Whether the last Ogg page is whole and marked as the end of its stream (RFC 3533)."""
+    start = max(0, size_bytes - (1 << 17))
+    tail = os.pread(fd, 1 << 17, start)
+    at = tail.rfind(b"OggS")
+    if at < 0 or len(tail) < at + 27:
+        return False
+    n_segments = tail[at + 26]
+    body = sum(tail[at + 27 : at + 27 + n_segments])
+    return bool(tail[at + 5] & 0x04) and len(tail) >= at + 27 + n_segments + body
+
+
+def _plain(error: object) -> str:
+    """A library's message on one short line."""
+    return " ".join(str(error).split())[:160]

@@ -1,0 +1,240 @@
+"""Which recordings a person means: folders, globs, single files and manifests.
+
+Names are bytes, as the file system has them, so that no name is impossible. Nothing is opened
+here; a file's size and time are all that is asked for. What is passed over is tallied.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import glob
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from audioset_core.audio import AUDIO_SUFFIXES
+from audioset_core.errors import UserError
+
+_AUDIO_SUFFIXES = frozenset(os.fsencode(suffix) for suffix in AUDIO_SUFFIXES)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One recording's file. ``user_id`` and ``meta`` come from a manifest."""
+
+    path: bytes
+    size_bytes: int
+    mtime_ns: int
+    user_id: str | None = None
+    meta: dict[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class PassedOver:
+    """A tally of what a walk did not take, so that nothing is passed over in silence."""
+
+    by_suffix: Counter[str] = field(default_factory=Counter)
+    n_links: int = 0
+    n_hidden: int = 0
+    unlistable: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Checked inputs: single files and folders (absolute), and manifest entries by path."""
+
+    files: tuple[bytes, ...]
+    folders: tuple[bytes, ...]
+    listed: dict[bytes, tuple[str | None, dict[str, Any] | None]]
+
+
+def read_inputs(paths: Sequence[str], manifest: Path | None = None) -> Inputs:
+    """Check what a person typed and sort it into files, folders and manifest entries.
+
+    Raises:
+        UserError: a path or pattern without a file, a manifest that is not one, or nothing.
+    """
+    files: dict[bytes, None] = {}
+    folders: dict[bytes, None] = {}
+    for text in paths:
+        for path in _expand(text):
+            (folders if os.path.isdir(path) else files)[os.path.abspath(path)] = None
+    if not paths and manifest is None:
+        raise UserError("nothing to label: give files, folders or globs, or --manifest FILE")
+    return Inputs(
+        files=tuple(files),
+        folders=tuple(_outermost(folders)),
+        listed=_read_manifest(manifest) if manifest is not None else {},
+    )
+
+
+def find_recordings(inputs: Inputs, passed_over: PassedOver) -> Iterator[Found]:
+    """Every recording of the inputs once, in a stable order; manifest entries first."""
+    for path, (user_id, meta) in inputs.listed.items():
+        yield _found(path, user_id, meta)
+    inside = tuple(folder.rstrip(b"/") + b"/" for folder in inputs.folders)
+    for path in inputs.files:
+        if path not in inputs.listed and not path.startswith(inside):
+            yield _found(path)
+    for folder in inputs.folders:
+        for found in _walk(folder, passed_over):
+            if found.path not in inputs.listed:
+                yield found
+    for path in inputs.files:
+        # A file that is named outright counts whatever its ending; the walk skipped it.
+        if path.startswith(inside) and path not in inputs.listed and not _is_audio_name(path):
+            yield _found(path)
+
+
+def _expand(text: str) -> list[bytes]:
+    path = os.path.expanduser(os.fsencode(text))
+    if os.path.lexists(path):
+        return [path]
+    if glob.has_magic(text):
+        matches = sorted(glob.glob(path, recursive=True))
+        if matches:
+            return matches
+        raise UserError(f"no file matches {text!r}")
+    raise UserError(f"no file or folder at {text!r}{_did_you_mean(path)}")
+
+
+def _did_you_mean(path: bytes) -> str:
+    folder, name = os.path.split(os.path.abspath(path))
+    try:
+        siblings = [os.fsdecode(entry) for entry in os.listdir(folder)]
+    except OSError:
+        return ""
+    nearest = difflib.get_close_matches(os.fsdecode(name), siblings, n=1)
+    if not nearest:
+        return ""
+    return f"; did you mean {os.path.join(os.path.dirname(os.fsdecode(path)), nearest[0])!r}?"
+
+
+def _outermost(folders: dict[bytes, None]) -> Iterator[bytes]:
+    for folder in folders:
+        parents = (other.rstrip(b"/") + b"/" for other in folders if other != folder)
+        if not any(folder.startswith(parent) for parent in parents):
+            yield folder
+
+
+def _walk(folder: bytes, passed_over: PassedOver) -> Iterator[Found]:
+    """Depth first, sorted by name; links are not followed."""
+    try:
+        with os.scandir(folder) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+    except OSError as error:
+        passed_over.unlistable.append(f"{os.fsdecode(folder)}: {error.strerror}")
+        return
+    for entry in entries:
+        if entry.name.startswith(b"."):
+            passed_over.n_hidden += 1
+        elif entry.is_symlink():
+            passed_over.n_links += 1
+        elif entry.is_dir(follow_symlinks=False):
+            if _is_audio_name(entry.name):
+                yield Found(entry.path, 0, 0)  # becomes a failure with a reason: not a file
+            yield from _walk(entry.path, passed_over)
+        elif _is_audio_name(entry.name):
+            yield _found(entry.path)
+        else:
+            suffix = os.path.splitext(entry.name)[1].lower()
+            passed_over.by_suffix[os.fsdecode(suffix) or "no ending"] += 1
+
+
+def _is_audio_name(name: bytes) -> bool:
+    return os.path.splitext(name)[1].lower() in _AUDIO_SUFFIXES
+
+
+def _found(path: bytes, user_id: str | None = None, meta: dict[str, Any] | None = None) -> Found:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return Found(path, 0, 0, user_id, meta)  # opening it will tell why
+    return Found(path, status.st_size, status.st_mtime_ns, user_id, meta)
+
+
+def _read_manifest(
+    manifest: Path,
+) -> dict[bytes, tuple[str | None, dict[str, Any] | None]]:
+    """Entries by absolute path; paths are relative to the manifest's own folder.
+
+    CSV: a header with ``path``, optional ``id`` and ``meta`` (JSON); JSONL: objects with the same
+    keys. Every other column or key goes into meta.
+    """
+    rows = _jsonl_rows if manifest.suffix.lower() in (".jsonl", ".ndjson", ".json") else _csv_rows
+    base = os.fsencode(manifest.parent.absolute())
+    listed: dict[bytes, tuple[str | None, dict[str, Any] | None]] = {}
+    lines: dict[bytes | str, int] = {}
+    try:
+        for line, row in rows(manifest):
+            where = f"{manifest.name}, line {line}"
+            path, user_id, meta = _entry(where, row)
+            absolute = os.path.abspath(os.path.join(base, os.fsencode(path)))
+            for key, what in ((absolute, "path"), (user_id, "id")):
+                if key is not None and lines.setdefault(key, line) != line:
+                    raise UserError(f"{where}: the {what} of line {lines[key]} again")
+            listed[absolute] = (user_id, meta)
+    except OSError as error:
+        raise UserError(f"cannot read the manifest {manifest}: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"the manifest {manifest} is not UTF-8 text: {error}") from error
+    return listed
+
+
+def _csv_rows(manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with manifest.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        if reader.fieldnames is None or "path" not in reader.fieldnames:
+            raise UserError(f"{manifest.name}: the first line must name a column 'path'")
+        for row in reader:
+            if None in row or None in row.values():
+                raise UserError(
+                    f"{manifest.name}, line {reader.line_num}: "
+                    f"not {len(reader.fieldnames)} columns as in the first line"
+                )
+            meta: dict[str, Any] = {
+                k: v for k, v in row.items() if k not in ("path", "id", "meta") and v != ""
+            }
+            if row.get("meta"):
+                meta = {**meta, **_json_object(f"{manifest.name}, line {reader.line_num}", row["meta"])}
+            yield reader.line_num, {"path": row["path"], "id": row.get("id") or None, "meta": meta}
+
+
+def _jsonl_rows(manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    with manifest.open(encoding="utf-8") as file:
+        for line, text in enumerate(file, 1):
+            if text.strip():
+                row = _json_object(f"{manifest.name}, line {line}", text)
+                meta = row.pop("meta", None)
+                rest = {k: v for k, v in row.items() if k not in ("path", "id")}
+                if meta is not None and not isinstance(meta, dict):
+                    raise UserError(f"{manifest.name}, line {line}: meta must be an object")
+                yield line, {
+                    "path": row.get("path"),
+                    "id": row.get("id"),
+                    "meta": {**rest, **(meta or {})},
+                }
+
+
+def _json_object(where: str, text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: not JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: a JSON object is expected")
+    return value
+
+
+def _entry(where: str, row: dict[str, Any]) -> tuple[str, str | None, dict[str, Any] | None]:
+    path, user_id = row["path"], row["id"]
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise UserError(f"{where}: 'path' is missing")
+    if user_id is not None and not isinstance(user_id, str | int):
+        raise UserError(f"{where}: 'id' must be text or a whole number")
+    return path, None if user_id is None else str(user_id), row["meta"] or None

@@ -1,0 +1,71 @@
+"""Recordings to model inputs, a bounded piece at a time.
+
+`ClipReader` chains decode, resample and log-mel for one recording. A long recording is read
+in several pieces; decoder, resampler and frames carry over, so the pieces' patches are those
+of the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from audioset_core.audio import Recording, resampled
+from audioset_core.decode import F32
+from audioset_core.frontend import FrontendConfig, LogMelStream
+
+
+@dataclass(frozen=True, slots=True)
+class LogMelPiece:
+    """Consecutive patches of one clip, as the frames under them.
+
+    Shape:
+        frames ``[n_frames, n_mels]``, float32, from the first frame of the first patch.
+    """
+
+    frames: F32
+    n_patches: int
+
+
+class ClipReader:
+    """Log-mel patches of one recording, read in pieces.
+
+    Raises (from `read`):
+        AudioError: the recording turned out to be damaged, truncated, empty, ...
+    """
+
+    def __init__(self, recording: Recording, config: FrontendConfig) -> None:
+        self.recording = recording
+        self.is_finished = False
+        self._config = config
+        self._log_mel = LogMelStream(config)
+        self._samples: Iterator[F32] = resampled(
+            recording.blocks(), recording.info.sample_rate_hz, config.sample_rate_hz
+        )
+        self._frames = np.empty((0, config.n_mels), np.float32)
+
+    def read(self, budget_s: float) -> LogMelPiece:
+        """The next patches, until about ``budget_s`` more seconds are read or the clip ends."""
+        config = self._config
+        want = budget_s * config.sample_rate_hz / config.frame_hop_samples
+        held = [self._frames]
+        n_held = len(self._frames)
+        while n_held < want and not self.is_finished:
+            block = next(self._samples, None)
+            if block is None:
+                self.is_finished = True
+                held.append(self._log_mel.finish())
+            else:
+                held.append(self._log_mel.push(block))
+            n_held += len(held[-1])
+        frames = np.concatenate(held)
+        n_patches = max(0, 1 + (len(frames) - config.patch_frames) // config.patch_hop_frames)
+        used = (n_patches - 1) * config.patch_hop_frames + config.patch_frames if n_patches else 0
+        self._frames = frames[n_patches * config.patch_hop_frames :].copy()
+        return LogMelPiece(frames[:used], n_patches)
+
+    def close(self) -> None:
+        """Close the recording."""
+        self.recording.close()

@@ -1,0 +1,154 @@
+"""Where weights come from: a file that is named, the cache, or the publisher's address.
+
+The order is: the path given, ``AUDIOSET_WEIGHTS``, ``AUDIOSET_ASSETS/weights/``, the official
+download. A download is resumed where it broke off and used only once its size and SHA-256
+are right. Published files are converted once into the cache; nothing is ever replaced by
+random values.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from audioset_core.bundle import ModelBundle, OfficialWeights
+from audioset_core.convert import convert, file_sha256, read_metadata
+from audioset_core.errors import WeightsError
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes done, bytes in all)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyWeights:
+    """Converted weights on disk. ``version`` names the values, whatever file they came from."""
+
+    path: Path
+    model: str
+    version: str
+    source_sha256: str
+
+
+def cache_dir() -> Path:
+    """The user's cache folder for this project, or ``AUDIOSET_CACHE``."""
+    import platformdirs
+
+    chosen = os.environ.get("AUDIOSET_CACHE")
+    return Path(chosen) if chosen else platformdirs.user_cache_path("audioset-flows")
+
+
+def find_source(
+    bundle: ModelBundle, given: Path | None = None, *, env: Mapping[str, str] = os.environ
+) -> Path | None:
+    """The weights file on this machine that would be used; None if it must be downloaded.
+
+    Raises:
+        WeightsError: a path was given, but no file is there.
+    """
+    for origin, path in (("--weights", given), ("AUDIOSET_WEIGHTS", env.get("AUDIOSET_WEIGHTS"))):
+        if path:
+            if not Path(path).is_file():
+                raise WeightsError(f"{origin}: no weights file at {path}")
+            return Path(path)
+    assets = env.get("AUDIOSET_ASSETS")
+    candidates = [cache_dir() / "downloads" / bundle.official.file_name]
+    if assets:
+        candidates.insert(0, Path(assets) / "weights" / bundle.official.file_name)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def peek(bundle: ModelBundle, given: Path | None = None) -> ReadyWeights | None:
+    """The weights that would be used, if they are converted already; reads no tensor.
+
+    Raises:
+        WeightsError: as `find_source`, or the file belongs to another model.
+    """
+    source = find_source(bundle, given)
+    if source is None:
+        return None
+    path = _converted(bundle, source)
+    return _described(bundle, path) if path.is_file() else None
+
+
+def prepare(
+    bundle: ModelBundle, given: Path | None = None, *, progress: Progress | None = None
+) -> ReadyWeights:
+    """Find or download the weights, convert them once, and say where they are.
+
+    Raises:
+        WeightsError: no file and no network, a damaged file, or another model's weights.
+    """
+    source = find_source(bundle, given)
+    if source is None:
+        source = download(bundle.official, cache_dir() / "downloads", progress=progress)
+    path = _converted(bundle, source)
+    if not path.is_file():
+        convert(source, path, model=bundle.name)
+    return _described(bundle, path)
+
+
+def download(official: OfficialWeights, folder: Path, *, progress: Progress | None = None) -> Path:
+    """Fetch a published file, resuming an interrupted try; verified before it gets its name.
+
+    Raises:
+        WeightsError: no network, an HTTP error, or bytes that do not hash to the pinned value.
+    """
+    import httpx
+
+    target = folder / official.file_name
+    part = target.with_name(target.name + ".part")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        _fetch(official, part, progress)
+    except (httpx.HTTPError, OSError) as error:
+        raise WeightsError(
+            f"cannot download {official.url} ({error}). Two ways out: give the file with "
+            f"--weights or AUDIOSET_WEIGHTS, or connect this machine to the network and run again"
+        ) from error
+    if part.stat().st_size != official.size_bytes or file_sha256(part) != official.sha256:
+        part.unlink()
+        raise WeightsError(
+            f"{official.url} did not deliver the published file (SHA-256 differs); "
+            f"it was thrown away, run again or give the file with --weights"
+        )
+    part.replace(target)
+    return target
+
+
+def _fetch(official: OfficialWeights, part: Path, progress: Progress | None) -> None:
+    import httpx
+
+    done = part.stat().st_size if part.exists() else 0
+    if done >= official.size_bytes:
+        return
+    headers = {"Range": f"bytes={done}-"} if done else {}
+    timeout = httpx.Timeout(30.0, connect=10.0)
+    with httpx.stream(
+        "GET", official.url, headers=headers, timeout=timeout, follow_redirects=False
+    ) as response:
+        response.raise_for_status()
+        if response.status_code != httpx.codes.PARTIAL_CONTENT:
+            done = 0
+        with part.open("ab" if done else "wb") as file:
+            for piece in response.iter_bytes(1 << 16):
+                done += len(piece)
+                if done > official.size_bytes:
+                    raise httpx.TransportError("more bytes than were published")
+                file.write(piece)
+                if progress is not None:
+                    progress(done, official.size_bytes)
+
+
+def _converted(bundle: ModelBundle, source: Path) -> Path:
+    if source.suffix == ".safetensors":
+        return source
+    return cache_dir() / "weights" / f"{bundle.name}-{file_sha256(source)[:16]}.safetensors"
+
+
+def _described(bundle: ModelBundle, path: Path) -> ReadyWeights:
+    metadata = read_metadata(path)
+    if metadata["model"] != bundle.name:
+        raise WeightsError(f"{path} holds {metadata['model']} weights, not {bundle.name}")
+    return ReadyWeights(path, bundle.name, metadata["version"], metadata["source_sha256"])

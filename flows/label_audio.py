@@ -1,0 +1,177 @@
+"""Flow label-audio: label what is at some paths, once.
+
+convert-weights -> load-ontology -> discover-files, then shard by shard
+chunk-and-featurize -> infer -> persist, chained through futures. A few shards are in flight at
+a time, so that decoding, inference and writing overlap while memory stays flat.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+from prefect.futures import PrefectFuture
+from prefect.runtime import flow_run
+from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import Field, SecretStr
+
+from audioset_core.bundle import find_bundle
+from db.migrate import ensure_schema
+from db.sources import iter_items
+from flows.options import LabelOptions, database_url, default_home
+from flows.progress import listener
+from flows.run_ledger import recorded_run
+from flows.summary import Summary
+from tasks.chunk_and_featurize import chunk_and_featurize
+from tasks.convert_weights import convert_weights
+from tasks.discover_files import discover_files
+from tasks.infer import infer
+from tasks.job import Job, engine_for, labelling_parameters
+from tasks.load_ontology import load_ontology
+from tasks.persist import persist
+from tasks.shards import Receipt, Shard, ShardFeatures, ShardScores, cut_shards, shard_length_s
+
+_SHARDS_IN_FLIGHT = 3
+# A task that waits for the one before it holds its thread: three per shard, and the first tasks.
+_THREADS = 3 * _SHARDS_IN_FLIGHT + 3
+
+
+def _run_name() -> str:
+    parameters: dict[str, Any] = flow_run.parameters
+    paths = [str(path) for path in parameters.get("paths") or []]
+    what = paths[0] if paths else str(parameters.get("manifest") or "")
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return f"label {what[-60:]}{more}"
+
+
+@flow(
+    name="label-audio",
+    flow_run_name=_run_name,
+    task_runner=ThreadPoolTaskRunner(max_workers=_THREADS),
+    persist_result=False,
+)
+def label_audio(
+    paths: Annotated[
+        list[str],
+        Field(title="Paths", description="Files, folders and globs, absolute.", default_factory=list),
+    ],
+    manifest: Annotated[
+        Path | None,
+        Field(title="Manifest", description="CSV or JSONL with path, optional id and meta."),
+    ] = None,
+    home: Annotated[
+        Path | None,
+        Field(title="Home folder", description="Where labels.db and scores/ are kept."),
+    ] = None,
+    options: Annotated[LabelOptions, Field(title="Options")] = LabelOptions(),  # noqa: B008 (frozen)
+    database: Annotated[
+        SecretStr | None,
+        Field(title="Database URL", description="Empty: AUDIOSET_DB, or SQLite in the home."),
+    ] = None,
+) -> Summary:
+    """Label every recording at the paths that is not labelled yet.
+
+    Raises:
+        UserError, DatabaseUserError: a parameter is off; the message says which and why.
+    """
+    home = (home or default_home()).absolute()
+    home.mkdir(parents=True, exist_ok=True)
+    url = database_url(home, database)
+    engine = engine_for(url)
+    ensure_schema(engine)
+    bundle = find_bundle(options.model)
+    frontend = bundle.framed(patch_hop_s=options.patch_hop_s, framing=options.framing)
+    parameters = labelling_parameters(
+        frontend, framing=options.framing, score_dtype=options.score_dtype
+    )
+    described = {
+        "paths": paths,
+        "manifest": str(manifest) if manifest else None,
+        **options.model_dump(mode="json"),
+    }
+    with recorded_run(engine, home, described, flow_run.name) as run:
+        weights_future = convert_weights.submit(options.model, options.weights)
+        variant_future = load_ontology.submit(url, weights_future, parameters)
+        found_future = discover_files.submit(url, run.run_id, variant_future, paths, manifest)
+        # In the order of the chain: the first that failed says why, the rest only that it did.
+        weights, variant = weights_future.result(), variant_future.result()
+        found = found_future.result()
+        run.summary = Summary.of(found)
+        listener().begin(found)
+        job = Job(
+            run_id=run.run_id,
+            home=home,
+            database_url=url,
+            weights=weights,
+            frontend=frontend,
+            parameters=parameters,
+            variant=variant,
+            device=options.device,
+            score_dtype=options.score_dtype,
+            shard_s=shard_length_s(found.estimated_s),
+        )
+        for receipt in label_shards(job):
+            run.summary.add(receipt)
+            listener().advance(receipt)
+    create_markdown_artifact(
+        run.summary.as_markdown(f"Labelled with {job.weights.model} {job.weights.version}"),
+        key="label-audio-summary",
+        description="What the run labelled, knew already, and could not read.",
+    )
+    return run.summary
+
+
+def label_shards(job: Job) -> Iterator[Receipt]:
+    """Run the work list's shards through the three tasks, a bounded window of them at a time."""
+    engine = engine_for(job.database_url)
+    total = sum(1 for _ in cut_shards(iter_items(engine, job.run_id), job.shard_s))
+    window: deque[_InFlight] = deque()
+
+    def collect() -> Receipt:
+        done = window.popleft()
+        receipt = done.result()
+        if done.shard.is_last_part and receipt.continues:  # more than the headers announced
+            window.append(_submit(job, done.shard.next_part(), done))
+        return receipt
+
+    previous: _InFlight | None = None
+    for shard in cut_shards(iter_items(engine, job.run_id), job.shard_s, total):
+        previous = _submit(job, shard, previous if shard.part else None)
+        window.append(previous)
+        while len(window) >= _SHARDS_IN_FLIGHT:
+            yield collect()
+    while window:
+        yield collect()
+
+
+class _InFlight:
+    """The futures of one shard."""
+
+    def __init__(
+        self,
+        shard: Shard,
+        features: PrefectFuture[ShardFeatures],
+        scores: PrefectFuture[ShardScores],
+        receipt: PrefectFuture[Receipt],
+    ) -> None:
+        self.shard, self.features, self.scores, self.receipt = shard, features, scores, receipt
+
+    def result(self) -> Receipt:
+        """Wait for the shard; of a broken chain, the first task's error is raised."""
+        self.features.wait()
+        self.scores.wait()
+        for future in (self.features, self.scores):
+            if not future.state.is_completed():
+                future.result()
+        return self.receipt.result()
+
+
+def _submit(job: Job, shard: Shard, before: _InFlight | None) -> _InFlight:
+    """Chain the tasks of a shard; ``before`` is the part before it of the same clip."""
+    features = chunk_and_featurize.submit(job, shard, before.features if before else None)
+    scores = infer.submit(job, shard, features, before.scores if before else None)
+    return _InFlight(shard, features, scores, persist.submit(job, shard, scores))

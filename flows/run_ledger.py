@@ -1,0 +1,107 @@
+"""A run's row in the database from start to end, and the recognition of runs that died.
+
+Every run holds a lock on a small file in the home folder while it lives. The kernel drops the
+lock with the process however that ends, so a later run on the same host knows a crashed one at
+once and frees its claims; claims of other hosts end with their lease.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine
+
+from audioset_core.inference import Cancelled
+from db.records import RunStatus
+from db.runs import abandon_run, finish_run, running_runs, start_run
+from flows.summary import Summary
+from tasks.job import now, stop_event
+
+
+@dataclass(slots=True)
+class LiveRun:
+    """A run in progress."""
+
+    run_id: str
+    summary: Summary = field(default_factory=Summary)
+
+
+@contextmanager
+def recorded_run(
+    engine: Engine, home: Path, parameters: Mapping[str, Any], flow_run_name: str | None
+) -> Iterator[LiveRun]:
+    """Record a run around the block; how the block ends decides the run's status."""
+    run = LiveRun(str(uuid.uuid4()))
+    began = time.monotonic()
+    with _locked(home, run.run_id):
+        abandon_dead_runs(engine, home)
+        start_run(
+            engine, run.run_id, socket.gethostname(), os.getpid(), parameters, now(),
+            flow_run_name=flow_run_name,
+        )  # fmt: skip
+        status = RunStatus.FAILED
+        try:
+            yield run
+            status = RunStatus.COMPLETED
+        except Exception as error:
+            status = RunStatus.CANCELLED if isinstance(error, Cancelled) else RunStatus.FAILED
+            raise
+        except BaseException:  # an interrupt, or Prefect's word that the run is to end
+            status = RunStatus.CANCELLED
+            raise
+        finally:
+            stop_event(run.run_id).set()
+            run.summary.wall_s = time.monotonic() - began
+            finish_run(
+                engine, run.run_id, status, run.summary.counts, run.summary.as_json(), now()
+            )
+
+
+def abandon_dead_runs(engine: Engine, home: Path) -> list[str]:
+    """Mark this host's runs that no longer live as crashed, and free what they claimed."""
+    host = socket.gethostname()
+    dead = [
+        run.run_id
+        for run in running_runs(engine)
+        if run.host == host and not _is_alive(_lock_path(home, run.run_id))
+    ]
+    return [run_id for run_id in dead if abandon_run(engine, run_id, now())]
+
+
+def _lock_path(home: Path, run_id: str) -> Path:
+    return home / "locks" / f"{run_id}.lock"
+
+
+@contextmanager
+def _locked(home: Path, run_id: str) -> Iterator[None]:
+    path = _lock_path(home, run_id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(path: Path) -> bool:
+    try:
+        with path.open("r") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+    return False

@@ -1,0 +1,132 @@
+"""What a labelling run came to, for people: a record and its Markdown page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from audioset_core.discovery import PassedOver
+from db.records import RunCounts, Verdict
+from tasks.discover_files import Discovery
+from tasks.shards import Receipt
+
+# Failures kept by path in the summary; all of them are in the database.
+_SHOWN_FAILURES = 20
+
+
+@dataclass(slots=True)
+class Summary:
+    """Counts of one run; grows as shards come in."""
+
+    n_found: int = 0
+    n_labelled: int = 0
+    n_known: int = 0
+    n_copies: int = 0
+    n_busy: int = 0
+    n_failed_before: int = 0
+    audio_s: float = 0.0
+    wall_s: float = 0.0
+    failures: Counter[str] = field(default_factory=Counter)
+    shown_failures: list[tuple[str, str, str]] = field(default_factory=list)
+    passed_over: PassedOver = field(default_factory=PassedOver)
+
+    @classmethod
+    def of(cls, found: Discovery) -> Summary:
+        """A summary of a run that has only looked so far."""
+        return cls(
+            n_found=found.n_found,
+            n_known=found.verdicts[Verdict.DONE],
+            n_failed_before=found.verdicts[Verdict.FAILED],
+            passed_over=found.passed_over,
+        )
+
+    def add(self, receipt: Receipt) -> None:
+        """Count a shard in."""
+        self.n_labelled += receipt.n_labelled
+        self.n_copies += receipt.n_known
+        self.n_busy += receipt.n_busy
+        self.audio_s += receipt.audio_s
+        self.failures.update(reason for _, reason, _ in receipt.failures)
+        room = _SHOWN_FAILURES - len(self.shown_failures)
+        self.shown_failures += receipt.failures[:room]
+
+    @property
+    def n_failed(self) -> int:
+        """Files that failed in this run."""
+        return self.failures.total()
+
+    @property
+    def times_real_time(self) -> float:
+        """Seconds of audio labelled per second."""
+        return self.audio_s / self.wall_s if self.wall_s else 0.0
+
+    @property
+    def counts(self) -> RunCounts:
+        """What the run's row holds."""
+        return RunCounts(
+            n_found=self.n_found,
+            n_labelled=self.n_labelled,
+            n_known=self.n_known + self.n_copies,
+            n_failed=self.n_failed,
+            audio_s=self.audio_s,
+        )
+
+    def as_json(self) -> Mapping[str, Any]:
+        """The parts that the counts do not hold."""
+        return {
+            "wall_s": round(self.wall_s, 3),
+            "failures": dict(self.failures),
+            "n_failed_before": self.n_failed_before,
+            "n_busy": self.n_busy,
+        }
+
+    def rows(self) -> list[tuple[str, str]]:
+        """(what, how much) for a table; lines that would say nothing are left out."""
+        hours = f"{self.audio_s / 3600:.2f} h" if self.audio_s >= 360 else f"{self.audio_s:.1f} s"
+        ignored = self.passed_over.by_suffix
+        endings = ", ".join(f"{suffix} {count}" for suffix, count in ignored.most_common(5))
+        rows = [
+            ("files found", self.n_found, ""),
+            ("labelled now", self.n_labelled, f"{hours} of audio"),
+            ("labelled before", self.n_known, ""),
+            ("copies of labelled content", self.n_copies, ""),
+            ("being labelled by another run", self.n_busy, "or a copy of such a file"),
+            *((f"failed: {reason}", count, "") for reason, count in self.failures.most_common()),
+            ("failed before, unchanged", self.n_failed_before, ""),
+            ("ignored: not an audio ending", ignored.total(), endings),
+            ("ignored: links", self.passed_over.n_links, ""),
+            ("ignored: hidden", self.passed_over.n_hidden, ""),
+            ("folders that could not be listed", len(self.passed_over.unlistable), ""),
+        ]
+        kept = [
+            (what, f"{count:,}" + (f" ({more})" if more else ""))
+            for what, count, more in rows
+            if count or what in ("files found", "labelled now")
+        ]
+        if self.n_labelled:
+            speed = f"{self.times_real_time:,.0f} x real time, {self.wall_s:.1f} s in all"
+            kept.append(("speed", speed))
+        return kept
+
+    def as_markdown(self, title: str) -> str:
+        """The page that the run leaves in Prefect."""
+        lines = [f"# {title}", "", "| | |", "|---|---|"]
+        lines += [f"| {what} | {value} |" for what, value in self.rows()]
+        if self.shown_failures:
+            lines += ["", "## Failures", "", "| file | reason | detail |", "|---|---|---|"]
+            lines += [
+                f"| `{_cell(path)}` | {reason} | {_cell(detail)} |"
+                for path, reason, detail in self.shown_failures
+            ]
+            more = self.n_failed - len(self.shown_failures)
+            if more > 0:
+                lines += ["", f"... and {more:,} more: `audioset failures`"]
+        return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """Text that cannot leave its table cell."""
+    printable = text.encode("utf-8", "backslashreplace").decode()
+    return printable.replace("|", "\\|").replace("`", "'").replace("\n", "\\n").replace("<", "&lt;")

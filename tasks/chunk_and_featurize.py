@@ -1,0 +1,140 @@
+"""Task chunk-and-featurize: a shard's files to log-mel patches, claimed clip by clip.
+
+Each file is opened once and hashed; content that is labelled already, or that another run
+holds, is left alone. A file that cannot be read becomes a failure with a reason, and the next
+one follows.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from audioset_core.audio import Recording
+from audioset_core.errors import AudioError, Reason
+from audioset_core.inference import Cancelled
+from audioset_core.reader import ClipReader
+from db.claims import admit, release_claims
+from db.records import AdmissionOutcome, Claim, Clip, Failure, WorkItem
+from tasks.job import LEASE_S, Job, engine_for, now, stop_event
+from tasks.shards import ClipPiece, FailedSource, OpenClip, Shard, ShardFeatures
+
+Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+# A long file is read a little at a time, so that a cancelled run stops within seconds.
+_READ_S = 300.0
+
+
+@task(
+    name="chunk-and-featurize",
+    task_run_name="featurize shard {shard.label}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def chunk_and_featurize(job: Job, shard: Shard, previous: ShardFeatures | None) -> ShardFeatures:
+    """Decode, resample and frame the shard; ``previous`` holds what a part before it left."""
+    return featurize_shard(job, shard, previous, get_run_logger())
+
+
+def featurize_shard(
+    job: Job, shard: Shard, previous: ShardFeatures | None, logger: Logger
+) -> ShardFeatures:
+    """As the task, without Prefect."""
+    features = ShardFeatures()
+    current = previous.open_clip if previous is not None else None
+    waiting = list(reversed((previous.left if previous is not None else ()) + shard.items))
+    try:
+        while current is not None or waiting:
+            if stop_event(job.run_id).is_set():
+                raise Cancelled
+            if features.audio_s >= shard.budget_s:
+                features.open_clip, features.left = current, tuple(reversed(waiting))
+                break
+            if current is None:
+                current = _begin(job, waiting.pop(), features, logger)
+            else:
+                current = _go_on(job, shard, current, features, logger)
+    except BaseException:
+        _let_go(job, current, features)
+        raise
+    return features
+
+
+def _begin(job: Job, item: WorkItem, features: ShardFeatures, logger: Logger) -> OpenClip | None:
+    """Open a file and claim its content; None if there is nothing to do."""
+    try:
+        recording = Recording(item.path)
+    except Exception as error:
+        features.failures.append(_failed(item, None, error, logger))
+        return None
+    try:
+        clip = _clip(recording)
+        outcome = admit(
+            engine_for(job.database_url), item.source_id, clip, job.variant, job.run_id,
+            LEASE_S, now(), mtime_ns=recording.mtime_ns,
+        )  # fmt: skip
+    except BaseException:
+        recording.close()
+        raise
+    if isinstance(outcome, Claim):
+        return OpenClip(item, outcome, ClipReader(recording, job.frontend))
+    recording.close()
+    features.n_known += outcome is AdmissionOutcome.DONE
+    features.n_busy += outcome is AdmissionOutcome.BUSY
+    return None
+
+
+def _go_on(
+    job: Job, shard: Shard, current: OpenClip, features: ShardFeatures, logger: Logger
+) -> OpenClip | None:
+    """Read on in a clip; None once it has ended, well or badly."""
+    reader = current.reader
+    before_s = reader.recording.duration_s
+    try:
+        piece = reader.read(min(_READ_S, max(1.0, shard.budget_s - features.audio_s)))
+    except Exception as error:
+        features.failures.append(_failed(current.item, current.claim, error, logger))
+        reader.close()
+        return None
+    features.audio_s += reader.recording.duration_s - before_s
+    if not reader.is_finished:
+        features.pieces.append(ClipPiece(current.item.path, current.claim, piece, None))
+        return current
+    clip = _clip(reader.recording)
+    features.pieces.append(ClipPiece(current.item.path, current.claim, piece, clip))
+    reader.close()
+    return None
+
+
+def _let_go(job: Job, current: OpenClip | None, features: ShardFeatures) -> None:
+    """Give back what this shard holds, so that whoever comes next may take it at once."""
+    claims = {piece.claim for piece in features.pieces}
+    if current is not None:
+        current.reader.close()
+        claims.add(current.claim)
+    release_claims(engine_for(job.database_url), sorted(claims, key=lambda c: c.labelling_id))
+
+
+def _clip(recording: Recording) -> Clip:
+    info = recording.info
+    return Clip(
+        sha256=recording.sha256,
+        size_bytes=recording.size_bytes,
+        duration_s=recording.duration_s,
+        sample_rate_hz=info.sample_rate_hz,
+        n_channels=info.n_channels,
+        n_samples=recording.n_samples,
+        format=info.format,
+    )
+
+
+def _failed(
+    item: WorkItem, claim: Claim | None, error: Exception, logger: Logger
+) -> FailedSource:
+    if not isinstance(error, AudioError):
+        logger.exception("unexpected error in %r", item.path)
+        error = AudioError(Reason.INTERNAL, f"{type(error).__name__}: {error}"[:200])
+    failure = Failure(item.source_id, str(error.reason), error.detail, claim)
+    return FailedSource(item.path, failure)

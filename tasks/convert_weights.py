@@ -1,0 +1,22 @@
+"""Task convert-weights: published weights, found or downloaded, as checked safetensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from audioset_core.bundle import find_bundle
+from audioset_core.weights import ReadyWeights, prepare
+
+
+@task(
+    name="convert-weights",
+    task_run_name="convert weights of {model}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def convert_weights(model: str, weights: Path | None) -> ReadyWeights:
+    """Make the model's weights ready; see `audioset_core.weights.prepare`."""
+    return prepare(find_bundle(model), weights)

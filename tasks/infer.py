@@ -1,0 +1,56 @@
+"""Task infer: a shard's patches to logits, in batches filled across clips."""
+
+from __future__ import annotations
+
+import numpy as np
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.job import Job, scorer_for, stop_event
+from tasks.shards import FinishedClip, Shard, ShardFeatures, ShardScores
+
+
+@task(
+    name="infer",
+    task_run_name="infer shard {shard.label}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def infer(
+    job: Job, shard: Shard, features: ShardFeatures, previous: ShardScores | None
+) -> ShardScores:
+    """Score the shard; ``previous`` holds the logits of a long clip's earlier parts."""
+    del shard  # names the task run
+    return score_shard(job, features, previous)
+
+
+def score_shard(job: Job, features: ShardFeatures, previous: ShardScores | None) -> ShardScores:
+    """As the task, without Prefect."""
+    scores = ShardScores()
+    scores.failures = features.failures
+    scores.n_known, scores.n_busy = features.n_known, features.n_busy
+    scores.continues = features.continues
+    if previous is not None:
+        scores.unfinished = previous.unfinished
+    for failed in features.failures:
+        if failed.failure.claim is not None:
+            scores.unfinished.pop(failed.failure.claim.labelling_id, None)
+    pieces = features.take_pieces()
+    failed_ids = {f.failure.claim.labelling_id for f in features.failures if f.failure.claim}
+    pieces = [piece for piece in pieces if piece.claim.labelling_id not in failed_ids]
+    if not pieces:
+        return scores
+    logits = scorer_for(job.weights, job.device).score(
+        [piece.piece for piece in pieces],
+        job.frontend,
+        should_stop=stop_event(job.run_id).is_set,
+    )
+    for piece, block in zip(pieces, logits, strict=True):
+        blocks = scores.unfinished.setdefault(piece.claim.labelling_id, [])
+        # Half precision reaches 65,504; what is beyond becomes infinite and is refused later.
+        with np.errstate(over="ignore"):
+            blocks.append(block.astype(job.score_dtype))
+        if piece.clip is not None:
+            whole = np.concatenate(scores.unfinished.pop(piece.claim.labelling_id))
+            scores.finished.append(FinishedClip(piece.path, piece.claim, piece.clip, whole))
+    return scores

@@ -1,0 +1,63 @@
+"""Task load-ontology: the ontology, the model and its parameters, in tables."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from sqlalchemy import Engine
+
+from audioset_core.bundle import ModelBundle, find_bundle
+from audioset_core.ontology import Ontology, load_default
+from audioset_core.weights import ReadyWeights
+from db import ontology_rows, records
+from db.models_rows import register_model, register_parameters
+from db.records import Parameters, Variant
+from tasks.job import engine_for, now
+
+
+@task(
+    name="load-ontology",
+    task_run_name="load ontology and {weights.model} {weights.version}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def load_ontology(database_url: str, weights: ReadyWeights, parameters: Parameters) -> Variant:
+    """Make sure that the tables hold the ontology and this model; idempotent."""
+    engine = engine_for(database_url)
+    store_ontology(engine, load_default())
+    model = _model_record(find_bundle(weights.model), weights)
+    return Variant(
+        model_id=register_model(engine, model, now()),
+        parameter_set_id=register_parameters(engine, parameters),
+    )
+
+
+def store_ontology(engine: Engine, ontology: Ontology) -> bool:
+    """Write the ontology's nodes, edges and closure; False if nothing was new."""
+    nodes = [
+        records.Node(
+            mid=node.mid,
+            name=node.name,
+            is_abstract=node.is_abstract,
+            is_blacklisted=node.is_blacklisted,
+            description=node.description,
+            citation_uri=node.citation_uri,
+            examples=node.examples,
+        )
+        for node in ontology.nodes.values()
+    ]
+    return ontology_rows.load_ontology(
+        engine, nodes, list(ontology.edges()), list(ontology.closure())
+    )
+
+
+def _model_record(bundle: ModelBundle, weights: ReadyWeights) -> records.Model:
+    return records.Model(
+        name=bundle.name,
+        version=weights.version,
+        weights_sha256=weights.source_sha256,
+        sample_rate_hz=bundle.frontend.sample_rate_hz,
+        window_s=bundle.frontend.patch_window_s,
+        embedding_dim=bundle.embedding_dim,
+        categories=tuple((c.index, c.mid, c.name) for c in bundle.categories),
+    )

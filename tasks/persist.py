@@ -1,0 +1,133 @@
+"""Task persist: score files first, durable, then one transaction for the rows that name them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import Task
+
+from audioset_core.errors import AudioError
+from audioset_core.export import check_scores, npy_bytes, scores_path, write_many
+from audioset_core.pooling import pool
+from db.claims import commit_labellings, record_failures, renew_leases
+from db.errors import DatabaseUnavailableError
+from db.records import ClassScore, DetectionRow, Failure, Labelling
+from tasks.job import Job, engine_for, lease_end, now
+from tasks.shards import FailedSource, FinishedClip, Receipt, Shard, ShardScores
+
+# Clips per transaction: their folders are synced once, and little is redone after a crash.
+_BATCH = 32
+_TOO_SHORT = "too short for a patch under this framing: no scores"
+
+
+def _is_passing(task: Task[..., object], task_run: TaskRun, state: State[object]) -> bool:
+    """Retry only what may pass by itself: a database that is away for a moment."""
+    del task, task_run
+    return isinstance(state.data, DatabaseUnavailableError)
+
+
+@task(
+    name="persist",
+    task_run_name="persist shard {shard.label}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=3,
+    retry_delay_seconds=[2, 10, 30],
+    retry_condition_fn=_is_passing,
+)
+def persist(job: Job, shard: Shard, scores: ShardScores) -> Receipt:
+    """Write the shard's score files and rows; idempotent."""
+    receipt = persist_shard(job, scores)
+    get_run_logger().info(
+        "shard %s: %d clips labelled (%.2f h), %d known, %d failed",
+        shard.label, receipt.n_labelled, receipt.audio_s / 3600, receipt.n_known,
+        len(receipt.failures),
+    )  # fmt: skip
+    return receipt
+
+
+def persist_shard(job: Job, scores: ShardScores) -> Receipt:
+    """As the task, without Prefect."""
+    engine = engine_for(job.database_url)
+    failures = list(scores.failures)
+    n_labelled, n_lost, audio_s = 0, 0, 0.0
+    clips = iter(scores.finished)
+    while batch := list(islice(clips, _BATCH)):
+        labellings, refused = _labellings(job, batch)
+        failures += refused
+        kept = commit_labellings(engine, job.variant, labellings, job.run_id, now())
+        n_labelled += sum(kept)
+        n_lost += len(kept) - sum(kept)
+        audio_s += sum(lab.clip.duration_s for lab, k in zip(labellings, kept, strict=True) if k)
+    record_failures(engine, [failed.failure for failed in failures], now())
+    renew_leases(engine, job.run_id, lease_end())
+    return Receipt(
+        n_labelled=n_labelled,
+        n_known=scores.n_known + n_lost,
+        n_busy=scores.n_busy,
+        audio_s=audio_s,
+        size_bytes=sum(clip.clip.size_bytes for clip in scores.finished),
+        failures=tuple(
+            (os.fsdecode(failed.path), failed.failure.reason, failed.failure.detail)
+            for failed in failures
+        ),
+        continues=scores.continues,
+    )
+
+
+def _labellings(
+    job: Job, batch: Sequence[FinishedClip]
+) -> tuple[list[Labelling], list[FailedSource]]:
+    """Pool and write a batch of clips; what must not be stored is refused with a reason."""
+    files: list[tuple[Path, bytes]] = []
+    labellings: list[Labelling] = []
+    refused: list[FailedSource] = []
+    for finished in batch:
+        try:
+            check_scores(finished.logits, len(job.bundle.categories))
+        except AudioError as error:
+            claim = finished.claim
+            failure = Failure(claim.source_id, str(error.reason), error.detail, claim)
+            refused.append(FailedSource(finished.path, failure))
+            continue
+        if len(finished.logits) == 0:
+            labellings.append(Labelling(finished.claim, finished.clip, 0, note=_TOO_SHORT))
+            continue
+        data = npy_bytes(finished.logits)
+        digest = hashlib.sha256(data).hexdigest()
+        path = scores_path(job.weights.model, finished.claim.sha256, digest)
+        files.append((job.home / path, data))
+        labellings.append(_labelling(job, finished, str(path), digest))
+    write_many(files)
+    return labellings, refused
+
+
+def _labelling(job: Job, finished: FinishedClip, path: str, digest: str) -> Labelling:
+    # From the stored values, not the computed ones: rows can be derived again from the file.
+    pooled = pool(
+        finished.logits,
+        floor=job.parameters.score_floor,
+        threshold=job.parameters.detection_threshold,
+    )
+    return Labelling(
+        claim=finished.claim,
+        clip=finished.clip,
+        n_patches=len(finished.logits),
+        scores_path=path,
+        scores_sha256=digest,
+        score_dtype=job.score_dtype,
+        class_scores=tuple(
+            ClassScore(c.category_index, c.peak, c.mean) for c in pooled.class_scores
+        ),
+        detections=tuple(
+            DetectionRow(d.category_index, d.start_patch, d.end_patch, d.peak, d.mean, d.peak_patch)
+            for d in pooled.detections
+        ),
+    )

@@ -1,0 +1,188 @@
+"""Shards: pieces of a run's work of bounded audio, and what travels between their tasks.
+
+The containers that hold arrays are plain classes on purpose: Prefect looks into dataclasses
+and lists that it is handed, and would walk through every array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audioset_core.reader import ClipReader, LogMelPiece
+from db.records import Claim, Clip, Failure, WorkItem
+
+MIN_SHARD_S, MAX_SHARD_S = 600.0, 3600.0
+# A last part may hold this much more than planned, so that an inexact header makes no crumbs.
+_LAST_PART_FACTOR = 1.5
+# Shards enough for decoding, inference and writing to overlap also in a small corpus.
+_SHARDS_WANTED = 8
+
+
+class Shard:
+    """Some short clips, or one part of a long clip (whose further parts have no items)."""
+
+    __slots__ = ("budget_s", "estimated_s", "index", "is_last_part", "items", "part", "total")
+
+    def __init__(
+        self,
+        index: int,
+        total: int,
+        items: tuple[WorkItem, ...],
+        *,
+        estimated_s: float,
+        budget_s: float,
+        part: int = 0,
+        is_last_part: bool = True,
+    ) -> None:
+        self.index, self.total, self.items = index, total, items
+        self.estimated_s, self.budget_s = estimated_s, budget_s
+        self.part, self.is_last_part = part, is_last_part
+
+    @property
+    def label(self) -> str:
+        """How a person finds it: ``3/40 (0.9 h)``."""
+        return f"{self.index}/{self.total} ({self.estimated_s / 3600:.2g} h)"
+
+    def next_part(self) -> Shard:
+        """A part for what the header did not announce."""
+        return Shard(
+            self.index,
+            self.total,
+            (),
+            estimated_s=self.estimated_s,
+            budget_s=self.budget_s,
+            part=self.part + 1,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class OpenClip:
+    """A clip that is being read, and the right to label it."""
+
+    item: WorkItem
+    claim: Claim
+    reader: ClipReader
+
+
+@dataclass(frozen=True, slots=True)
+class ClipPiece:
+    """Patches of one clip; ``clip`` is set when they are its last."""
+
+    path: bytes
+    claim: Claim
+    piece: LogMelPiece
+    clip: Clip | None
+
+
+@dataclass(frozen=True, slots=True)
+class FailedSource:
+    """A failure to be recorded, with the path for people."""
+
+    path: bytes
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedClip:
+    """A clip with all its logits. Shape: ``[n_patches, n_classes]``, as they are stored."""
+
+    path: bytes
+    claim: Claim
+    clip: Clip
+    logits: NDArray[np.float16] | NDArray[np.float32]
+
+
+class ShardFeatures:
+    """What chunk-and-featurize hands to infer."""
+
+    def __init__(self) -> None:
+        self.pieces: list[ClipPiece] = []
+        self.failures: list[FailedSource] = []
+        self.n_known = 0
+        self.n_busy = 0
+        self.audio_s = 0.0
+        self.open_clip: OpenClip | None = None
+        self.left: tuple[WorkItem, ...] = ()
+
+    @property
+    def continues(self) -> bool:
+        """Whether the shard's files hold more than fitted."""
+        return self.open_clip is not None or bool(self.left)
+
+    def take_pieces(self) -> list[ClipPiece]:
+        """The pieces, given away: futures are held a while, their arrays need not be."""
+        pieces, self.pieces = self.pieces, []
+        return pieces
+
+
+class ShardScores:
+    """What infer hands to persist, and to the infer of a long clip's next part."""
+
+    def __init__(self) -> None:
+        self.finished: list[FinishedClip] = []
+        self.failures: list[FailedSource] = []
+        self.unfinished: dict[int, list[NDArray[np.float16] | NDArray[np.float32]]] = {}
+        self.n_known = 0
+        self.n_busy = 0
+        self.continues = False
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a shard came to, once it is in the database."""
+
+    n_labelled: int
+    n_known: int
+    n_busy: int
+    audio_s: float
+    size_bytes: int
+    failures: tuple[tuple[str, str, str], ...]
+    """(path, reason, detail)"""
+    continues: bool
+
+
+def shard_length_s(estimated_s: float) -> float:
+    """How much audio a shard of a run should hold."""
+    return min(MAX_SHARD_S, max(MIN_SHARD_S, estimated_s / _SHARDS_WANTED))
+
+
+def cut_shards(items: Iterable[WorkItem], shard_s: float, total: int = 0) -> Iterator[Shard]:
+    """Cut a work list into shards, in order; a long clip becomes several parts in a row."""
+    index = 0
+    pending: list[WorkItem] = []
+    pending_s = 0.0
+
+    def flush() -> Iterator[Shard]:
+        nonlocal index, pending, pending_s
+        if pending:
+            index += 1
+            budget_s = shard_s * _LAST_PART_FACTOR
+            yield Shard(index, total, tuple(pending), estimated_s=pending_s, budget_s=budget_s)
+            pending, pending_s = [], 0.0
+
+    for item in items:
+        if pending_s + item.estimated_s > shard_s:
+            yield from flush()
+        if item.estimated_s <= shard_s:
+            pending.append(item)
+            pending_s += item.estimated_s
+            continue
+        n_parts = int(-(-item.estimated_s // shard_s))
+        part_s = item.estimated_s / n_parts
+        for part in range(n_parts):
+            index += 1
+            is_last = part == n_parts - 1
+            yield Shard(
+                index,
+                total,
+                (item,) if part == 0 else (),
+                estimated_s=part_s,
+                budget_s=part_s * (_LAST_PART_FACTOR if is_last else 1.0),
+                part=part,
+                is_last_part=is_last,
+            )
+    yield from flush()

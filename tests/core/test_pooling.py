@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from audioset_core.errors import AudioError
+from audioset_core.pooling import (
+    ClassScore,
+    Detection,
+    Pooled,
+    pool,
+    sigmoid,
+    sliding_scores,
+    top_categories,
+    window_spans,
+)
+
+
+def logit(p: float) -> float:
+    return float(np.log(p / (1 - p)))
+
+
+@st.composite
+def matrices(draw: st.DrawFn) -> np.ndarray[Any, Any]:
+    """Few distinct logits, so that runs, ties and touching borders are common."""
+    n_patches, n_classes = draw(st.integers(0, 30)), draw(st.integers(1, 4))
+    values = draw(
+        st.lists(
+            st.sampled_from([-4.0, -1.0, 0.0, 0.5, 2.0]),
+            min_size=n_patches * n_classes,
+            max_size=n_patches * n_classes,
+        )
+    )
+    dtype = draw(st.sampled_from([np.float16, np.float32]))
+    return np.array(values, dtype=dtype).reshape(n_patches, n_classes)
+
+
+def brute_force(logits: np.ndarray[Any, Any], floor: float, threshold: float) -> Pooled:
+    scores = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    class_scores, detections = [], []
+    for k in range(logits.shape[1]):
+        column = scores[:, k].tolist()
+        if column and max(column) >= floor:
+            class_scores.append(ClassScore(k, max(column), sum(column) / len(column)))
+        i = 0
+        while i < len(column):
+            j = i
+            while j < len(column) and column[j] >= threshold:
+                j += 1
+            if j > i:
+                run = column[i:j]
+                peak_patch = i + run.index(max(run))
+                detections.append(Detection(k, i, j - 1, max(run), sum(run) / len(run), peak_patch))
+            i = j + 1
+    return Pooled(tuple(class_scores), tuple(detections))
+
+
+def as_rows(pooled: Pooled) -> list[tuple[Any, ...]]:
+    return [
+        *((s.category_index, round(s.peak, 5), round(s.mean, 5)) for s in pooled.class_scores),
+        *((d.category_index, d.start_patch, d.end_patch, d.peak_patch) for d in pooled.detections),
+        *((round(d.peak, 5), round(d.mean, 5)) for d in pooled.detections),
+    ]
+
+
+@given(matrices(), st.sampled_from([0.1, 0.4, 0.55]), st.integers(1, 40))
+def test_pool_equals_brute_force_whatever_the_block(
+    logits: np.ndarray[Any, Any], threshold: float, block_values: int
+) -> None:
+    pooled = pool(logits, floor=0.3, threshold=threshold, block_values=block_values)
+    assert as_rows(pooled) == as_rows(brute_force(logits, 0.3, threshold))
+
+
+def test_one_patch_below_separates_two_detections() -> None:
+    logits = np.full((6, 1), 2.0, dtype=np.float32)
+    logits[2] = -2.0
+    logits[4] = 3.0
+    detections = pool(logits, floor=0, threshold=0.5).detections
+    assert [(d.start_patch, d.end_patch, d.peak_patch) for d in detections] == [
+        (0, 1, 0),
+        (3, 5, 4),
+    ]
+
+
+def test_a_score_at_the_threshold_counts() -> None:
+    assert len(pool(np.zeros((1, 1), np.float16), floor=0.5, threshold=0.5).detections) == 1
+    assert len(pool(np.zeros((1, 1), np.float16), floor=0.5, threshold=0.5).class_scores) == 1
+
+
+@pytest.mark.parametrize("floor", [0.0, 0.5])
+def test_no_patches_give_nothing(floor: float) -> None:
+    assert pool(np.empty((0, 521), np.float16), floor=floor, threshold=0.0) == Pooled((), ())
+
+
+def test_not_a_number_is_no_silent_absence() -> None:
+    logits = np.zeros((3, 2), np.float32)
+    logits[1, 1] = np.nan
+    with pytest.raises(AudioError, match="not numbers"):
+        pool(logits, floor=0.1, threshold=0.1)
+
+
+def test_results_are_plain_numbers() -> None:
+    pooled = pool(np.zeros((2, 2), np.float16), floor=0, threshold=0)
+    assert [type(v) for v in (pooled.class_scores[0].peak, pooled.class_scores[0].mean)] == [
+        float,
+        float,
+    ]
+    assert type(pooled.detections[0].start_patch) is int
+
+
+def test_sigmoid_is_stable_and_precise() -> None:
+    x = np.array([-65504, -100, -20, -1, 0, 1, 20, 100, 65504], dtype=np.float16)
+    with np.errstate(all="raise", under="ignore"):
+        scores = sigmoid(x)
+    assert scores.dtype == np.float32
+    expected = [0, 3.8e-44, 2.0611537e-9, 0.26894143, 0.5, 0.7310586, 1, 1, 1]
+    np.testing.assert_allclose(scores, np.float32(expected), rtol=1e-6, atol=1e-44)
+
+
+def test_a_ten_hour_clip_needs_little_memory(rng: np.random.Generator) -> None:
+    logits = (rng.standard_normal((75_000, 521), dtype=np.float32) - 8).astype(np.float16)
+    tracemalloc.start()
+    pool(logits, floor=0.01, threshold=0.1)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < logits.nbytes
+
+
+@given(matrices(), st.integers(1, 8), st.data(), st.sampled_from(["max", "mean"]))
+def test_sliding_scores_equal_brute_force(
+    logits: np.ndarray[Any, Any], window: int, data: st.DataObject, mode: Any
+) -> None:
+    stride = data.draw(st.integers(1, window))
+    spans = window_spans(len(logits), window=window, stride=stride).tolist()
+    reduce = np.max if mode == "max" else np.mean
+    expected = [
+        1 / (1 + np.exp(-reduce(logits[a : b + 1].astype(np.float64), axis=0))) for a, b in spans
+    ]
+    scores = sliding_scores(logits, window=window, stride=stride, mode=mode)
+    assert scores.shape == (len(spans), logits.shape[1])
+    np.testing.assert_allclose(scores, np.array(expected).reshape(scores.shape), rtol=1e-5)
+
+
+@given(st.integers(1, 60), st.integers(1, 20), st.data())
+def test_windows_cover_every_patch_and_stay_inside(
+    n_patches: int, window: int, data: st.DataObject
+) -> None:
+    stride = data.draw(st.integers(1, window))
+    spans = window_spans(n_patches, window=window, stride=stride)
+    covered = {patch for a, b in spans.tolist() for patch in range(a, b + 1)}
+    assert covered == set(range(n_patches))
+    assert (spans[:, 0] == stride * np.arange(len(spans))).all()
+
+
+def test_an_even_window_loses_no_position() -> None:
+    # The predecessor returned 7 of these 9 windows for an even size.
+    assert window_spans(10, window=2, stride=1).tolist() == [[i, i + 1] for i in range(9)]
+
+
+def test_the_mean_counts_no_padding() -> None:
+    logits = np.full((5, 1), logit(0.9), dtype=np.float32)
+    scores = sliding_scores(logits, window=4, stride=2, mode="mean")
+    np.testing.assert_allclose(scores, 0.9, rtol=1e-6)
+
+
+def test_sliding_over_many_windows_equals_one_by_one(rng: np.random.Generator) -> None:
+    logits = rng.standard_normal((3_000, 300)).astype(np.float16)
+    scores = sliding_scores(logits, window=6, stride=2)
+    expected = np.stack(
+        [logits[a : b + 1].max(axis=0) for a, b in window_spans(3_000, window=6, stride=2)]
+    )
+    assert (scores == sigmoid(expected)).all()
+
+
+@pytest.mark.parametrize(("window", "stride"), [(0, 1), (2, 3), (2, 0)])
+def test_windows_that_skip_patches_are_refused(window: int, stride: int) -> None:
+    with pytest.raises(ValueError, match="stride <= window"):
+        window_spans(5, window=window, stride=stride)
+
+
+def test_top_categories_break_ties_by_index() -> None:
+    assert top_categories(np.float32([0.1, 0.7, 0.2, 0.7]), 3) == (1, 3, 2)
