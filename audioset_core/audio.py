@@ -7,12 +7,14 @@ are copied into memory while they are hashed, large ones are watched for change.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import PurePath
 from types import TracebackType
+from typing import TypeVar
 
 import numpy as np
 import soxr
@@ -24,14 +26,18 @@ IN_MEMORY_BYTES = 64 << 20
 """Up to this size the bytes are copied while hashed; above, the file is read twice."""
 
 _READ_BYTES = 1 << 20
+_AGAIN = "it is tried again in the next run"
 
-SNDFILE_SUFFIXES = frozenset(
-    ".wav .wave .bwf .rf64 .w64 .flac .ogg .oga .opus .mp3 .mp2 .aif .aiff .aifc .au .snd .caf"
-    .split()
-)  # fmt: skip
-FFMPEG_SUFFIXES = frozenset(
-    ".m4a .mp4 .m4b .aac .webm .mka .mkv .mov .wma .asf .amr .3gp .flv .avi".split()
-)
+T = TypeVar("T")
+
+SNDFILE_SUFFIXES = frozenset({
+    ".wav", ".wave", ".bwf", ".rf64", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2",
+    ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf",
+})  # fmt: skip
+FFMPEG_SUFFIXES = frozenset({
+    ".m4a", ".mp4", ".m4b", ".aac", ".webm", ".mka", ".mkv", ".mov", ".wma", ".asf", ".amr",
+    ".3gp", ".flv", ".avi",
+})  # fmt: skip
 AUDIO_SUFFIXES = SNDFILE_SUFFIXES | FFMPEG_SUFFIXES
 """Endings that count as recordings when a folder is walked (a file named outright always does)."""
 
@@ -55,12 +61,13 @@ class Recording:
 
     def __init__(self, path: bytes) -> None:
         self._fd = _open(path)
+        self._is_open = True
         try:
             self._before = os.fstat(self._fd)
             self.size_bytes = self._before.st_size
             self.mtime_ns = self._before.st_mtime_ns
             self.sha256 = self._take_in()
-            self._decoder: Decoder = open_decoder(self._fd, self.size_bytes)
+            self._decoder: Decoder = self._watched(lambda: open_decoder(self._fd, self.size_bytes))
         except BaseException:
             os.close(self._fd)
             raise
@@ -78,15 +85,22 @@ class Recording:
         Raises:
             AudioError: as `Decoder.blocks`, or the file changed while it was read.
         """
-        for block in self._decoder.blocks():
+        decoded = self._decoder.blocks()
+        while (block := self._watched(lambda: next(decoded, None))) is not None:
             self.n_samples += len(block)
             yield block
         self._check_unchanged()
 
     def close(self) -> None:
-        """Close decoder and file."""
-        self._decoder.close()
-        os.close(self._fd)
+        """Close decoder and file; once is enough, twice does no harm."""
+        if not self._is_open:
+            return
+        # First of all: a number closed twice may be somebody else's file by then.
+        self._is_open = False
+        try:
+            self._decoder.close()
+        finally:
+            os.close(self._fd)
 
     def __enter__(self) -> Recording:
         return self
@@ -105,30 +119,44 @@ class Recording:
             raise AudioError(Reason.EMPTY, "0 bytes")
         digest = hashlib.sha256()
         copy = -1
-        if self.size_bytes <= IN_MEMORY_BYTES and hasattr(os, "memfd_create"):
-            copy = os.memfd_create("recording", os.MFD_CLOEXEC)
         try:
-            while piece := os.read(self._fd, _READ_BYTES):
+            if self.size_bytes <= IN_MEMORY_BYTES and hasattr(os, "memfd_create"):
+                copy = os.memfd_create("recording", os.MFD_CLOEXEC)
+            left = self.size_bytes + 1  # a byte more than there should be: growth ends the loop
+            while left > 0 and (piece := os.read(self._fd, min(left, _READ_BYTES))):
+                left -= len(piece)
                 digest.update(piece)
-                if copy >= 0:
-                    os.write(copy, piece)
+                if copy >= 0 and os.write(copy, piece) < len(piece):
+                    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+            self._check_unchanged()
+            if left != 1:
+                raise AudioError(Reason.CHANGED, _AGAIN)
+            if copy >= 0:
+                # The descriptor number stays ours to close; the bytes behind it are now the copy.
+                os.dup2(copy, self._fd, inheritable=False)
+                self._before = os.fstat(self._fd)
         except OSError as error:
+            raise AudioError(Reason.UNREADABLE, error.strerror or str(error)) from error
+        finally:
             if copy >= 0:
                 os.close(copy)
-            raise AudioError(Reason.UNREADABLE, error.strerror or str(error)) from error
-        self._check_unchanged()
-        if copy >= 0:
-            # The descriptor number stays ours to close; the bytes behind it are now the copy.
-            os.dup2(copy, self._fd, inheritable=False)
-            os.close(copy)
-            self._before = os.fstat(self._fd)
         return digest.hexdigest()
 
     def _check_unchanged(self) -> None:
         now = os.fstat(self._fd)
         watched = ("st_size", "st_mtime_ns", "st_ctime_ns")
         if any(getattr(now, name) != getattr(self._before, name) for name in watched):
-            raise AudioError(Reason.CHANGED, "it is tried again in the next run")
+            raise AudioError(Reason.CHANGED, _AGAIN)
+
+    def _watched(self, step: Callable[[], T]) -> T:
+        """A step of decoding; damage in a file that changes meanwhile is the change's fault."""
+        try:
+            return step()
+        except AudioError:
+            self._check_unchanged()
+            raise
+        except OSError as error:
+            raise AudioError(Reason.UNREADABLE, error.strerror or str(error)) from error
 
 
 def resampled(blocks: Iterator[F32], rate_hz: int, target_hz: int) -> Iterator[F32]:

@@ -5,6 +5,7 @@ Adding a model is one entry here and one module with its network.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -62,6 +63,8 @@ class ModelBundle:
             return replace(self.frontend, patch_hop_frames=_SEED_HOP_FRAMES, pads_tail=False)
         if patch_hop_s is None:
             return self.frontend
+        if not math.isfinite(patch_hop_s):
+            raise UserError(f"--patch-hop {patch_hop_s:g}: a number of seconds is expected")
         frame_hop_s = self.frontend.frame_hop_samples / self.frontend.sample_rate_hz
         hop_frames = round(patch_hop_s / frame_hop_s)
         if abs(hop_frames * frame_hop_s - patch_hop_s) > 1e-9 or not (

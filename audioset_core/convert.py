@@ -79,7 +79,7 @@ def read_metadata(path: Path) -> dict[str, str]:
             header = json.loads(file.read(length))
         metadata = header["__metadata__"]
         return {key: str(metadata[key]) for key in ("model", "version", "source_sha256")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise WeightsError(
             f"{path} is not a weights file made by 'audioset convert'; "
             f"give the published file (.h5 or .pth) instead"
@@ -101,11 +101,20 @@ def convert(source: Path, target: Path, *, model: str = "yamnet") -> dict[str, s
         "source_sha256": file_sha256(source),
         "source_name": source.name,
     }
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(target, _safetensors(arrays, metadata))
+    return metadata
+
+
+def _safetensors(arrays: Arrays, metadata: dict[str, str]) -> bytes:
+    """The file's bytes, always the same: safetensors itself writes metadata in random order."""
     from safetensors.numpy import save
 
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(target, save(dict(sorted(arrays.items())), metadata=metadata))
-    return metadata
+    blob = save(dict(sorted(arrays.items())), metadata=metadata)
+    end = 8 + int.from_bytes(blob[:8], "little")
+    header = json.dumps(json.loads(blob[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + blob[end:]
 
 
 def load_published(source: Path, *, model: str = "yamnet") -> Arrays:
@@ -167,7 +176,7 @@ _BATCH_NORM = {"beta": "bias", "moving_mean": "running_mean", "moving_variance":
 
 
 def _yamnet_from_keras(source: Path) -> Arrays:
-    return _with_unit_scale(_place(source, _read_h5(source), _yamnet_keras_targets()))
+    return _with_unit_scale(_read_h5(source, _yamnet_keras_targets()))
 
 
 def _yamnet_from_torch(source: Path) -> Arrays:
@@ -205,23 +214,31 @@ def _place(source: Path, published: Mapping[str, Any], targets: Mapping[str, _Ta
         )
     arrays: Arrays = {}
     for name, target in targets.items():
-        shape = tuple(published[name].shape)
-        if shape != target.published_shape:
+        shape = published[name].shape
+        if shape is None or tuple(shape) != target.published_shape:
             raise WeightsError(
                 f"{source.name}: {name} has shape {shape}, expected {target.published_shape}"
             )
+        if published[name].dtype.kind != "f":
+            raise WeightsError(f"{source.name}: {name} holds {published[name].dtype}, not floats")
         arrays[target.name] = target.place(np.asarray(published[name]))
     return arrays
 
 
-def _read_h5(source: Path) -> dict[str, Any]:
-    """Datasets of an HDF5 file by path, still unread; only plain hard links are followed."""
+def _read_h5(source: Path, targets: Mapping[str, _Target]) -> Arrays:
     import h5py
 
     try:
-        file = h5py.File(source, "r")
-    except OSError as error:
+        with h5py.File(source, "r") as file:
+            return _place(source, _h5_datasets(source, file), targets)
+    except (OSError, RuntimeError, ValueError, KeyError) as error:  # h5py's answers to damage
         raise WeightsError(f"{source.name} is not a readable HDF5 file") from error
+
+
+def _h5_datasets(source: Path, file: Any) -> dict[str, Any]:
+    """Datasets of an HDF5 file by path, still unread; only plain hard links are followed."""
+    import h5py
+
     datasets: dict[str, Any] = {}
     pending = [("", file)]
     while pending:
@@ -235,6 +252,8 @@ def _read_h5(source: Path) -> dict[str, Any]:
                 if path.count("/") > 16:
                     raise WeightsError(f"{source.name}: groups nested too deep at {path}")
                 pending.append((f"{path}/", item))
+            elif not isinstance(item, h5py.Dataset):
+                raise WeightsError(f"{source.name}: {path} is neither a group nor a dataset")
             elif item.external or item.is_virtual:
                 raise WeightsError(f"{source.name}: {path} points to another file")
             else:
@@ -252,7 +271,13 @@ def _read_torch(source: Path) -> dict[str, NDArray[Any]]:
         raise WeightsError(f"{source.name} is not a PyTorch state dict: {reason}") from error
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise WeightsError(f"{source.name} is not a PyTorch state dict")
-    return {str(name): tensor.numpy() for name, tensor in state.items()}
+    spare = sorted(str(name) for name, tensor in state.items() if tensor.is_sparse)
+    if spare:
+        raise WeightsError(f"{source.name}: {spare[0]} is a sparse tensor")
+    return {
+        str(name): (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
+        for name, tensor in state.items()
+    }
 
 
 _READERS: dict[tuple[str, str], Callable[[Path], Arrays]] = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -32,8 +33,7 @@ _SLACK_SAMPLES = 4 * 1152
 # Lengths above this are placeholders of streamed files, not promises (2**40 samples: 290 days
 # at 44.1 kHz).
 _MAX_PROMISE = 1 << 40
-# RIFF sizes that writers to a pipe leave behind.
-_STREAMED_SIZES = frozenset({0, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF})
+_MAX_CHUNKS = 10_000
 
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (4, b"ftyp", "MP4"),
@@ -86,9 +86,10 @@ class Decoder:
         n_samples = 0
         for block in self._raw_blocks():
             mono = mix_to_mono(block)
-            if not np.isfinite(mono).all():
-                at_s = n_samples / self.info.sample_rate_hz
-                raise AudioError(Reason.NOT_FINITE, f"NaN or infinity within {at_s:.1f} s + 2 s")
+            finite = np.isfinite(mono)
+            if not finite.all():
+                at_s = (n_samples + int(finite.argmin())) / self.info.sample_rate_hz
+                raise AudioError(Reason.NOT_FINITE, f"NaN or infinity at {at_s:.2f} s")
             n_samples += len(mono)
             yield mono
         self._check_length(n_samples)
@@ -104,7 +105,8 @@ class Decoder:
         if n_samples == 0:
             raise AudioError(Reason.EMPTY, "a header, but no samples")
         promised = self.info.promised_samples
-        if promised is not None and n_samples + _SLACK_SAMPLES < promised:
+        slack = 0 if self.info.format.startswith("FLAC") else _SLACK_SAMPLES
+        if promised is not None and n_samples + slack < promised:
             raise _truncated(n_samples, promised, self.info.sample_rate_hz)
 
 
@@ -133,7 +135,15 @@ def open_decoder(fd: int, size_bytes: int) -> Decoder:
     head = os.pread(fd, 16, 0)
     container = _container(head)
     decoder = _FFmpegDecoder(fd, container) if container else _SndfileDecoder(fd, head, size_bytes)
-    info = decoder.info
+    try:
+        _check_range(decoder.info)
+    except AudioError:
+        decoder.close()
+        raise
+    return decoder
+
+
+def _check_range(info: StreamInfo) -> None:
     if not MIN_RATE_HZ <= info.sample_rate_hz <= MAX_RATE_HZ:
         raise AudioError(
             Reason.OUT_OF_RANGE,
@@ -143,7 +153,6 @@ def open_decoder(fd: int, size_bytes: int) -> Decoder:
         raise AudioError(
             Reason.OUT_OF_RANGE, f"{info.n_channels} channels; 1 to {MAX_CHANNELS} are read"
         )
-    return decoder
 
 
 def _container(head: bytes) -> str | None:
@@ -208,13 +217,13 @@ class _SndfileDecoder(Decoder):
         if self._file.format == "OGG" and not _ogg_ends(self._fd, self._size_bytes):
             at_s = n_samples / self.info.sample_rate_hz
             raise AudioError(Reason.TRUNCATED, f"the Ogg stream breaks off after {at_s:.2f} s")
-        stated = _stated_data_size(self._file.extra_info)
-        if stated is not None:
-            is_size, should_size = stated
+        sizes = _stated_data_size(self._fd, self._size_bytes)
+        if sizes is not None:
+            stated, present = sizes
             seconds = n_samples / self.info.sample_rate_hz
             raise AudioError(
                 Reason.TRUNCATED,
-                f"the header promises {seconds * is_size / max(1, should_size):.2f} s, "
+                f"the header promises {seconds * stated / max(1, present):.2f} s, "
                 f"{seconds:.2f} s are there",
             )
 
@@ -245,14 +254,15 @@ class _FFmpegDecoder(Decoder):
                 format=f"{container}/{codec.name}",
                 sample_rate_hz=int(codec.sample_rate or 0),
                 n_channels=int(codec.channels or 0),
-                promised_samples=None,
+                promised_samples=_promised(self._stream, container),
             )
-            self._resampler = av.AudioResampler(format="flt")
+            # What the stream turns into later (rate, channels) is brought to what was announced.
+            self._resampler = av.AudioResampler("flt", codec.layout, self.info.sample_rate_hz)
         except AudioError:
-            self._file.close()
+            self.close()
             raise
         except Exception as error:  # PyAV answers damage with any type at all
-            self._file.close()
+            self.close()
             raise AudioError(Reason.DAMAGED, f"{container}: {_plain(error)}") from error
 
     def _raw_blocks(self) -> Iterator[F32]:
@@ -272,9 +282,16 @@ class _FFmpegDecoder(Decoder):
                 yield samples.astype(np.float32, copy=False)
 
     def close(self) -> None:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # also where it never came to be
             self._container.close()
         self._file.close()
+
+
+def _promised(stream: Any, container: str) -> int | None:
+    """Samples per channel by an MP4's index; other containers only estimate, or state nothing."""
+    if container != "MP4" or not stream.duration or not stream.codec_context.sample_rate:
+        return None
+    return int(stream.duration * stream.time_base * stream.codec_context.sample_rate)
 
 
 def _not_audio(head: bytes, message: str) -> AudioError:
@@ -291,19 +308,66 @@ def _not_audio(head: bytes, message: str) -> AudioError:
     return AudioError(Reason.NOT_AUDIO, "no known audio format begins like this")
 
 
-def _stated_data_size(extra_info: str) -> tuple[int, int] | None:
-    """(stated, present) bytes of a RIFF or AIFF data chunk where they disagree.
+def _stated_data_size(fd: int, size_bytes: int) -> tuple[int, int] | None:
+    """(stated, present) bytes of the samples where a header states more than there is.
 
-    libsndfile's log says ``data : 352800 (should be 211662)``.
+    libsndfile plays what is there without a word, and its log, which names the difference for
+    some formats, is cut off after 2 KB of other chunks.
     """
-    for line in extra_info.splitlines():
-        words = line.replace(":", " ").split()
-        if len(words) >= 5 and words[0] in ("data", "SSND") and words[2:4] == ["(should", "be"]:
-            with contextlib.suppress(ValueError):
-                stated, present = int(words[1], 0), int(words[4].rstrip(")"), 0)
-                if stated not in _STREAMED_SIZES and stated > present:
-                    return stated, present
-    return None
+    head = os.pread(fd, 40, 0)
+    if head[:4] in (b"RIFF", b"RIFX", b"FORM", b"RF64"):
+        stated, start = _chunk(fd, size_bytes, head)
+    elif head[:4] == b"riff":
+        stated, start = _wave64_chunk(fd, size_bytes)
+    elif head[:4] == b".snd":
+        start, stated = struct.unpack(">II", head[4:12])
+    else:
+        return None
+    present = size_bytes - start
+    return (stated, present) if _is_promise(stated) and stated > present else None
+
+
+def _is_promise(size: int) -> bool:
+    """Not what writers to a pipe leave behind: 0, or (nearly) the largest size there is.
+
+    SoX states 0x7FFFF000 or a little less, arecord 0x7FFFFF00, FFmpeg 0xFFFFFFFF.
+    """
+    return 0 < size < 1 << 62 and not any(
+        top - 0x2000 <= size <= top for top in (1 << 31, (1 << 32) - 1)
+    )
+
+
+def _chunk(fd: int, size_bytes: int, head: bytes) -> tuple[int, int]:
+    """(stated bytes, start) of the data chunk of a RIFF, RF64 or AIFF file; (0, 0) without."""
+    wanted, order = (b"SSND", ">") if head[:4] == b"FORM" else (b"data", "<")
+    if head[:4] == b"RIFX":
+        order = ">"
+    at = 12
+    for _ in range(_MAX_CHUNKS):
+        chunk = os.pread(fd, 8, at)
+        if len(chunk) < 8 or at > size_bytes:
+            break
+        size = int(struct.unpack(f"{order}I", chunk[4:])[0])
+        if chunk[:4] == wanted:
+            if head[:4] == b"RF64" and size == 0xFFFFFFFF and head[12:16] == b"ds64":
+                size = int.from_bytes(head[28:36], "little")
+            return size, at + 8
+        at += 8 + size + size % 2
+    return 0, 0
+
+
+def _wave64_chunk(fd: int, size_bytes: int) -> tuple[int, int]:
+    """As `_chunk` for Sony Wave64, whose sizes are of 64 bits and count their own headers."""
+    at = 40
+    for _ in range(_MAX_CHUNKS):
+        chunk = os.pread(fd, 24, at)
+        size = int.from_bytes(chunk[16:], "little")
+        if len(chunk) < 24 or size < 24 or at > size_bytes:
+            break
+        if chunk[:4] == b"data":
+            return size - 24, at + 24
+        at += size + -size % 8
+    return 0, 0
 
 
 def _ogg_ends(fd: int, size_bytes: int) -> bool:

@@ -12,7 +12,7 @@ import glob
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,18 +77,14 @@ def find_recordings(inputs: Inputs, passed_over: PassedOver) -> Iterator[Found]:
     """Every recording of the inputs once, in a stable order; manifest entries first."""
     for path, (user_id, meta) in inputs.listed.items():
         yield _found(path, user_id, meta)
-    inside = tuple(folder.rstrip(b"/") + b"/" for folder in inputs.folders)
     for path in inputs.files:
-        if path not in inputs.listed and not path.startswith(inside):
+        if path not in inputs.listed:
             yield _found(path)
+    # A file that is named outright counts whatever its ending, hidden or a link; the walk, which
+    # might not take it, leaves it alone.
+    named = inputs.listed.keys() | set(inputs.files)
     for folder in inputs.folders:
-        for found in _walk(folder, passed_over):
-            if found.path not in inputs.listed:
-                yield found
-    for path in inputs.files:
-        # A file that is named outright counts whatever its ending; the walk skipped it.
-        if path.startswith(inside) and path not in inputs.listed and not _is_audio_name(path):
-            yield _found(path)
+        yield from _walk(folder, named, passed_over)
 
 
 def _expand(text: str) -> list[bytes]:
@@ -117,13 +113,13 @@ def _did_you_mean(path: bytes) -> str:
 
 def _outermost(folders: dict[bytes, None]) -> Iterator[bytes]:
     for folder in folders:
-        parents = (other.rstrip(b"/") + b"/" for other in folders if other != folder)
-        if not any(folder.startswith(parent) for parent in parents):
+        parents = Path(os.fsdecode(folder)).parents
+        if not any(os.fsencode(parent) in folders for parent in parents):
             yield folder
 
 
-def _walk(folder: bytes, passed_over: PassedOver) -> Iterator[Found]:
-    """Depth first, sorted by name; links are not followed."""
+def _walk(folder: bytes, named: Set[bytes], passed_over: PassedOver) -> Iterator[Found]:
+    """Depth first, sorted by name; links are not followed, and `named` paths are left out."""
     try:
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
@@ -131,6 +127,8 @@ def _walk(folder: bytes, passed_over: PassedOver) -> Iterator[Found]:
         passed_over.unlistable.append(f"{os.fsdecode(folder)}: {error.strerror}")
         return
     for entry in entries:
+        if entry.path in named:
+            continue
         if entry.name.startswith(b"."):
             passed_over.n_hidden += 1
         elif entry.is_symlink():
@@ -138,7 +136,7 @@ def _walk(folder: bytes, passed_over: PassedOver) -> Iterator[Found]:
         elif entry.is_dir(follow_symlinks=False):
             if _is_audio_name(entry.name):
                 yield Found(entry.path, 0, 0)  # becomes a failure with a reason: not a file
-            yield from _walk(entry.path, passed_over)
+            yield from _walk(entry.path, named, passed_over)
         elif _is_audio_name(entry.name):
             yield _found(entry.path)
         else:
@@ -174,7 +172,7 @@ def _read_manifest(
         for line, row in rows(manifest):
             where = f"{manifest.name}, line {line}"
             path, user_id, meta = _entry(where, row)
-            absolute = os.path.abspath(os.path.join(base, os.fsencode(path)))
+            absolute = os.path.abspath(os.path.join(base, path))
             for key, what in ((absolute, "path"), (user_id, "id")):
                 if key is not None and lines.setdefault(key, line) != line:
                     raise UserError(f"{where}: the {what} of line {lines[key]} again")
@@ -182,7 +180,7 @@ def _read_manifest(
     except OSError as error:
         raise UserError(f"cannot read the manifest {manifest}: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"the manifest {manifest} is not UTF-8 text: {error}") from error
+        raise UserError(f"the manifest {manifest} is not readable text (UTF-8): {error}") from error
     return listed
 
 
@@ -201,12 +199,15 @@ def _csv_rows(manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 k: v for k, v in row.items() if k not in ("path", "id", "meta") and v != ""
             }
             if row.get("meta"):
-                meta = {**meta, **_json_object(f"{manifest.name}, line {reader.line_num}", row["meta"])}
+                meta = {
+                    **meta,
+                    **_json_object(f"{manifest.name}, line {reader.line_num}", row["meta"]),
+                }
             yield reader.line_num, {"path": row["path"], "id": row.get("id") or None, "meta": meta}
 
 
 def _jsonl_rows(manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with manifest.open(encoding="utf-8") as file:
+    with manifest.open(encoding="utf-8-sig") as file:
         for line, text in enumerate(file, 1):
             if text.strip():
                 row = _json_object(f"{manifest.name}, line {line}", text)
@@ -214,16 +215,19 @@ def _jsonl_rows(manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 rest = {k: v for k, v in row.items() if k not in ("path", "id")}
                 if meta is not None and not isinstance(meta, dict):
                     raise UserError(f"{manifest.name}, line {line}: meta must be an object")
-                yield line, {
-                    "path": row.get("path"),
-                    "id": row.get("id"),
-                    "meta": {**rest, **(meta or {})},
-                }
+                yield (
+                    line,
+                    {
+                        "path": row.get("path"),
+                        "id": row.get("id"),
+                        "meta": {**rest, **(meta or {})},
+                    },
+                )
 
 
 def _json_object(where: str, text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: not JSON ({error})") from error
     if not isinstance(value, dict):
@@ -231,10 +235,18 @@ def _json_object(where: str, text: str) -> dict[str, Any]:
     return value
 
 
-def _entry(where: str, row: dict[str, Any]) -> tuple[str, str | None, dict[str, Any] | None]:
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON value")
+
+
+def _entry(where: str, row: dict[str, Any]) -> tuple[bytes, str | None, dict[str, Any] | None]:
     path, user_id = row["path"], row["id"]
     if not isinstance(path, str) or not path or "\0" in path:
         raise UserError(f"{where}: 'path' is missing")
-    if user_id is not None and not isinstance(user_id, str | int):
+    if user_id is not None and (isinstance(user_id, bool) or not isinstance(user_id, str | int)):
         raise UserError(f"{where}: 'id' must be text or a whole number")
-    return path, None if user_id is None else str(user_id), row["meta"] or None
+    try:
+        name = os.fsencode(path)
+    except UnicodeEncodeError as error:
+        raise UserError(f"{where}: {path!r} cannot be the name of a file") from error
+    return name, None if user_id is None else str(user_id), row["meta"] or None

@@ -1,11 +1,11 @@
 """Every error this library raises on purpose.
 
-    AudiosetError
-    ├── UserError            the person's input is off: one clear line, exit code 2
-    │   ├── UnknownNodeError     no such ontology node (carries the nearest names)
-    │   ├── OntologyError        an ontology file that is not one
-    │   └── WeightsError         weights missing, damaged, or of another model
-    └── AudioError           one recording cannot be labelled (carries a Reason)
+AudiosetError
+├── UserError            the person's input is off: one clear line, exit code 2
+│   ├── UnknownNodeError     no such ontology node (carries the nearest names)
+│   ├── OntologyError        an ontology file that is not one
+│   └── WeightsError         weights missing, damaged, or of another model
+└── AudioError           one recording cannot be labelled (carries a Reason)
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audioset_core.bundle import ModelBundle
-from audioset_core.errors import UserError
+from audioset_core.errors import UserError, WeightsError
 from audioset_core.frontend import FrontendConfig, patches
 from audioset_core.reader import LogMelPiece
 from audioset_core.weights import ReadyWeights
@@ -36,12 +36,16 @@ class Scorer:
     """A loaded network on a device; callers in several threads take turns."""
 
     def __init__(self, bundle: ModelBundle, weights: ReadyWeights, *, device: Device) -> None:
-        from safetensors.torch import load_file
+        """Load the weights.
 
+        Raises:
+            UserError: no such device.
+            WeightsError: the file is damaged.
+        """
         self.device = resolve_device(device)
         self.n_classes = len(bundle.categories)
         model = bundle.build()
-        model.load_state_dict(load_file(weights.path))
+        _load(model, weights)
         self._model = _for_inference(model.eval()).to(self.device)
         self._batch_patches = _BATCH_PATCHES[self.device.type]
         self._turn = threading.Lock()
@@ -119,6 +123,18 @@ def resolve_device(device: Device) -> torch.device:
     if device == "cuda" and not has_cuda:
         raise UserError("--device cuda: no CUDA device is usable here; use --device cpu or auto")
     return torch.device("cuda" if has_cuda and device != "cpu" else "cpu")
+
+
+def _load(model: torch.nn.Module, weights: ReadyWeights) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        model.load_state_dict(load_file(weights.path))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise WeightsError(
+            f"{weights.path} is damaged: delete it and run again, or convert it anew"
+        ) from error
 
 
 def _for_inference(model: torch.nn.Module) -> torch.nn.Module:

@@ -47,19 +47,24 @@ class ClipReader:
         self._frames = np.empty((0, config.n_mels), np.float32)
 
     def read(self, budget_s: float) -> LogMelPiece:
-        """The next patches, until about ``budget_s`` more seconds are read or the clip ends."""
+        """The next patches, until about ``budget_s`` more seconds are read or the clip ends.
+
+        Every call reads on, however small the budget.
+        """
         config = self._config
         want = budget_s * config.sample_rate_hz / config.frame_hop_samples
         held = [self._frames]
-        n_held = len(self._frames)
-        while n_held < want and not self.is_finished:
+        n_new = 0
+        is_first = True
+        while (is_first or n_new < want) and not self.is_finished:
+            is_first = False
             block = next(self._samples, None)
             if block is None:
                 self.is_finished = True
                 held.append(self._log_mel.finish())
             else:
                 held.append(self._log_mel.push(block))
-            n_held += len(held[-1])
+            n_new += len(held[-1])
         frames = np.concatenate(held)
         n_patches = max(0, 1 + (len(frames) - config.patch_frames) // config.patch_hop_frames)
         used = (n_patches - 1) * config.patch_hop_frames + config.patch_frames if n_patches else 0

@@ -99,12 +99,13 @@ def download(official: OfficialWeights, folder: Path, *, progress: Progress | No
 
     target = folder / official.file_name
     part = target.with_name(target.name + ".part")
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         _fetch(official, part, progress)
     except (httpx.HTTPError, OSError) as error:
+        why = " ".join(str(error).split()) or type(error).__name__
         raise WeightsError(
-            f"cannot download {official.url} ({error}). Two ways out: give the file with "
+            f"cannot download {official.url} ({why}). Two ways out: give the file with "
             f"--weights or AUDIOSET_WEIGHTS, or connect this machine to the network and run again"
         ) from error
     if part.stat().st_size != official.size_bytes or file_sha256(part) != official.sha256:
@@ -123,7 +124,10 @@ def _fetch(official: OfficialWeights, part: Path, progress: Progress | None) -> 
     done = part.stat().st_size if part.exists() else 0
     if done >= official.size_bytes:
         return
-    headers = {"Range": f"bytes={done}-"} if done else {}
+    # The pinned size and digest are of the plain bytes: nothing compressed on the way.
+    headers = {"Accept-Encoding": "identity"}
+    if done:
+        headers["Range"] = f"bytes={done}-"
     timeout = httpx.Timeout(30.0, connect=10.0)
     with httpx.stream(
         "GET", official.url, headers=headers, timeout=timeout, follow_redirects=False

@@ -49,7 +49,7 @@ class ConvNormRelu(nn.Module):
     def __init__(self, inputs: int, filters: int, kernel: int, *, stride: int, groups: int) -> None:
         super().__init__()
         self.conv = SameConv2d(inputs, filters, kernel, stride, groups=groups, bias=False)
-        self.bn = nn.BatchNorm2d(filters, eps=BATCH_NORM_EPS)
+        self.bn: nn.Module = nn.BatchNorm2d(filters, eps=BATCH_NORM_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape: ``[B, C, H, W]`` -> ``[B, filters, H', W']``."""
@@ -105,6 +105,7 @@ def fold_batch_norm(model: YAMNet) -> YAMNet:
     """
     for module in model.modules():
         if isinstance(module, ConvNormRelu) and isinstance(module.bn, nn.BatchNorm2d):
-            fused = fuse_conv_bn_eval(module.conv, module.bn)
-            module.conv, module.bn = fused, nn.Identity()
-    return model.to(memory_format=torch.channels_last)
+            module.conv = fuse_conv_bn_eval(module.conv, module.bn)
+            module.bn = nn.Identity()
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model

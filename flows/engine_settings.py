@@ -52,7 +52,7 @@ def command_line_engine(home: Path) -> Iterator[None]:
                 PREFECT_SERVER_DATABASE_CONNECTION_URL: "sqlite+aiosqlite:///"
                 + str(stack.enter_context(_own_database(home))),
             }
-        stack.enter_context(temporary_settings(settings))  # type: ignore[arg-type]
+        stack.enter_context(temporary_settings(settings))
         yield
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar, cast
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
@@ -35,6 +35,8 @@ from tasks.load_ontology import load_ontology
 from tasks.persist import persist
 from tasks.shards import Receipt, Shard, ShardFeatures, ShardScores, cut_shards, shard_length_s
 
+R = TypeVar("R")
+
 _SHARDS_IN_FLIGHT = 3
 # A task that waits for the one before it holds its thread: three per shard, and the first tasks.
 _THREADS = 3 * _SHARDS_IN_FLIGHT + 3
@@ -51,13 +53,15 @@ def _run_name() -> str:
 @flow(
     name="label-audio",
     flow_run_name=_run_name,
-    task_runner=ThreadPoolTaskRunner(max_workers=_THREADS),
+    task_runner=cast(Any, ThreadPoolTaskRunner(max_workers=_THREADS)),
     persist_result=False,
 )
 def label_audio(
     paths: Annotated[
         list[str],
-        Field(title="Paths", description="Files, folders and globs, absolute.", default_factory=list),
+        Field(
+            title="Paths", description="Files, folders and globs, absolute.", default_factory=list
+        ),
     ],
     manifest: Annotated[
         Path | None,
@@ -80,7 +84,7 @@ def label_audio(
     """
     home = (home or default_home()).absolute()
     home.mkdir(parents=True, exist_ok=True)
-    url = database_url(home, database)
+    url = database_url(home, database.get_secret_value() if database else None)
     engine = engine_for(url)
     ensure_schema(engine)
     bundle = find_bundle(options.model)
@@ -95,8 +99,10 @@ def label_audio(
     }
     with recorded_run(engine, home, described, flow_run.name) as run:
         weights_future = convert_weights.submit(options.model, options.weights)
-        variant_future = load_ontology.submit(url, weights_future, parameters)
-        found_future = discover_files.submit(url, run.run_id, variant_future, paths, manifest)
+        variant_future = load_ontology.submit(url, _later(weights_future), parameters)
+        found_future = discover_files.submit(
+            url, run.run_id, _later(variant_future), paths, manifest
+        )
         # In the order of the chain: the first that failed says why, the rest only that it did.
         weights, variant = weights_future.result(), variant_future.result()
         found = found_future.result()
@@ -172,6 +178,12 @@ class _InFlight:
 
 def _submit(job: Job, shard: Shard, before: _InFlight | None) -> _InFlight:
     """Chain the tasks of a shard; ``before`` is the part before it of the same clip."""
-    features = chunk_and_featurize.submit(job, shard, before.features if before else None)
-    scores = infer.submit(job, shard, features, before.scores if before else None)
-    return _InFlight(shard, features, scores, persist.submit(job, shard, scores))
+    earlier = (_later(before.features), _later(before.scores)) if before else (None, None)
+    features = chunk_and_featurize.submit(job, shard, earlier[0])
+    scores = infer.submit(job, shard, _later(features), earlier[1])
+    return _InFlight(shard, features, scores, persist.submit(job, shard, _later(scores)))
+
+
+def _later(future: PrefectFuture[R]) -> R:
+    """A future as an argument: Prefect waits for it and hands its result to the task."""
+    return cast(R, future)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+import typer
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class LabelOptions(BaseModel):
@@ -14,30 +15,34 @@ class LabelOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str = Field("yamnet", title="Model", description="Which model labels: yamnet.")
+    model: str = Field(default="yamnet", title="Model", description="Which model labels: yamnet.")
     weights: Path | None = Field(
-        None,
+        default=None,
         title="Weights file",
         description="Published (.h5, .pth) or converted (.safetensors) weights. Empty: the file "
         "in AUDIOSET_WEIGHTS, or the official download.",
     )
     patch_hop_s: float | None = Field(
-        None,
+        default=None,
         title="Patch hop (s)",
         description="Seconds from one score to the next: a multiple of 0.01 up to 0.96. "
         "Empty: the model's own, 0.48.",
     )
     framing: Literal["reference", "seed"] = Field(
-        "reference",
+        default="reference",
         title="Framing",
         description="'reference' drops no audio; 'seed' repeats the older port's chunks "
         "(0.96 s, tail dropped) to compare with old results.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", title="Device", description="Where the network runs; auto takes a GPU if any."
+        default="auto",
+        title="Device",
+        description="Where the network runs; auto takes a GPU if any.",
     )
     score_dtype: Literal["float16", "float32"] = Field(
-        "float16", title="Score type", description="How logits are stored in the .npy files."
+        default="float16",
+        title="Score type",
+        description="How logits are stored in the .npy files.",
     )
 
 
@@ -46,8 +51,23 @@ def default_home() -> Path:
     return Path(os.environ.get("AUDIOSET_HOME") or "audioset-data")
 
 
-def database_url(home: Path, given: SecretStr | None = None) -> str:
+def database_url(home: Path, given: str | None = None) -> str:
     """The database's URL: as given, ``AUDIOSET_DB``, or the SQLite file of the home folder."""
-    if given is not None and given.get_secret_value():
-        return given.get_secret_value()
-    return os.environ.get("AUDIOSET_DB") or f"sqlite:///{home.absolute() / 'labels.db'}"
+    sqlite = f"sqlite:///{home.absolute() / 'labels.db'}"
+    return given or os.environ.get("AUDIOSET_DB") or sqlite
+
+
+Home = Annotated[
+    Path,
+    typer.Option(envvar="AUDIOSET_HOME", help="Folder of labels.db, scores/ and exports/."),
+]
+Database = Annotated[
+    str | None,
+    typer.Option(
+        "--db",
+        envvar="AUDIOSET_DB",
+        help="Database URL. [default: labels.db in the home folder]",
+        show_default=False,
+        show_envvar=True,
+    ),
+]

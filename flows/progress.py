@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
 
-from tasks.discover_files import Discovery
 from tasks.shards import Receipt
+from tasks.worklist import Discovery
 
 
 class Listener(Protocol):

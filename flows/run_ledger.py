@@ -62,9 +62,7 @@ def recorded_run(
         finally:
             stop_event(run.run_id).set()
             run.summary.wall_s = time.monotonic() - began
-            finish_run(
-                engine, run.run_id, status, run.summary.counts, run.summary.as_json(), now()
-            )
+            finish_run(engine, run.run_id, status, run.summary.counts, run.summary.as_json(), now())
 
 
 def abandon_dead_runs(engine: Engine, home: Path) -> list[str]:

@@ -9,8 +9,8 @@ from typing import Any
 
 from audioset_core.discovery import PassedOver
 from db.records import RunCounts, Verdict
-from tasks.discover_files import Discovery
 from tasks.shards import Receipt
+from tasks.worklist import Discovery
 
 # Failures kept by path in the summary; all of them are in the database.
 _SHOWN_FAILURES = 20

@@ -55,7 +55,7 @@ def featurize_shard(
             if current is None:
                 current = _begin(job, waiting.pop(), features, logger)
             else:
-                current = _go_on(job, shard, current, features, logger)
+                current = _go_on(shard, current, features, logger)
     except BaseException:
         _let_go(job, current, features)
         raise
@@ -87,7 +87,7 @@ def _begin(job: Job, item: WorkItem, features: ShardFeatures, logger: Logger) ->
 
 
 def _go_on(
-    job: Job, shard: Shard, current: OpenClip, features: ShardFeatures, logger: Logger
+    shard: Shard, current: OpenClip, features: ShardFeatures, logger: Logger
 ) -> OpenClip | None:
     """Read on in a clip; None once it has ended, well or badly."""
     reader = current.reader
@@ -130,9 +130,7 @@ def _clip(recording: Recording) -> Clip:
     )
 
 
-def _failed(
-    item: WorkItem, claim: Claim | None, error: Exception, logger: Logger
-) -> FailedSource:
+def _failed(item: WorkItem, claim: Claim | None, error: Exception, logger: Logger) -> FailedSource:
     if not isinstance(error, AudioError):
         logger.exception("unexpected error in %r", item.path)
         error = AudioError(Reason.INTERNAL, f"{type(error).__name__}: {error}"[:200])

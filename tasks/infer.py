@@ -7,7 +7,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.job import Job, scorer_for, stop_event
-from tasks.shards import FinishedClip, Shard, ShardFeatures, ShardScores
+from tasks.shards import FinishedClip, Logits, Shard, ShardFeatures, ShardScores
 
 
 @task(
@@ -29,7 +29,7 @@ def score_shard(job: Job, features: ShardFeatures, previous: ShardScores | None)
     scores = ShardScores()
     scores.failures = features.failures
     scores.n_known, scores.n_busy = features.n_known, features.n_busy
-    scores.continues = features.continues
+    scores.heard_s, scores.continues = features.audio_s, features.continues
     if previous is not None:
         scores.unfinished = previous.unfinished
     for failed in features.failures:
@@ -51,6 +51,6 @@ def score_shard(job: Job, features: ShardFeatures, previous: ShardScores | None)
         with np.errstate(over="ignore"):
             blocks.append(block.astype(job.score_dtype))
         if piece.clip is not None:
-            whole = np.concatenate(scores.unfinished.pop(piece.claim.labelling_id))
+            whole: Logits = np.concatenate(scores.unfinished.pop(piece.claim.labelling_id))
             scores.finished.append(FinishedClip(piece.path, piece.claim, piece.clip, whole))
     return scores

@@ -44,7 +44,7 @@ def _is_passing(task: Task[..., object], task_run: TaskRun, state: State[object]
 )
 def persist(job: Job, shard: Shard, scores: ShardScores) -> Receipt:
     """Write the shard's score files and rows; idempotent."""
-    receipt = persist_shard(job, scores)
+    receipt = persist_shard(job, shard, scores)
     get_run_logger().info(
         "shard %s: %d clips labelled (%.2f h), %d known, %d failed",
         shard.label, receipt.n_labelled, receipt.audio_s / 3600, receipt.n_known,
@@ -53,7 +53,7 @@ def persist(job: Job, shard: Shard, scores: ShardScores) -> Receipt:
     return receipt
 
 
-def persist_shard(job: Job, scores: ShardScores) -> Receipt:
+def persist_shard(job: Job, shard: Shard, scores: ShardScores) -> Receipt:
     """As the task, without Prefect."""
     engine = engine_for(job.database_url)
     failures = list(scores.failures)
@@ -73,7 +73,8 @@ def persist_shard(job: Job, scores: ShardScores) -> Receipt:
         n_known=scores.n_known + n_lost,
         n_busy=scores.n_busy,
         audio_s=audio_s,
-        size_bytes=sum(clip.clip.size_bytes for clip in scores.finished),
+        heard_s=scores.heard_s,
+        estimated_s=shard.estimated_s,
         failures=tuple(
             (os.fsdecode(failed.path), failed.failure.reason, failed.failure.detail)
             for failed in failures

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audioset_core.reader import ClipReader, LogMelPiece
 from db.records import Claim, Clip, Failure, WorkItem
+
+Logits = NDArray[np.floating[Any]]
+"""Shape: ``[n_patches, n_classes]``, float16 or float32, as they are stored."""
 
 MIN_SHARD_S, MAX_SHARD_S = 600.0, 3600.0
 # A last part may hold this much more than planned, so that an inexact header makes no crumbs.
@@ -93,7 +97,7 @@ class FinishedClip:
     path: bytes
     claim: Claim
     clip: Clip
-    logits: NDArray[np.float16] | NDArray[np.float32]
+    logits: Logits
 
 
 class ShardFeatures:
@@ -125,9 +129,10 @@ class ShardScores:
     def __init__(self) -> None:
         self.finished: list[FinishedClip] = []
         self.failures: list[FailedSource] = []
-        self.unfinished: dict[int, list[NDArray[np.float16] | NDArray[np.float32]]] = {}
+        self.unfinished: dict[int, list[Logits]] = {}
         self.n_known = 0
         self.n_busy = 0
+        self.heard_s = 0.0
         self.continues = False
 
 
@@ -139,7 +144,11 @@ class Receipt:
     n_known: int
     n_busy: int
     audio_s: float
-    size_bytes: int
+    """Audio of the clips that were labelled."""
+    heard_s: float
+    """Audio read, also of clips that are not finished or failed."""
+    estimated_s: float
+    """The shard's share of the estimate that the whole run began with."""
     failures: tuple[tuple[str, str, str], ...]
     """(path, reason, detail)"""
     continues: bool

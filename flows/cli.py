@@ -1,0 +1,113 @@
+"""The command ``audioset``.
+
+Exit codes: 0 all done, 1 some files failed, 2 the person's mistake (one clear line).
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+
+import typer
+
+from audioset_core.errors import AudiosetError, UserError
+from db.errors import DatabaseError, DatabaseUserError
+from flows import commands_ask, commands_model, commands_ontology
+from flows.options import Database, Home, database_url
+
+app = typer.Typer(
+    name="audioset",
+    help="Label large collections of recordings with AudioSet classes, and ask what is in them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command()
+def label(
+    paths: Annotated[
+        list[str] | None, typer.Argument(help="Files, folders and globs.", show_default=False)
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="CSV or JSONL: path, optional id and meta.", show_default=False),
+    ] = None,
+    model: Annotated[str, typer.Option(help="Which model labels.")] = "yamnet",
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Weights file instead of the official ones.", show_default=False),
+    ] = None,
+    patch_hop: Annotated[
+        float | None,
+        typer.Option(help="Seconds between scores. [default: the model's, 0.48]"),
+    ] = None,
+    framing: Annotated[
+        Literal["reference", "seed"],
+        typer.Option(help="'seed' repeats the older port's chunks (0.96 s, tail dropped)."),
+    ] = "reference",
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option(help="Where the network runs.")
+    ] = "auto",
+    score_dtype: Annotated[
+        Literal["float16", "float32"], typer.Option(help="How logits are stored.")
+    ] = "float16",
+    home: Home = Path("audioset-data"),
+    db: Database = None,
+) -> None:
+    """Label recordings. What is labelled already costs nothing; run it again at any time."""
+    from flows.labelling import label_paths
+    from flows.options import LabelOptions
+
+    options = LabelOptions(
+        model=model,
+        weights=weights,
+        patch_hop_s=patch_hop,
+        framing=framing,
+        device=device,
+        score_dtype=score_dtype,
+    )
+    raise typer.Exit(label_paths(paths or [], manifest, home, options, database_url(home, db)))
+
+
+app.command()(commands_model.convert)
+app.command()(commands_model.models)
+app.add_typer(commands_ontology.app, name="ontology")
+app.command()(commands_ask.query)
+app.command()(commands_ask.show)
+app.command()(commands_ask.failures)
+app.add_typer(commands_ask.export_app, name="export")
+
+
+def main() -> NoReturn:
+    """Run the command line; every error that is not a defect becomes one line."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        app()
+    except (UserError, DatabaseUserError) as error:
+        code, message = 2, str(error)
+    except (AudiosetError, DatabaseError) as error:
+        code, message = 1, str(error)
+    except OSError as error:
+        # A full or failing disk, a file that may not be written: not our defect either.
+        code, message = 1, str(error)
+    except KeyboardInterrupt:
+        code, message = 130, "stopped; what is done is kept, the same command goes on from there"
+    else:
+        sys.exit(0)
+    print(f"audioset: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""``audioset ontology``: show, tree, search, load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audioset_core.ontology import Node, Ontology, load_default
+from flows.options import Database, Home, database_url
+from flows.terminal import print_json, print_table
+
+app = typer.Typer(
+    help="The AudioSet ontology. A NAME may be a MID, a name, or a path such as "
+    "'Sounds of things/Vehicle'.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+
+
+@app.command()
+def show(
+    name: str, home: Home = Path("audioset-data"), db: Database = None, as_json: AsJson = False
+) -> None:
+    """A class or category: where it stands, what is below it, what models can say."""
+    ontology = load_default()
+    node = ontology.find(name)
+    described = _described(ontology, node, home, db)
+    if as_json:
+        print_json(described)
+        return
+    rows = [
+        (
+            key.replace("_", " "),
+            "; ".join(map(str, value)) if isinstance(value, list) else str(value),
+        )
+        for key, value in described.items()
+        if value not in (None, [], "")
+    ]
+    print_table(("", ""), rows)
+
+
+@app.command()
+def tree(
+    name: Annotated[str | None, typer.Argument(show_default=False)] = None,
+    depth: Annotated[int | None, typer.Option(min=0, help="Levels below the top.")] = None,
+) -> None:
+    """The ontology, or the part below a node, as an indented tree.
+
+    A node with several parents stands below each of them. (-) marks what YAMNet cannot predict.
+    """
+    ontology = load_default()
+    predictable = _predictable("yamnet")
+
+    def walk(node: Node, level: int) -> None:
+        print(f"{'  ' * level}{node.name}{'' if node.mid in predictable else ' (-)'}")
+        if depth is None or level < depth:
+            for child in ontology.children(node.mid):
+                walk(child, level + 1)
+
+    for top in [ontology.find(name)] if name else ontology.roots:
+        walk(top, 0)
+
+
+@app.command()
+def search(text: str, as_json: AsJson = False) -> None:
+    """Classes and categories whose names contain the words."""
+    ontology = load_default()
+    found = ontology.search(text)
+    if as_json:
+        print_json([{"mid": node.mid, "name": node.name} for node in found])
+        return
+    rows = [(n.mid, n.name, " > ".join(next(iter(ontology.paths(n.mid)))[:-1])) for n in found]
+    print_table(("mid", "name", "below"), rows)
+    if not found:
+        nearest = ", ".join(map(repr, ontology.nearest(text)))
+        raise typer.Exit(_say(f"no name contains {text!r}; nearest: {nearest}"))
+
+
+@app.command()
+def load(
+    file: Annotated[Path, typer.Argument(help="An official ontology.json.")],
+    home: Home = Path("audioset-data"),
+    db: Database = None,
+) -> None:
+    """Add descriptions, citations and examples from an official ontology.json to the database."""
+    from db.engine import open_engine
+    from db.migrate import ensure_schema
+    from tasks.load_ontology import store_ontology
+
+    ontology = Ontology.from_official_json(file)
+    home.mkdir(parents=True, exist_ok=True)
+    engine = open_engine(database_url(home, db))
+    try:
+        ensure_schema(engine)
+        is_new = store_ontology(engine, ontology)
+    finally:
+        engine.dispose()
+    n_edges = sum(1 for _ in ontology.edges())
+    print(
+        f"{len(ontology.nodes)} nodes, {n_edges} edges: {'stored' if is_new else 'known already'}"
+    )
+
+
+def _described(ontology: Ontology, node: Node, home: Path, db: str | None) -> dict[str, object]:
+    predictable = _predictable("yamnet")
+    below = ontology.descendants(node.mid)
+    flags = [
+        name
+        for name, is_set in (("abstract", node.is_abstract), ("blacklisted", node.is_blacklisted))
+        if is_set
+    ]
+    stored = _stored_texts(node.mid, home, db)
+    return {
+        "name": node.name,
+        "mid": node.mid,
+        "paths": ["/".join(path) for path in ontology.paths(node.mid)],
+        "restrictions": flags,
+        "children": [child.name for child in ontology.children(node.mid)],
+        "nodes_below": len(below),
+        "predicted_by_yamnet": node.mid in predictable,
+        "predicted_below": sum(n.mid in predictable for n in below),
+        **stored,
+    }
+
+
+def _stored_texts(mid: str, home: Path, db: str | None) -> dict[str, object]:
+    """Description, citation and examples, where ``ontology load`` has stored them."""
+    from db.engine import open_engine
+    from db.ontology_rows import node_texts
+
+    if db is None and not (home / "labels.db").exists():
+        return {}
+    engine = open_engine(database_url(home, db), create=False)
+    try:
+        texts = node_texts(engine, mid)
+    finally:
+        engine.dispose()
+    if texts is None:
+        return {}
+    description, citation_uri, examples = texts
+    return {"description": description, "citation_uri": citation_uri, "examples": list(examples)}
+
+
+def _predictable(categories_name: str) -> frozenset[str]:
+    from audioset_core.categories import load_categories
+
+    return frozenset(category.mid for category in load_categories(categories_name))
+
+
+def _say(text: str) -> int:
+    from flows.terminal import note
+
+    note(text)
+    return 1

@@ -1,0 +1,133 @@
+"""``audioset label``: look first, start Prefect only if there is work, say what came of it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from sqlalchemy import make_url
+
+from audioset_core import weights as weights_files
+from audioset_core.bundle import ModelBundle, find_bundle
+from audioset_core.discovery import read_inputs
+from audioset_core.weights import ReadyWeights
+from db.engine import open_engine
+from db.migrate import ensure_schema
+from db.models_rows import find_variant
+from flows.engine_settings import command_line_engine
+from flows.options import LabelOptions
+from flows.progress import listening
+from flows.summary import Summary
+from flows.terminal import LabelProgress, note, print_table
+from tasks.job import labelling_parameters
+from tasks.worklist import look_for_work
+
+
+def label_paths(
+    paths: list[str], manifest: Path | None, home: Path, options: LabelOptions, url: str
+) -> int:
+    """Label and report; returns the exit code.
+
+    Raises:
+        UserError, DatabaseUserError: an input is off.
+    """
+    read_inputs(paths, manifest)
+    bundle = find_bundle(options.model)
+    home.mkdir(parents=True, exist_ok=True)
+    ready = _ready_weights(bundle, options.weights)
+    summary = _nothing_to_do(paths, manifest, ready, bundle, options, url)
+    if summary is None:
+        summary = _run_flow(paths, manifest, home, options, url)
+    _report(summary, home, url)
+    return 1 if summary.n_failed or summary.n_failed_before else 0
+
+
+def _ready_weights(bundle: ModelBundle, given: Path | None) -> ReadyWeights:
+    ready = weights_files.peek(bundle, given)
+    if ready is not None:
+        return ready
+    if weights_files.find_source(bundle, given) is None:
+        note(f"downloading {bundle.official.url} ({bundle.official.size_bytes / 1e6:.1f} MB)")
+    return weights_files.prepare(bundle, given, progress=_download_line())
+
+
+def _download_line() -> Callable[[int, int], None]:
+    shown = -1
+
+    def progress(done: int, total: int) -> None:
+        nonlocal shown
+        percent = 100 * done // total
+        if percent // 10 > shown:
+            shown = percent // 10
+            note(f"{percent:3d} %  {done / 1e6:.1f} of {total / 1e6:.1f} MB")
+
+    return progress
+
+
+def _nothing_to_do(
+    paths: list[str],
+    manifest: Path | None,
+    ready: ReadyWeights,
+    bundle: ModelBundle,
+    options: LabelOptions,
+    url: str,
+) -> Summary | None:
+    """A summary if everything at the paths is labelled; None if a run is needed."""
+    frontend = bundle.framed(patch_hop_s=options.patch_hop_s, framing=options.framing)
+    engine = open_engine(url)
+    try:
+        ensure_schema(engine)
+        parameters = labelling_parameters(
+            frontend, framing=options.framing, score_dtype=options.score_dtype
+        )
+        variant = find_variant(engine, bundle.name, ready.version, parameters.digest)
+        found = variant and look_for_work(engine, variant, paths, manifest)
+        return Summary.of(found) if found else None
+    finally:
+        engine.dispose()
+
+
+def _run_flow(
+    paths: list[str], manifest: Path | None, home: Path, options: LabelOptions, url: str
+) -> Summary:
+    with LabelProgress() as progress, command_line_engine(home):
+        progress.say("starting Prefect")
+        # Prefect's server starts in its own process meanwhile; torch takes about as long.
+        threading.Thread(target=_import_torch, daemon=True).start()
+        from pydantic import SecretStr
+
+        from flows.label_audio import label_audio
+
+        with listening(progress):
+            return label_audio(
+                paths=paths,
+                manifest=manifest,
+                home=home,
+                options=options,
+                database=SecretStr(url),
+            )
+
+
+def _import_torch() -> None:
+    with suppress(ImportError):
+        import torch  # noqa: F401
+
+
+def _report(summary: Summary, home: Path, url: str) -> None:
+    print_table(("", ""), summary.rows())
+    for path, reason, detail in summary.shown_failures[:5]:
+        note(f"  {path}: {reason}" + (f" ({detail})" if detail else ""))
+    for unlistable in summary.passed_over.unlistable:
+        note(f"  not listed: {unlistable}")
+    shown_home = "" if str(home) == "audioset-data" else f" --home {home}"
+    if summary.n_failed or summary.n_failed_before:
+        print(f"\nWhat failed and why:  audioset failures{shown_home}")
+    if summary.n_labelled:
+        where = make_url(url).render_as_string(hide_password=True)
+        print(f"\nLabels: {where}\nScores: {home / 'scores'}\nNext:")
+        for command in ('query --under "Animal" --min-score 0.3', "ontology tree --depth 2"):
+            print(f"  audioset {command}{shown_home if command.startswith('query') else ''}")
+    sys.stdout.flush()

@@ -1,0 +1,155 @@
+"""What the command line prints: data on stdout, everything else on stderr.
+
+On a terminal tables have lines and progress is a bar; elsewhere both are plain text.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tasks.shards import Receipt
+from tasks.worklist import Discovery
+
+_PLAIN_LINE_EVERY_S = 10.0
+
+
+def note(text: str) -> None:
+    """A line on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def clock(seconds: float) -> str:
+    """``75.5`` -> ``1:15.5``; ``3725`` -> ``1:02:05.0``."""
+    minutes, rest = divmod(round(seconds, 1), 60)
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
+
+
+def shown_path(path_text: str | None) -> str:
+    """A path, relative to the current folder where it lies below it."""
+    if path_text is None:
+        return "(no longer anywhere)"
+    path = Path(path_text)
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else path_text
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
+    """Rows for people: boxed on a terminal, tab-separated elsewhere; columns '>x' go right."""
+    names = [column.removeprefix(">") for column in columns]
+    if not sys.stdout.isatty():
+        for row in [names, *rows] if any(names) else rows:
+            print("\t".join(_one_line(cell) for cell in row))
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for column, name in zip(columns, names, strict=True):
+        table.add_column(
+            Text(name), justify="right" if column.startswith(">") else "left", overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*(Text(_one_line(cell)) for cell in row))
+    Console(highlight=False).print(table)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    json.dump(value, sys.stdout, indent=1, ensure_ascii=False, default=str)
+    print()
+
+
+def print_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """CSV with a header on stdout."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+
+
+def _one_line(text: str) -> str:
+    """No name of a file may move the cursor, end the line or break the encoding."""
+    printable = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(printable).encode("utf-8", "backslashreplace").decode()
+
+
+class LabelProgress:
+    """Listens to a labelling flow: a bar on a terminal, a plain line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._task: Any = None
+        self._began = time.monotonic()
+        self._last_line = self._began
+        self._total_s = self._done_s = self._heard_s = 0.0
+        self._n_items = self._n_done = self._n_failed = 0
+
+    def __enter__(self) -> LabelProgress:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+            from rich.progress import TimeRemainingColumn as Remaining
+
+            self._bar = Progress(
+                SpinnerColumn(), BarColumn(bar_width=30), TextColumn("{task.percentage:>3.0f}%"),
+                TextColumn("{task.description}"), TextColumn("ETA"), Remaining(),
+                console=Console(stderr=True), transient=True,
+            )  # fmt: skip
+            self._bar.start()
+            self._task = self._bar.add_task("starting", total=None)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def say(self, what: str) -> None:
+        """What happens before there is anything to count."""
+        if self._bar is not None:
+            self._bar.update(self._task, description=what)
+        else:
+            note(what)
+
+    def begin(self, found: Discovery) -> None:
+        """The work list is known."""
+        self._began = time.monotonic()
+        self._total_s, self._n_items = max(found.estimated_s, 1e-9), found.n_items
+        self._show()
+
+    def advance(self, receipt: Receipt) -> None:
+        """A shard is in the database."""
+        self._done_s += receipt.estimated_s
+        self._heard_s += receipt.heard_s
+        failed = len(receipt.failures)
+        self._n_failed += failed
+        self._n_done += receipt.n_labelled + receipt.n_known + receipt.n_busy + failed
+        self._show()
+
+    def _show(self) -> None:
+        wall_s = time.monotonic() - self._began
+        speed = self._heard_s / wall_s if wall_s > 0 else 0.0
+        text = (
+            f"{self._n_done:,}/{self._n_items:,} clips, {self._heard_s / 3600:.2f} h, "
+            f"{speed:,.0f} x real time, {self._n_failed:,} failed"
+        )
+        done = min(1.0, self._done_s / self._total_s)
+        if self._bar is not None:
+            self._bar.update(self._task, total=1.0, completed=done, description=text)
+        elif done == 1.0 or time.monotonic() - self._last_line >= _PLAIN_LINE_EVERY_S:
+            self._last_line = time.monotonic()
+            eta = f", ETA {clock(wall_s * (1 - done) / done)}" if 0 < done < 1 else ""
+            note(f"{done:4.0%}  {text}{eta}")

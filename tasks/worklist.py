@@ -1,0 +1,107 @@
+"""A run's work list: what there is at some paths, and what is known of it.
+
+A known file costs one look at its size and time; only new or changed ones join the list, which
+lies in the database, so that a run of ten million files needs no more memory than one of ten.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from audioset_core.audio import stated_duration_s, usual_duration_s
+from audioset_core.discovery import Found, PassedOver, find_recordings, read_inputs
+from audioset_core.errors import Reason
+from db.engine import reading
+from db.records import SeenSource, Variant, Verdict
+from db.sources import enrol, triage, update_annotations
+from tasks.job import now
+
+_BATCH = 2_000
+# Files that seem longer than this have their header read, so that long ones are cut evenly;
+# for the many short ones the guess from size and ending is enough.
+_PROBE_FROM_S = 60.0
+_SETTLED = frozenset({Verdict.DONE, Verdict.FAILED})
+PASSING_REASONS = frozenset(str(reason) for reason in Reason if not reason.is_lasting)
+
+
+@dataclass(slots=True)
+class Discovery:
+    """What a walk over the inputs found."""
+
+    verdicts: Counter[Verdict] = field(default_factory=Counter)
+    passed_over: PassedOver = field(default_factory=PassedOver)
+    n_items: int = 0
+    size_bytes: int = 0
+    estimated_s: float = 0.0
+
+    @property
+    def n_found(self) -> int:
+        """Files seen."""
+        return self.verdicts.total()
+
+
+def discover(
+    engine: Engine, run_id: str, variant: Variant, paths: Sequence[str], manifest: Path | None
+) -> Discovery:
+    """Walk the inputs and enrol what needs labelling as the run's work list."""
+    result = Discovery()
+    for batch, verdicts in _triaged(engine, variant, paths, manifest, result.passed_over):
+        result.verdicts.update(verdicts)
+        settled = [s for s, v in zip(batch, verdicts, strict=True) if v in _SETTLED]
+        update_annotations(engine, settled)
+        work = [s for s, v in zip(batch, verdicts, strict=True) if v not in _SETTLED]
+        if work:
+            items = [(seen, _estimated_s(seen)) for seen in work]
+            enrol(engine, run_id, items, start=result.n_items, now=now())
+            result.n_items += len(items)
+            result.size_bytes += sum(seen.size_bytes for seen in work)
+            result.estimated_s += sum(estimated_s for _, estimated_s in items)
+    return result
+
+
+def look_for_work(
+    engine: Engine, variant: Variant, paths: Sequence[str], manifest: Path | None
+) -> Discovery | None:
+    """What a walk finds if nothing is left to do; None as soon as something is.
+
+    Annotations that a manifest changed are stored on the way.
+    """
+    result = Discovery()
+    for batch, verdicts in _triaged(engine, variant, paths, manifest, result.passed_over):
+        if not _SETTLED.issuperset(verdicts):
+            return None
+        update_annotations(engine, batch)
+        result.verdicts.update(verdicts)
+    return result
+
+
+def _triaged(
+    engine: Engine,
+    variant: Variant,
+    paths: Sequence[str],
+    manifest: Path | None,
+    passed_over: PassedOver,
+) -> Iterator[tuple[list[SeenSource], list[Verdict]]]:
+    recordings = find_recordings(read_inputs(paths, manifest), passed_over)
+    while batch := [_seen(found) for found in islice(recordings, _BATCH)]:
+        with reading(engine) as connection:
+            verdicts = triage(connection, variant, batch, PASSING_REASONS)
+        yield batch, verdicts
+
+
+def _seen(found: Found) -> SeenSource:
+    return SeenSource(found.path, found.size_bytes, found.mtime_ns, found.user_id, found.meta)
+
+
+def _estimated_s(seen: SeenSource) -> float:
+    usual_s = usual_duration_s(seen.path, seen.size_bytes)
+    if usual_s <= _PROBE_FROM_S:
+        return usual_s
+    stated_s = stated_duration_s(seen.path)
+    return usual_s if stated_s is None else stated_s
