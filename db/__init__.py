@@ -1,0 +1,1 @@
+"""Results in SQL: tables, migrations, the ledger of what is done, and queries."""

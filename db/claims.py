@@ -1,0 +1,283 @@
+"""Exactly once: claims with a lease and a token, and the one transaction that makes a labelling.
+
+A claim is taken in a short transaction, inference runs outside any, and the commit succeeds only
+while the token still matches: a worker that lost its lease writes nothing. Rows are locked in
+one order everywhere (clips by id, sources by path digest, labellings by id): no deadlocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Engine, bindparam, delete, insert, select, update
+
+from db.clip_rows import lock_clips, remove_unreferenced, store_clip, write_figures
+from db.engine import upsert, writing
+from db.errors import DatabaseError, InvalidValueError
+from db.records import AdmissionOutcome, Claim, Clip, Failure, Labelling, Variant
+from db.tables import categories, clip_scores, detections, labellings, sources
+
+ENDED = datetime(1970, 1, 1, tzinfo=UTC)
+"""A lease that is over whatever the clock says."""
+
+
+def admit(
+    engine: Engine,
+    source_id: int,
+    clip: Clip,
+    variant: Variant,
+    run_id: str,
+    lease_s: float,
+    now: datetime,
+    *,
+    mtime_ns: int | None = None,
+) -> Claim | AdmissionOutcome:
+    """Record which clip the source holds, and claim its labelling if nobody has it.
+
+    `mtime_ns` is the file's time when it was read (None keeps the one from discovery).
+    """
+    with writing(engine) as conn:
+        clip_id = store_clip(conn, clip, now)
+        _identify(conn, source_id, clip, clip_id, mtime_ns, now)
+        claim = upsert(conn, labellings).values(
+            clip_id=clip_id,
+            model_id=variant.model_id,
+            parameter_set_id=variant.parameter_set_id,
+            status="claimed",
+            token=1,
+            lease_until=now + timedelta(seconds=lease_s),
+            run_id=run_id,
+            is_current=False,
+        )
+        claim = claim.on_conflict_do_update(
+            index_elements=["clip_id", "model_id", "parameter_set_id"],
+            set_={
+                "token": labellings.c.token + 1,
+                "lease_until": claim.excluded.lease_until,
+                "run_id": claim.excluded.run_id,
+            },
+            where=(labellings.c.status != "done") & (labellings.c.lease_until < now),
+        )
+        row = conn.execute(claim.returning(labellings.c.id, labellings.c.token)).one_or_none()
+        if row is not None:
+            return Claim(row.id, row.token, clip_id, source_id, clip.sha256)
+        status = conn.execute(
+            select(labellings.c.status).where(
+                labellings.c.clip_id == clip_id,
+                labellings.c.model_id == variant.model_id,
+                labellings.c.parameter_set_id == variant.parameter_set_id,
+            )
+        ).scalar()
+        return AdmissionOutcome.DONE if status == "done" else AdmissionOutcome.BUSY
+
+
+def commit_labellings(
+    engine: Engine,
+    variant: Variant,
+    batch: Sequence[Labelling],
+    run_id: str,
+    now: datetime,
+) -> list[bool]:
+    """Make labellings done, all in one transaction; False where the claim was lost.
+
+    The labelling becomes its clip's current one. Nothing is written for a lost claim.
+    """
+    if not batch:
+        return []
+    with writing(engine) as conn:
+        lock_clips(conn, (labelling.claim.clip_id for labelling in batch))
+        node_of = _category_nodes(conn, variant.model_id)
+        # Judged in the order of ids; told in the order given.
+        order = sorted(range(len(batch)), key=lambda at: batch[at].claim.labelling_id)
+        kept = [at for at in order if _mark_done(conn, batch[at], run_id, now)]
+        done = [batch[at] for at in kept]
+        if done:
+            _make_current(conn, done)
+            write_figures(conn, [(labelling.claim.clip_id, labelling.clip) for labelling in done])
+            _write_rows(conn, done, node_of)
+    return [at in set(kept) for at in range(len(batch))]
+
+
+def renew_leases(engine: Engine, run_id: str, until: datetime) -> int:
+    """Extend the leases that the run still holds; returns how many."""
+    with writing(engine) as conn:
+        held = _held_by(conn, run_id)
+        _set_leases(conn, held, until)
+    return len(held)
+
+
+def release_claims(engine: Engine, claims: Sequence[Claim]) -> None:
+    """Give claims back, so that the next `admit` of their clips succeeds at once."""
+    with writing(engine) as conn:
+        for claim in _in_order(claims):
+            conn.execute(update(labellings).where(_held(claim)).values(lease_until=ENDED))
+
+
+def record_failures(engine: Engine, failures: Sequence[Failure], now: datetime) -> None:
+    """Mark sources as failed, drop their claims and the clips that nothing refers to any more."""
+    if not failures:
+        return
+    with writing(engine) as conn:
+        source_ids = [failure.source_id for failure in failures]
+        linked = conn.execute(select(sources.c.clip_id).where(sources.c.id.in_(source_ids)))
+        touched = {clip_id for (clip_id,) in linked if clip_id is not None}
+        touched.update(failure.claim.clip_id for failure in failures if failure.claim)
+        lock_clips(conn, touched)
+        by_path = select(sources.c.id).where(sources.c.id.in_(source_ids))
+        conn.execute(by_path.order_by(sources.c.path_digest).with_for_update())
+        conn.execute(
+            update(sources)
+            .where(sources.c.id == bindparam("key"))
+            .values(status="failed", clip_id=None, last_read_at=now),
+            [
+                {"key": f.source_id, "reason": f.reason, "reason_detail": f.detail or None}
+                for f in failures
+            ],
+        )
+        for claim in _in_order(failure.claim for failure in failures):
+            conn.execute(delete(labellings).where(_held(claim)))
+        remove_unreferenced(conn, touched)
+
+
+def end_leases(conn: Connection, run_id: str) -> None:
+    """Let others claim at once what a dead run had claimed."""
+    _set_leases(conn, _held_by(conn, run_id), ENDED)
+
+
+def drop_claims(conn: Connection, run_id: str) -> None:
+    """Remove the claims that a finished run left, with clips that nothing else refers to."""
+    held = (labellings.c.run_id == run_id) & (labellings.c.status == "claimed")
+    touched = set(conn.execute(select(labellings.c.clip_id).where(held)).scalars())
+    lock_clips(conn, touched)
+    conn.execute(delete(labellings).where(held))
+    remove_unreferenced(conn, touched)
+
+
+def _in_order(claims: Iterable[Claim | None]) -> list[Claim]:
+    return sorted((c for c in claims if c is not None), key=lambda claim: claim.labelling_id)
+
+
+def _held(claim: Claim) -> Any:
+    return (
+        (labellings.c.id == claim.labelling_id)
+        & (labellings.c.token == claim.token)
+        & (labellings.c.status == "claimed")
+    )
+
+
+def _held_by(conn: Connection, run_id: str) -> list[int]:
+    query = (
+        select(labellings.c.id)
+        .where(labellings.c.run_id == run_id, labellings.c.status == "claimed")
+        .order_by(labellings.c.id)
+        .with_for_update()
+    )
+    return list(conn.execute(query).scalars())
+
+
+def _set_leases(conn: Connection, labelling_ids: list[int], until: datetime) -> None:
+    if labelling_ids:
+        conn.execute(
+            update(labellings).where(labellings.c.id == bindparam("key")).values(lease_until=until),
+            [{"key": labelling_id} for labelling_id in labelling_ids],
+        )
+
+
+def _identify(
+    conn: Connection,
+    source_id: int,
+    clip: Clip,
+    clip_id: int,
+    mtime_ns: int | None,
+    now: datetime,
+) -> None:
+    values: dict[str, Any] = {
+        "status": "identified",
+        "reason": None,
+        "reason_detail": None,
+        "clip_id": clip_id,
+        "size_bytes": clip.size_bytes,
+        "last_read_at": now,
+    }
+    if mtime_ns is not None:
+        values["mtime_ns"] = mtime_ns
+    if not conn.execute(update(sources).where(sources.c.id == source_id).values(values)).rowcount:
+        raise DatabaseError(f"there is no source {source_id}; enrol it first")
+
+
+def _category_nodes(conn: Connection, model_id: int) -> dict[int, int]:
+    query = select(categories.c.idx, categories.c.node_id).where(categories.c.model_id == model_id)
+    return {row.idx: row.node_id for row in conn.execute(query)}
+
+
+def _mark_done(conn: Connection, labelling: Labelling, run_id: str, now: datetime) -> bool:
+    done = update(labellings).where(_held(labelling.claim))
+    result = conn.execute(
+        done.values(
+            status="done",
+            lease_until=None,
+            run_id=run_id,
+            n_patches=labelling.n_patches,
+            scores_path=labelling.scores_path,
+            scores_sha256=labelling.scores_sha256,
+            score_dtype=labelling.score_dtype,
+            note=labelling.note,
+            labelled_at=now,
+        )
+    )
+    return result.rowcount == 1
+
+
+def _make_current(conn: Connection, done: Sequence[Labelling]) -> None:
+    clip_ids = [{"key": labelling.claim.clip_id} for labelling in done]
+    labelling_ids = [{"key": labelling.claim.labelling_id} for labelling in done]
+    old = update(labellings).where(
+        labellings.c.clip_id == bindparam("key"), labellings.c.is_current
+    )
+    conn.execute(old.values(is_current=False), clip_ids)
+    new = update(labellings).where(labellings.c.id == bindparam("key"))
+    conn.execute(new.values(is_current=True), labelling_ids)
+
+
+def _write_rows(conn: Connection, done: Sequence[Labelling], node_of: dict[int, int]) -> None:
+    """Replace the clip scores and detections of the labellings."""
+    keys = [{"key": labelling.claim.labelling_id} for labelling in done]
+    for table in (clip_scores, detections):
+        conn.execute(delete(table).where(table.c.labelling_id == bindparam("key")), keys)
+    score_rows = [
+        {
+            "labelling_id": labelling.claim.labelling_id,
+            "node_id": _node(node_of, score.category_index),
+            "peak": score.peak,
+            "mean": score.mean,
+        }
+        for labelling in done
+        for score in labelling.class_scores
+    ]
+    detection_rows = [
+        {
+            "labelling_id": labelling.claim.labelling_id,
+            "node_id": _node(node_of, detection.category_index),
+            "start_patch": detection.start_patch,
+            "end_patch": detection.end_patch,
+            "peak": detection.peak,
+            "mean": detection.mean,
+            "peak_patch": detection.peak_patch,
+        }
+        for labelling in done
+        for detection in labelling.detections
+    ]
+    if score_rows:
+        conn.execute(insert(clip_scores), score_rows)
+    if detection_rows:
+        conn.execute(insert(detections), detection_rows)
+
+
+def _node(node_of: dict[int, int], category_index: int) -> int:
+    try:
+        return node_of[category_index]
+    except KeyError:
+        message = f"the model has no category {category_index} (it has {len(node_of)})"
+        raise InvalidValueError(message) from None

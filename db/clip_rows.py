@@ -1,0 +1,69 @@
+"""Clips: one row per content, kept as long as a source or a labelling refers to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, delete, exists, select, update
+
+from db.engine import upsert
+from db.records import Clip
+from db.tables import clips, labellings, sources
+
+_BATCH = 1_000
+
+
+def store_clip(conn: Connection, clip: Clip, now: datetime) -> int:
+    """The clip's id; the row is locked, new or old, so that no failure removes it meanwhile."""
+    statement = upsert(conn, clips).values(first_seen_at=now, **_figures(clip))
+    statement = statement.on_conflict_do_update(
+        index_elements=["sha256"], set_={"size_bytes": statement.excluded.size_bytes}
+    )
+    return int(conn.execute(statement.returning(clips.c.id)).scalar_one())
+
+
+def write_figures(conn: Connection, found: Sequence[tuple[int, Clip]]) -> None:
+    """Replace the header's figures of (clip id, clip) by the decoder's."""
+    rows = [{"key": clip_id, **_figures(clip)} for clip_id, clip in found]
+    for row in rows:
+        del row["sha256"]  # the clip's identity
+    conn.execute(update(clips).where(clips.c.id == bindparam("key")), rows)
+
+
+def lock_clips(conn: Connection, clip_ids: Iterable[int]) -> None:
+    """Hold the rows until the transaction ends (SQLite's write lock does already)."""
+    wanted = sorted(set(clip_ids))
+    for start in range(0, len(wanted), _BATCH):
+        conn.execute(
+            select(clips.c.id)
+            .where(clips.c.id.in_(wanted[start : start + _BATCH]))
+            .order_by(clips.c.id)
+            .with_for_update()
+        )
+
+
+def remove_unreferenced(conn: Connection, clip_ids: Iterable[int]) -> None:
+    """Delete those (locked) clips that no source and no labelling refers to."""
+    wanted = sorted(set(clip_ids))
+    for start in range(0, len(wanted), _BATCH):
+        conn.execute(
+            delete(clips).where(
+                clips.c.id.in_(wanted[start : start + _BATCH]),
+                ~exists().where(sources.c.clip_id == clips.c.id),
+                ~exists().where(labellings.c.clip_id == clips.c.id),
+            )
+        )
+
+
+def _figures(clip: Clip) -> dict[str, Any]:
+    return {
+        "sha256": clip.sha256,
+        "size_bytes": clip.size_bytes,
+        "duration_s": clip.duration_s,
+        "sample_rate_hz": clip.sample_rate_hz,
+        "n_channels": clip.n_channels,
+        "n_samples": clip.n_samples,
+        "format": clip.format,
+    }

@@ -1,0 +1,186 @@
+"""Opening a database, and the two ways to use it: `reading` and `writing`.
+
+SQLite runs in WAL mode with explicit BEGIN (pysqlite's implicit one loses updates between
+concurrent writers), and `writing` takes the write lock at once: a deferred transaction that
+writes after it has read fails when another process wrote in between.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+
+from db.errors import DatabaseUnavailableError, DatabaseUserError
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects.postgresql import Insert
+
+BUSY_TIMEOUT_S = 30
+CONNECT_TIMEOUT_S = 10
+NETWORK_FILE_SYSTEMS = frozenset(
+    {"afs", "beegfs", "ceph", "cifs", "coda", "davfs", "fuse.davfs2", "fuse.glusterfs"}
+    | {"fuse.rclone", "fuse.s3fs", "fuse.sshfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs"}
+    | {"nfs", "nfs4", "ocfs2", "orangefs", "smb", "smb2", "smb3", "smbfs"}
+)
+_WRITING = "audioset_writing"
+_EXAMPLES = "sqlite:///folder/audioset.db or postgresql://user@host/name"
+_MOUNTS = Path("/proc/mounts")
+
+
+def open_engine(url: str, create: bool = True) -> Engine:
+    """An engine on the database at `url`, which has answered once.
+
+    `create` allows a SQLite file (and its folder) to be made; tables come by `ensure_schema`.
+
+    Raises:
+        DatabaseUserError: not an address, no such file, a network file system, no answer.
+    """
+    parsed = _parse(url)
+    is_sqlite = parsed.get_backend_name() == "sqlite"
+    engine = _sqlite_engine(parsed, create) if is_sqlite else _postgresql_engine(parsed)
+    try:
+        with engine.connect() as conn:
+            encoding = None if is_sqlite else conn.exec_driver_sql("SHOW server_encoding").scalar()
+            conn.exec_driver_sql("SELECT 1")
+    except DBAPIError as error:
+        engine.dispose()
+        raise DatabaseUserError(f"cannot open {_shown(parsed)}: {_line(error, parsed)}") from None
+    if encoding not in (None, "UTF8"):
+        engine.dispose()
+        raise DatabaseUserError(f"{_shown(parsed)} is encoded in {encoding}; create it in UTF8")
+    return engine
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A connection that sees one moment of the database, and changes nothing."""
+    with _one_line_errors(), engine.connect() as conn:
+        if conn.dialect.name == "postgresql":  # SQLite's transactions are like that already
+            conn = conn.execution_options(isolation_level="REPEATABLE READ")
+        yield conn
+
+
+@contextmanager
+def writing(engine: Engine) -> Iterator[Connection]:
+    """A connection inside one transaction: kept whole at the end, or not at all."""
+    with _one_line_errors(), engine.connect() as plain:
+        conn = writer(plain)
+        with conn.begin():
+            yield conn
+
+
+def writer(conn: Connection) -> Connection:
+    """The connection, with transactions that take SQLite's write lock when they begin."""
+    return conn.execution_options(**{_WRITING: True})
+
+
+def upsert(conn: Connection, table: Table) -> Insert:
+    """An INSERT with the ON CONFLICT clauses that both dialects spell alike."""
+    if conn.dialect.name == "sqlite":
+        from sqlalchemy.dialects import sqlite
+
+        return cast("Insert", sqlite.insert(table))
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.insert(table)
+
+
+def network_file_system(path: Path, mounts: str) -> str | None:
+    """The type of the network file system that holds `path`, if it is one.
+
+    `mounts` is the text of /proc/mounts.
+    """
+    found = ""
+    kind = ""
+    for line in mounts.splitlines():
+        fields = line.split(" ")
+        if len(fields) < 3:
+            continue
+        point = re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), fields[1])
+        if path.is_relative_to(point) and len(point) >= len(found):
+            found, kind = point, fields[2]
+    return kind if kind in NETWORK_FILE_SYSTEMS else None
+
+
+def _parse(url: str) -> URL:
+    shown = re.sub(r"://([^:/@]*):.*@", r"://\1:***@", url)
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        message = f"not a database address: {shown!r}; write {_EXAMPLES}"
+        raise DatabaseUserError(message) from None
+    if parsed.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
+        return parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername in ("sqlite", "sqlite+pysqlite"):
+        return parsed.set(drivername="sqlite")
+    raise DatabaseUserError(f"no support for {parsed.drivername!r} in {shown!r}; write {_EXAMPLES}")
+
+
+def _sqlite_engine(url: URL, create: bool) -> Engine:
+    if not url.database or url.database == ":memory:" or url.database.startswith("file:"):
+        raise DatabaseUserError(f"the SQLite database must be a file: write {_EXAMPLES}")
+    path = Path(url.database).expanduser().absolute()
+    if not path.is_file() and not create:
+        raise DatabaseUserError(f"there is no database at {path}; `audioset label` makes one")
+    mounts = _MOUNTS.read_text(errors="replace") if _MOUNTS.exists() else ""
+    kind = network_file_system(path.resolve(), mounts)
+    if kind is not None:
+        message = f"{path} is on a network file system ({kind}), where SQLite loses data"
+        raise DatabaseUserError(f"{message}; use PostgreSQL or a local disk")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatabaseUserError(f"cannot make {path.parent}: {error.strerror}") from None
+    engine = create_engine(
+        url.set(database=str(path)), connect_args={"timeout": BUSY_TIMEOUT_S}, pool_size=8
+    )
+    event.listen(engine, "connect", _configure_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _configure_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(conn: Connection) -> None:
+    is_writing = conn.get_execution_options().get(_WRITING)
+    conn.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")
+
+
+def _postgresql_engine(url: URL) -> Engine:
+    options: dict[str, Any] = {"client_encoding": "utf8"}
+    if "connect_timeout" not in url.query:
+        options["connect_timeout"] = CONNECT_TIMEOUT_S
+    try:
+        return create_engine(url, pool_pre_ping=True, connect_args=options)
+    except ImportError as error:
+        message = f"PostgreSQL needs psycopg, which does not load here: {error}"
+        raise DatabaseUserError(f"{message}; pip install 'psycopg[binary]'") from None
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        raise DatabaseUnavailableError(f"the database failed: {_line(error)}") from error
+
+
+def _line(error: DBAPIError, url: URL | None = None) -> str:
+    text = " ".join(str(error.orig).split())
+    return text.replace(url.password, "***") if url is not None and url.password else text
+
+
+def _shown(url: URL) -> str:
+    return url.render_as_string(hide_password=True)

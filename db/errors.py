@@ -1,0 +1,27 @@
+"""Every error this package raises on purpose.
+
+DatabaseError
+├── DatabaseUserError          the person's input is off: one clear line, exit code 2
+├── DatabaseUnavailableError   lost, locked or full: the same call may work later
+└── InvalidValueError          a value that one of the two databases would not store faithfully
+"""
+
+from __future__ import annotations
+
+from sqlalchemy.exc import DontWrapMixin
+
+
+class DatabaseError(Exception):
+    """Root of the tree."""
+
+
+class DatabaseUserError(DatabaseError):
+    """The person's input is off; the message says what is allowed and what to do next."""
+
+
+class DatabaseUnavailableError(DatabaseError):
+    """The database did not answer, or could not write; nothing of the transaction was kept."""
+
+
+class InvalidValueError(DatabaseError, ValueError, DontWrapMixin):
+    """A value out of range, naive, not finite, or with a NUL; SQLAlchemy lets it pass unwrapped."""

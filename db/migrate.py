@@ -1,0 +1,85 @@
+"""Bringing a database to this version's schema; cheap when it already is.
+
+Alembic is imported only when there is something to do: it costs more than most commands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import ColumnClause, Connection, Engine, column, func, inspect, select, table
+
+from db.engine import reading, writer, writing
+from db.errors import DatabaseError, DatabaseUserError
+
+REVISIONS = ("0001",)
+"""Every revision in order; a test compares it with the files in `migrations/versions`."""
+
+HEAD = REVISIONS[-1]
+VERSION_TABLE = "audioset_version"  # not Alembic's default, which other applications use too
+_ADVISORY_LOCK = int.from_bytes(b"audioset", "big")
+
+
+def ensure_schema(engine: Engine) -> None:
+    """Create or upgrade tables and views; safe when several processes do so at once.
+
+    Raises:
+        DatabaseUserError: the database was made by a newer version.
+    """
+    with reading(engine) as conn:
+        if _is_at_head(conn):
+            return
+    with _exclusively(engine) as conn:
+        if not _is_at_head(conn):
+            _upgrade(conn)
+
+
+def _is_at_head(conn: Connection) -> bool:
+    if not inspect(conn).has_table(VERSION_TABLE):
+        return False
+    version: ColumnClause[str] = column("version_num")
+    found = conn.execute(select(version).select_from(table(VERSION_TABLE, version))).scalar()
+    if found is not None and found not in REVISIONS:
+        message = f"the database has schema {found!r}, this program knows up to {HEAD!r}"
+        raise DatabaseUserError(f"{message}: upgrade audioset-flows, or use another database")
+    return bool(found == HEAD)
+
+
+@contextmanager
+def _exclusively(engine: Engine) -> Iterator[Connection]:
+    """One transaction that no other migration can overlap."""
+    if engine.dialect.name == "sqlite":
+        with engine.connect() as plain:
+            conn = writer(plain)
+            with _foreign_keys_off(conn), conn.begin():
+                yield conn
+                broken = conn.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+                if broken:
+                    raise DatabaseError(f"the migration would break references: {broken[:5]}")
+    else:
+        with writing(engine) as conn:
+            conn.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
+            yield conn
+
+
+@contextmanager
+def _foreign_keys_off(conn: Connection) -> Iterator[None]:
+    """Rebuilding a parent table would cascade; the pragma works outside transactions only."""
+    cursor = conn.connection.cursor()
+    cursor.execute("PRAGMA foreign_keys = OFF")
+    try:
+        yield
+    finally:
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+
+def _upgrade(conn: Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "db:migrations")
+    config.attributes["connection"] = conn
+    command.upgrade(config, "head")

@@ -1,0 +1,223 @@
+"""What goes into the database: plain frozen records, no SQLAlchemy."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum, StrEnum
+from typing import Any
+
+from db.types import canonical_json
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """An ontology entry; what is None or empty leaves the stored text as it is."""
+
+    mid: str
+    name: str
+    is_abstract: bool
+    is_blacklisted: bool
+    description: str | None = None
+    citation_uri: str | None = None
+    examples: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One version of one model; `categories` are (index, MID, name)."""
+
+    name: str
+    version: str
+    weights_sha256: str
+    sample_rate_hz: int
+    window_s: float
+    embedding_dim: int | None
+    categories: tuple[tuple[int, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameters:
+    """The settings that change what a labelling says; `extra` holds further JSON values."""
+
+    patch_hop_s: float
+    score_floor: float
+    detection_threshold: float
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything in one JSON object."""
+        return {
+            "patch_hop_s": float(self.patch_hop_s),
+            "score_floor": float(self.score_floor),
+            "detection_threshold": float(self.detection_threshold),
+            "extra": dict(self.extra),
+        }
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON: equal settings, equal digest."""
+        return hashlib.sha256(canonical_json(self.as_json()).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What a labelling is made with."""
+
+    model_id: int
+    parameter_set_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class SeenSource:
+    """A file as discovery saw it; annotations are None where no manifest gives them."""
+
+    path: bytes
+    size_bytes: int
+    mtime_ns: int
+    user_id: str | None = None
+    meta: dict[str, Any] | None = None
+
+
+class Verdict(Enum):
+    """What is known of a file that was seen."""
+
+    NEW = "new"
+    """Never seen, or enrolled and not read since."""
+    CHANGED = "changed"
+    """Size or time differ from what was read."""
+    UNLABELLED = "unlabelled"
+    """Known content without a finished labelling under the variant."""
+    RETRY = "retry"
+    """Failed for a passing reason, or was missing and is back."""
+    DONE = "done"
+    """Labelled under the variant."""
+    FAILED = "failed"
+    """Failed for a lasting reason, and unchanged."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkItem:
+    """One entry of a run's work list."""
+
+    source_id: int
+    path: bytes
+    size_bytes: int
+    mtime_ns: int
+    estimated_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One recording; figures are the header's when admitted, the decoder's when committed."""
+
+    sha256: str
+    size_bytes: int
+    duration_s: float
+    sample_rate_hz: int
+    n_channels: int
+    n_samples: int
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to label one clip, until the lease ends and someone else takes a higher token."""
+
+    labelling_id: int
+    token: int
+    clip_id: int
+    source_id: int
+    sha256: str
+
+
+class AdmissionOutcome(Enum):
+    """Why there was nothing to claim."""
+
+    DONE = "done"
+    """The clip is labelled already (a copy, or a renamed file)."""
+    BUSY = "busy"
+    """A claim on the clip is in force."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScore:
+    """Peak and mean of one category over a clip."""
+
+    category_index: int
+    peak: float
+    mean: float
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionRow:
+    """A merged interval of one category; `end_patch` is the last patch inside."""
+
+    category_index: int
+    start_patch: int
+    end_patch: int
+    peak: float
+    mean: float
+    peak_patch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Labelling:
+    """Everything to commit for one clip; `scores_path` is relative, with forward slashes."""
+
+    claim: Claim
+    clip: Clip
+    n_patches: int
+    scores_path: str | None = None
+    scores_sha256: str | None = None
+    score_dtype: str | None = None
+    note: str | None = None
+    class_scores: tuple[ClassScore, ...] = ()
+    detections: tuple[DetectionRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A source that could not be labelled, and the claim to give back."""
+
+    source_id: int
+    reason: str
+    detail: str = ""
+    claim: Claim | None = None
+
+
+class RunStatus(StrEnum):
+    """How a run stands."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CRASHED = "crashed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class RunCounts:
+    """What a run did, in files; `audio_s` is the audio it labelled."""
+
+    n_found: int = 0
+    n_labelled: int = 0
+    n_known: int = 0
+    n_failed: int = 0
+    audio_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One execution of a flow."""
+
+    run_id: str
+    flow_run_name: str | None
+    host: str
+    pid: int
+    status: RunStatus
+    started_at: datetime
+    ended_at: datetime | None
+    counts: RunCounts

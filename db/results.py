@@ -1,0 +1,150 @@
+"""What queries return: plain frozen records. Scores are in [0, 1], times in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from db.records import Clip
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A clip in a subtree: its best category there, and that category's best interval.
+
+    `path` is the first of `n_sources` (None once every copy is gone); the interval is None where
+    no patch reached the detection threshold.
+    """
+
+    clip: str
+    path: bytes | None
+    path_text: str | None
+    n_sources: int
+    mid: str
+    name: str
+    score: float
+    start_s: float | None
+    end_s: float | None
+    peak_s: float | None
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SourceReport:
+    """A place where the clip was seen."""
+
+    path: bytes
+    path_text: str
+    status: str
+    user_id: str | None
+    meta: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class LabellingReport:
+    """A clip under one model and one set of parameters."""
+
+    model: str
+    model_version: str
+    status: str
+    is_current: bool
+    labelled_at: datetime | None
+    n_patches: int | None
+    scores_path: str | None
+    note: str | None
+    patch_hop_s: float
+    score_floor: float
+    detection_threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A category of a clip."""
+
+    mid: str
+    name: str
+    peak: float
+    mean: float
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A detection in seconds."""
+
+    mid: str
+    name: str
+    start_s: float
+    end_s: float
+    peak: float
+    mean: float
+    peak_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClipReport:
+    """Everything known of one clip; labels (best first) and detections are the current ones."""
+
+    clip: Clip
+    sources: tuple[SourceReport, ...]
+    labellings: tuple[LabellingReport, ...]
+    labels: tuple[Label, ...]
+    detections: tuple[Interval, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FailureReport:
+    """A file that could not be labelled, and why."""
+
+    path: bytes
+    path_text: str
+    reason: str | None
+    reason_detail: str | None
+    user_id: str | None
+    size_bytes: int
+    last_read_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusSummary:
+    """The collection at a glance; hours count each clip once, however many copies there are."""
+
+    n_clips: int
+    n_labelled: int
+    hours: float
+    hours_labelled: float
+    n_sources: int
+    sources_by_status: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionRow:
+    """One entry of the JSON export."""
+
+    clip: str
+    user_id: str | None
+    path: bytes | None
+    path_text: str | None
+    meta: dict[str, Any] | None
+    scores_path: str | None
+    patch_hop_s: float
+    n_patches: int
+    model: str
+    model_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReport:
+    """A registered model; `n_current` of its `n_labelled` labellings are the clip's current one."""
+
+    name: str
+    version: str
+    weights_sha256: str
+    sample_rate_hz: int
+    window_s: float
+    n_classes: int
+    embedding_dim: int | None
+    registered_at: datetime
+    n_labelled: int
+    n_current: int

@@ -1,0 +1,113 @@
+"""Runs: who is at work, and what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine, Row, delete, insert, select, update
+
+from db.claims import drop_claims, end_leases
+from db.engine import reading, writing
+from db.errors import DatabaseError
+from db.records import Run, RunCounts, RunStatus
+from db.tables import run_items, runs
+
+
+def start_run(
+    engine: Engine,
+    run_id: str,
+    host: str,
+    pid: int,
+    parameters: Mapping[str, Any],
+    now: datetime,
+    *,
+    flow_run_name: str | None = None,
+) -> None:
+    """Record that a run has begun."""
+    row = {
+        "id": run_id,
+        "flow_run_name": flow_run_name,
+        "host": host,
+        "pid": pid,
+        "status": RunStatus.RUNNING.value,
+        "started_at": now,
+        "parameters": dict(parameters),
+        **_counts(RunCounts()),
+    }
+    with writing(engine) as conn:
+        conn.execute(insert(runs), row)
+
+
+def running_runs(engine: Engine) -> list[Run]:
+    """Runs that have not ended, oldest first; some may be dead."""
+    query = select(runs).where(runs.c.status == RunStatus.RUNNING.value)
+    with reading(engine) as conn:
+        return [_run(row) for row in conn.execute(query.order_by(runs.c.started_at, runs.c.id))]
+
+
+def recent_runs(engine: Engine, limit: int = 20) -> list[Run]:
+    """The latest runs, newest first."""
+    query = select(runs).order_by(runs.c.started_at.desc(), runs.c.id).limit(limit)
+    with reading(engine) as conn:
+        return [_run(row) for row in conn.execute(query)]
+
+
+def abandon_run(engine: Engine, run_id: str, now: datetime) -> bool:
+    """Mark a dead run as crashed and free what it had claimed; False if it had ended already."""
+    with writing(engine) as conn:
+        is_running = (runs.c.id == run_id) & (runs.c.status == RunStatus.RUNNING.value)
+        ended = update(runs).where(is_running)
+        result = conn.execute(ended.values(status=RunStatus.CRASHED.value, ended_at=now))
+        if not result.rowcount:
+            return False
+        end_leases(conn, run_id)
+        conn.execute(delete(run_items).where(run_items.c.run_id == run_id))
+        return True
+
+
+def finish_run(
+    engine: Engine,
+    run_id: str,
+    status: RunStatus,
+    counts: RunCounts,
+    summary: Mapping[str, Any] | None,
+    now: datetime,
+) -> None:
+    """Record how a run ended; claims it left and its work list are removed."""
+    values = {
+        "status": RunStatus(status).value,
+        "ended_at": now,
+        "summary": None if summary is None else dict(summary),
+        **_counts(counts),
+    }
+    with writing(engine) as conn:
+        if not conn.execute(update(runs).where(runs.c.id == run_id).values(values)).rowcount:
+            raise DatabaseError(f"there is no run {run_id!r}")
+        drop_claims(conn, run_id)
+        conn.execute(delete(run_items).where(run_items.c.run_id == run_id))
+
+
+def _counts(counts: RunCounts) -> dict[str, Any]:
+    return {
+        "n_found": counts.n_found,
+        "n_labelled": counts.n_labelled,
+        "n_known": counts.n_known,
+        "n_failed": counts.n_failed,
+        "audio_s": counts.audio_s,
+    }
+
+
+def _run(row: Row[Any]) -> Run:
+    counts = RunCounts(row.n_found, row.n_labelled, row.n_known, row.n_failed, row.audio_s)
+    return Run(
+        row.id,
+        row.flow_run_name,
+        row.host,
+        row.pid,
+        RunStatus(row.status),
+        row.started_at,
+        row.ended_at,
+        counts,
+    )

@@ -1,0 +1,307 @@
+"""The schema, one class a table; bulk work uses the `Table` objects at the end.
+
+Tables are plural, keys real, times `_at` in UTC, units in names. A change here needs a revision
+in `db/migrations/versions` (a test compares both).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, cast
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from db.types import CleanJson, CleanText, FiniteFloat, ScoreType, UtcDateTime
+
+SOURCE_STATUSES = ("pending", "identified", "failed", "missing")
+LABELLING_STATUSES = ("claimed", "done")
+RUN_STATUSES = ("running", "completed", "failed", "crashed", "cancelled")
+
+
+def _one_of(column: str, allowed: tuple[str, ...]) -> CheckConstraint:
+    values = ", ".join(f"'{value}'" for value in allowed)
+    return CheckConstraint(f"{column} IN ({values})", name=column)
+
+
+class Base(DeclarativeBase):
+    """Common metadata: every constraint has a name, so that migrations can reach it."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it as a class attribute
+        str: CleanText,
+        float: FiniteFloat,
+        datetime: UtcDateTime,
+        bytes: LargeBinary,
+    }
+
+
+class NodeRow(Base):
+    """An ontology entry; its id is the category key of all scores."""
+
+    __tablename__ = "nodes"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    mid: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+    position: Mapped[int]
+    is_abstract: Mapped[bool]
+    is_blacklisted: Mapped[bool]
+    description: Mapped[str | None]
+    citation_uri: Mapped[str | None]
+
+
+class EdgeRow(Base):
+    """Parent to child, as the ontology lists them."""
+
+    __tablename__ = "edges"
+    parent_id: Mapped[int] = mapped_column(
+        ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True
+    )
+    child_id: Mapped[int] = mapped_column(
+        ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True
+    )
+    position: Mapped[int]
+
+
+class ClosureRow(Base):
+    """Every ancestor of every node, itself included at depth 0; depth is the shortest."""
+
+    __tablename__ = "closure"
+    ancestor_id: Mapped[int] = mapped_column(
+        ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True
+    )
+    descendant_id: Mapped[int] = mapped_column(
+        ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+    depth: Mapped[int]
+
+
+class NodeExampleRow(Base):
+    """Addresses of examples that the ontology gives for a node."""
+
+    __tablename__ = "node_examples"
+    node_id: Mapped[int] = mapped_column(
+        ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True
+    )
+    position: Mapped[int] = mapped_column(primary_key=True)
+    uri: Mapped[str]
+
+
+class ModelRow(Base):
+    """One version of one model."""
+
+    __tablename__ = "models"
+    __table_args__ = (UniqueConstraint("name", "version"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    version: Mapped[str]
+    weights_sha256: Mapped[str] = mapped_column(String(64))
+    sample_rate_hz: Mapped[int]
+    window_s: Mapped[float]
+    n_classes: Mapped[int]
+    embedding_dim: Mapped[int | None]
+    registered_at: Mapped[datetime]
+
+
+class CategoryRow(Base):
+    """A model output and the node it stands for."""
+
+    __tablename__ = "categories"
+    __table_args__ = (UniqueConstraint("model_id", "node_id"),)
+    model_id: Mapped[int] = mapped_column(
+        ForeignKey("models.id", ondelete="CASCADE"), primary_key=True
+    )
+    idx: Mapped[int] = mapped_column(primary_key=True)
+    node_id: Mapped[int] = mapped_column(ForeignKey("nodes.id"))
+    name: Mapped[str]
+
+
+class ParameterSetRow(Base):
+    """The settings that change what a labelling says."""
+
+    __tablename__ = "parameter_sets"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(unique=True)
+    patch_hop_s: Mapped[float]
+    score_floor: Mapped[float] = mapped_column(ScoreType)
+    detection_threshold: Mapped[float] = mapped_column(ScoreType)
+    parameters: Mapped[dict[str, Any]] = mapped_column(CleanJson)
+
+
+class ClipRow(Base):
+    """One recording, identified by its content."""
+
+    __tablename__ = "clips"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    duration_s: Mapped[float]
+    sample_rate_hz: Mapped[int] = mapped_column(BigInteger)
+    n_channels: Mapped[int]
+    n_samples: Mapped[int] = mapped_column(BigInteger)
+    format: Mapped[str]
+    first_seen_at: Mapped[datetime]
+
+
+class SourceRow(Base):
+    """A path where a clip was seen.
+
+    The key is a 16-byte digest of the path: PostgreSQL cannot index a path near PATH_MAX.
+    """
+
+    __tablename__ = "sources"
+    __table_args__ = (_one_of("status", SOURCE_STATUSES),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    path_digest: Mapped[bytes] = mapped_column(unique=True)
+    path: Mapped[bytes]
+    path_text: Mapped[str]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    mtime_ns: Mapped[int] = mapped_column(BigInteger)
+    status: Mapped[str]
+    reason: Mapped[str | None]
+    reason_detail: Mapped[str | None]
+    clip_id: Mapped[int | None] = mapped_column(ForeignKey("clips.id"), index=True)
+    user_id: Mapped[str | None] = mapped_column(index=True)
+    meta: Mapped[dict[str, Any] | None] = mapped_column(CleanJson)
+    first_seen_at: Mapped[datetime]
+    last_read_at: Mapped[datetime | None]
+
+
+class RunRow(Base):
+    """One execution of a flow."""
+
+    __tablename__ = "runs"
+    __table_args__ = (_one_of("status", RUN_STATUSES),)
+    id: Mapped[str] = mapped_column(primary_key=True)
+    flow_run_name: Mapped[str | None]
+    host: Mapped[str]
+    pid: Mapped[int]
+    status: Mapped[str]
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    parameters: Mapped[dict[str, Any]] = mapped_column(CleanJson)
+    n_found: Mapped[int]
+    n_labelled: Mapped[int]
+    n_known: Mapped[int]
+    n_failed: Mapped[int]
+    audio_s: Mapped[float]
+    summary: Mapped[dict[str, Any] | None] = mapped_column(CleanJson)
+
+
+class RunItemRow(Base):
+    """A run's work list: in SQL, so that it never travels through flow parameters."""
+
+    __tablename__ = "run_items"
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    source_id: Mapped[int] = mapped_column(ForeignKey("sources.id", ondelete="CASCADE"))
+    estimated_s: Mapped[float]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+
+
+class LabellingRow(Base):
+    """One clip under one model version and one set of parameters.
+
+    Ids are never reused (AUTOINCREMENT), or a stale claim could match a newer row.
+    """
+
+    __tablename__ = "labellings"
+    __table_args__ = (
+        UniqueConstraint("clip_id", "model_id", "parameter_set_id"),
+        _one_of("status", LABELLING_STATUSES),
+        Index(
+            "uq_labellings_current",
+            "clip_id",
+            unique=True,
+            sqlite_where=text("is_current = 1"),
+            postgresql_where=text("is_current"),
+        ),
+        Index(None, "model_id", "parameter_set_id", "is_current"),
+        {"sqlite_autoincrement": True},
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    clip_id: Mapped[int] = mapped_column(ForeignKey("clips.id", ondelete="CASCADE"))
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
+    parameter_set_id: Mapped[int] = mapped_column(ForeignKey("parameter_sets.id"))
+    status: Mapped[str]
+    token: Mapped[int]
+    lease_until: Mapped[datetime | None]
+    run_id: Mapped[str | None] = mapped_column(ForeignKey("runs.id"), index=True)
+    n_patches: Mapped[int | None]
+    scores_path: Mapped[str | None]
+    scores_sha256: Mapped[str | None] = mapped_column(String(64))
+    score_dtype: Mapped[str | None]
+    note: Mapped[str | None]
+    is_current: Mapped[bool]
+    labelled_at: Mapped[datetime | None]
+
+
+class ClipScoreRow(Base):
+    """A clip's peak and mean score for one category, where the peak reaches the floor."""
+
+    __tablename__ = "clip_scores"
+    __table_args__ = (
+        Index(None, "node_id", "peak", "labelling_id"),
+        {"sqlite_with_rowid": False},
+    )
+    labelling_id: Mapped[int] = mapped_column(
+        ForeignKey("labellings.id", ondelete="CASCADE"), primary_key=True
+    )
+    node_id: Mapped[int] = mapped_column(ForeignKey("nodes.id"), primary_key=True)
+    peak: Mapped[float] = mapped_column(ScoreType)
+    mean: Mapped[float] = mapped_column(ScoreType)
+
+
+class DetectionRow(Base):
+    """A merged interval of one category in one clip; `end_patch` is the last patch inside."""
+
+    __tablename__ = "detections"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    labelling_id: Mapped[int] = mapped_column(
+        ForeignKey("labellings.id", ondelete="CASCADE"), primary_key=True
+    )
+    node_id: Mapped[int] = mapped_column(ForeignKey("nodes.id"), primary_key=True)
+    start_patch: Mapped[int] = mapped_column(primary_key=True)
+    end_patch: Mapped[int]
+    peak: Mapped[float] = mapped_column(ScoreType)
+    mean: Mapped[float] = mapped_column(ScoreType)
+    peak_patch: Mapped[int]
+
+
+def _table(row: type[Base]) -> Table:
+    return cast(Table, row.__table__)
+
+
+nodes = _table(NodeRow)
+edges = _table(EdgeRow)
+closure = _table(ClosureRow)
+node_examples = _table(NodeExampleRow)
+models = _table(ModelRow)
+categories = _table(CategoryRow)
+parameter_sets = _table(ParameterSetRow)
+clips = _table(ClipRow)
+sources = _table(SourceRow)
+runs = _table(RunRow)
+run_items = _table(RunItemRow)
+labellings = _table(LabellingRow)
+clip_scores = _table(ClipScoreRow)
+detections = _table(DetectionRow)

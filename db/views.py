@@ -1,0 +1,103 @@
+"""Views for people who write plain SQL; the same text runs on SQLite and PostgreSQL.
+
+    labels           clip, duration_s, mid, name, peak, mean, model, model_version
+    subtree_labels   ancestor_mid, ancestor_name, clip, duration_s, mid, name, peak
+    detection_times  clip, mid, name, start_s, end_s, peak, peak_s, model
+    clip_sources     clip, path, status, reason, reason_detail, user_id, size_bytes, modified_unix_s
+    class_hours      mid, name, n_clips, hours
+    failures         path, reason, reason_detail, user_id, size_bytes, last_read_at
+
+`clip` is the SHA-256 of the content; scores are in [0, 1]; each clip counts under its current
+labelling only. Views are dropped before and created after every migration, so a revision may
+rebuild any table; a changed view needs a (possibly empty) revision to reach old databases.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+_START_S = "d.start_patch * p.patch_hop_s"
+_LAST_S = "d.end_patch * p.patch_hop_s + m.window_s"
+_END_S = f"CASE WHEN c.duration_s < {_LAST_S} THEN c.duration_s ELSE {_LAST_S} END"
+
+_CURRENT_DETECTIONS = """
+FROM labellings AS l
+JOIN clips AS c ON c.id = l.clip_id
+JOIN models AS m ON m.id = l.model_id
+JOIN parameter_sets AS p ON p.id = l.parameter_set_id
+JOIN detections AS d ON d.labelling_id = l.id
+JOIN nodes AS n ON n.id = d.node_id
+WHERE l.is_current
+"""
+
+
+def _score(column: str) -> str:
+    """A stored score as a double: plain division would give PostgreSQL's numeric."""
+    return f"CAST({column} AS DOUBLE PRECISION) / 10000"
+
+
+VIEWS = {
+    "labels": f"""
+        SELECT c.sha256 AS clip, c.duration_s AS duration_s, n.mid AS mid, n.name AS name,
+               {_score("s.peak")} AS peak, {_score("s.mean")} AS mean,
+               m.name AS model, m.version AS model_version
+        FROM labellings AS l
+        JOIN clips AS c ON c.id = l.clip_id
+        JOIN models AS m ON m.id = l.model_id
+        JOIN clip_scores AS s ON s.labelling_id = l.id
+        JOIN nodes AS n ON n.id = s.node_id
+        WHERE l.is_current
+    """,
+    "subtree_labels": f"""
+        SELECT a.mid AS ancestor_mid, a.name AS ancestor_name, c.sha256 AS clip,
+               c.duration_s AS duration_s, n.mid AS mid, n.name AS name,
+               {_score("s.peak")} AS peak
+        FROM nodes AS a
+        JOIN closure AS t ON t.ancestor_id = a.id
+        JOIN nodes AS n ON n.id = t.descendant_id
+        JOIN clip_scores AS s ON s.node_id = n.id
+        JOIN labellings AS l ON l.id = s.labelling_id
+        JOIN clips AS c ON c.id = l.clip_id
+        WHERE l.is_current
+    """,
+    "detection_times": f"""
+        SELECT c.sha256 AS clip, n.mid AS mid, n.name AS name,
+               {_START_S} AS start_s, {_END_S} AS end_s,
+               {_score("d.peak")} AS peak, d.peak_patch * p.patch_hop_s AS peak_s,
+               m.name AS model
+        {_CURRENT_DETECTIONS}
+    """,
+    "clip_sources": """
+        SELECT c.sha256 AS clip, s.path_text AS path, s.status AS status, s.reason AS reason,
+               s.reason_detail AS reason_detail, s.user_id AS user_id,
+               s.size_bytes AS size_bytes,
+               CAST(s.mtime_ns AS DOUBLE PRECISION) / 1000000000 AS modified_unix_s
+        FROM sources AS s
+        LEFT JOIN clips AS c ON c.id = s.clip_id
+    """,
+    "class_hours": f"""
+        SELECT n.mid AS mid, n.name AS name, COUNT(DISTINCT c.id) AS n_clips,
+               SUM(({_END_S}) - {_START_S}) / 3600 AS hours
+        {_CURRENT_DETECTIONS}
+        GROUP BY n.id, n.mid, n.name
+    """,
+    "failures": """
+        SELECT s.path_text AS path, s.reason AS reason, s.reason_detail AS reason_detail,
+               s.user_id AS user_id, s.size_bytes AS size_bytes, s.last_read_at AS last_read_at
+        FROM sources AS s
+        WHERE s.status = 'failed'
+    """,
+}
+"""The SELECT of each view by name; constants only, nothing of a user's goes in here."""
+
+
+def create_views(conn: Connection) -> None:
+    """Create every view."""
+    for name, select_sql in VIEWS.items():
+        conn.exec_driver_sql(f"CREATE VIEW {name} AS {select_sql}")
+
+
+def drop_views(conn: Connection) -> None:
+    """Drop every view that exists."""
+    for name in VIEWS:
+        conn.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")

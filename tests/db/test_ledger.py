@@ -1,0 +1,400 @@
+"""Sources, claims, commits and runs: everything is labelled exactly once."""
+
+from __future__ import annotations
+
+import random
+import threading
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import Engine, func, select
+
+from db.claims import (
+    admit,
+    commit_labellings,
+    record_failures,
+    release_claims,
+    renew_leases,
+)
+from db.engine import reading
+from db.errors import DatabaseError, InvalidValueError
+from db.records import (
+    AdmissionOutcome,
+    Claim,
+    ClassScore,
+    DetectionRow,
+    Failure,
+    RunCounts,
+    RunStatus,
+    Verdict,
+)
+from db.runs import abandon_run, finish_run, recent_runs, running_runs, start_run
+from db.sources import count_items, enrol, iter_items, triage, update_annotations
+from db.tables import clip_scores, clips, detections, labellings, sources
+from tests.db.build import (
+    LEASE_S,
+    NOW,
+    RUN,
+    World,
+    claimed,
+    clip,
+    enrolled,
+    labelled,
+    labelling,
+    make_world,
+    other_variant,
+    seen,
+)
+
+OTHER_RUN = "00000000-0000-0000-0000-000000000002"
+PASSING = frozenset({"unreadable"})
+
+
+@pytest.fixture
+def world(fresh_db: Engine) -> World:
+    made = make_world(fresh_db)
+    start_run(fresh_db, OTHER_RUN, "elsewhere", 2, {}, NOW)
+    return made
+
+
+def _judge(world: World, *files, variant=None) -> list[Verdict]:
+    with reading(world.engine) as conn:
+        return triage(conn, variant or world.variant, files, PASSING)
+
+
+def _count(world: World, table) -> int:
+    with reading(world.engine) as conn:
+        return conn.execute(select(func.count()).select_from(table)).scalar_one()
+
+
+def _admit(world: World, source_id: int, name: str, now=NOW, run_id=RUN):
+    return admit(world.engine, source_id, clip(name), world.variant, run_id, LEASE_S, now)
+
+
+def test_triage_tells_every_verdict(world: World) -> None:
+    labelled(world, "done", {})
+    claimed(world, "claimed")
+    enrolled(world, seen("/pending"))
+    for reason in ("unreadable", "truncated"):
+        (item,) = enrolled(world, seen(f"/{reason}"))
+        record_failures(world.engine, [Failure(item.source_id, reason)], NOW)
+    assert _judge(
+        world,
+        seen("/audio/done.wav"),
+        seen("/nowhere"),
+        seen("/audio/claimed.wav"),
+        seen("/pending"),
+        seen("/unreadable"),
+        seen("/truncated"),
+        seen("/audio/done.wav", size=1_001),
+        seen("/audio/done.wav", mtime=8),
+        seen("/truncated", mtime=8),
+    ) == [
+        Verdict.DONE,
+        Verdict.NEW,
+        Verdict.UNLABELLED,
+        Verdict.NEW,
+        Verdict.RETRY,
+        Verdict.FAILED,
+        Verdict.CHANGED,
+        Verdict.CHANGED,
+        Verdict.CHANGED,
+    ]
+
+
+def test_triage_under_another_or_no_variant_finds_content_unlabelled(world: World) -> None:
+    labelled(world, "done", {})
+    file = seen("/audio/done.wav")
+    assert _judge(world, file, variant=other_variant(world)) == [Verdict.UNLABELLED]
+    with reading(world.engine) as conn:
+        assert triage(conn, None, [file]) == [Verdict.UNLABELLED]
+        assert triage(conn, None, []) == []
+
+
+def test_triage_crosses_batches(world: World) -> None:
+    files = [seen(f"/many/{number}") for number in range(2_500)]
+    enrol(world.engine, RUN, [(file, 1.0) for file in files[::2]], now=NOW)
+    assert _judge(world, *files) == [Verdict.NEW] * 2_500
+
+
+def test_enrol_keeps_order_and_takes_a_path_once(world: World) -> None:
+    a, b, c = seen("/a"), seen("/b"), seen("/c")
+    assert enrol(world.engine, RUN, [(b, 2.0), (a, 1.0), (b, 2.0)], start=0, now=NOW) == 2
+    assert enrol(world.engine, RUN, [(c, 3.0)], start=2, now=NOW) == 3
+    assert enrol(world.engine, RUN, [], start=3, now=NOW) == 3
+    items = list(iter_items(world.engine, RUN, page=2))
+    assert [(i.path, i.estimated_s) for i in items] == [(b"/b", 2.0), (b"/a", 1.0), (b"/c", 3.0)]
+    assert count_items(world.engine, RUN) == 3
+    assert count_items(world.engine, OTHER_RUN) == 0
+
+
+def test_enrol_forgets_the_clip_of_changed_content_only(world: World) -> None:
+    labelled(world, "same", {})
+    labelled(world, "changed", {})
+    enrolled(world, seen("/audio/same.wav"), seen("/audio/changed.wav", size=5))
+    query = select(sources.c.status, sources.c.clip_id.is_(None)).order_by(sources.c.id)
+    with reading(world.engine) as conn:
+        assert [tuple(r) for r in conn.execute(query)] == [("pending", False), ("pending", True)]
+
+
+def test_annotations_reach_known_files_and_are_never_cleared(world: World) -> None:
+    labelled(world, "a", {})
+    known = seen("/audio/a.wav", user_id="é'\"%", meta={"k": [1, None, "\n😀"]})
+    assert update_annotations(world.engine, [known, seen("/unknown", user_id="x")]) == 1
+    assert update_annotations(world.engine, [known, seen("/audio/a.wav")]) == 0
+    assert update_annotations(world.engine, [seen("/audio/a.wav", user_id="new")]) == 1
+    enrolled(world, seen("/audio/a.wav"))
+    with reading(world.engine) as conn:
+        row = conn.execute(select(sources.c.user_id, sources.c.meta)).one()
+    assert tuple(row) == ("new", {"k": [1, None, "\n😀"]})
+
+
+def test_a_copy_is_done_without_a_claim(world: World) -> None:
+    labelled(world, "a", {})
+    (copy,) = enrolled(world, seen("/copy.wav"))
+    assert _admit(world, copy.source_id, "a") is AdmissionOutcome.DONE
+    assert _judge(world, seen("/copy.wav")) == [Verdict.DONE]
+    assert _count(world, clips) == 1
+
+
+def test_two_copies_in_flight_are_claimed_once_even_by_one_run(world: World) -> None:
+    claimed(world, "a")
+    (copy,) = enrolled(world, seen("/copy.wav"))
+    assert _admit(world, copy.source_id, "a") is AdmissionOutcome.BUSY
+    assert _admit(world, copy.source_id, "a", run_id=OTHER_RUN) is AdmissionOutcome.BUSY
+
+
+def test_admit_records_size_and_time_as_read(world: World) -> None:
+    (item,) = enrolled(world, seen("/a", size=1, mtime=1))
+    admit(world.engine, item.source_id, clip("a"), world.variant, RUN, 9, NOW, mtime_ns=2)
+    assert _judge(world, seen("/a", size=1_000, mtime=2)) == [Verdict.UNLABELLED]
+    with pytest.raises(DatabaseError, match="no source 99"):
+        _admit(world, 99, "a")
+
+
+def test_a_lease_expires_and_the_stale_token_loses(world: World) -> None:
+    old = claimed(world, "a")
+    at_end = NOW + timedelta(seconds=LEASE_S)
+    assert _admit(world, old.source_id, "a", at_end, OTHER_RUN) is AdmissionOutcome.BUSY
+    later = at_end + timedelta(seconds=1)
+    new = _admit(world, old.source_id, "a", later, OTHER_RUN)
+    assert isinstance(new, Claim)
+    assert (new.labelling_id, new.token) == (old.labelling_id, old.token + 1)
+    stale = labelling(old, "a", {"/b": 0.9})
+    fresh = labelling(new, "a", {"/c": 0.8})
+    engine, variant = world.engine, world.variant
+    assert commit_labellings(engine, variant, [stale], RUN, later) == [False]
+    assert _count(world, clip_scores) == 0
+    assert commit_labellings(engine, variant, [fresh], OTHER_RUN, later) == [True]
+    assert commit_labellings(engine, variant, [fresh, stale], OTHER_RUN, later) == [False, False]
+    assert _count(world, clip_scores) == 1
+
+
+def test_renewed_leases_hold_and_released_ones_do_not(world: World) -> None:
+    claim = claimed(world, "a")
+    later = NOW + timedelta(hours=1)
+    assert renew_leases(world.engine, RUN, later) == 1
+    assert renew_leases(world.engine, OTHER_RUN, later) == 0
+    soon = NOW + timedelta(minutes=30)
+    assert _admit(world, claim.source_id, "a", soon) is AdmissionOutcome.BUSY
+    release_claims(world.engine, [claim])
+    assert isinstance(_admit(world, claim.source_id, "a", soon), Claim)
+
+
+def test_abandoning_a_run_frees_its_claims_at_once(world: World) -> None:
+    claim = claimed(world, "a")
+    assert [run.run_id for run in running_runs(world.engine)] == [RUN, OTHER_RUN]
+    assert abandon_run(world.engine, RUN, NOW)
+    assert not abandon_run(world.engine, RUN, NOW)
+    assert count_items(world.engine, RUN) == 0
+    assert [run.run_id for run in running_runs(world.engine)] == [OTHER_RUN]
+    assert isinstance(_admit(world, claim.source_id, "a", run_id=OTHER_RUN), Claim)
+
+
+def test_finishing_a_run_keeps_what_is_done_and_drops_the_rest(world: World) -> None:
+    labelled(world, "done", {"/b": 0.5})
+    claimed(world, "left")
+    counts = RunCounts(n_found=2, n_labelled=1, audio_s=10.0)
+    finish_run(world.engine, RUN, RunStatus.COMPLETED, counts, {"note": "ok"}, NOW)
+    assert _count(world, labellings) == 1
+    assert count_items(world.engine, RUN) == 0
+    run = next(run for run in recent_runs(world.engine) if run.run_id == RUN)
+    assert (run.status, run.counts, run.ended_at) == (RunStatus.COMPLETED, counts, NOW)
+    with pytest.raises(DatabaseError, match="no run 'x'"):
+        finish_run(world.engine, "x", RunStatus.COMPLETED, counts, None, NOW)
+
+
+def test_labelling_ids_are_not_reused(world: World) -> None:
+    first = claimed(world, "a")
+    finish_run(world.engine, RUN, RunStatus.FAILED, RunCounts(), None, NOW)
+    again = _admit(world, first.source_id, "a", run_id=OTHER_RUN)
+    assert isinstance(again, Claim)
+    assert again.labelling_id != first.labelling_id
+    stale = labelling(first, "a")
+    assert commit_labellings(world.engine, world.variant, [stale], RUN, NOW) == [False]
+
+
+def test_commit_stores_true_figures_and_rows(world: World) -> None:
+    found = DetectionRow(1, 3, 5, 0.9, 0.85, 4)
+    labelled(world, "a", {"/b": 0.12345, "/c": 0.9}, [found], duration_s=9.5)
+    with reading(world.engine) as conn:
+        scores = conn.execute(select(clip_scores.c.peak).order_by(clip_scores.c.node_id)).scalars()
+        assert list(scores) == [0.1234, 0.9]
+        row = conn.execute(select(detections)).one()
+        assert tuple(row)[2:] == (3, 5, 0.9, 0.85, 4)
+        assert conn.execute(select(clips.c.duration_s)).scalar_one() == 9.5
+        done = conn.execute(select(labellings)).one()
+    assert (done.status, done.is_current, done.labelled_at) == ("done", True, NOW)
+
+
+def test_a_commit_that_fails_in_the_middle_leaves_nothing(world: World, monkeypatch) -> None:
+    good = labelling(claimed(world, "good"), "good", {"/b": 0.5})
+    bad = labelling(claimed(world, "bad"), "bad")
+    bad = replace(bad, class_scores=(ClassScore(77, 0.5, 0.5),))
+    with pytest.raises(InvalidValueError, match="no category 77"):
+        commit_labellings(world.engine, world.variant, [good, bad], RUN, NOW)
+    nan = replace(bad, class_scores=(ClassScore(0, float("nan"), 0.5),))
+    with pytest.raises(InvalidValueError, match="nan is not in"):
+        commit_labellings(world.engine, world.variant, [good, nan], RUN, NOW)
+    twice = replace(bad, class_scores=(ClassScore(0, 0.5, 0.5),) * 2)
+    with pytest.raises(Exception, match=r"(?i)unique"):
+        commit_labellings(world.engine, world.variant, [good, twice], RUN, NOW)
+    assert _count(world, clip_scores) == 0
+    with reading(world.engine) as conn:
+        statuses = conn.execute(select(labellings.c.status)).scalars().all()
+    assert statuses == ["claimed", "claimed"]
+    assert commit_labellings(world.engine, world.variant, [good], RUN, NOW) == [True]
+
+
+def test_the_newest_labelling_is_current(world: World) -> None:
+    first = labelled(world, "a", {"/b": 0.5})
+    second = replace(world, variant=other_variant(world))
+    newer = _admit(second, first.source_id, "a")
+    commit_labellings(
+        world.engine, second.variant, [labelling(newer, "a")], RUN, NOW + timedelta(days=1)
+    )
+    query = select(labellings.c.id, labellings.c.is_current).order_by(labellings.c.id)
+    with reading(world.engine) as conn:
+        rows = [tuple(row) for row in conn.execute(query)]
+    assert rows == [(first.labelling_id, False), (newer.labelling_id, True)]
+    # The older labelling and its rows stay.
+    assert _count(world, clip_scores) == 1
+
+
+def test_a_failure_gives_the_claim_back_and_removes_the_clip(world: World) -> None:
+    claim = claimed(world, "a")
+    failure = Failure(claim.source_id, "truncated", "'; DROP TABLE clips; --", claim)
+    record_failures(world.engine, [failure], NOW)
+    record_failures(world.engine, [], NOW)
+    assert (_count(world, clips), _count(world, labellings)) == (0, 0)
+    with reading(world.engine) as conn:
+        row = conn.execute(select(sources.c.status, sources.c.reason, sources.c.reason_detail))
+        assert tuple(row.one()) == ("failed", "truncated", "'; DROP TABLE clips; --")
+
+
+def test_a_failure_keeps_a_clip_that_others_need(world: World) -> None:
+    done = labelled(world, "a", {})
+    (copy,) = enrolled(world, seen("/copy.wav"))
+    _admit(world, copy.source_id, "a")
+    stale = replace(done, token=0, source_id=copy.source_id)
+    record_failures(world.engine, [Failure(copy.source_id, "unreadable", claim=stale)], NOW)
+    assert (_count(world, clips), _count(world, labellings)) == (1, 1)
+    assert _judge(world, seen("/audio/a.wav"), seen("/copy.wav")) == [
+        Verdict.DONE,
+        Verdict.RETRY,
+    ]
+
+
+def test_concurrent_workers_label_each_clip_exactly_once(world: World) -> None:
+    """Eight threads over the same files (two copies of each clip), some giving up midway."""
+    names = [f"clip{number}" for number in range(12)]
+    files = [seen(f"/{copy}/{name}") for name in names for copy in ("x", "y")]
+    items = enrolled(world, *files)
+    work = [(item.source_id, item.path.decode().rsplit("/")[-1]) for item in items]
+    commits: list[str] = []
+    errors: list[BaseException] = []
+
+    def worker(seed: int) -> None:
+        choice = random.Random(seed)
+        mine = work * 2
+        choice.shuffle(mine)
+        try:
+            for source_id, name in mine:
+                claim = _admit(world, source_id, name, run_id=choice.choice([RUN, OTHER_RUN]))
+                if not isinstance(claim, Claim):
+                    continue
+                if choice.random() < 0.3:
+                    release_claims(world.engine, [claim])
+                    continue
+                row = labelling(claim, name, {"/b": choice.random(), "/c": 0.5})
+                if commit_labellings(world.engine, world.variant, [row], RUN, NOW) == [True]:
+                    commits.append(name)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=worker, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert len(commits) == len(set(commits))
+    for source_id, name in work:  # what every worker gave up
+        claim = _admit(world, source_id, name)
+        if isinstance(claim, Claim):
+            commits.append(name)
+            rows = [labelling(claim, name, {"/b": 0.1, "/c": 0.5})]
+            commit_labellings(world.engine, world.variant, rows, RUN, NOW)
+    assert sorted(commits) == sorted(names)
+    assert _count(world, clip_scores) == 2 * len(names)
+
+
+def test_writers_in_opposite_orders_do_not_deadlock(world: World) -> None:
+    held = [claimed(world, f"clip{number}") for number in range(20)]
+    failing = [claimed(world, f"fail{number}") for number in range(20)]
+    rows = [labelling(claim, f"clip{number}", {"/b": 0.5}) for number, claim in enumerate(held)]
+    failed = [Failure(claim.source_id, "damaged", claim=claim) for claim in failing]
+    again = [(seen(f"/audio/fail{number}.wav"), 1.0) for number in range(20)]
+    errors: list[BaseException] = []
+
+    def call(function, *arguments, **keywords) -> None:
+        try:
+            function(world.engine, *arguments, **keywords)
+        except BaseException as error:
+            errors.append(error)
+
+    jobs = [
+        (commit_labellings, (world.variant, rows, RUN, NOW)),
+        (commit_labellings, (world.variant, rows[::-1], RUN, NOW)),
+        (renew_leases, (RUN, NOW + timedelta(hours=1))),
+        (record_failures, (failed, NOW)),
+        (record_failures, (failed[::-1], NOW)),
+        (enrol, (OTHER_RUN, again[::-1])),
+    ]
+    threads = [threading.Thread(target=call, args=(job, *args)) for job, args in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert _count(world, clip_scores) == 20
+
+
+def test_select_then_insert_would_be_caught(world: World) -> None:
+    """The unique key, not a look beforehand, keeps two claims on one clip apart."""
+    (item,) = enrolled(world, seen("/a"))
+    barrier = threading.Barrier(6)
+    outcomes: list[object] = []
+
+    def work() -> None:
+        barrier.wait()
+        outcomes.append(_admit(world, item.source_id, "a"))
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(isinstance(outcome, Claim) for outcome in outcomes) == 1
+    assert outcomes.count(AdmissionOutcome.BUSY) == 5

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, inspect, text
+
+from db.engine import open_engine, reading, writing
+from db.errors import DatabaseUserError
+from db.migrate import HEAD, REVISIONS, VERSION_TABLE, ensure_schema
+from db.tables import Base
+from db.views import VIEWS
+
+
+def test_migrations_give_exactly_the_metadata(fresh_db: Engine) -> None:
+    with fresh_db.connect() as conn:
+        options = {"compare_type": True, "version_table": VERSION_TABLE}
+        context = MigrationContext.configure(conn, opts=options)
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def _texts(options: dict[str, object]) -> str:
+    return str({name: str(value) for name, value in options.items()})
+
+
+def _details(engine: Engine) -> dict[str, object]:
+    """What compare_metadata leaves out: checks, partial indexes, table options."""
+    inspector = inspect(engine)
+    found: dict[str, object] = {}
+    for name in sorted(Base.metadata.tables):
+        checks = inspector.get_check_constraints(name)
+        found[f"{name} checks"] = sorted((c["name"] or "", c["sqltext"]) for c in checks)
+        indexes = inspector.get_indexes(name)
+        found[f"{name} indexes"] = sorted(
+            (
+                i["name"] or "",
+                str(i["column_names"]),
+                _texts(i["dialect_options"]),
+                bool(i["unique"]),
+            )
+            for i in indexes
+        )
+        keys = inspector.get_foreign_keys(name)
+        found[f"{name} keys"] = sorted((k["name"] or "", str(k["options"])) for k in keys)
+    if engine.dialect.name == "sqlite":
+        for name in Base.metadata.tables:
+            found[f"{name} options"] = inspector.get_table_options(name)
+        query = text("SELECT name FROM sqlite_master WHERE sql LIKE '%AUTOINCREMENT%'")
+        with engine.connect() as conn:
+            found["autoincrement"] = list(conn.execute(query).scalars())
+    return found
+
+
+def test_migrations_give_the_checks_and_options_of_the_metadata(
+    fresh_db: Engine, empty_url: str
+) -> None:
+    created = open_engine(empty_url)
+    with writing(created) as conn:
+        Base.metadata.create_all(conn)
+    details = _details(created)
+    created.dispose()
+    assert _details(fresh_db) == details
+
+
+def test_constants_name_the_revisions() -> None:
+    config = Config()
+    config.set_main_option("script_location", "db:migrations")
+    script = ScriptDirectory.from_config(config)
+    assert script.get_heads() == [HEAD]
+    assert tuple(r.revision for r in script.walk_revisions())[::-1] == REVISIONS
+
+
+def test_ensure_schema_twice_changes_nothing(fresh_db: Engine) -> None:
+    ensure_schema(fresh_db)
+    with reading(fresh_db) as conn:
+        assert set(inspect(conn).get_view_names()) == set(VIEWS)
+
+
+def test_foreign_keys_are_on_after_a_migration(empty_url: str) -> None:
+    engine = open_engine(empty_url)
+    ensure_schema(engine)
+    if engine.dialect.name == "sqlite":
+        with reading(engine) as conn:
+            assert conn.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+    engine.dispose()
+
+
+def test_a_newer_database_is_refused(fresh_db: Engine) -> None:
+    with writing(fresh_db) as conn:
+        conn.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
+    with pytest.raises(DatabaseUserError, match=r"schema '9999'.*upgrade audioset-flows"):
+        ensure_schema(fresh_db)
+
+
+def _at_once(work: Callable[[], None], n_threads: int) -> list[Exception]:
+    """Run in several threads that start together; what they raised."""
+    barrier = threading.Barrier(n_threads)
+    errors: list[Exception] = []
+
+    def one() -> None:
+        barrier.wait()
+        try:
+            work()
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=one) for _ in range(n_threads)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return errors
+
+
+def test_several_migrations_at_once(empty_url: str) -> None:
+    def work() -> None:
+        engine = open_engine(empty_url)
+        try:
+            ensure_schema(engine)
+        finally:
+            engine.dispose()
+
+    assert _at_once(work, 4) == []
+
+
+def test_opening_a_new_file_at_once(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'new.db'}"
+    assert _at_once(lambda: open_engine(url).dispose(), 8) == []
+
+
+def test_engine_and_queries_import_without_alembic() -> None:
+    program = "import sys, db.engine, db.queries, db.migrate; print('alembic' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout.split() == [b"False"]

@@ -1,0 +1,75 @@
+"""A real PostgreSQL for tests: its own cluster in a temporary folder, on a free loopback port."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_FAST = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=100"
+
+
+def find_binaries() -> Path | None:
+    """The folder of initdb and pg_ctl: on the PATH, else the newest that Debian installs."""
+    found = shutil.which("initdb")
+    if found and shutil.which("pg_ctl"):
+        return Path(found).resolve().parent
+    versions = Path("/usr/lib/postgresql").glob("*/bin/initdb")
+    newest = sorted(versions, key=lambda path: float(path.parent.parent.name))
+    return newest[-1].parent if newest else None
+
+
+@contextmanager
+def running_postgres(binaries: Path) -> Iterator[str]:
+    """Start a server, give the URL of its maintenance database, stop it at the end."""
+    user = _unprivileged_user()
+    folder = Path(tempfile.mkdtemp(prefix="audioset-pg-"))
+    data = folder / "data"
+    try:
+        if user is not None:
+            shutil.chown(folder, user)
+        init = ("--auth=trust", "--username=audioset", "--encoding=UTF8", "--no-locale", "-N")
+        _call(binaries / "initdb", "-D", data, *init, user=user, cwd=folder)
+        port = _free_port()
+        options = f"-c listen_addresses=127.0.0.1 -p {port} -c unix_socket_directories='' {_FAST}"
+        start = ("-w", "-t", "60", "-l", folder / "log", "-o", options, "start")
+        _call(binaries / "pg_ctl", "-D", data, *start, user=user, cwd=folder)
+        try:
+            yield f"postgresql+psycopg://audioset@127.0.0.1:{port}/postgres"
+        finally:
+            stop = ("-w", "-m", "immediate", "stop")
+            _call(binaries / "pg_ctl", "-D", data, *stop, user=user, cwd=folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unprivileged_user() -> str | None:
+    """PostgreSQL refuses to run as root, so root hands over to someone else."""
+    if os.geteuid() != 0:
+        return None
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in names else "nobody"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _call(program: Path, *arguments: str | Path, user: str | None, cwd: Path) -> None:
+    # Output to a file: the server inherits it, and a pipe would never reach its end.
+    with tempfile.TemporaryFile() as output:
+        command = [str(program), *map(str, arguments)]
+        done = subprocess.run(
+            command, stdout=output, stderr=output, user=user, cwd=cwd, check=False, timeout=120
+        )
+        if done.returncode:
+            output.seek(0)
+            raise RuntimeError(f"{program.name} failed: {output.read().decode(errors='replace')}")
