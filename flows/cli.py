@@ -15,7 +15,7 @@ import typer
 
 from audioset_core.errors import AudiosetError, UserError
 from db.errors import DatabaseError, DatabaseUserError
-from flows import commands_ask, commands_model, commands_ontology
+from flows import commands_ask, commands_demo, commands_model, commands_ontology
 from flows.options import Database, Home, database_url
 
 app = typer.Typer(
@@ -75,6 +75,7 @@ def label(
     raise typer.Exit(label_paths(paths or [], manifest, home, options, database_url(home, db)))
 
 
+app.command()(commands_demo.demo)
 app.command()(commands_model.convert)
 app.command()(commands_model.models)
 app.add_typer(commands_ontology.app, name="ontology")

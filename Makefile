@@ -1,0 +1,58 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# Weights, golden vectors and recordings that are not part of the project, where they are there.
+ifneq ($(wildcard ../shared/assets),)
+export AUDIOSET_ASSETS ?= $(abspath ../shared/assets)
+endif
+
+.PHONY: demo test test-slow check lint types format bench postgresql clean help
+
+help:  ## what can be made
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED)  ## label a small set of sounds (yours: DEMO_AUDIO=folder) and print what was heard
+	$(BIN)/audioset demo $(DEMO_AUDIO) --home demo-data
+
+test: $(INSTALLED) postgresql  ## the fast tests
+	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(INSTALLED) postgresql  ## the slow tests
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+check: lint types test  ## what a change must pass
+
+lint: $(INSTALLED)  ## style and the direction of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
+
+types: $(INSTALLED)  ## static types, strict
+	$(BIN)/mypy
+
+format: $(INSTALLED)  ## put the code in shape
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format --quiet .
+
+# The database tests run on a real PostgreSQL that they start themselves. Without one they are
+# skipped with a reason, so it is installed where that is possible without asking.
+postgresql:
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	       && echo "installing PostgreSQL for the tests" \
+	       && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null; } \
+	  || echo "no PostgreSQL server here: its tests will be skipped (install Debian's postgresql)"
+
+clean:  ## remove what was made
+	rm -rf $(VENV) demo-data .mypy_cache .pytest_cache .ruff_cache .hypothesis
