@@ -1,5 +1,7 @@
 """Questions by ontology subtree. A subtree's score is the best of the categories below it.
 
+Source-ambiguous classes count only in company (`db.ambiguity`), unless asked for.
+
 Exact top k without reading the subtree: where some category has k clips that reach a score, so has
 the subtree; nothing below the highest of the categories' k-th peaks can be among its best k.
 """
@@ -22,6 +24,7 @@ from sqlalchemy import (
     true,
 )
 
+from db.ambiguity import ambiguous_below, speaks_for_source
 from db.engine import reading
 from db.errors import DatabaseUserError
 from db.reports import clip_by_ref, corpus_summary, failures, models_known, prediction_rows
@@ -60,11 +63,14 @@ def top_clips(
     min_score: float = 0.0,
     limit: int | None = 100,
     model: str | None = None,
+    *,
+    with_ambiguous: bool = False,
 ) -> list[Hit]:
     """The best clips in the subtree of a MID, best first; equal scores in order of clip id.
 
     `min_score` 0 means all that is stored. Clips with any score of at least `min_score` in a
     subtree of `not_under` are left out. `model` asks its newest labelling, not the current one.
+    `with_ambiguous` lets source-ambiguous classes (Hiss, Tick, ...) count on their own.
 
     Raises:
         DatabaseUserError: unknown MID or model, nothing below can be predicted, or `min_score` is
@@ -85,11 +91,13 @@ def top_clips(
             message = f"scores below {floor:g} are not stored, so {min_score:g} would miss clips"
             raise DatabaseUserError(f"{message}; ask for at least {floor:g}, or for no minimum")
         allowed = and_(speaks(ids), *_exclusions(excluded, min_score))
+        ambiguous = [] if with_ambiguous else ambiguous_below(conn, root)
         at_least = min_score
         if limit is not None:
-            reached = conn.execute(kth_peak_query(root, min_score, limit, allowed)).scalar()
-            at_least = max(min_score, reached or 0.0)
-        return [_hit(row) for row in conn.execute(best_query(root, at_least, limit, allowed))]
+            kth = kth_peak_query(root, min_score, limit, allowed, ambiguous)
+            at_least = max(min_score, conn.execute(kth).scalar() or 0.0)
+        query = best_query(root, at_least, limit, allowed, ambiguous)
+        return [_hit(row) for row in conn.execute(query)]
 
 
 def predictable_members(
@@ -121,9 +129,16 @@ def categories_of(engine: Engine, model: str) -> list[tuple[int, str, str]]:
 
 
 def kth_peak_query(
-    root: int, min_score: float, limit: int, allowed: ColumnElement[bool]
+    root: int,
+    min_score: float,
+    limit: int,
+    allowed: ColumnElement[bool],
+    ambiguous: Sequence[int] = (),
 ) -> Select[Any]:
-    """The highest of what the subtree's categories' `limit`-th best clips reach."""
+    """The highest of what the subtree's categories' `limit`-th best clips reach.
+
+    The `ambiguous` ones are left aside: not all of their clips count, so theirs is no bound.
+    """
     kth = (
         select(clip_scores.c.peak)
         .join(labellings, labellings.c.id == clip_scores.c.labelling_id)
@@ -138,11 +153,16 @@ def kth_peak_query(
         .correlate(closure)
         .scalar_subquery()
     )
-    return select(func.max(kth)).where(closure.c.ancestor_id == root)
+    query = select(func.max(kth)).where(closure.c.ancestor_id == root)
+    return query.where(closure.c.descendant_id.not_in(ambiguous)) if ambiguous else query
 
 
 def best_query(
-    root: int, at_least: float, limit: int | None, allowed: ColumnElement[bool]
+    root: int,
+    at_least: float,
+    limit: int | None,
+    allowed: ColumnElement[bool],
+    ambiguous: Sequence[int] = (),
 ) -> Select[Any]:
     """The best clips that reach `at_least`, with everything that a hit tells."""
     best_first = (clip_scores.c.peak.desc(), clip_scores.c.node_id)
@@ -162,6 +182,7 @@ def best_query(
         .join(clip_scores, clip_scores.c.node_id == closure.c.descendant_id)
         .join(labellings, labellings.c.id == clip_scores.c.labelling_id)
         .where(closure.c.ancestor_id == root, clip_scores.c.peak >= at_least, allowed)
+        .where(*speaks_for_source(root, ambiguous))
         .subquery("ranked")
     )
     best = (

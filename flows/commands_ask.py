@@ -60,6 +60,13 @@ def query(
         list[str] | None,
         typer.Option(help="Leave out clips with such a sound at --min-score.", show_default=False),
     ] = None,
+    ambiguous: Annotated[
+        bool,
+        typer.Option(
+            "--ambiguous",
+            help="Also clips where only a source-ambiguous class (Hiss, Tick, Buzz, ...) fits.",
+        ),
+    ] = False,
     limit: Annotated[int, typer.Option(min=1, help="At most this many clips.")] = 100,
     model: Annotated[
         str | None, typer.Option(help="A model other than the current one.", show_default=False)
@@ -76,7 +83,9 @@ def query(
     with opened(home, db) as engine:
         if not queries.predictable_members(engine, node.mid, model):
             raise UserError(_cannot_predict(ontology, node, model))
-        hits = queries.top_clips(engine, node.mid, excluded, min_score, limit, model)
+        hits = queries.top_clips(
+            engine, node.mid, excluded, min_score, limit, model, with_ambiguous=ambiguous
+        )
     if as_json:
         print_json([{k: v for k, v in asdict(hit).items() if k != "path"} for hit in hits])
         return

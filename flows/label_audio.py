@@ -8,7 +8,8 @@ a time, so that decoding, inference and writing overlap while memory stays flat.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, cast
 
@@ -30,7 +31,7 @@ from tasks.chunk_and_featurize import chunk_and_featurize
 from tasks.convert_weights import convert_weights
 from tasks.discover_files import discover_files
 from tasks.infer import infer
-from tasks.job import Job, engine_for, labelling_parameters
+from tasks.job import Job, engine_for, labelling_parameters, stop_event
 from tasks.load_ontology import load_ontology
 from tasks.persist import persist
 from tasks.shards import Receipt, Shard, ShardFeatures, ShardScores, cut_shards, shard_length_s
@@ -120,9 +121,10 @@ def label_audio(
             score_dtype=options.score_dtype,
             shard_s=shard_length_s(found.estimated_s),
         )
-        for receipt in label_shards(job):
-            run.summary.add(receipt)
-            listener().advance(receipt)
+        with closing(label_shards(job)) as receipts:
+            for receipt in receipts:
+                run.summary.add(receipt)
+                listener().advance(receipt)
     create_markdown_artifact(
         run.summary.as_markdown(f"Labelled with {job.weights.model} {job.weights.version}"),
         key="label-audio-summary",
@@ -131,27 +133,38 @@ def label_audio(
     return run.summary
 
 
-def label_shards(job: Job) -> Iterator[Receipt]:
-    """Run the work list's shards through the three tasks, a bounded window of them at a time."""
+def label_shards(job: Job) -> Generator[Receipt, None, None]:
+    """Run the work list's shards through the three tasks, a bounded window of them at a time.
+
+    However it ends, no task of the run is at work afterwards.
+    """
     engine = engine_for(job.database_url)
     total = sum(1 for _ in cut_shards(iter_items(engine, job.run_id), job.shard_s))
     window: deque[_InFlight] = deque()
 
     def collect() -> Receipt:
-        done = window.popleft()
+        done = window[0]
         receipt = done.result()
+        window.popleft()
         if done.shard.is_last_part and receipt.continues:  # more than the headers announced
             window.append(_submit(job, done.shard.next_part(), done))
         return receipt
 
-    previous: _InFlight | None = None
-    for shard in cut_shards(iter_items(engine, job.run_id), job.shard_s, total):
-        previous = _submit(job, shard, previous if shard.part else None)
-        window.append(previous)
-        while len(window) >= _SHARDS_IN_FLIGHT:
+    try:
+        previous: _InFlight | None = None
+        for shard in cut_shards(iter_items(engine, job.run_id), job.shard_s, total):
+            previous = _submit(job, shard, previous if shard.part else None)
+            window.append(previous)
+            while len(window) >= _SHARDS_IN_FLIGHT:
+                yield collect()
+        while window:
             yield collect()
-    while window:
-        yield collect()
+    except BaseException:
+        # A shard that works on would claim clips behind the back of a run that has ended.
+        stop_event(job.run_id).set()
+        for shard_in_flight in window:
+            shard_in_flight.receipt.wait()
+        raise
 
 
 class _InFlight:

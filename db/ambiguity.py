@@ -1,0 +1,46 @@
+"""Classes that AudioSet itself calls source-ambiguous, and when they speak for a source.
+
+Fifteen classes stand both below a source and below 'Source-ambiguous sounds': Hiss is below
+Cat, Snake and Steam, Tick below Clock, Chirp below Bird. Such a sound alone says nothing of its
+source: a chainsaw's hiss would be found among the cats. So in a question about a source it
+counts only in clips where an unambiguous class of the same subtree is heard as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import ColumnElement, Connection, exists, or_, select
+
+from db.tables import clip_scores, closure, nodes
+
+SOURCE_AMBIGUOUS_MID = "/t/dd00098"
+
+
+def ambiguous_below(conn: Connection, root: int) -> list[int]:
+    """Node ids below `root` that are source-ambiguous; none if `root` itself is."""
+    by_nature = (
+        select(closure.c.descendant_id)
+        .join(nodes, nodes.c.id == closure.c.ancestor_id)
+        .where(nodes.c.mid == SOURCE_AMBIGUOUS_MID)
+    )
+    query = select(closure.c.descendant_id).where(
+        closure.c.ancestor_id == root, closure.c.descendant_id.in_(by_nature)
+    )
+    found = list(conn.execute(query.order_by(closure.c.descendant_id)).scalars())
+    return [] if root in found else found
+
+
+def speaks_for_source(root: int, ambiguous: Sequence[int]) -> list[ColumnElement[bool]]:
+    """The condition that a row of clip_scores counts below `root`; the list is empty or of one."""
+    if not ambiguous:
+        return []
+    other = clip_scores.alias("unambiguous")
+    below = closure.alias("below")
+    heard = exists().where(
+        other.c.labelling_id == clip_scores.c.labelling_id,
+        other.c.node_id.not_in(ambiguous),
+        below.c.ancestor_id == root,
+        below.c.descendant_id == other.c.node_id,
+    )
+    return [or_(clip_scores.c.node_id.not_in(ambiguous), heard.correlate(clip_scores))]
