@@ -46,7 +46,8 @@ class _Target:
 
     def place(self, array: NDArray[Any]) -> NDArray[np.float32]:
         moved = array if self.axes is None else array.transpose(self.axes)
-        return np.ascontiguousarray(moved, dtype=np.float32)
+        with np.errstate(over="ignore"):  # infinity is refused by name, later
+            return np.ascontiguousarray(moved, dtype=np.float32)
 
 
 def file_sha256(path: Path) -> str:

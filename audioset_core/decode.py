@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +18,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from audioset_core.errors import AudioError, Reason
+from audioset_core.headers import ogg_ends, stated_size
 
 F32 = NDArray[np.float32]
 
@@ -33,7 +33,6 @@ _SLACK_SAMPLES = 4 * 1152
 # Lengths above this are placeholders of streamed files, not promises (2**40 samples: 290 days
 # at 44.1 kHz).
 _MAX_PROMISE = 1 << 40
-_MAX_CHUNKS = 10_000
 
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (4, b"ftyp", "MP4"),
@@ -134,7 +133,11 @@ def open_decoder(fd: int, size_bytes: int) -> Decoder:
     """
     head = os.pread(fd, 16, 0)
     container = _container(head)
-    decoder = _FFmpegDecoder(fd, container) if container else _SndfileDecoder(fd, head, size_bytes)
+    decoder = (
+        _FFmpegDecoder(fd, container, size_bytes)
+        if container
+        else _SndfileDecoder(fd, head, size_bytes)
+    )
     try:
         _check_range(decoder.info)
     except AudioError:
@@ -160,6 +163,14 @@ def _container(head: bytes) -> str | None:
         if head[offset : offset + len(magic)] == magic:
             return name
     return None
+
+
+def _check_size(fd: int, size_bytes: int, n_samples: int, info: StreamInfo) -> None:
+    """Compare the file with the size that its own header states."""
+    sizes = stated_size(fd, size_bytes)
+    if sizes is not None and sizes[0] > sizes[1]:
+        stated, present = sizes
+        raise _truncated(n_samples, n_samples * stated // max(1, present), info.sample_rate_hz)
 
 
 def _truncated(n_samples: int, promised: int, rate_hz: int) -> AudioError:
@@ -214,18 +225,10 @@ class _SndfileDecoder(Decoder):
 
     def _check_length(self, n_samples: int) -> None:
         super()._check_length(n_samples)
-        if self._file.format == "OGG" and not _ogg_ends(self._fd, self._size_bytes):
+        if self._file.format == "OGG" and not ogg_ends(self._fd, self._size_bytes):
             at_s = n_samples / self.info.sample_rate_hz
             raise AudioError(Reason.TRUNCATED, f"the Ogg stream breaks off after {at_s:.2f} s")
-        sizes = _stated_data_size(self._fd, self._size_bytes)
-        if sizes is not None:
-            stated, present = sizes
-            seconds = n_samples / self.info.sample_rate_hz
-            raise AudioError(
-                Reason.TRUNCATED,
-                f"the header promises {seconds * stated / max(1, present):.2f} s, "
-                f"{seconds:.2f} s are there",
-            )
+        _check_size(self._fd, self._size_bytes, n_samples, self.info)
 
     def close(self) -> None:
         self._file.close()
@@ -234,7 +237,8 @@ class _SndfileDecoder(Decoder):
 class _FFmpegDecoder(Decoder):
     """Containers that libsndfile does not read, through PyAV."""
 
-    def __init__(self, fd: int, container: str) -> None:
+    def __init__(self, fd: int, container: str, size_bytes: int) -> None:
+        self._size_bytes = size_bytes
         try:
             import av
         except ImportError as error:
@@ -275,6 +279,10 @@ class _FFmpegDecoder(Decoder):
         except Exception as error:  # PyAV answers damage with any type at all
             raise AudioError(Reason.DAMAGED, _plain(error)) from error
 
+    def _check_length(self, n_samples: int) -> None:
+        super()._check_length(n_samples)
+        _check_size(self._file.fileno(), self._size_bytes, n_samples, self.info)
+
     def _planes(self, frame: Any) -> Iterator[F32]:
         for piece in self._resampler.resample(frame):
             samples = piece.to_ndarray().reshape(-1, self.info.n_channels)
@@ -306,80 +314,6 @@ def _not_audio(head: bytes, message: str) -> AudioError:
     if head.startswith((b"RIFF", b"RIFX", b"RF64", b"FORM", b"OggS", b"fLaC", b"caff", b"ID3")):
         return AudioError(Reason.DAMAGED, f"the header is not readable ({_plain(message)})")
     return AudioError(Reason.NOT_AUDIO, "no known audio format begins like this")
-
-
-def _stated_data_size(fd: int, size_bytes: int) -> tuple[int, int] | None:
-    """(stated, present) bytes of the samples where a header states more than there is.
-
-    libsndfile plays what is there without a word, and its log, which names the difference for
-    some formats, is cut off after 2 KB of other chunks.
-    """
-    head = os.pread(fd, 40, 0)
-    if head[:4] in (b"RIFF", b"RIFX", b"FORM", b"RF64"):
-        stated, start = _chunk(fd, size_bytes, head)
-    elif head[:4] == b"riff":
-        stated, start = _wave64_chunk(fd, size_bytes)
-    elif head[:4] == b".snd":
-        start, stated = struct.unpack(">II", head[4:12])
-    else:
-        return None
-    present = size_bytes - start
-    return (stated, present) if _is_promise(stated) and stated > present else None
-
-
-def _is_promise(size: int) -> bool:
-    """Not what writers to a pipe leave behind: 0, or (nearly) the largest size there is.
-
-    SoX states 0x7FFFF000 or a little less, arecord 0x7FFFFF00, FFmpeg 0xFFFFFFFF.
-    """
-    return 0 < size < 1 << 62 and not any(
-        top - 0x2000 <= size <= top for top in (1 << 31, (1 << 32) - 1)
-    )
-
-
-def _chunk(fd: int, size_bytes: int, head: bytes) -> tuple[int, int]:
-    """(stated bytes, start) of the data chunk of a RIFF, RF64 or AIFF file; (0, 0) without."""
-    wanted, order = (b"SSND", ">") if head[:4] == b"FORM" else (b"data", "<")
-    if head[:4] == b"RIFX":
-        order = ">"
-    at = 12
-    for _ in range(_MAX_CHUNKS):
-        chunk = os.pread(fd, 8, at)
-        if len(chunk) < 8 or at > size_bytes:
-            break
-        size = int(struct.unpack(f"{order}I", chunk[4:])[0])
-        if chunk[:4] == wanted:
-            if head[:4] == b"RF64" and size == 0xFFFFFFFF and head[12:16] == b"ds64":
-                size = int.from_bytes(head[28:36], "little")
-            return size, at + 8
-        at += 8 + size + size % 2
-    return 0, 0
-
-
-def _wave64_chunk(fd: int, size_bytes: int) -> tuple[int, int]:
-    """As `_chunk` for Sony Wave64, whose sizes are of 64 bits and count their own headers."""
-    at = 40
-    for _ in range(_MAX_CHUNKS):
-        chunk = os.pread(fd, 24, at)
-        size = int.from_bytes(chunk[16:], "little")
-        if len(chunk) < 24 or size < 24 or at > size_bytes:
-            break
-        if chunk[:4] == b"data":
-            return size - 24, at + 24
-        at += size + -size % 8
-    return 0, 0
-
-
-def _ogg_ends(fd: int, size_bytes: int) -> bool:
-    """Whether the last Ogg page is whole and marked as the end of its stream (RFC 3533)."""
-    start = max(0, size_bytes - (1 << 17))
-    tail = os.pread(fd, 1 << 17, start)
-    at = tail.rfind(b"OggS")
-    if at < 0 or len(tail) < at + 27:
-        return False
-    n_segments = tail[at + 26]
-    body = sum(tail[at + 27 : at + 27 + n_segments])
-    return bool(tail[at + 5] & 0x04) and len(tail) >= at + 27 + n_segments + body
 
 
 def _plain(error: object) -> str:

@@ -100,6 +100,8 @@ def _expand(text: str) -> list[bytes]:
 
 
 def _did_you_mean(path: bytes) -> str:
+    if not path:
+        return ""
     folder, name = os.path.split(os.path.abspath(path))
     try:
         siblings = [os.fsdecode(entry) for entry in os.listdir(folder)]
@@ -120,28 +122,36 @@ def _outermost(folders: dict[bytes, None]) -> Iterator[bytes]:
 
 def _walk(folder: bytes, named: Set[bytes], passed_over: PassedOver) -> Iterator[Found]:
     """Depth first, sorted by name; links are not followed, and `named` paths are left out."""
-    try:
-        with os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda entry: entry.name)
-    except OSError as error:
-        passed_over.unlistable.append(f"{os.fsdecode(folder)}: {error.strerror}")
-        return
-    for entry in entries:
-        if entry.path in named:
+    # A stack of our own: folders may nest deeper than Python's calls.
+    open_folders = [_entries(folder, passed_over)]
+    while open_folders:
+        entry = next(open_folders[-1], None)
+        if entry is None:
+            open_folders.pop()
+        elif entry.path in named:
             continue
-        if entry.name.startswith(b"."):
+        elif entry.name.startswith(b"."):
             passed_over.n_hidden += 1
         elif entry.is_symlink():
             passed_over.n_links += 1
         elif entry.is_dir(follow_symlinks=False):
             if _is_audio_name(entry.name):
                 yield Found(entry.path, 0, 0)  # becomes a failure with a reason: not a file
-            yield from _walk(entry.path, named, passed_over)
+            open_folders.append(_entries(entry.path, passed_over))
         elif _is_audio_name(entry.name):
             yield _found(entry.path)
         else:
             suffix = os.path.splitext(entry.name)[1].lower()
             passed_over.by_suffix[os.fsdecode(suffix) or "no ending"] += 1
+
+
+def _entries(folder: bytes, passed_over: PassedOver) -> Iterator[os.DirEntry[bytes]]:
+    try:
+        with os.scandir(folder) as listing:
+            return iter(sorted(listing, key=lambda entry: entry.name))
+    except OSError as error:
+        passed_over.unlistable.append(f"{os.fsdecode(folder)}: {error.strerror}")
+        return iter(())
 
 
 def _is_audio_name(name: bytes) -> bool:

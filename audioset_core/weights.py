@@ -132,6 +132,8 @@ def _fetch(official: OfficialWeights, part: Path, progress: Progress | None) -> 
     with httpx.stream(
         "GET", official.url, headers=headers, timeout=timeout, follow_redirects=False
     ) as response:
+        if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+            part.unlink(missing_ok=True)  # what is here is not a beginning of what is there
         response.raise_for_status()
         if response.status_code != httpx.codes.PARTIAL_CONTENT:
             done = 0
@@ -148,7 +150,11 @@ def _fetch(official: OfficialWeights, part: Path, progress: Progress | None) -> 
 def _converted(bundle: ModelBundle, source: Path) -> Path:
     if source.suffix == ".safetensors":
         return source
-    return cache_dir() / "weights" / f"{bundle.name}-{file_sha256(source)[:16]}.safetensors"
+    try:
+        digest = file_sha256(source)
+    except OSError as error:
+        raise WeightsError(f"{source} cannot be read: {error.strerror}") from error
+    return cache_dir() / "weights" / f"{bundle.name}-{digest[:16]}.safetensors"
 
 
 def _described(bundle: ModelBundle, path: Path) -> ReadyWeights:

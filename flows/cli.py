@@ -18,6 +18,8 @@ from db.errors import DatabaseError, DatabaseUserError
 from flows import commands_ask, commands_demo, commands_model, commands_ontology
 from flows.options import Database, Home, database_url
 
+_STOPPED = "stopped; what is done is kept, the same command goes on from there"
+
 app = typer.Typer(
     name="audioset",
     help="Label large collections of recordings with AudioSet classes, and ask what is in them.",
@@ -99,7 +101,11 @@ def main() -> NoReturn:
         # A full or failing disk, a file that may not be written: not our defect either.
         code, message = 1, str(error)
     except KeyboardInterrupt:
-        code, message = 130, "stopped; what is done is kept, the same command goes on from there"
+        code, message = 130, _STOPPED
+    except SystemExit as ended:
+        if ended.code != 130:
+            raise
+        code, message = 130, _STOPPED  # typer makes this of an interrupt, without a word
     else:
         sys.exit(0)
     print(f"audioset: {' '.join(message.split())}", file=sys.stderr)

@@ -5,20 +5,21 @@ chunk-and-featurize -> infer -> persist, chained through futures. A few shards a
 a time, so that decoding, inference and writing overlap while memory stays flat.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations`: Prefect reads the parameters' types at run time,
+# also where it loads this file by its path.
 
 from collections import deque
 from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
-from pydantic import Field, SecretStr
+from pydantic import SecretStr
 
 from audioset_core.bundle import find_bundle
 from db.migrate import ensure_schema
@@ -58,27 +59,20 @@ def _run_name() -> str:
     persist_result=False,
 )
 def label_audio(
-    paths: Annotated[
-        list[str],
-        Field(
-            title="Paths", description="Files, folders and globs, absolute.", default_factory=list
-        ),
-    ],
-    manifest: Annotated[
-        Path | None,
-        Field(title="Manifest", description="CSV or JSONL with path, optional id and meta."),
-    ] = None,
-    home: Annotated[
-        Path | None,
-        Field(title="Home folder", description="Where labels.db and scores/ are kept."),
-    ] = None,
-    options: Annotated[LabelOptions, Field(title="Options")] = LabelOptions(),  # noqa: B008 (frozen)
-    database: Annotated[
-        SecretStr | None,
-        Field(title="Database URL", description="Empty: AUDIOSET_DB, or SQLite in the home."),
-    ] = None,
+    paths: list[str],
+    manifest: Path | None = None,
+    home: Path | None = None,
+    options: LabelOptions = LabelOptions(),  # noqa: B008 (frozen)
+    database: SecretStr | None = None,
 ) -> Summary:
     """Label every recording at the paths that is not labelled yet.
+
+    Args:
+        paths: Files, folders and globs; absolute, since a worker runs anywhere.
+        manifest: A CSV or JSONL with path, optional id and meta.
+        home: The folder of labels.db and scores/. Empty: AUDIOSET_HOME.
+        options: Model, hop, framing, device and score type.
+        database: The database's URL. Empty: AUDIOSET_DB, or SQLite in the home folder.
 
     Raises:
         UserError, DatabaseUserError: a parameter is off; the message says which and why.
@@ -189,7 +183,7 @@ class _InFlight:
         return self.receipt.result()
 
 
-def _submit(job: Job, shard: Shard, before: _InFlight | None) -> _InFlight:
+def _submit(job: Job, shard: Shard, before: "_InFlight | None") -> "_InFlight":
     """Chain the tasks of a shard; ``before`` is the part before it of the same clip."""
     earlier = (_later(before.features), _later(before.scores)) if before else (None, None)
     features = chunk_and_featurize.submit(job, shard, earlier[0])

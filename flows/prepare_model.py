@@ -1,26 +1,23 @@
 """Flow prepare-model: fetch and convert a model's weights, so that no labelling run waits."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`: Prefect reads the parameters' types at run time,
+# also where it loads this file by its path.
 
 from pathlib import Path
-from typing import Annotated
 
 from prefect import flow
-from pydantic import Field
 
 from audioset_core.weights import ReadyWeights
 from tasks.convert_weights import convert_weights
 
 
 @flow(name="prepare-model", flow_run_name="prepare {model}", persist_result=False)
-def prepare_model(
-    model: Annotated[str, Field(title="Model", description="Which model: yamnet.")] = "yamnet",
-    weights: Annotated[
-        Path | None,
-        Field(title="Weights file", description="Empty: AUDIOSET_WEIGHTS, or the download."),
-    ] = None,
-) -> ReadyWeights:
+def prepare_model(model: str = "yamnet", weights: Path | None = None) -> ReadyWeights:
     """Make the weights ready in the cache.
+
+    Args:
+        model: Which model: yamnet.
+        weights: A weights file. Empty: AUDIOSET_WEIGHTS, or the official download.
 
     Raises:
         UserError: no such model, or weights that cannot be had or used.

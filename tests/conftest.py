@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from audioset_core.convert import convert
+from audioset_core.weights import ReadyWeights
+
 
 @pytest.fixture(scope="session")
 def assets() -> Path:
@@ -22,3 +25,11 @@ def assets() -> Path:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20_170_305)
+
+
+@pytest.fixture(scope="session")
+def yamnet_weights(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> ReadyWeights:
+    """YAMNet, converted once per session from the file with real batch-norm statistics."""
+    target = tmp_path_factory.mktemp("weights") / "yamnet.safetensors"
+    found = convert(assets / "weights" / "yamnet_bn.h5", target)
+    return ReadyWeights(target, "yamnet", found["version"], found["source_sha256"])

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from audioset_core.bundle import YAMNET
+from audioset_core.errors import UserError, WeightsError
+from audioset_core.frontend import YAMNET as FRONTEND
+from audioset_core.frontend import log_mel
+from audioset_core.inference import Cancelled, Scorer, resolve_device
+from audioset_core.pooling import sigmoid
+from audioset_core.reader import LogMelPiece
+from audioset_core.weights import ReadyWeights
+
+BATCH = 32
+
+
+@pytest.fixture(scope="module")
+def scorer(yamnet_weights: ReadyWeights) -> Scorer:
+    return Scorer(YAMNET, yamnet_weights, device="cpu")
+
+
+def piece(n_patches: int, seed: int = 0) -> LogMelPiece:
+    n_frames = 48 * (n_patches - 1) + 96 if n_patches else 0
+    frames = np.random.default_rng(seed).normal(-4, 2, (n_frames, 64)).astype(np.float32)
+    return LogMelPiece(frames, n_patches)
+
+
+class Counting:
+    """The network, counting the batches that it is given."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.shapes = model, []
+
+    def __call__(self, batch: torch.Tensor) -> Any:
+        self.shapes.append(tuple(batch.shape))
+        return self.model(batch)
+
+
+@pytest.fixture
+def batches(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    counting = Counting(scorer._model)
+    monkeypatch.setattr(scorer, "_model", counting)
+    return counting.shapes
+
+
+@pytest.mark.parametrize("name", ["esc_dog", "noise", "short", "silence", "chirp"])
+def test_scores_equal_the_reference(scorer: Scorer, assets: Path, name: str) -> None:
+    golden = np.load(assets / "golden" / "yamnet_golden.npz")
+    waveform, scores = golden[f"{name}/waveform"], golden[f"{name}/scores"]
+    frames = log_mel(waveform, FRONTEND)
+    (logits,) = scorer.score([LogMelPiece(frames, FRONTEND.n_patches(len(waveform)))], FRONTEND)
+    assert logits.dtype == np.float32
+    np.testing.assert_allclose(sigmoid(logits), scores, rtol=0, atol=1e-4)
+
+
+def test_neighbours_change_nothing(scorer: Scorer) -> None:
+    clip = piece(5)
+    (alone,) = scorer.score([clip], FRONTEND)
+    for before, after in ((1, 0), (0, 40), (30, 3), (27, 60)):
+        clips = [piece(before, 1), clip, piece(after, 2)]
+        np.testing.assert_array_equal(scorer.score(clips, FRONTEND)[1], alone)
+
+
+def test_long_clips_equal_their_parts(scorer: Scorer) -> None:
+    clip = piece(70)
+    (whole,) = scorer.score([clip], FRONTEND)
+    parts = [
+        LogMelPiece(clip.frames[48 * at : 48 * (at + n - 1) + 96], n)
+        for at, n in ((0, 33), (33, 1), (34, 36))
+    ]
+    np.testing.assert_array_equal(np.concatenate(scorer.score(parts, FRONTEND)), whole)
+
+
+def test_batches_are_filled_across_clips(scorer: Scorer, batches: list[tuple[int, ...]]) -> None:
+    results = scorer.score([piece(10, i) for i in range(7)], FRONTEND)
+    assert batches == [(BATCH, 96, 64)] * 3
+    assert [len(result) for result in results] == [10] * 7
+    assert all(np.isfinite(result).all() for result in results)
+
+
+@pytest.mark.parametrize("counts", [[], [0], [0, 0, 3, 0], [BATCH], [BATCH, BATCH + 1, 0]])
+def test_any_number_of_patches(
+    scorer: Scorer, batches: list[tuple[int, ...]], counts: list[int]
+) -> None:
+    results = scorer.score([piece(count) for count in counts], FRONTEND)
+    assert [result.shape for result in results] == [(count, 521) for count in counts]
+    assert len(batches) == -(-sum(counts) // BATCH)
+
+
+def test_another_hop(scorer: Scorer) -> None:
+    frames = piece(9).frames
+    config = replace(FRONTEND, patch_hop_frames=96)
+    (every,) = scorer.score([LogMelPiece(frames, 9)], FRONTEND)
+    (second,) = scorer.score([LogMelPiece(frames, 5)], config)
+    np.testing.assert_array_equal(second, every[::2])
+
+
+def test_cancelled_between_two_batches(scorer: Scorer, batches: list[tuple[int, ...]]) -> None:
+    answers = iter([False, False, True])
+    with pytest.raises(Cancelled):
+        scorer.score([piece(200)], FRONTEND, should_stop=lambda: next(answers))
+    assert len(batches) == 2
+    # What was left half done does not show in what follows.
+    (after,) = scorer.score([piece(2)], FRONTEND)
+    np.testing.assert_array_equal(after, scorer.score([piece(2)], FRONTEND)[0])
+
+
+def test_threads_take_turns(scorer: Scorer) -> None:
+    clips = [piece(3, seed) for seed in range(4)]
+    alone = [scorer.score([clip], FRONTEND)[0] for clip in clips]
+    found: dict[int, Any] = {}
+
+    def work(index: int) -> None:
+        found[index] = scorer.score([clips[index]], FRONTEND)[0]
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for index in range(4):
+        np.testing.assert_array_equal(found[index], alone[index])
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert resolve_device("cpu").type == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device("auto").type == "cpu"
+    with pytest.raises(UserError, match="--device cpu or auto"):
+        resolve_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert resolve_device("auto").type == resolve_device("cuda").type == "cuda"
+    assert resolve_device("cpu").type == "cpu"
+
+
+@pytest.mark.parametrize("keep", [0, 200, 1_000_000])
+def test_damaged_weights_are_named(yamnet_weights: ReadyWeights, tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes(yamnet_weights.path.read_bytes()[:keep])
+    with pytest.raises(WeightsError, match=r"cut\.safetensors is damaged"):
+        Scorer(YAMNET, replace(yamnet_weights, path=path), device="cpu")
+
+
+def test_another_networks_weights_are_named(yamnet_weights: ReadyWeights, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    path = tmp_path / "other.safetensors"
+    save_file({"classifier.bias": torch.zeros(521)}, path)
+    with pytest.raises(WeightsError, match="is damaged"):
+        Scorer(YAMNET, replace(yamnet_weights, path=path), device="cpu")
+
+
+def test_no_lower_precision_on_a_gpu(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    # cuDNN's default for convolutions is TF32, with 10 bits of mantissa.
+    seen = []
+
+    def model(batch: torch.Tensor) -> Any:
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return torch.zeros(len(batch), 521), None
+
+    before = torch.backends.cudnn.allow_tf32
+    monkeypatch.setattr(scorer, "_model", model)
+    scorer.score([piece(1)], FRONTEND)
+    assert seen == [False]
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_gpu_equals_the_reference(yamnet_weights: ReadyWeights, assets: Path) -> None:
+    golden = np.load(assets / "golden" / "yamnet_golden.npz")
+    scorer = Scorer(YAMNET, yamnet_weights, device="cuda")
+    for name in ("esc_dog", "noise"):
+        frames, scores = golden[f"{name}/log_mel"], golden[f"{name}/scores"]
+        (logits,) = scorer.score([LogMelPiece(frames, len(scores))], FRONTEND)
+        np.testing.assert_allclose(sigmoid(logits), scores, rtol=0, atol=1e-5)

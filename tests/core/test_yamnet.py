@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from audioset_core.convert import load_published
+from audioset_core.frontend import YAMNET as FRONTEND
+from audioset_core.frontend import log_mel, patches
+from audioset_core.yamnet import (
+    BATCH_NORM_EPS,
+    EMBEDDING_DIM,
+    N_CLASSES,
+    SameConv2d,
+    YAMNet,
+    fold_batch_norm,
+)
+
+NAMES = (
+    "sine440", "chirp", "noise", "silence", "impulses", "short",
+    "esc_dog", "esc_baby", "esc_clock", "esc_chainsaw",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def golden(assets: Path) -> Any:
+    return np.load(assets / "golden" / "yamnet_golden.npz")
+
+
+def from_file(path: Path) -> YAMNet:
+    model = YAMNet().eval()
+    model.load_state_dict({k: torch.from_numpy(v) for k, v in load_published(path).items()})
+    return model
+
+
+@pytest.fixture(scope="module", params=["yamnet.h5", "yamnet_bn.h5"])
+def model(request: pytest.FixtureRequest, assets: Path) -> YAMNet:
+    return from_file(assets / "weights" / request.param)
+
+
+@pytest.fixture(scope="module")
+def folded(model: YAMNet) -> YAMNet:
+    return fold_batch_norm(copy.deepcopy(model))
+
+
+def run(model: YAMNet, inputs: np.ndarray[Any, Any]) -> tuple[Any, Any]:
+    with torch.inference_mode():
+        logits, embeddings = model(torch.from_numpy(inputs.copy()))
+    return torch.sigmoid(logits).numpy(), embeddings.numpy()
+
+
+def by_name(stacked: Any, golden: Any) -> Any:
+    """Rows of one batch over all sounds, by sound."""
+    return zip(
+        NAMES, np.split(stacked, np.cumsum([len(golden[f"{n}/patches"]) for n in NAMES])[:-1]),
+        strict=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("is_folded", [False, True])
+def test_network_on_given_patches(
+    model: YAMNet, folded: YAMNet, golden: Any, is_folded: bool
+) -> None:
+    given = np.concatenate([golden[f"{name}/patches"] for name in NAMES])
+    scores, embeddings = run(folded if is_folded else model, given)
+    for name, found in by_name(scores, golden):
+        np.testing.assert_allclose(found, golden[f"{name}/scores"], rtol=0, atol=1e-5)
+    for name, found in by_name(embeddings, golden):
+        np.testing.assert_allclose(found, golden[f"{name}/embeddings"], rtol=1e-4, atol=1e-4)
+
+
+def test_scores_from_a_waveform(folded: YAMNet, golden: Any) -> None:
+    inputs = [patches(log_mel(golden[f"{name}/waveform"], FRONTEND), FRONTEND) for name in NAMES]
+    scores, _ = run(folded, np.concatenate(inputs))
+    for name, found in by_name(scores, golden):
+        np.testing.assert_allclose(found, golden[f"{name}/scores"], rtol=0, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("eps", [1e-3, 1e-5])
+def test_a_wrong_epsilon_is_noticed(assets: Path, golden: Any, eps: float) -> None:
+    # Only real batch-norm statistics show it fully.
+    model = from_file(assets / "weights" / "yamnet_bn.h5")
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.eps == BATCH_NORM_EPS
+            module.eps = eps
+    scores, _ = run(model, golden["esc_dog/patches"])
+    assert np.abs(scores - golden["esc_dog/scores"]).max() > 1e-4
+
+
+def test_symmetric_padding_is_noticed(
+    assets: Path, golden: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def symmetric(self: SameConv2d, x: torch.Tensor) -> torch.Tensor:
+        pad = self.kernel_size[0] // 2
+        return functional.conv2d(x, self.weight, None, self.stride, pad, groups=self.groups)
+
+    model = from_file(assets / "weights" / "yamnet_bn.h5")
+    monkeypatch.setattr(SameConv2d, "forward", symmetric)
+    scores, _ = run(model, golden["esc_dog/patches"])
+    assert np.abs(scores - golden["esc_dog/scores"]).max() > 1e-3
+
+
+def brute_force_same(x: Any, kernel: Any, stride: int) -> Any:
+    """tf.nn.conv2d(padding="SAME"), by its documentation, one output at a time."""
+    height, width = x.shape
+    size = kernel.shape[0]
+    out = np.zeros((-(-height // stride), -(-width // stride)))
+    before = []
+    for length in (height, width):
+        over = size - (stride if length % stride == 0 else length % stride)
+        before.append(max(over, 0) // 2)
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            for di in range(size):
+                for dj in range(size):
+                    row, column = i * stride + di - before[0], j * stride + dj - before[1]
+                    if 0 <= row < height and 0 <= column < width:
+                        out[i, j] += x[row, column] * kernel[di, dj]
+    return out
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4])
+@pytest.mark.parametrize(("height", "width"), [(96, 64), (7, 5), (6, 5), (5, 8), (1, 1), (2, 3)])
+def test_same_padding(stride: int, kernel: int, height: int, width: int) -> None:
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((min(height, 9), width))
+    convolution = SameConv2d(1, 1, kernel, stride, bias=False).double()
+    with torch.no_grad():
+        weight = convolution.weight
+        ours = convolution(torch.from_numpy(x)[None, None])[0, 0].numpy()
+        expected = brute_force_same(x, weight[0, 0].numpy(), stride)
+    np.testing.assert_allclose(ours, expected, atol=1e-12)
+
+
+def test_shapes_and_size() -> None:
+    model = YAMNet().eval()
+    with torch.inference_mode():
+        logits, embeddings = model(torch.zeros(3, 96, 64))
+    assert (logits.shape, embeddings.shape) == ((3, N_CLASSES), (3, EMBEDDING_DIM))
+    # Source: yamnet README, 3.7 million weights; the scale of the batch norm is not one of them.
+    parameters = model.named_parameters()
+    assert sum(p.numel() for n, p in parameters if not n.endswith("bn.weight")) == 3_729_481
+
+
+def test_folding_twice_changes_nothing(model: YAMNet) -> None:
+    once = fold_batch_norm(copy.deepcopy(model))
+    twice = fold_batch_norm(copy.deepcopy(once))
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in once.modules())
+    x = np.zeros((1, 96, 64), np.float32)
+    np.testing.assert_array_equal(run(once, x)[0], run(twice, x)[0])
