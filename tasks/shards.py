@@ -20,6 +20,10 @@ Logits = NDArray[np.floating[Any]]
 """Shape: ``[n_patches, n_classes]``, float16 or float32, as they are stored."""
 
 MIN_SHARD_S, MAX_SHARD_S = 600.0, 3600.0
+# Files without a length (empty, vanished) would all fit into one shard, however many there are.
+_MAX_ITEMS = 2_000
+# A header may promise years: what is beyond so many parts is read only if it is there.
+_MAX_PARTS = 1_000
 # A last part may hold this much more than planned, so that an inexact header makes no crumbs.
 _LAST_PART_FACTOR = 1.5
 # Shards enough for decoding, inference and writing to overlap also in a small corpus.
@@ -174,14 +178,14 @@ def cut_shards(items: Iterable[WorkItem], shard_s: float, total: int = 0) -> Ite
             pending, pending_s = [], 0.0
 
     for item in items:
-        if pending_s + item.estimated_s > shard_s:
+        if pending_s + item.estimated_s > shard_s or len(pending) >= _MAX_ITEMS:
             yield from flush()
         if item.estimated_s <= shard_s:
             pending.append(item)
             pending_s += item.estimated_s
             continue
-        n_parts = int(-(-item.estimated_s // shard_s))
-        part_s = item.estimated_s / n_parts
+        n_parts = min(_MAX_PARTS, int(-(-item.estimated_s // shard_s)))
+        part_s = min(shard_s, item.estimated_s / n_parts)
         for part in range(n_parts):
             index += 1
             is_last = part == n_parts - 1
