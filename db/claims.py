@@ -17,7 +17,7 @@ from db.clip_rows import lock_clips, remove_unreferenced, store_clip, write_figu
 from db.engine import upsert, writing
 from db.errors import DatabaseError, InvalidValueError
 from db.records import AdmissionOutcome, Claim, Clip, Failure, Labelling, Variant
-from db.tables import categories, clip_scores, detections, labellings, sources
+from db.tables import categories, clip_scores, detections, labellings, models, sources
 
 ENDED = datetime(1970, 1, 1, tzinfo=UTC)
 """A lease that is over whatever the clock says."""
@@ -82,7 +82,8 @@ def commit_labellings(
 ) -> list[bool]:
     """Make labellings done, all in one transaction; False where the claim was lost.
 
-    The labelling becomes its clip's current one. Nothing is written for a lost claim.
+    The labelling becomes its clip's current one, unless that is the promoted model's and this one
+    is not. Nothing is written for a lost claim.
     """
     if not batch:
         return []
@@ -94,7 +95,7 @@ def commit_labellings(
         kept = [at for at in order if _mark_done(conn, batch[at], run_id, now)]
         done = [batch[at] for at in kept]
         if done:
-            _make_current(conn, done)
+            _make_current(conn, variant.model_id, done)
             write_figures(conn, [(labelling.claim.clip_id, labelling.clip) for labelling in done])
             _write_rows(conn, done, node_of)
     return [at in set(kept) for at in range(len(batch))]
@@ -223,6 +224,8 @@ def _mark_done(conn: Connection, labelling: Labelling, run_id: str, now: datetim
             scores_path=labelling.scores_path,
             scores_sha256=labelling.scores_sha256,
             score_dtype=labelling.score_dtype,
+            embeddings_path=labelling.embeddings_path,
+            embeddings_sha256=labelling.embeddings_sha256,
             note=labelling.note,
             labelled_at=now,
         )
@@ -230,7 +233,18 @@ def _mark_done(conn: Connection, labelling: Labelling, run_id: str, now: datetim
     return result.rowcount == 1
 
 
-def _make_current(conn: Connection, done: Sequence[Labelling]) -> None:
+def _make_current(conn: Connection, model_id: int, done: Sequence[Labelling]) -> None:
+    promoted = conn.execute(select(models.c.id).where(models.c.is_promoted)).scalar()
+    if promoted not in (None, model_id):
+        spoken_for = select(labellings.c.clip_id).where(
+            labellings.c.clip_id.in_([labelling.claim.clip_id for labelling in done]),
+            labellings.c.is_current,
+            labellings.c.model_id == promoted,
+        )
+        kept = set(conn.execute(spoken_for).scalars())
+        done = [labelling for labelling in done if labelling.claim.clip_id not in kept]
+        if not done:
+            return
     clip_ids = [{"key": labelling.claim.clip_id} for labelling in done]
     labelling_ids = [{"key": labelling.claim.labelling_id} for labelling in done]
     old = update(labellings).where(

@@ -7,7 +7,10 @@ writes after it has read fails when another process wrote in between.
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +48,8 @@ def open_engine(url: str, create: bool = True) -> Engine:
     is_sqlite = parsed.get_backend_name() == "sqlite"
     engine = _sqlite_engine(parsed, create) if is_sqlite else _postgresql_engine(parsed)
     try:
+        if is_sqlite:
+            _switch_to_wal(engine)
         with engine.connect() as conn:
             encoding = None if is_sqlite else conn.exec_driver_sql("SHOW server_encoding").scalar()
             conn.exec_driver_sql("SELECT 1")
@@ -148,9 +153,31 @@ def _sqlite_engine(url: URL, create: bool) -> Engine:
 def _configure_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
-    for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "foreign_keys = ON"):
+    for pragma in ("synchronous = NORMAL", "foreign_keys = ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _switch_to_wal(engine: Engine) -> None:
+    """Once for the file, which remembers it.
+
+    SQLite does not wait for other connections here but says "locked" at once, so whoever opens
+    the database at the same time takes turns by a lock on its folder.
+    """
+    folder = os.open(Path(str(engine.url.database)).parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        connection = engine.raw_connection()
+        try:
+            cursor = connection.cursor()
+            if cursor.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                cursor.execute("PRAGMA journal_mode = WAL")
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise OperationalError(None, None, error) from error
+    finally:
+        os.close(folder)
 
 
 def _begin_sqlite(conn: Connection) -> None:

@@ -165,7 +165,7 @@ class DetectionRow:
 
 @dataclass(frozen=True, slots=True)
 class Labelling:
-    """Everything to commit for one clip; `scores_path` is relative, with forward slashes."""
+    """Everything to commit for one clip; paths are relative, with forward slashes."""
 
     claim: Claim
     clip: Clip
@@ -173,6 +173,8 @@ class Labelling:
     scores_path: str | None = None
     scores_sha256: str | None = None
     score_dtype: str | None = None
+    embeddings_path: str | None = None
+    embeddings_sha256: str | None = None
     note: str | None = None
     class_scores: tuple[ClassScore, ...] = ()
     detections: tuple[DetectionRow, ...] = ()

@@ -203,6 +203,7 @@ def _labellings(conn: Connection, clip_id: int) -> tuple[LabellingReport, ...]:
             labellings.c.labelled_at,
             labellings.c.n_patches,
             labellings.c.scores_path,
+            labellings.c.embeddings_path,
             labellings.c.note,
             parameter_sets.c.patch_hop_s,
             parameter_sets.c.score_floor,

@@ -53,6 +53,7 @@ class LabellingReport:
     labelled_at: datetime | None
     n_patches: int | None
     scores_path: str | None
+    embeddings_path: str | None
     note: str | None
     patch_hop_s: float
     score_floor: float
@@ -146,5 +147,6 @@ class ModelReport:
     n_classes: int
     embedding_dim: int | None
     registered_at: datetime
+    is_promoted: bool
     n_labelled: int
     n_current: int

@@ -5,28 +5,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, exists, or_, select
 
 from db.errors import DatabaseUserError
 from db.tables import labellings, models
 
 
 def model_ids(conn: Connection, model: str | None) -> list[int] | None:
-    """Ids of all versions of a model, newest first; None for None.
+    """Ids of a model's versions (NAME), or of one (NAME@VERSION), newest first; None for None.
 
     Raises:
         DatabaseUserError: no model has that name.
     """
-    if model is None:
-        return None
-    query = select(models.c.id).where(models.c.name == model)
+    return None if model is None else [row.id for row in _versions(conn, model)]
+
+
+def newest_version(conn: Connection, model: str) -> Row[Any]:
+    """(id, name, version) of NAME's newest version, or of NAME@VERSION.
+
+    Raises:
+        DatabaseUserError: no model has that name.
+    """
+    return _versions(conn, model)[0]
+
+
+def _versions(conn: Connection, model: str) -> Sequence[Row[Any]]:
+    name, _, version = model.partition("@")
+    query = select(models.c.id, models.c.name, models.c.version).where(models.c.name == name)
+    if version:
+        query = query.where(models.c.version == version)
     newest_first = query.order_by(models.c.registered_at.desc(), models.c.id.desc())
-    ids = list(conn.execute(newest_first).scalars())
-    if not ids:
-        known = sorted(set(conn.execute(select(models.c.name)).scalars()))
-        names = ", ".join(known) or "none yet"
-        raise DatabaseUserError(f"no labels by a model called {model!r}; known models: {names}")
-    return ids
+    found = conn.execute(newest_first).all()
+    if not found:
+        every = select(models.c.name, models.c.version).order_by(models.c.name, models.c.id)
+        known = ", ".join(f"{row.name}@{row.version}" for row in conn.execute(every))
+        message = f"no labels by a model called {model!r}; known models: {known or 'none yet'}"
+        raise DatabaseUserError(message)
+    return found
 
 
 def speaks(ids: Sequence[int] | None, table: Any = labellings) -> ColumnElement[bool]:

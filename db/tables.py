@@ -19,6 +19,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -110,7 +111,16 @@ class ModelRow(Base):
     """One version of one model."""
 
     __tablename__ = "models"
-    __table_args__ = (UniqueConstraint("name", "version"),)
+    __table_args__ = (
+        UniqueConstraint("name", "version"),
+        Index(
+            "uq_models_promoted",
+            "is_promoted",
+            unique=True,
+            sqlite_where=text("is_promoted = 1"),
+            postgresql_where=text("is_promoted"),
+        ),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str]
     version: Mapped[str]
@@ -120,6 +130,7 @@ class ModelRow(Base):
     n_classes: Mapped[int]
     embedding_dim: Mapped[int | None]
     registered_at: Mapped[datetime]
+    is_promoted: Mapped[bool] = mapped_column(server_default=false())
 
 
 class CategoryRow(Base):
@@ -250,6 +261,8 @@ class LabellingRow(Base):
     scores_path: Mapped[str | None]
     scores_sha256: Mapped[str | None] = mapped_column(String(64))
     score_dtype: Mapped[str | None]
+    embeddings_path: Mapped[str | None]
+    embeddings_sha256: Mapped[str | None] = mapped_column(String(64))
     note: Mapped[str | None]
     is_current: Mapped[bool]
     labelled_at: Mapped[datetime | None]

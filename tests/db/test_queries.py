@@ -222,7 +222,7 @@ def test_top_clips_equals_brute_force(
             )
             if is_current and inside and max(inside.values()) >= min_score and not banned:
                 best = max(inside.values())
-                mid = min(mid for mid, p in inside.items() if p == best)
+                mid = min((m for m, p in inside.items() if p == best), key=NAMES.index)
                 expected.append((sha(str(number)), mid, best))
         expected.sort(key=lambda hit: (-hit[2], hit[0]))
         hits = top_clips(
