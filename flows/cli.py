@@ -79,7 +79,8 @@ def label(
 
 app.command()(commands_demo.demo)
 app.command()(commands_model.convert)
-app.command()(commands_model.models)
+app.add_typer(commands_model.app, name="models")
+app.command()(commands_model.diff)
 app.add_typer(commands_ontology.app, name="ontology")
 app.command()(commands_ask.query)
 app.command()(commands_ask.show)

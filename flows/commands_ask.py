@@ -24,7 +24,7 @@ from db.engine import open_engine
 from db.migrate import ensure_schema
 from db.results import PredictionRow
 from flows.options import Database, Home, database_url
-from flows.terminal import clock, note, print_csv, print_json, print_table, shown_path
+from flows.terminal import clock, note, one_line, print_csv, print_json, print_table, shown_path
 
 if TYPE_CHECKING:
     from audioset_core.export import Prediction
@@ -155,7 +155,7 @@ def show(
     )
     for source in report.sources:
         named = f"  id {source.user_id}" if source.user_id else ""
-        print(f"  {source.path_text} ({source.status}){named}")
+        print(one_line(f"  {source.path_text} ({source.status}){named}"))
     for labelling in report.labellings:
         mark = "current" if labelling.is_current else "kept"
         when = f"{labelling.labelled_at:%Y-%m-%d %H:%M}Z" if labelling.labelled_at else "-"

@@ -1,4 +1,4 @@
-"""``audioset convert`` and ``audioset models``."""
+"""``audioset convert``, ``audioset models`` and ``audioset diff``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from typing import Annotated
 import typer
 
 from flows.options import Database, Home, database_url
-from flows.terminal import print_json, print_table
+from flows.terminal import print_json, print_table, shown_path
+
+app = typer.Typer(
+    help="The models that can label and the state of their weights; which one speaks first.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+)
 
 
 def convert(
@@ -29,12 +35,16 @@ def convert(
     print_table(("", ""), rows)
 
 
+@app.callback(invoke_without_command=True)
 def models(
+    context: typer.Context,
     home: Home = Path("audioset-data"),
     db: Database = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
     """The models that can label, and the state of their weights."""
+    if context.invoked_subcommand is not None:
+        return
     from audioset_core.bundle import BUNDLES
 
     rows = [_model_row(name) for name in BUNDLES]
@@ -45,7 +55,65 @@ def models(
     columns = ("name", "title", ">classes", ">window_s", ">hop_s", "version", "weights")
     print_table(columns, [[str(row[c.removeprefix(">")]) for c in columns] for row in rows])
     for entry in labelled:
-        print(f"{entry['labelled']:,} clips labelled with {entry['name']} {entry['version']}")
+        promoted = ", promoted" if entry["promoted"] else ""
+        model = f"{entry['name']}@{entry['version']}"
+        print(f"{entry['labelled']:,} clips labelled with {model}{promoted}")
+
+
+@app.command("promote")
+def promote_model(
+    model: Annotated[str, typer.Argument(help="NAME (its newest version) or NAME@VERSION.")],
+    home: Home = Path("audioset-data"),
+    db: Database = None,
+) -> None:
+    """Let a model speak for every clip that it labelled, also when others label it later."""
+    from db.comparison import promote
+    from flows.commands_ask import opened
+
+    with opened(home, db) as engine:
+        print(f"{promote(engine, model)} now speaks for the clips that it labelled")
+
+
+def diff(
+    model_a: Annotated[str, typer.Argument(help="NAME or NAME@VERSION.")],
+    model_b: Annotated[str, typer.Argument(help="NAME or NAME@VERSION.")],
+    limit: Annotated[int, typer.Option(min=1, help="Classes and clips to show.")] = 20,
+    home: Home = Path("audioset-data"),
+    db: Database = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """Two models on the clips that both labelled: minutes per class, clips that differ most."""
+    from dataclasses import asdict
+
+    from db.comparison import compare
+    from flows.commands_ask import opened
+
+    with opened(home, db) as engine:
+        result = compare(engine, model_a, model_b, limit)
+    if as_json:
+        print_json(asdict(result))
+        return
+    print(f"{result.n_clips:,} clips scored by both; minutes detected per class:\n")
+    print_table(
+        ("class", f">{model_a}", f">{model_b}", ">change"),
+        [
+            (
+                c.name,
+                f"{c.minutes_a:.2f}",
+                f"{c.minutes_b:.2f}",
+                f"{c.minutes_b - c.minutes_a:+.2f}",
+            )
+            for c in result.changes[:limit]
+        ],
+    )
+    print("\nclips that differ most (peak of the class that differs most):\n")
+    print_table(
+        ("class", f">{model_a}", f">{model_b}", "clip", "file"),
+        [
+            (d.name, f"{d.peak_a:.2f}", f"{d.peak_b:.2f}", d.clip[:12], shown_path(d.path_text))
+            for d in result.disagreements
+        ],
+    )
 
 
 def _model_row(name: str) -> dict[str, object]:
@@ -87,7 +155,12 @@ def _labelled(home: Path, db: str | None) -> list[dict[str, object]]:
     try:
         ensure_schema(engine)
         return [
-            {"name": m.name, "version": m.version, "labelled": m.n_labelled}
+            {
+                "name": m.name,
+                "version": m.version,
+                "labelled": m.n_labelled,
+                "promoted": m.is_promoted,
+            }
             for m in models_known(engine)
         ]
     finally:

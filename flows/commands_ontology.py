@@ -19,11 +19,15 @@ app = typer.Typer(
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+_NAME = "A MID, a name, or a path such as 'Sounds of things/Vehicle'."
 
 
 @app.command()
 def show(
-    name: str, home: Home = Path("audioset-data"), db: Database = None, as_json: AsJson = False
+    name: Annotated[str, typer.Argument(help=_NAME)],
+    home: Home = Path("audioset-data"),
+    db: Database = None,
+    as_json: AsJson = False,
 ) -> None:
     """A class or category: where it stands, what is below it, what models can say."""
     ontology = load_default()
@@ -45,7 +49,7 @@ def show(
 
 @app.command()
 def tree(
-    name: Annotated[str | None, typer.Argument(show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(help=_NAME, show_default=False)] = None,
     depth: Annotated[int | None, typer.Option(min=0, help="Levels below the top.")] = None,
 ) -> None:
     """The ontology, or the part below a node, as an indented tree.
@@ -66,7 +70,9 @@ def tree(
 
 
 @app.command()
-def search(text: str, as_json: AsJson = False) -> None:
+def search(
+    text: Annotated[str, typer.Argument(help="Words of a name.")], as_json: AsJson = False
+) -> None:
     """Classes and categories whose names contain the words."""
     ontology = load_default()
     found = ontology.search(text)

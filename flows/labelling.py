@@ -21,7 +21,7 @@ from flows.engine_settings import command_line_engine
 from flows.options import LabelOptions
 from flows.progress import listening
 from flows.summary import Summary
-from flows.terminal import LabelProgress, note, print_table
+from flows.terminal import LabelProgress, note, one_line, print_table
 from tasks.job import labelling_parameters
 from tasks.worklist import look_for_work
 
@@ -119,9 +119,9 @@ def _import_torch() -> None:
 def _report(summary: Summary, home: Path, url: str) -> None:
     print_table(("", ""), summary.rows())
     for path, reason, detail in summary.shown_failures[:5]:
-        note(f"  {path}: {reason}" + (f" ({detail})" if detail else ""))
+        note(one_line(f"  {path}: {reason}" + (f" ({detail})" if detail else "")))
     for unlistable in summary.passed_over.unlistable:
-        note(f"  not listed: {unlistable}")
+        note(one_line(f"  not listed: {unlistable}"))
     shown_home = "" if str(home) == "audioset-data" else f" --home {home}"
     if summary.n_failed or summary.n_failed_before:
         print(f"\nWhat failed and why:  audioset failures{shown_home}")

@@ -71,7 +71,7 @@ def abandon_dead_runs(engine: Engine, home: Path) -> list[str]:
     dead = [
         run.run_id
         for run in running_runs(engine)
-        if run.host == host and not _is_alive(_lock_path(home, run.run_id))
+        if run.host == host and not _is_alive(_lock_path(home, run.run_id), run.pid)
     ]
     return [run_id for run_id in dead if abandon_run(engine, run_id, now())]
 
@@ -92,14 +92,25 @@ def _locked(home: Path, run_id: str) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def _is_alive(path: Path) -> bool:
+def _is_alive(path: Path, pid: int) -> bool:
     try:
         with path.open("r") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except FileNotFoundError:
-        return False
+        # A run of another home with the same database; its process is all that can be seen.
+        return _has_process(pid)
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
     return False
+
+
+def _has_process(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -25,6 +25,12 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def one_line(text: str) -> str:
+    """No name of a file may move the cursor, end the line or break the encoding."""
+    printable = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(printable).encode("utf-8", "backslashreplace").decode()
+
+
 def clock(seconds: float) -> str:
     """``75.5`` -> ``1:15.5``; ``3725`` -> ``1:02:05.0``."""
     minutes, rest = divmod(round(seconds, 1), 60)
@@ -46,7 +52,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title:
     names = [column.removeprefix(">") for column in columns]
     if not sys.stdout.isatty():
         for row in [names, *rows] if any(names) else rows:
-            print("\t".join(_one_line(cell) for cell in row))
+            print("\t".join(one_line(cell) for cell in row))
         return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -59,14 +65,15 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title:
             Text(name), justify="right" if column.startswith(">") else "left", overflow="fold"
         )
     for row in rows:
-        table.add_row(*(Text(_one_line(cell)) for cell in row))
+        table.add_row(*(Text(one_line(cell)) for cell in row))
     Console(highlight=False).print(table)
 
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
-    json.dump(value, sys.stdout, indent=1, ensure_ascii=False, default=str)
-    print()
+    text = json.dumps(value, indent=1, ensure_ascii=False, default=str)
+    # Half a surrogate pair, which UTF-8 cannot say, becomes the escape that JSON has for it.
+    print(text.encode("utf-8", "backslashreplace").decode())
 
 
 def print_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -74,12 +81,6 @@ def print_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(rows)
-
-
-def _one_line(text: str) -> str:
-    """No name of a file may move the cursor, end the line or break the encoding."""
-    printable = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return "".join(printable).encode("utf-8", "backslashreplace").decode()
 
 
 class LabelProgress:
@@ -146,10 +147,12 @@ class LabelProgress:
             f"{self._n_done:,}/{self._n_items:,} clips, {self._heard_s / 3600:.2f} h, "
             f"{speed:,.0f} x real time, {self._n_failed:,} failed"
         )
-        done = min(1.0, self._done_s / self._total_s)
+        # The estimate may be reached early; done is only what no clip is missing from.
+        is_over = self._n_done >= self._n_items
+        done = 1.0 if is_over else min(0.99, self._done_s / self._total_s)
         if self._bar is not None:
             self._bar.update(self._task, total=1.0, completed=done, description=text)
-        elif done == 1.0 or time.monotonic() - self._last_line >= _PLAIN_LINE_EVERY_S:
+        elif is_over or time.monotonic() - self._last_line >= _PLAIN_LINE_EVERY_S:
             self._last_line = time.monotonic()
             eta = f", ETA {clock(wall_s * (1 - done) / done)}" if 0 < done < 1 else ""
             note(f"{done:4.0%}  {text}{eta}")
