@@ -255,8 +255,19 @@ def _entry(where: str, row: dict[str, Any]) -> tuple[bytes, str | None, dict[str
         raise UserError(f"{where}: 'path' is missing")
     if user_id is not None and (isinstance(user_id, bool) or not isinstance(user_id, str | int)):
         raise UserError(f"{where}: 'id' must be text or a whole number")
+    if isinstance(user_id, str) and ("\0" in user_id or not _is_text(user_id)):
+        raise UserError(f"{where}: the 'id' holds characters that no database stores")
     try:
         name = os.fsencode(path)
     except UnicodeEncodeError as error:
         raise UserError(f"{where}: {path!r} cannot be the name of a file") from error
     return name, None if user_id is None else str(user_id), row["meta"] or None
+
+
+def _is_text(text: str) -> bool:
+    """Whether it has a UTF-8 form (lone surrogates have none)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

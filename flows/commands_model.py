@@ -128,6 +128,8 @@ def _model_row(name: str) -> dict[str, object]:
             state = f"ready: {ready.path}"
         elif source is not None:
             state = f"to be converted: {source}"
+        elif bundle.official is None:
+            state = "not here: give them with --weights"
         else:
             size = bundle.official.size_bytes / 1e6
             state = f"not here: {size:.1f} MB are downloaded at the first use"

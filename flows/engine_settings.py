@@ -7,12 +7,15 @@ folder, nothing sent anywhere.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 # Set before Prefect is imported; what a person has set already wins.
 _ENVIRONMENT = {
@@ -37,33 +40,52 @@ def command_line_engine(home: Path) -> Iterator[None]:
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
         PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
         PREFECT_SERVER_DATABASE_CONNECTION_URL,
-        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
         temporary_settings,
     )
 
-    # The heartbeat thread costs every flow a second at its end; only servers need it.
-    settings: dict[object, object] = {}
-    with ExitStack() as stack:
-        if not PREFECT_API_URL.value():
-            settings = {
-                PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-                PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True,
-                PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: _STARTUP_TIMEOUT_S,
-                PREFECT_SERVER_DATABASE_CONNECTION_URL: "sqlite+aiosqlite:///"
-                + str(stack.enter_context(_own_database(home))),
-            }
-        stack.enter_context(temporary_settings(settings))
+    if PREFECT_API_URL.value():
         yield
+        return
+    with _own_database(home) as (database, lock):
+        settings = {
+            # The heartbeat thread costs every flow a second at its end; only servers need it.
+            PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+            PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True,
+            PREFECT_SERVER_DATABASE_CONNECTION_URL: f"sqlite+aiosqlite:///{database}",
+        }
+        with temporary_settings(settings):
+            from prefect.server.api.server import SubprocessASGIServer
+
+            server = SubprocessASGIServer()
+            server.start(timeout=_STARTUP_TIMEOUT_S)
+            if lock is not None and server.server_process is not None:
+                print(server.server_process.pid, file=lock, flush=True)
+            try:
+                yield
+            finally:
+                server.stop()
 
 
 @contextmanager
-def _own_database(home: Path) -> Iterator[Path]:
-    """The home's Prefect database, or a passing one while another command line uses that."""
-    with (home / "prefect.lock").open("w") as lock:
+def _own_database(home: Path) -> Iterator[tuple[Path, IO[str] | None]]:
+    """The home's Prefect database with its lock, or a passing one while that is in use."""
+    with (home / "prefect.lock").open("a+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             with tempfile.TemporaryDirectory(prefix="audioset-prefect-") as folder:
-                yield Path(folder) / "prefect.db"
+                yield Path(folder) / "prefect.db", None
         else:
-            yield home.absolute() / "prefect.db"
+            database = home.absolute() / "prefect.db"
+            lock.seek(0)
+            _stop_orphan(lock.read(), database)
+            lock.truncate(0)
+            yield database, lock
+
+
+def _stop_orphan(pid: str, database: Path) -> None:
+    """Stop the server of a command line that was killed: it outlives its parent."""
+    with contextlib.suppress(OSError, ValueError):
+        environment = Path(f"/proc/{int(pid)}/environ").read_bytes()
+        if os.fsencode(str(database)) in environment:
+            os.kill(int(pid), signal.SIGTERM)

@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from prefect import flow
+from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.futures import PrefectFuture
 from prefect.runtime import flow_run
@@ -115,16 +115,27 @@ def label_audio(
             score_dtype=options.score_dtype,
             shard_s=shard_length_s(found.estimated_s),
         )
-        with closing(label_shards(job)) as receipts:
-            for receipt in receipts:
-                run.summary.add(receipt)
-                listener().advance(receipt)
-    create_markdown_artifact(
-        run.summary.as_markdown(f"Labelled with {job.weights.model} {job.weights.version}"),
-        key="label-audio-summary",
-        description="What the run labelled, knew already, and could not read.",
-    )
-    return run.summary
+        try:
+            with closing(label_shards(job)) as receipts:
+                for receipt in receipts:
+                    run.summary.add(receipt)
+                    listener().advance(receipt)
+        finally:
+            run.stop_clock()
+            _leave_page(run.summary, f"Labelled with {weights.model} {weights.version}")
+        return run.summary
+
+
+def _leave_page(summary: Summary, title: str) -> None:
+    """The run's page in Prefect, also of a run that fails: how far it came is worth knowing."""
+    try:
+        create_markdown_artifact(
+            summary.as_markdown(title),
+            key="label-audio-summary",
+            description="What the run labelled, knew already, and could not read.",
+        )
+    except Exception:  # the labels are in the database, whatever becomes of the page
+        get_run_logger().warning("the summary page could not be stored", exc_info=True)
 
 
 def label_shards(job: Job) -> Generator[Receipt, None, None]:

@@ -49,7 +49,7 @@ def _ready_weights(bundle: ModelBundle, given: Path | None) -> ReadyWeights:
     ready = weights_files.peek(bundle, given)
     if ready is not None:
         return ready
-    if weights_files.find_source(bundle, given) is None:
+    if weights_files.find_source(bundle, given) is None and bundle.official is not None:
         note(f"downloading {bundle.official.url} ({bundle.official.size_bytes / 1e6:.1f} MB)")
     return weights_files.prepare(bundle, given, progress=_download_line())
 

@@ -34,6 +34,11 @@ class LiveRun:
 
     run_id: str
     summary: Summary = field(default_factory=Summary)
+    began: float = field(default_factory=time.monotonic)
+
+    def stop_clock(self) -> None:
+        """Note how long the run has taken."""
+        self.summary.wall_s = time.monotonic() - self.began
 
 
 @contextmanager
@@ -42,7 +47,6 @@ def recorded_run(
 ) -> Iterator[LiveRun]:
     """Record a run around the block; how the block ends decides the run's status."""
     run = LiveRun(str(uuid.uuid4()))
-    began = time.monotonic()
     with _locked(home, run.run_id):
         abandon_dead_runs(engine, home)
         start_run(
@@ -61,7 +65,7 @@ def recorded_run(
             raise
         finally:
             stop_event(run.run_id).set()
-            run.summary.wall_s = time.monotonic() - began
+            run.stop_clock()
             finish_run(engine, run.run_id, status, run.summary.counts, run.summary.as_json(), now())
 
 

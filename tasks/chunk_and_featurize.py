@@ -118,14 +118,16 @@ def _let_go(job: Job, current: OpenClip | None, features: ShardFeatures) -> None
 
 
 def _clip(recording: Recording) -> Clip:
+    """The recording's figures: the header's before anything is decoded, then the true ones."""
     info = recording.info
+    n_samples = recording.n_samples or info.promised_samples or 0
     return Clip(
         sha256=recording.sha256,
         size_bytes=recording.size_bytes,
-        duration_s=recording.duration_s,
+        duration_s=n_samples / info.sample_rate_hz,
         sample_rate_hz=info.sample_rate_hz,
         n_channels=info.n_channels,
-        n_samples=recording.n_samples,
+        n_samples=n_samples,
         format=info.format,
     )
 

@@ -6,6 +6,7 @@ lies in the database, so that a run of ten million files needs no more memory th
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ _BATCH = 2_000
 # Files that seem longer than this have their header read, so that long ones are cut evenly;
 # for the many short ones the guess from size and ending is enough.
 _PROBE_FROM_S = 60.0
+_KINDS_REMEMBERED = 10_000
 _SETTLED = frozenset({Verdict.DONE, Verdict.FAILED})
 PASSING_REASONS = frozenset(str(reason) for reason in Reason if not reason.is_lasting)
 
@@ -50,14 +52,14 @@ def discover(
     engine: Engine, run_id: str, variant: Variant, paths: Sequence[str], manifest: Path | None
 ) -> Discovery:
     """Walk the inputs and enrol what needs labelling as the run's work list."""
-    result = Discovery()
+    result, lengths = Discovery(), _Lengths()
     for batch, verdicts in _triaged(engine, variant, paths, manifest, result.passed_over):
         result.verdicts.update(verdicts)
         settled = [s for s, v in zip(batch, verdicts, strict=True) if v in _SETTLED]
         update_annotations(engine, settled)
         work = [s for s, v in zip(batch, verdicts, strict=True) if v not in _SETTLED]
         if work:
-            items = [(seen, _estimated_s(seen)) for seen in work]
+            items = [(seen, lengths.estimated_s(seen)) for seen in work]
             enrol(engine, run_id, items, start=result.n_items, now=now())
             result.n_items += len(items)
             result.size_bytes += sum(seen.size_bytes for seen in work)
@@ -99,9 +101,28 @@ def _seen(found: Found) -> SeenSource:
     return SeenSource(found.path, found.size_bytes, found.mtime_ns, found.user_id, found.meta)
 
 
-def _estimated_s(seen: SeenSource) -> float:
-    usual_s = usual_duration_s(seen.path, seen.size_bytes)
-    if usual_s <= _PROBE_FROM_S:
-        return usual_s
-    stated_s = stated_duration_s(seen.path)
-    return usual_s if stated_s is None else stated_s
+class _Lengths:
+    """Guesses at recordings' lengths, opening as few of them as will do.
+
+    Files of one folder and ending are usually of one kind, so the first one's header tells the
+    bytes per second of the others.
+    """
+
+    def __init__(self) -> None:
+        self._bytes_per_s: dict[tuple[bytes, bytes], float | None] = {}
+
+    def estimated_s(self, seen: SeenSource) -> float:
+        """Seconds that the file will probably hold."""
+        folder, name = os.path.split(seen.path)
+        kind = (folder, os.path.splitext(name)[1].lower())
+        if kind not in self._bytes_per_s and seen.size_bytes:
+            if len(self._bytes_per_s) >= _KINDS_REMEMBERED:
+                self._bytes_per_s.clear()
+            stated_s = stated_duration_s(seen.path)
+            self._bytes_per_s[kind] = seen.size_bytes / stated_s if stated_s else None
+        rate = self._bytes_per_s.get(kind)
+        guess_s = seen.size_bytes / rate if rate else usual_duration_s(seen.path, seen.size_bytes)
+        if guess_s <= _PROBE_FROM_S:
+            return guess_s
+        stated_s = stated_duration_s(seen.path)
+        return guess_s if stated_s is None else stated_s

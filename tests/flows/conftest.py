@@ -1,0 +1,126 @@
+"""One Prefect server for all flow tests, a placeholder network, and homes to label into."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from prefect.events.worker import EventsWorker
+from prefect.server.api.server import SubprocessASGIServer
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_HOME,
+    PREFECT_LOGGING_LEVEL,
+    PREFECT_LOGGING_TO_API_ENABLED,
+    PREFECT_SERVER_ANALYTICS_ENABLED,
+    PREFECT_SERVER_DATABASE_CONNECTION_URL,
+    temporary_settings,
+)
+
+from tests.db.conftest import new_database, postgres_server
+from tests.flows.build import REPOSITORY, Lab, write_placeholder
+
+__all__ = ["postgres_server"]
+
+IN_MEMORY = "sqlite+aiosqlite:///file::memory:?cache=shared&uri=true&check_same_thread=false"
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The API's address of a server in its own process."""
+    settings = {
+        PREFECT_HOME: tmp_path_factory.mktemp("prefect"),
+        PREFECT_SERVER_DATABASE_CONNECTION_URL: IN_MEMORY,
+        PREFECT_SERVER_ANALYTICS_ENABLED: False,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+        PREFECT_LOGGING_LEVEL: "ERROR",
+        PREFECT_LOGGING_TO_API_ENABLED: False,
+    }
+    with temporary_settings(settings):
+        server = SubprocessASGIServer()
+        server.start(timeout=120)
+        try:
+            with temporary_settings({PREFECT_API_URL: server.api_url}):
+                yield server.api_url
+        finally:
+            # What is not delivered by now would wait for the dead server for a minute.
+            EventsWorker.drain_all(timeout=10)
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def placeholder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights that need no download."""
+    return write_placeholder(tmp_path_factory.mktemp("weights") / "placeholder.safetensors")
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is set on this machine must not reach the commands."""
+    for name in ("AUDIOSET_DB", "AUDIOSET_HOME", "AUDIOSET_WEIGHTS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def lab(prefect_server: str, placeholder: Path, tmp_path: Path) -> Iterator[Lab]:
+    """A home with its own SQLite database."""
+    home = tmp_path / "home"
+    lab = Lab(home, f"sqlite:///{home / 'labels.db'}", placeholder)
+    yield lab
+    if home.exists():
+        lab.engine.dispose()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str) -> str:
+    """An empty database on a real server."""
+    return new_database(postgres_server, "template0")
+
+
+@pytest.fixture
+def environment(prefect_server: str, placeholder: Path, tmp_path: Path) -> Mapping[str, str]:
+    """For commands in their own process: the shared server, the placeholder network."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    return {
+        **own,
+        "PYTHONPATH": str(REPOSITORY),
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_API_URL": prefect_server,
+        "AUDIOSET_WEIGHTS": str(placeholder),
+        "AUDIOSET_CACHE": str(tmp_path / "cache"),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def audioset(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Said]]:
+    """Runs the command line in this process."""
+    from flows.cli import main
+
+    def run(*arguments: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["audioset", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        return Said(int(ended.value.code or 0), captured.out, captured.err)
+
+    before = signal.getsignal(signal.SIGTERM)
+    yield run
+    signal.signal(signal.SIGTERM, before)

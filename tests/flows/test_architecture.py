@@ -1,0 +1,120 @@
+"""What the design promises about the code: layers, light imports, tasks left alone by Prefect."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prefect import Task
+from prefect.cache_policies import NO_CACHE
+from prefect.flows import load_flow_from_entrypoint
+from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
+
+import tasks
+from tasks import shards
+from tests.flows.build import REPOSITORY, Lab, write_clip
+
+
+def _all_tasks() -> list[Task[Any, Any]]:
+    found = {}
+    for module in pkgutil.iter_modules(tasks.__path__, "tasks."):
+        for value in vars(importlib.import_module(module.name)).values():
+            if isinstance(value, Task):
+                found[value.name] = value
+    return list(found.values())
+
+
+def test_layers_hold() -> None:
+    program = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run(
+        [program, "--no-cache"], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_importing_the_command_line_is_light() -> None:
+    heavy = ("torch", "prefect", "alembic", "h5py", "soundfile", "scipy", "httpx", "pydantic_ai")
+    program = f"import flows.cli, sys; print([n for n in {heavy} if n in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    loaded = done.stdout.strip()
+    assert not {"torch", "prefect", "alembic"} & set(eval(loaded))
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "name"),
+    [
+        ("flows.label_audio.label_audio", "label-audio"),
+        ("flows.prepare_model.prepare_model", "prepare-model"),
+    ],
+)
+def test_flows_load_by_their_entrypoint(entrypoint: str, name: str) -> None:
+    flow = load_flow_from_entrypoint(entrypoint, use_placeholder_flow=False)
+    assert flow.name == name
+    assert flow.persist_result is False
+    titles = [field.get("title") for field in flow.parameters.properties.values()]
+    assert all(titles)
+
+
+@pytest.mark.parametrize("task", _all_tasks(), ids=lambda task: task.name)
+def test_prefect_neither_hashes_nor_keeps_what_tasks_are_given(task: Task[Any, Any]) -> None:
+    assert task.cache_policy == NO_CACHE
+    assert task.persist_result is False
+    assert task.task_run_name
+
+
+def test_every_step_of_the_design_is_a_task() -> None:
+    assert {task.name for task in _all_tasks()} >= {
+        "convert-weights",
+        "load-ontology",
+        "discover-files",
+        "chunk-and-featurize",
+        "infer",
+        "persist",
+    }
+
+
+def test_a_run_can_be_read_in_prefect(
+    lab: Lab, prefect_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "MIN_SHARD_S", 5.5)
+    for seed in range(3):
+        write_clip(tmp_path / "prairie" / f"{seed}.wav", seed, 5.0, 44_100, 2)
+    (tmp_path / "prairie" / "x.wav").write_text("not audio")
+    lab.label(tmp_path / "prairie")
+    with httpx.Client(base_url=prefect_server, timeout=30) as api:
+        runs = api.post("/flow_runs/filter", json={"sort": "START_TIME_DESC", "limit": 1}).json()
+        own = {"flow_runs": {"id": {"any_": [runs[0]["id"]]}}}
+        deadline = time.monotonic() + 30
+        # Names come with events, which the server takes in its own time.
+        names: list[str] = []
+        while sum(" shard " in name for name in names) < 9 and time.monotonic() < deadline:
+            time.sleep(0.1)
+            names = [run["name"] for run in api.post("/task_runs/filter", json=own).json()]
+        found = api.post("/artifacts/filter", json={"limit": 200}).json()
+    assert runs[0]["name"] == f"label {str(tmp_path / 'prairie')[-60:]}"
+    assert runs[0]["parameters"]["database"] == "*" * 10
+    assert "convert weights of yamnet" in names
+    assert "load ontology and yamnet placeholder-0" in names
+    assert "discover files" in names
+    for task in ("featurize", "infer", "persist"):
+        assert f"{task} shard 1/3 (0.0014 h)" in names
+    pages = [a for a in found if a["flow_run_id"] == runs[0]["id"]]
+    assert [(a["key"], a["type"]) for a in pages] == [("label-audio-summary", "markdown")]
+    assert "| labelled now | 3 (15.0 s of audio) |" in pages[0]["data"]
+    assert "x.wav` | not audio |" in pages[0]["data"]
+
+
+def test_no_result_is_persisted(lab: Lab, tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.wav", 1)
+    with temporary_settings({PREFECT_LOCAL_STORAGE_PATH: tmp_path / "storage"}):
+        lab.label(tmp_path / "a.wav")
+    assert list((tmp_path / "storage").glob("*")) == []

@@ -1,0 +1,112 @@
+"""Real sounds, real weights, the whole way: what the rows and files say against the reference."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from audioset_core.bundle import YAMNET
+from audioset_core.export import read_scores
+from audioset_core.pooling import sigmoid, top_categories
+from tests.flows.build import Lab
+
+pytestmark = pytest.mark.slow
+INDEX_OF = {category.mid: category.index for category in YAMNET.categories}
+NAMES = [category.name for category in YAMNET.categories]
+
+
+@pytest.fixture(scope="module")
+def reference(assets: Path) -> list[dict[str, str]]:
+    with (assets / "esc10-dev" / "esc10_dev.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def lab(
+    prefect_server: str, assets: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Lab]:
+    home = tmp_path_factory.mktemp("esc10")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUDIOSET_CACHE", str(home / "cache"))
+        lab = Lab(home, f"sqlite:///{home}/labels.db", assets / "weights" / "yamnet.h5")
+        summary = lab.label(assets / "esc10-dev")
+        assert (summary.n_labelled, summary.n_failed) == (40, 0)
+        yield lab
+    lab.engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def clip_means(lab: Lab) -> dict[str, Any]:
+    """Mean scores by the clip's digest, from the stored files."""
+    rows = lab.rows(
+        "SELECT c.sha256, l.scores_path FROM labellings l JOIN clips c ON c.id = l.clip_id"
+    )
+    return {clip: sigmoid(read_scores(lab.home / path)).mean(axis=0) for clip, path in rows}
+
+
+def _expected(row: dict[str, str]) -> list[int]:
+    return [INDEX_OF[mid] for mid in row["expected_class_mids"].split()]
+
+
+def test_rows_and_files_agree(lab: Lab) -> None:
+    lab.check()
+
+
+def test_zero_shot_picks_are_the_references(
+    reference: list[dict[str, str]], clip_means: dict[str, Any]
+) -> None:
+    classes = {row["category"]: _expected(row) for row in reference}
+    assert len(classes) == 10
+    wrong = []
+    for row in reference:
+        means = clip_means[row["sha256"]]
+        pick = max(classes, key=lambda name: means[classes[name]].max())
+        if pick != row["zero_shot_pick"]:
+            wrong.append((row["path"], pick, row["zero_shot_pick"]))
+    assert len(wrong) <= 1, wrong
+
+
+def test_scores_are_the_references(
+    reference: list[dict[str, str]], clip_means: dict[str, Any]
+) -> None:
+    errors = [
+        abs(clip_means[row["sha256"]][_expected(row)].max() - float(row["expected_prob"]))
+        for row in reference
+    ]
+    assert np.median(errors) <= 0.02
+    tops = [
+        abs(clip_means[row["sha256"]][NAMES.index(row[f"top{k}"])] - float(row[f"top{k}_prob"]))
+        for row in reference
+        for k in range(1, 6)
+    ]
+    assert np.median(tops) <= 0.02
+
+
+def test_the_best_five_are_the_references(
+    reference: list[dict[str, str]], clip_means: dict[str, Any]
+) -> None:
+    shared, first = 0, 0
+    for row in reference:
+        best = [NAMES[i] for i in top_categories(clip_means[row["sha256"]], 5)]
+        shared += len({row[f"top{k}"] for k in range(1, 6)} & set(best))
+        first += best[0] == row["top1"]
+    assert shared >= 0.95 * 5 * len(reference)
+    assert first >= len(reference) - 1
+
+
+def test_a_query_for_pets_finds_every_dog_and_no_chainsaw(
+    lab: Lab, audioset: Callable[..., Any]
+) -> None:
+    said = audioset(
+        "query", "--under", "Domestic animals, pets", "--min-score", "0.3", "--json",
+        "--home", lab.home,
+    )  # fmt: skip
+    folders = [Path(hit["path_text"]).parent.name for hit in json.loads(said.out)]
+    assert folders.count("dog_bark") == 4
+    assert "chainsaw" not in folders

@@ -1,0 +1,197 @@
+"""The flow end to end: what is labelled, once, and what its rows and files say."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audioset_core.bundle import YAMNET
+from audioset_core.export import read_scores
+from flows.options import LabelOptions
+from tests.flows.build import Lab, write_clip, write_placeholder
+
+CLIPS: dict[str, dict[str, Any]] = {
+    "mono.wav": {},
+    "deep/stereo.flac": {"rate_hz": 44_100, "channels": 2, "duration_s": 3.3},
+    "deep/er/float.wav": {"rate_hz": 48_000, "subtype": "FLOAT"},
+    "slow.ogg": {"rate_hz": 8_000},
+    "six.aiff": {"rate_hz": 22_050, "channels": 6},
+    "upper.MP3": {"rate_hz": 32_000, "format": "MP3"},
+    "blink.wav": {"duration_s": 0.05},
+}
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    folder = tmp_path / "corpus"
+    for seed, (name, settings) in enumerate(CLIPS.items()):
+        write_clip(folder / name, seed, **settings)
+    (folder / "notes.txt").write_text("not a recording")
+    return folder
+
+
+def test_a_folder_becomes_rows_and_files_that_agree(lab: Lab, corpus: Path) -> None:
+    summary = lab.label(corpus)
+
+    assert (summary.n_found, summary.n_labelled, summary.n_failed) == (len(CLIPS), len(CLIPS), 0)
+    assert summary.passed_over.by_suffix == {".txt": 1}
+    lab.check()
+    assert lab.sources() == {Path(name).name: ("identified", None) for name in CLIPS}
+    facts = lab.rows("SELECT sample_rate_hz, n_channels, n_samples, duration_s FROM clips")
+    assert (44_100, 2, 145_530, 3.3) in [tuple(row) for row in facts]
+    # The placeholder's scores say something, or half of these tests would prove nothing.
+    assert lab.count("clip_scores") > 10 * len(CLIPS)
+    assert lab.count("detections") > 10 * len(CLIPS)
+    runs = lab.rows("SELECT status, n_found, n_labelled, n_known, n_failed, audio_s FROM runs")
+    assert [tuple(row) for row in runs] == [("completed", 7, 7, 0, 0, summary.audio_s)]
+
+
+def test_a_second_run_finds_nothing_to_do(lab: Lab, corpus: Path) -> None:
+    lab.label(corpus)
+    before, times = lab.results(), lab.rows("SELECT id, labelled_at, token FROM labellings")
+
+    summary = lab.label(corpus)
+
+    assert (summary.n_labelled, summary.n_known, summary.n_copies) == (0, len(CLIPS), 0)
+    assert lab.results() == before
+    assert lab.rows("SELECT id, labelled_at, token FROM labellings") == times
+
+
+def test_other_settings_make_a_labelling_beside_the_old_one(
+    lab: Lab, corpus: Path, tmp_path: Path
+) -> None:
+    lab.label(corpus)
+    other = write_placeholder(tmp_path / "other.safetensors", seed=1)
+    for options in ({"patch_hop_s": 0.24}, {"score_dtype": "float32"}, {"weights": other}):
+        assert lab.label(corpus, **options).n_labelled == len(CLIPS)
+        lab.check()
+    assert lab.count("labellings") == 4 * len(CLIPS)
+    assert lab.count("labellings", "is_current") == len(CLIPS)
+    assert lab.count("clips") == len(CLIPS)
+
+
+def test_seed_framing_labels_a_short_clip_with_no_patches_and_says_why(lab: Lab, tmp_path: Path):
+    write_clip(tmp_path / "short.wav", 1, 0.9)
+    write_clip(tmp_path / "long.wav", 2, 2.0)
+    summary = lab.label(tmp_path / "short.wav", tmp_path / "long.wav", framing="seed")
+    assert (summary.n_labelled, summary.n_failed) == (2, 0)
+    found = lab.rows("SELECT n_patches, scores_path IS NULL, note FROM labellings ORDER BY 1")
+    assert (found[0][0], bool(found[0][1]), "too short" in found[0][2]) == (0, True, True)
+    assert (found[1][0], bool(found[1][1]), found[1][2]) == (2, False, None)
+
+
+def test_the_json_export_is_the_schema_and_its_files_load(
+    lab: Lab, corpus: Path, audioset: Callable[..., Any], tmp_path: Path
+) -> None:
+    lab.label(corpus)
+    out = tmp_path / "elsewhere" / "predictions.json"
+    said = audioset("export", "json", out, "--home", lab.home)
+    assert said.code == 0
+    exported = json.loads(out.read_text())
+    assert list(exported) == ["model", "model_categories", "predictions"]
+    assert exported["model"] == "yamnet"
+    assert exported["model_categories"] == [
+        {"name": c.name, "id": c.mid} for c in YAMNET.categories
+    ]
+    assert len(exported["predictions"]) == len(CLIPS)
+    for entry in exported["predictions"]:
+        assert list(entry)[:4] == ["id", "category_tsr_fname", "per_chunk_length", "meta"]
+        assert (entry["id"], entry["per_chunk_length"], entry["meta"]) == (entry["clip"], 0.48, {})
+        scores = read_scores(out.parent / entry["category_tsr_fname"])
+        assert scores.shape[1] == 521
+
+
+class TestIdentity:
+    def test_a_copy_costs_no_inference(self, lab: Lab, tmp_path: Path) -> None:
+        write_clip(tmp_path / "a" / "one.wav", 1)
+        shutil.copy(tmp_path / "a" / "one.wav", tmp_path / "a" / "two.wav")
+        summary = lab.label(tmp_path / "a")
+        assert (summary.n_labelled, summary.n_copies + summary.n_busy) == (1, 1)
+        assert (lab.count("clips"), lab.count("sources"), lab.count("labellings")) == (1, 2, 1)
+        assert lab.label(tmp_path / "a").n_known == 2
+        shutil.copy(tmp_path / "a" / "one.wav", tmp_path / "a" / "three.wav")
+        later = lab.label(tmp_path / "a")
+        assert (later.n_labelled, later.n_known, later.n_copies) == (0, 2, 1)
+        lab.check()
+
+    def test_a_renamed_file_costs_no_inference(self, lab: Lab, tmp_path: Path) -> None:
+        folder = tmp_path / "a"
+        write_clip(folder / "old.wav", 1)
+        lab.label(folder)
+        (folder / "old.wav").rename(folder / "new.wav")
+        summary = lab.label(folder)
+        assert (summary.n_labelled, summary.n_copies, lab.count("labellings")) == (0, 1, 1)
+
+    def test_a_changed_file_is_a_new_clip(self, lab: Lab, tmp_path: Path) -> None:
+        file = tmp_path / "a.wav"
+        write_clip(file, 1)
+        lab.label(file)
+        write_clip(file, 2)
+        os.utime(file, ns=(1, 1))
+        assert lab.label(file).n_labelled == 1
+        assert (lab.count("clips"), lab.count("sources")) == (2, 1)
+        assert lab.count("sources", "clip_id = (SELECT max(id) FROM clips)") == 1
+        lab.check()
+
+    def test_a_touched_file_is_known(self, lab: Lab, tmp_path: Path) -> None:
+        file = tmp_path / "a.wav"
+        write_clip(file, 1)
+        lab.label(file)
+        os.utime(file, ns=(5, 5))
+        assert lab.label(file).n_copies == 1
+        assert lab.label(file).n_known == 1
+
+    @pytest.mark.parametrize("kind", ["csv", "jsonl"])
+    def test_a_manifests_ids_and_meta_are_exported_verbatim(
+        self, lab: Lab, audioset: Callable[..., Any], tmp_path: Path, kind: str
+    ) -> None:
+        meta = {"a": {"start": "2020-01-01T00:00:00Z", "n": [1, 2.5, None], "Ü": "✓"}, "b": {}}
+        write_clip(tmp_path / "x.wav", 1)
+        shutil.copy(tmp_path / "x.wav", tmp_path / "same.wav")
+        write_clip(tmp_path / "y.wav", 2)
+        listed = [
+            ("x.wav", "../site/1", meta["a"]),
+            ("same.wav", "b", meta["b"]),
+            ("y.wav", None, {}),
+        ]
+        manifest = tmp_path / f"list.{kind}"
+        if kind == "csv":
+            rows = [
+                f'{p},{i or ""},"{json.dumps(m).replace(chr(34), chr(34) * 2)}"'
+                for p, i, m in listed
+            ]
+            manifest.write_text("\n".join(["path,id,meta", *rows]) + "\n")
+        else:
+            manifest.write_text(
+                "\n".join(json.dumps({"path": p, "id": i, "meta": m}) for p, i, m in listed)
+            )
+        summary = lab.label(manifest=manifest)
+        assert (summary.n_found, summary.n_labelled, lab.count("clips")) == (3, 2, 2)
+        said = audioset("export", "json", tmp_path / "out.json", "--home", lab.home)
+        assert said.code == 0
+        entries = json.loads((tmp_path / "out.json").read_text())["predictions"]
+        by_path = {Path(entry["path"]).name: entry for entry in entries}
+        assert set(by_path) == {"x.wav", "same.wav", "y.wav"}
+        assert (by_path["x.wav"]["id"], by_path["x.wav"]["meta"]) == ("../site/1", meta["a"])
+        assert (by_path["same.wav"]["id"], by_path["same.wav"]["meta"]) == ("b", {})
+        assert by_path["x.wav"]["category_tsr_fname"] == by_path["same.wav"]["category_tsr_fname"]
+        assert (by_path["y.wav"]["id"], by_path["y.wav"]["meta"]) == (by_path["y.wav"]["clip"], {})
+
+
+def test_a_manifest_read_later_annotates_what_is_labelled(lab: Lab, tmp_path: Path) -> None:
+    write_clip(tmp_path / "x.wav", 1)
+    lab.label(tmp_path / "x.wav")
+    (tmp_path / "m.csv").write_text("path,id,site\nx.wav,clip-1,north\n")
+    assert lab.label(manifest=tmp_path / "m.csv").n_labelled == 0
+    assert [r[0] for r in lab.rows("SELECT user_id FROM sources")] == ["clip-1"]
+
+
+def test_options_are_refused_when_misspelt() -> None:
+    with pytest.raises(ValueError, match="Extra inputs"):
+        LabelOptions(patch_hop=0.48)  # type: ignore[call-arg]

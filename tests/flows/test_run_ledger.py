@@ -1,0 +1,97 @@
+"""Which runs are alive: a lock that the kernel drops with its process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from audioset_core.inference import Cancelled
+from db.engine import open_engine
+from db.migrate import ensure_schema
+from db.runs import recent_runs, start_run
+from flows.run_ledger import abandon_dead_runs, recorded_run
+from tasks.job import now, stop_event
+from tests.flows.build import REPOSITORY
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = open_engine(f"sqlite:///{tmp_path}/labels.db")
+    ensure_schema(engine)
+    yield engine
+    engine.dispose()
+
+
+def _statuses(engine: Engine) -> list[str]:
+    return [run.status.value for run in reversed(recent_runs(engine))]
+
+
+def test_a_live_run_is_left_alone(engine: Engine, tmp_path: Path) -> None:
+    with recorded_run(engine, tmp_path, {}, None):
+        assert abandon_dead_runs(engine, tmp_path) == []
+        with recorded_run(engine, tmp_path, {}, None):
+            assert _statuses(engine) == ["running", "running"]
+    assert _statuses(engine) == ["completed", "completed"]
+    assert list((tmp_path / "locks").iterdir()) == []
+
+
+def test_a_live_run_of_another_home_is_left_alone(engine: Engine, tmp_path: Path) -> None:
+    with recorded_run(engine, tmp_path / "one", {}, None):
+        assert abandon_dead_runs(engine, tmp_path / "two") == []
+    assert _statuses(engine) == ["completed"]
+
+
+def test_a_run_of_another_host_is_left_to_its_lease(engine: Engine, tmp_path: Path) -> None:
+    start_run(engine, "elsewhere", "another-host", 1, {}, now())
+    assert abandon_dead_runs(engine, tmp_path) == []
+
+
+def test_a_dead_run_is_marked_by_the_next(engine: Engine, tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys\nfrom pathlib import Path\n"
+        "from db.engine import open_engine\nfrom flows.run_ledger import recorded_run\n"
+        "with recorded_run(open_engine(sys.argv[1]), Path(sys.argv[2]), {}, 'victim'):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    line = [sys.executable, "-c", program, f"sqlite:///{tmp_path}/labels.db", str(tmp_path)]
+    killed = subprocess.run(line, cwd=REPOSITORY, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert _statuses(engine) == ["running"]
+    with recorded_run(engine, tmp_path, {}, "next"):
+        assert _statuses(engine) == ["crashed", "running"]
+    start_run(engine, "no lock", socket.gethostname(), _free_pid(), {}, now())
+    assert abandon_dead_runs(engine, tmp_path) == ["no lock"]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (Cancelled, "cancelled"),
+        (KeyboardInterrupt, "cancelled"),
+        (SystemExit, "cancelled"),
+        (ZeroDivisionError, "failed"),
+    ],
+)
+def test_how_a_run_ends_is_its_status(
+    engine: Engine, tmp_path: Path, error: type[BaseException], status: str
+) -> None:
+    with pytest.raises(error), recorded_run(engine, tmp_path, {}, None) as run:
+        raise error
+    assert _statuses(engine) == [status]
+    assert stop_event(run.run_id).is_set()
+
+
+def _free_pid() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    with pytest.raises(ProcessLookupError):
+        os.kill(process.pid, 0)
+    return process.pid
