@@ -60,10 +60,7 @@ def command_line_engine(home: Path) -> Iterator[None]:
             server.start(timeout=_STARTUP_TIMEOUT_S)
             if lock is not None and server.server_process is not None:
                 print(server.server_process.pid, file=lock, flush=True)
-            try:
-                yield
-            finally:
-                server.stop()
+            yield  # Prefect stops the server at exit, once the last logs have reached it
 
 
 @contextmanager

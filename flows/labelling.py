@@ -93,15 +93,15 @@ def _nothing_to_do(
 def _run_flow(
     paths: list[str], manifest: Path | None, home: Path, options: LabelOptions, url: str
 ) -> Summary:
-    with LabelProgress() as progress, command_line_engine(home):
+    with LabelProgress() as progress:
         progress.say("starting Prefect")
-        # Prefect's server starts in its own process meanwhile; torch takes about as long.
+        # Its server starts in a process of its own; torch takes about as long.
         threading.Thread(target=_import_torch, daemon=True).start()
-        from pydantic import SecretStr
+        with command_line_engine(home), listening(progress):
+            from pydantic import SecretStr
 
-        from flows.label_audio import label_audio
+            from flows.label_audio import label_audio
 
-        with listening(progress):
             return label_audio(
                 paths=paths,
                 manifest=manifest,
