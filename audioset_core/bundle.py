@@ -1,24 +1,27 @@
 """The models that can label: architecture, front end, classes and official weights of each.
 
-Adding a model is one entry here and one module with its network.
+Adding a model is one module with its network and the layouts of its published weights, and one
+entry here. Networks are imported when they are built: naming a model needs no torch.
 """
 
 from __future__ import annotations
 
+import importlib
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from audioset_core import frontend
 from audioset_core.categories import Category, load_categories
 from audioset_core.errors import UserError
-from audioset_core.frontend import YAMNET as YAMNET_FRONTEND
 from audioset_core.frontend import FrontendConfig
 
 if TYPE_CHECKING:
     from torch import nn
 
-Framing = Literal["reference", "seed"]
+    from audioset_core.layouts import Layout
+
+Framing = Literal["reference", "pad", "seed"]
 # The older port's chunking: a patch every 0.96 s, the unfilled tail dropped.
 _SEED_HOP_FRAMES = 96
 
@@ -40,74 +43,146 @@ class ModelBundle:
     name: str
     title: str
     frontend: FrontendConfig
-    categories_name: str
+    categories_name: str | None
+    """None: the network has no classifier head, it gives embeddings only."""
     embedding_dim: int
-    official: OfficialWeights
-    build: Callable[[], nn.Module]
-    """The network for inference, untrained; imports torch when called."""
+    network: str
+    """``module:class`` of the network; the module's ``layouts()`` are its published weights."""
+    network_options: tuple[tuple[str, Any], ...] = ()
+    official: OfficialWeights | None = None
+    weights_hint: str = ""
+    """Which file to give where there is no official download whose digest is known."""
+    framings: tuple[Framing, ...] = ("reference", "pad", "seed")
+    cpu_batch_patches: int = 32
+    cuda_batch_patches: int = 512
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether the network scores classes; embeddings it always gives."""
+        return self.categories_name is not None
 
     @property
     def categories(self) -> tuple[Category, ...]:
-        """The classes, in the order of the model's outputs."""
-        return load_categories(self.categories_name)
+        """The classes, in the order of the model's outputs; empty without a head."""
+        return load_categories(self.categories_name) if self.categories_name else ()
+
+    def build(self) -> nn.Module:
+        """The untrained network; imports torch.
+
+        Called with patches it returns ``(logits or None, embeddings)``; its ``for_inference()``
+        is the same function, faster.
+        """
+        module, _, name = self.network.partition(":")
+        network: nn.Module = getattr(importlib.import_module(module), name)(
+            **dict(self.network_options)
+        )
+        return network
+
+    def layouts(self) -> tuple[Layout, ...]:
+        """The published forms of its weights; imports torch."""
+        module = importlib.import_module(self.network.partition(":")[0])
+        found: tuple[Layout, ...] = module.layouts()
+        return found
 
     def framed(self, *, patch_hop_s: float | None, framing: Framing) -> FrontendConfig:
         """The front end with the patches placed as asked.
 
+        ``pad`` fills the last patch with zeros, so that no audio is dropped: what YAMNet's
+        reference does anyway, VGGish's does not.
+
         Raises:
             UserError: a hop that is not a multiple of 10 ms, or would skip audio.
         """
+        if framing not in self.framings:
+            raise UserError(f"--framing {framing}: {self.name} knows {', '.join(self.framings)}")
         if framing == "seed":
             if patch_hop_s not in (None, _SEED_HOP_FRAMES / 100):
                 raise UserError("--framing seed fixes the hop at 0.96 s: leave out --patch-hop")
             return replace(self.frontend, patch_hop_frames=_SEED_HOP_FRAMES, pads_tail=False)
-        if patch_hop_s is None:
-            return self.frontend
+        pads_tail = framing == "pad" or self.frontend.pads_tail
+        hop_frames = self.frontend.patch_hop_frames
+        if patch_hop_s is not None:
+            hop_frames = self._hop_frames(patch_hop_s)
+        return replace(self.frontend, patch_hop_frames=hop_frames, pads_tail=pads_tail)
+
+    def _hop_frames(self, patch_hop_s: float) -> int:
         if not math.isfinite(patch_hop_s):
             raise UserError(f"--patch-hop {patch_hop_s:g}: a number of seconds is expected")
         frame_hop_s = self.frontend.frame_hop_samples / self.frontend.sample_rate_hz
         hop_frames = round(patch_hop_s / frame_hop_s)
         if abs(hop_frames * frame_hop_s - patch_hop_s) > 1e-9 or not (
-            1 <= hop_frames <= self.frontend.patch_frames
+            1 <= hop_frames <= self.frontend.patch_span_frames
         ):
             raise UserError(
                 f"--patch-hop {patch_hop_s:g}: choose a multiple of {frame_hop_s:g} s "
                 f"from {frame_hop_s:g} to {self.frontend.patch_window_s:g}"
             )
-        return replace(self.frontend, patch_hop_frames=hop_frames)
-
-
-def _build_yamnet() -> nn.Module:
-    from audioset_core.yamnet import YAMNet
-
-    return YAMNet()
+        return hop_frames
 
 
 YAMNET = ModelBundle(
     name="yamnet",
     title="YAMNet (MobileNet v1)",
-    frontend=YAMNET_FRONTEND,
+    frontend=frontend.YAMNET,
     categories_name="yamnet",
     embedding_dim=1024,
+    network="audioset_core.yamnet:YAMNet",
     official=OfficialWeights(
         url="https://storage.googleapis.com/audioset/yamnet.h5",
         file_name="yamnet.h5",
         size_bytes=15_296_092,
         sha256="13c3308955bbfaef262f175ac9c40e47b134573a93984f009220dd7cc12a1744",
     ),
-    build=_build_yamnet,
 )
 
-BUNDLES: dict[str, ModelBundle] = {bundle.name: bundle for bundle in (YAMNET,)}
+VGGISH = ModelBundle(
+    name="vggish",
+    title="VGGish",
+    frontend=frontend.VGGISH,
+    categories_name="audioset527",
+    embedding_dim=128,
+    network="audioset_core.vggish:VGGish",
+    weights_hint=(
+        "for embeddings Google's https://storage.googleapis.com/audioset/vggish_model.ckpt, for "
+        "scores as well "
+        "https://github.com/w-hc/vggish/releases/download/v0.1/vggish_with_classifier.pth"
+    ),
+    # 12 times the multiplications of YAMNet per patch.
+    cpu_batch_patches=16,
+    cuda_batch_patches=256,
+)
+
+PANNS = ModelBundle(
+    name="panns",
+    title="PANNs Cnn14, 16 kHz",
+    frontend=frontend.PANNS,
+    categories_name="audioset527",
+    embedding_dim=2048,
+    network="audioset_core.panns:Cnn14",
+    weights_hint="https://zenodo.org/record/3987831/files/Cnn14_16k_mAP%3D0.438.pth",
+    framings=("reference", "pad"),  # the older port did not have this model
+    # 50 times the time of YAMNet per patch.
+    cpu_batch_patches=8,
+    cuda_batch_patches=128,
+)
+
+BUNDLES: dict[str, ModelBundle] = {bundle.name: bundle for bundle in (YAMNET, VGGISH, PANNS)}
+
+# Networks whose published weights may lack the classifier head, without it.
+_HEADLESS: dict[str, ModelBundle] = {
+    "vggish": replace(VGGISH, categories_name=None, network_options=(("has_head", False),)),
+}
 
 
-def find_bundle(name: str) -> ModelBundle:
-    """The bundle of that name.
+def find_bundle(name: str, *, has_scores: bool = True) -> ModelBundle:
+    """The bundle of that name; for weights without a classifier head, the network without one.
 
     Raises:
         UserError: no such model.
     """
     try:
-        return BUNDLES[name]
+        return BUNDLES[name] if has_scores else _HEADLESS[name]
     except KeyError:
-        raise UserError(f"no model is called {name!r}; there is {', '.join(BUNDLES)}") from None
+        known = BUNDLES if has_scores else _HEADLESS
+        what = "model" if has_scores else "model without classifier head"
+        raise UserError(f"no {what} is called {name!r}; there is {', '.join(known)}") from None

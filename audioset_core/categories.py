@@ -1,4 +1,4 @@
-"""The outputs of the two models: index, MID and name, in the order of the network's last layer.
+"""The outputs of the models: index, MID and name, in the order of the network's last layer.
 
 Source: class lists published with YAMNet and AudioSet (527 = YAMNet's 521 + six more),
 https://github.com/tensorflow/models/tree/master/research/audioset/yamnet

@@ -1,59 +1,43 @@
 """Published weights to safetensors, each layout by name, nothing unread and nothing guessed.
 
-Layouts: YAMNet from Google's Keras ``yamnet.h5`` and from the predecessor's ``yamnet.pth``.
-Reading HDF5 needs no TensorFlow. A weights file is somebody else's input: HDF5 links that
-point elsewhere are refused, shapes are checked before anything is read, pickles never run.
+The layouts are those of the models' modules, the files are read by `audioset_core.containers`.
+Reading HDF5 and PyTorch files needs no TensorFlow.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from audioset_core.bundle import BUNDLES
+from audioset_core.containers import ENDINGS, Container, Stored, find_container, open_container
 from audioset_core.errors import WeightsError
 from audioset_core.export import write_atomically
+from audioset_core.layouts import Arrays, Layout
 
-Arrays = dict[str, NDArray[np.float32]]
-
-_SUFFIXES = {".h5": "keras", ".hdf5": "keras", ".pth": "torch", ".pt": "torch"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """Where one published dataset goes: our name, our shape, and how it gets there."""
-
-    name: str
-    shape: tuple[int, ...]
-    axes: tuple[int, ...] | None = None
-    """Permutation from the published axes to ours; None keeps them."""
-
-    @property
-    def published_shape(self) -> tuple[int, ...]:
-        if self.axes is None:
-            return self.shape
-        published = [0] * len(self.shape)
-        for ours, theirs in enumerate(self.axes):
-            published[theirs] = self.shape[ours]
-        return tuple(published)
-
-    def place(self, array: NDArray[Any]) -> NDArray[np.float32]:
-        moved = array if self.axes is None else array.transpose(self.axes)
-        with np.errstate(over="ignore"):  # infinity is refused by name, later
-            return np.ascontiguousarray(moved, dtype=np.float32)
+METADATA_KEYS = ("model", "version", "source_sha256")
+"""What every converted file says of itself. Older ones lack ``has_scores``: they have them."""
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256 of a file's bytes, in hex.
+
+    Of a checkpoint or SavedModel: of its files' names and digests, wherever it lies and
+    whatever a checkpoint's prefix is.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    container = find_container(path)
+    if container is None or len(container.files) == 1:
+        return _sha256(path if container is None else container.files[0][1])
+    lines = [f"{_sha256(file)}  {name}\n" for name, file in container.files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def tensors_sha256(arrays: Mapping[str, NDArray[np.float32]]) -> str:
@@ -62,12 +46,14 @@ def tensors_sha256(arrays: Mapping[str, NDArray[np.float32]]) -> str:
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
         digest.update(f"{name}{array.shape}{array.dtype.str}".encode())
-        digest.update(array.tobytes())
+        digest.update(array.data)
     return digest.hexdigest()
 
 
 def read_metadata(path: Path) -> dict[str, str]:
     """The metadata of a safetensors file, read without its tensors and without torch.
+
+    Keys: ``model``, ``version``, ``source_sha256`` and ``has_scores`` ("true" or "false").
 
     Raises:
         WeightsError: not a safetensors file, or one that this project did not write.
@@ -79,32 +65,104 @@ def read_metadata(path: Path) -> dict[str, str]:
                 raise ValueError("header length")
             header = json.loads(file.read(length))
         metadata = header["__metadata__"]
-        return {key: str(metadata[key]) for key in ("model", "version", "source_sha256")}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        found = {key: str(metadata[key]) for key in METADATA_KEYS}
+        found["has_scores"] = str(metadata.get("has_scores", "true"))
+        if found["has_scores"] not in ("true", "false"):
+            raise ValueError("has_scores")
+        return found
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(
             f"{path} is not a weights file made by 'audioset convert'; "
             f"give the published file (.h5 or .pth) instead"
         ) from error
 
 
-def convert(source: Path, target: Path, *, model: str = "yamnet") -> dict[str, str]:
+def convert(source: Path, target: Path, *, model: str | None = None) -> dict[str, str]:
     """Read published weights, check them, write safetensors; returns the metadata.
+
+    ``source`` is a file, a SavedModel's folder, or a checkpoint's prefix, ``.index`` or folder.
+    ``model`` None: the names in the file say which it is.
 
     Raises:
         WeightsError: unknown layout, a missing, spare or misshapen dataset, or NaN values.
     """
-    if not source.is_file():
-        raise WeightsError(f"no weights file at {source}")
-    arrays = load_published(source, model=model)
+    model, layout, arrays = _load(source, model)
     metadata = {
         "model": model,
         "version": f"1-{tensors_sha256(arrays)[:12]}",
+        "has_scores": "true" if layout.has_scores else "false",
         "source_sha256": file_sha256(source),
         "source_name": source.name,
     }
     target.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(target, _safetensors(arrays, metadata))
     return metadata
+
+
+def load_published(source: Path, *, model: str | None = None) -> Arrays:
+    """State dict (our names and axes, float32) of published weights.
+
+    Raises:
+        WeightsError: as `convert`.
+    """
+    return _load(source, model)[2]
+
+
+def _load(source: Path, model: str | None) -> tuple[str, Layout, Arrays]:
+    container = find_container(source)
+    if container is None:
+        raise WeightsError(f"no weights file at {source}")
+    candidates = _candidates(container, model)
+    if not candidates:
+        raise WeightsError(
+            f"{source.name}: no {f'{model} ' if model else ''}weights are known by that ending "
+            f"({ENDINGS})"
+        )
+    with open_container(container) as published:
+        found, layout = _fitting(candidates, published, model, source.name)
+        arrays = layout.place(layout.named(published, source.name), source.name)
+    bad = sorted(name for name, array in arrays.items() if not np.isfinite(array).all())
+    if bad:
+        raise WeightsError(f"{source.name}: values that are not finite in {bad[0]}")
+    return found, layout, arrays
+
+
+def _candidates(container: Container, model: str | None) -> list[tuple[str, Layout]]:
+    """Layouts of that kind of file; none if the model that is asked for has none."""
+    found = [
+        (name, layout)
+        for name, bundle in BUNDLES.items()
+        for layout in (bundle.layouts() if container.kind else ())
+        if layout.kind == container.kind
+    ]
+    return found if model is None or any(name == model for name, _ in found) else []
+
+
+def _fitting(
+    candidates: list[tuple[str, Layout]],
+    published: Mapping[str, Stored],
+    model: str | None,
+    source: str,
+) -> tuple[str, Layout]:
+    """The layout that the names in the file fit best; of ``model``, if one is asked for.
+
+    Raises:
+        WeightsError: the file holds another model, or none that is known.
+    """
+    misfits = [
+        (len(layout.expected ^ layout.named(published, source).keys()), name, layout)
+        for name, layout in candidates
+    ]
+    misfit, found, layout = min(misfits, key=lambda entry: entry[0])
+    if model is None:
+        if misfit > len(layout.expected) / 2:
+            known = ", ".join(BUNDLES)
+            raise WeightsError(f"{source} holds none of the models that are known: {known}")
+        return found, layout
+    if misfit == 0 and found != model:
+        raise WeightsError(f"{source} holds {found} weights, not {model}")
+    own = [entry for entry in misfits if entry[1] == model]
+    return model, min(own, key=lambda entry: entry[0])[2]
 
 
 def _safetensors(arrays: Arrays, metadata: dict[str, str]) -> bytes:
@@ -115,173 +173,9 @@ def _safetensors(arrays: Arrays, metadata: dict[str, str]) -> bytes:
     end = 8 + int.from_bytes(blob[:8], "little")
     header = json.dumps(json.loads(blob[8:end]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + blob[end:]
+    return b"".join((len(header).to_bytes(8, "little"), header, memoryview(blob)[end:]))
 
 
-def load_published(source: Path, *, model: str = "yamnet") -> Arrays:
-    """State dict (our names and axes, float32) of a published weights file.
-
-    Raises:
-        WeightsError: as `convert`.
-    """
-    layout = _SUFFIXES.get(source.suffix.lower())
-    reader = _READERS.get((model, layout or ""))
-    if reader is None:
-        known = ", ".join(sorted(_SUFFIXES))
-        raise WeightsError(f"{source.name}: no {model} weights are known by that ending ({known})")
-    arrays = reader(source)
-    bad = sorted(name for name, array in arrays.items() if not np.isfinite(array).all())
-    if bad:
-        raise WeightsError(f"{source.name}: values that are not finite in {bad[0]}")
-    return arrays
-
-
-def _yamnet_keras_targets() -> dict[str, _Target]:
-    """Every dataset of yamnet.h5 and its place in `audioset_core.yamnet.YAMNet`."""
-    from audioset_core.yamnet import EMBEDDING_DIM, N_CLASSES, SEPARABLE_LAYERS
-
-    targets: dict[str, _Target] = {}
-
-    def convolution(block: str, kernel: str, name: str, target: _Target) -> None:
-        targets[f"{block}/{block}/{kernel}:0"] = target
-        for theirs, ours in _BATCH_NORM.items():
-            targets[f"{block}/bn/{block}/bn/{theirs}:0"] = _Target(
-                f"{name}.bn.{ours}", (target.shape[0],)
-            )
-
-    hwio, depthwise = (3, 2, 0, 1), (2, 3, 0, 1)
-    convolution(
-        "layer1/conv", "kernel", "layers.layer1",
-        _Target("layers.layer1.conv.weight", (32, 1, 3, 3), hwio),
-    )  # fmt: skip
-    inputs = 32
-    for index, (_, filters) in enumerate(SEPARABLE_LAYERS, 2):
-        name = f"layers.layer{index}"
-        convolution(
-            f"layer{index}/depthwise_conv", "depthwise_kernel", f"{name}.depthwise_conv",
-            _Target(f"{name}.depthwise_conv.conv.weight", (inputs, 1, 3, 3), depthwise),
-        )  # fmt: skip
-        convolution(
-            f"layer{index}/pointwise_conv", "kernel", f"{name}.pointwise_conv",
-            _Target(f"{name}.pointwise_conv.conv.weight", (filters, inputs, 1, 1), hwio),
-        )  # fmt: skip
-        inputs = filters
-    targets["logits/logits/kernel:0"] = _Target(
-        "classifier.weight", (N_CLASSES, EMBEDDING_DIM), (1, 0)
-    )
-    targets["logits/logits/bias:0"] = _Target("classifier.bias", (N_CLASSES,))
-    return targets
-
-
-_BATCH_NORM = {"beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
-
-
-def _yamnet_from_keras(source: Path) -> Arrays:
-    return _with_unit_scale(_read_h5(source, _yamnet_keras_targets()))
-
-
-def _yamnet_from_torch(source: Path) -> Arrays:
-    """The predecessor's ``yamnet.pth``: same axes as ours, older names, batch-norm scale kept."""
-    ours = {target.name: target for target in _yamnet_keras_targets().values()}
-    targets: dict[str, _Target] = {}
-    for name, target in ours.items():
-        plain = name.removeprefix("layers.").replace("layer1.", "layer1.fused.")
-        targets[plain] = _Target(name, target.shape)
-        if name.endswith("bn.bias"):
-            scale = _Target(name.replace("bn.bias", "bn.weight"), target.shape)
-            targets[plain.replace("bn.bias", "bn.weight")] = scale
-    state = {
-        name: array
-        for name, array in _read_torch(source).items()
-        if not name.endswith("num_batches_tracked")
-    }
-    return _place(source, state, targets)
-
-
-def _with_unit_scale(arrays: Arrays) -> Arrays:
-    """TensorFlow's batch norm here has no scale: ours is one."""
-    for name in [name for name in arrays if name.endswith("bn.bias")]:
-        arrays[name.replace("bn.bias", "bn.weight")] = np.ones_like(arrays[name])
-    return arrays
-
-
-def _place(source: Path, published: Mapping[str, Any], targets: Mapping[str, _Target]) -> Arrays:
-    """Each published dataset to its target, all of them, every shape checked before reading."""
-    missing, spare = sorted(targets.keys() - published), sorted(published.keys() - targets)
-    if missing or spare:
-        found = f"{len(missing)} datasets missing" if missing else f"{len(spare)} unknown datasets"
-        raise WeightsError(
-            f"{source.name} is not the expected model: {found}, such as {(missing or spare)[0]!r}"
-        )
-    arrays: Arrays = {}
-    for name, target in targets.items():
-        shape = published[name].shape
-        if shape is None or tuple(shape) != target.published_shape:
-            raise WeightsError(
-                f"{source.name}: {name} has shape {shape}, expected {target.published_shape}"
-            )
-        if published[name].dtype.kind != "f":
-            raise WeightsError(f"{source.name}: {name} holds {published[name].dtype}, not floats")
-        arrays[target.name] = target.place(np.asarray(published[name]))
-    return arrays
-
-
-def _read_h5(source: Path, targets: Mapping[str, _Target]) -> Arrays:
-    import h5py
-
-    try:
-        with h5py.File(source, "r") as file:
-            return _place(source, _h5_datasets(source, file), targets)
-    except (OSError, RuntimeError, ValueError, KeyError) as error:  # h5py's answers to damage
-        raise WeightsError(f"{source.name} is not a readable HDF5 file") from error
-
-
-def _h5_datasets(source: Path, file: Any) -> dict[str, Any]:
-    """Datasets of an HDF5 file by path, still unread; only plain hard links are followed."""
-    import h5py
-
-    datasets: dict[str, Any] = {}
-    pending = [("", file)]
-    while pending:
-        prefix, group = pending.pop()
-        for name in group:
-            path = f"{prefix}{name}"
-            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise WeightsError(f"{source.name}: {path} is a link, which weights never hold")
-            item = group[name]
-            if isinstance(item, h5py.Group):
-                if path.count("/") > 16:
-                    raise WeightsError(f"{source.name}: groups nested too deep at {path}")
-                pending.append((f"{path}/", item))
-            elif not isinstance(item, h5py.Dataset):
-                raise WeightsError(f"{source.name}: {path} is neither a group nor a dataset")
-            elif item.external or item.is_virtual:
-                raise WeightsError(f"{source.name}: {path} points to another file")
-            else:
-                datasets[path] = item
-    return datasets
-
-
-def _read_torch(source: Path) -> dict[str, NDArray[Any]]:
-    import torch
-
-    try:
-        state = torch.load(source, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a different type for each kind of damage
-        reason = re.sub(r"\s+", " ", str(error))[:120]
-        raise WeightsError(f"{source.name} is not a PyTorch state dict: {reason}") from error
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise WeightsError(f"{source.name} is not a PyTorch state dict")
-    spare = sorted(str(name) for name, tensor in state.items() if tensor.is_sparse)
-    if spare:
-        raise WeightsError(f"{source.name}: {spare[0]} is a sparse tensor")
-    return {
-        str(name): (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
-        for name, tensor in state.items()
-    }
-
-
-_READERS: dict[tuple[str, str], Callable[[Path], Arrays]] = {
-    ("yamnet", "keras"): _yamnet_from_keras,
-    ("yamnet", "torch"): _yamnet_from_torch,
-}
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

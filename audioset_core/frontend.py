@@ -1,12 +1,13 @@
-"""Waveform to log-mel patches, equal to Google's reference front ends.
+"""Waveform to log-mel patches, equal to the reference front ends.
 
 Source: tensorflow/models, research/audioset/yamnet/features.py and params.py, and
-research/audioset/vggish/mel_features.py and vggish_params.py.
+research/audioset/vggish/mel_features.py and vggish_params.py; Kong et al., PANNs, 2020
+(arXiv:1912.10211).
 
-Frames are 400 samples every 160, windowed by a periodic Hann at the *left* of a 512-point
-FFT, not centred; magnitudes (not power) go through 64 HTK mel triangles that are linear in
-mel, not in Hz. The work is done in blocks of ``BLOCK_FRAMES`` frames counted from the start
-of the recording: a block fits the processor's cache, and because every block has the same
+Frames of Google's models are 400 samples every 160, windowed by a periodic Hann at the *left*
+of a 512-point FFT, not centred; those of PANNs are centred, and the waveform is mirrored at the
+recording's two ends only. The work is done in blocks of ``BLOCK_FRAMES`` frames counted from the
+start of the recording: a block fits the processor's cache, and because every block has the same
 frames however the samples arrived, the result does not depend on how they were cut, to the
 last bit.
 """
@@ -14,20 +15,17 @@ last bit.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from typing import Literal
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
+
+from audioset_core.mel import log_mel_frames
 
 F32 = NDArray[np.float32]
 
 BLOCK_FRAMES = 1000
 """Frames computed at a time: 10 s of sound, 2 MB of spectrum."""
-
-# HTK's mel scale. Source: features.py, _MEL_HIGH_FREQUENCY_Q and _MEL_BREAK_FREQUENCY_HERTZ.
-_MEL_HIGH_Q = 1127.0
-_MEL_BREAK_HZ = 700.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +36,7 @@ class FrontendConfig:
     """
 
     log_offset: float
+    """Added before the logarithm; of librosa's family, the least power it sees."""
     patch_hop_frames: int
     pads_tail: bool
     """True: zeros fill the last patch, no audio is dropped. False: an unfilled tail is."""
@@ -49,11 +48,18 @@ class FrontendConfig:
     mel_min_hz: float = 125.0
     mel_max_hz: float = 7500.0
     patch_frames: int = 96
+    family: Literal["tensorflow", "librosa"] = "tensorflow"
+    """Mel scale, spectrum and logarithm; see `audioset_core.mel`."""
+    precision: Literal["float32", "float64"] = "float32"
+    """What the reference computes in. Frames are float32 in any case."""
+    is_centred: bool = False
+    """Frame ``i`` is centred on sample ``i * frame_hop_samples``, the ends mirrored."""
 
     @property
     def patch_samples(self) -> int:
         """Samples under one patch: 15,600 (the last frame is a whole window)."""
-        return (self.patch_frames - 1) * self.frame_hop_samples + self.frame_samples
+        window = 0 if self.is_centred else self.frame_samples
+        return (self.patch_frames - 1) * self.frame_hop_samples + window
 
     @property
     def patch_hop_samples(self) -> int:
@@ -66,9 +72,14 @@ class FrontendConfig:
         return self.patch_hop_samples / self.sample_rate_hz
 
     @property
+    def patch_span_frames(self) -> int:
+        """Hops of a frame in one patch; also the longest hop that skips no audio."""
+        return self.patch_frames - 1 if self.is_centred else self.patch_frames
+
+    @property
     def patch_window_s(self) -> float:
         """Seconds named by one patch: 0.96 (the field's convention: 96 hops of 10 ms)."""
-        return self.patch_frames * self.frame_hop_samples / self.sample_rate_hz
+        return self.patch_span_frames * self.frame_hop_samples / self.sample_rate_hz
 
     def n_patches(self, n_samples: int) -> int:
         """Patches of a recording of ``n_samples``, in integers.
@@ -89,46 +100,25 @@ class FrontendConfig:
 
 
 YAMNET = FrontendConfig(log_offset=0.001, patch_hop_frames=48, pads_tail=True)
-VGGISH = FrontendConfig(log_offset=0.01, patch_hop_frames=96, pads_tail=False)
-
-
-@cache
-def mel_matrix(config: FrontendConfig) -> F32:
-    """Weights from FFT bins to mel bands.
-
-    Shape: ``[fft_samples // 2 + 1, n_mels]``, float32; the DC row is zero.
-    Source: features.py, tf.signal.linear_to_mel_weight_matrix.
-    """
-    bins_hz = np.linspace(0.0, config.sample_rate_hz / 2, config.fft_samples // 2 + 1)
-    bins_mel = _hz_to_mel(bins_hz)[:, np.newaxis]
-    edges = np.linspace(
-        _hz_to_mel(np.float64(config.mel_min_hz)),
-        _hz_to_mel(np.float64(config.mel_max_hz)),
-        config.n_mels + 2,
-    )
-    lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
-    rising = (bins_mel - lower) / (centre - lower)
-    falling = (upper - bins_mel) / (upper - centre)
-    weights = np.maximum(0.0, np.minimum(rising, falling))
-    weights[0] = 0.0
-    matrix = weights.astype(np.float32)
-    matrix.flags.writeable = False
-    return matrix
-
-
-@cache
-def hann_window(config: FrontendConfig) -> F32:
-    """Periodic Hann window. Shape: ``[frame_samples]``, float32.
-
-    In float32 throughout, as TensorFlow computes it: the rounding sets the noise floor under
-    pure tones, and rounding a float64 window instead moves their scores by 2e-4.
-    Source: tf.signal.hann_window.
-    """
-    size = np.float32(config.frame_samples)
-    phase = np.float32(2.0 * np.pi) * np.arange(config.frame_samples, dtype=np.float32) / size
-    window: F32 = np.float32(0.5) - np.float32(0.5) * np.cos(phase)
-    window.flags.writeable = False
-    return window
+# VGGish's reference is numpy in float64, YAMNet's is TensorFlow in float32.
+VGGISH = FrontendConfig(log_offset=0.01, patch_hop_frames=96, pads_tail=False, precision="float64")
+# The network was trained on clips of 10 s, but pools over time and so takes any length. A patch
+# is 2 s: six steps on its last time axis (one is 0.32 s), short enough to say when a sound
+# occurs. 201 centred frames are what a recording of exactly 2 s has, and zeros fill a shorter
+# one before it is mirrored, as in training.
+# Source: arXiv:1912.10211, section IV; the 16 kHz settings of the released Cnn14_16k.
+PANNS = FrontendConfig(
+    log_offset=1e-10,
+    patch_hop_frames=100,
+    pads_tail=True,
+    frame_samples=512,
+    mel_min_hz=50.0,
+    mel_max_hz=8000.0,
+    patch_frames=201,
+    family="librosa",
+    precision="float64",
+    is_centred=True,
+)
 
 
 def log_mel(samples: F32, config: FrontendConfig) -> F32:
@@ -161,6 +151,8 @@ class LogMelStream:
         self._config = config
         self._held: list[F32] = []
         self._n_held = 0
+        self._n_mirrored = config.frame_samples // 2 if config.is_centred else 0
+        self._must_mirror_start = config.is_centred
         self.n_samples = 0
         """Samples pushed so far."""
 
@@ -173,7 +165,7 @@ class LogMelStream:
         block_samples = (BLOCK_FRAMES - 1) * config.frame_hop_samples + config.frame_samples
         if self._n_held < block_samples:
             return np.empty((0, config.n_mels), np.float32)
-        held = np.concatenate(self._held)
+        held = self._mirror_start(np.concatenate(self._held))
         n_blocks = 1 + (len(held) - block_samples) // (BLOCK_FRAMES * config.frame_hop_samples)
         done = [self._frames(held, block * BLOCK_FRAMES, BLOCK_FRAMES) for block in range(n_blocks)]
         self._keep(held[n_blocks * BLOCK_FRAMES * config.frame_hop_samples :])
@@ -185,12 +177,29 @@ class LogMelStream:
         padding = config.padded_samples(self.n_samples) - self.n_samples
         held = np.concatenate([*self._held, np.zeros(padding, np.float32)])
         self._keep(held[:0])
+        if config.is_centred:
+            held = self._mirror_both(held)
         n_frames = max(0, 1 + (len(held) - config.frame_samples) // config.frame_hop_samples)
         blocks = [
             self._frames(held, start, min(BLOCK_FRAMES, n_frames - start))
             for start in range(0, n_frames, BLOCK_FRAMES)
         ]
         return np.concatenate([np.empty((0, config.n_mels), np.float32), *blocks])
+
+    def _mirror_start(self, held: F32) -> F32:
+        if not self._must_mirror_start:
+            return held
+        self._must_mirror_start = False
+        return np.concatenate([held[self._n_mirrored : 0 : -1], held])
+
+    def _mirror_both(self, held: F32) -> F32:
+        """The last sample is not repeated, as in ``np.pad(mode="reflect")``.
+
+        What stays behind whole blocks is always longer than the mirrored part.
+        """
+        if len(held) <= self._n_mirrored:  # too short to be mirrored, and for any patch
+            return held[:0]
+        return np.concatenate([self._mirror_start(held), held[-2 : -2 - self._n_mirrored : -1]])
 
     def _keep(self, samples: F32) -> None:
         self._held = [samples.copy()]
@@ -199,16 +208,5 @@ class LogMelStream:
     def _frames(self, held: F32, first: int, count: int) -> F32:
         config = self._config
         hop = config.frame_hop_samples
-        piece = held[first * hop : first * hop + (count - 1) * hop + config.frame_samples]
-        frames = np.lib.stride_tricks.sliding_window_view(piece, config.frame_samples)[::hop]
-        # rfft pads at the right, which is what puts the window at the left of the FFT. Of the
-        # float32 FFTs tried, pocketfft's is nearest to TensorFlow's and the fastest.
-        spectrum = scipy.fft.rfft(frames * hann_window(config), config.fft_samples)
-        mel = np.abs(spectrum) @ mel_matrix(config)
-        mel += np.float32(config.log_offset)
-        result: F32 = np.log(mel, out=mel)
-        return result
-
-
-def _hz_to_mel(frequency_hz: NDArray[np.float64] | np.float64) -> NDArray[np.float64]:
-    return np.asarray(_MEL_HIGH_Q * np.log1p(frequency_hz / _MEL_BREAK_HZ))
+        size = (count - 1) * hop + config.frame_samples
+        return log_mel_frames(held[first * hop : first * hop + size], config)

@@ -1,8 +1,8 @@
 """Recordings to model inputs, a bounded piece at a time.
 
-`ClipReader` chains decode, resample and log-mel for one recording. A long recording is read
-in several pieces; decoder, resampler and frames carry over, so the pieces' patches are those
-of the whole.
+`PatchReader` chains resample and log-mel for mono blocks from anywhere, `ClipReader` puts the
+decoder of a recording before it. A long recording is read in several pieces; decoder, resampler
+and frames carry over, so the pieces' patches are those of the whole.
 """
 
 from __future__ import annotations
@@ -29,21 +29,18 @@ class LogMelPiece:
     n_patches: int
 
 
-class ClipReader:
-    """Log-mel patches of one recording, read in pieces.
+class PatchReader:
+    """Log-mel patches of one stream of mono blocks, read in pieces.
 
     Raises (from `read`):
-        AudioError: the recording turned out to be damaged, truncated, empty, ...
+        AudioError: the stream turned out to be damaged, truncated, empty, ...
     """
 
-    def __init__(self, recording: Recording, config: FrontendConfig) -> None:
-        self.recording = recording
+    def __init__(self, blocks: Iterator[F32], rate_hz: int, config: FrontendConfig) -> None:
         self.is_finished = False
         self._config = config
         self._log_mel = LogMelStream(config)
-        self._samples: Iterator[F32] = resampled(
-            recording.blocks(), recording.info.sample_rate_hz, config.sample_rate_hz
-        )
+        self._samples: Iterator[F32] = resampled(blocks, rate_hz, config.sample_rate_hz)
         self._frames = np.empty((0, config.n_mels), np.float32)
 
     def read(self, budget_s: float) -> LogMelPiece:
@@ -70,6 +67,14 @@ class ClipReader:
         used = (n_patches - 1) * config.patch_hop_frames + config.patch_frames if n_patches else 0
         self._frames = frames[n_patches * config.patch_hop_frames :].copy()
         return LogMelPiece(frames[:used], n_patches)
+
+
+class ClipReader(PatchReader):
+    """Log-mel patches of one recording, read in pieces."""
+
+    def __init__(self, recording: Recording, config: FrontendConfig) -> None:
+        super().__init__(recording.blocks(), recording.info.sample_rate_hz, config)
+        self.recording = recording
 
     def close(self) -> None:
         """Close the recording."""

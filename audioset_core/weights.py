@@ -1,9 +1,10 @@
 """Where weights come from: a file that is named, the cache, or the publisher's address.
 
-The order is: the path given, ``AUDIOSET_WEIGHTS``, ``AUDIOSET_ASSETS/weights/``, the official
-download. A download is resumed where it broke off and used only once its size and SHA-256
-are right. Published files are converted once into the cache; nothing is ever replaced by
-random values.
+The order is: the path given, ``AUDIOSET_WEIGHTS`` for YAMNet and ``AUDIOSET_WEIGHTS_<MODEL>`` for
+the others (``AUDIOSET_WEIGHTS_VGGISH``), and where official weights are known by their digest
+``AUDIOSET_ASSETS/weights/`` and the official download. A download is resumed where it broke off
+and used only once its size and SHA-256 are right; what cannot be verified is never downloaded.
+Published files are converted once into the cache; nothing is ever replaced by random values.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audioset_core.bundle import ModelBundle, OfficialWeights
+from audioset_core.containers import find_container
 from audioset_core.convert import convert, file_sha256, read_metadata
 from audioset_core.errors import WeightsError
 
@@ -29,6 +31,8 @@ class ReadyWeights:
     model: str
     version: str
     source_sha256: str
+    has_scores: bool = True
+    """False: these weights have no classifier head, the model gives embeddings only."""
 
 
 def cache_dir() -> Path:
@@ -39,19 +43,32 @@ def cache_dir() -> Path:
     return Path(chosen) if chosen else platformdirs.user_cache_path("audioset-flows")
 
 
+def environment_name(bundle: ModelBundle) -> str:
+    """The environment variable that names this model's weights."""
+    is_default = bundle.name == "yamnet"
+    return "AUDIOSET_WEIGHTS" if is_default else f"AUDIOSET_WEIGHTS_{bundle.name.upper()}"
+
+
 def find_source(
     bundle: ModelBundle, given: Path | None = None, *, env: Mapping[str, str] = os.environ
 ) -> Path | None:
-    """The weights file on this machine that would be used; None if it must be downloaded.
+    """The weights on this machine that would be used; None if they must be downloaded.
 
     Raises:
-        WeightsError: a path was given, but no file is there.
+        WeightsError: a path was given, but no weights are there; or none are anywhere and there
+            is no official download.
     """
-    for origin, path in (("--weights", given), ("AUDIOSET_WEIGHTS", env.get("AUDIOSET_WEIGHTS"))):
+    variable = environment_name(bundle)
+    for origin, path in (("--weights", given), (variable, env.get(variable))):
         if path:
-            if not Path(path).is_file():
+            if find_container(Path(path)) is None:
                 raise WeightsError(f"{origin}: no weights file at {path}")
             return Path(path)
+    if bundle.official is None:
+        raise WeightsError(
+            f"{bundle.name} has no download that could be verified: get {bundle.weights_hint} "
+            f"and give the file with --weights or {variable}"
+        )
     assets = env.get("AUDIOSET_ASSETS")
     candidates = [cache_dir() / "downloads" / bundle.official.file_name]
     if assets:
@@ -82,6 +99,7 @@ def prepare(
     """
     source = find_source(bundle, given)
     if source is None:
+        assert bundle.official is not None  # or find_source would have raised
         source = download(bundle.official, cache_dir() / "downloads", progress=progress)
     path = _converted(bundle, source)
     if not path.is_file():
@@ -161,4 +179,10 @@ def _described(bundle: ModelBundle, path: Path) -> ReadyWeights:
     metadata = read_metadata(path)
     if metadata["model"] != bundle.name:
         raise WeightsError(f"{path} holds {metadata['model']} weights, not {bundle.name}")
-    return ReadyWeights(path, bundle.name, metadata["version"], metadata["source_sha256"])
+    return ReadyWeights(
+        path,
+        bundle.name,
+        metadata["version"],
+        metadata["source_sha256"],
+        has_scores=metadata["has_scores"] == "true",
+    )

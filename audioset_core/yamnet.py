@@ -2,14 +2,21 @@
 
 Source: tensorflow/models, research/audioset/yamnet/yamnet.py and params.py; Howard et al.,
 MobileNets, 2017 (arXiv:1704.04861).
+
+Published weights: Google's Keras ``yamnet.h5``, its SavedModel (https://tfhub.dev/google/yamnet/1)
+and the ``yamnet.pth`` of https://github.com/w-hc/torch_audioset.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from audioset_core.layouts import DENSE, DEPTHWISE, HWIO, Layout, Target
 
 N_CLASSES = 521
 EMBEDDING_DIM = 1024
@@ -22,6 +29,8 @@ SEPARABLE_LAYERS = (
     (1, 512), (1, 512), (1, 512), (1, 512), (2, 1024), (1, 1024),
 )  # fmt: skip
 _FIRST_STRIDE, _FIRST_FILTERS = 2, 32
+# TensorFlow's names of what a batch norm learns and gathers, and PyTorch's.
+_BATCH_NORM = {"beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 
 
 class SameConv2d(nn.Conv2d):
@@ -97,6 +106,10 @@ class YAMNet(nn.Module):
         embeddings = x.mean(dim=(2, 3))
         return self.classifier(embeddings), embeddings
 
+    def for_inference(self) -> YAMNet:
+        """The same function, faster; see `fold_batch_norm`."""
+        return fold_batch_norm(self)
+
 
 def fold_batch_norm(model: YAMNet) -> YAMNet:
     """The same function with every batch norm folded into its convolution, for inference.
@@ -109,3 +122,55 @@ def fold_batch_norm(model: YAMNet) -> YAMNet:
             module.bn = nn.Identity()
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
+
+
+def layouts() -> tuple[Layout, ...]:
+    """Every published form of the weights."""
+    keras: dict[str, Target] = {}
+    saved_model: dict[str, Target] = {}
+    torch_state: dict[str, Target] = {}
+    for block, kernel, target in _convolutions():
+        keras[f"{block}/{block}/{kernel}:0"] = saved_model[f"{block}/{kernel}"] = target
+        torch_state[_older_name(target.name)] = Target(target.name, target.shape)
+        module = target.name.removesuffix(".conv.weight")
+        channels = (target.shape[0],)
+        for theirs, ours in _BATCH_NORM.items():
+            norm = Target(f"{module}.bn.{ours}", channels)
+            keras[f"{block}/bn/{block}/bn/{theirs}:0"] = saved_model[f"{block}/bn/{theirs}"] = norm
+            torch_state[_older_name(norm.name)] = norm
+        # The older port keeps the scale that Google's batch norm does not have.
+        scale = Target(f"{module}.bn.weight", channels)
+        torch_state[_older_name(scale.name)] = scale
+    weight = Target("classifier.weight", (N_CLASSES, EMBEDDING_DIM), DENSE)
+    bias = Target("classifier.bias", (N_CLASSES,))
+    for name, target in (("kernel", weight), ("bias", bias)):
+        keras[f"logits/logits/{name}:0"] = saved_model[f"logits/{name}"] = target
+        torch_state[target.name] = Target(target.name, target.shape)
+    ones = tuple(t.name for t in torch_state.values() if t.name.endswith("bn.weight"))
+    # Later versions of yamnet.py leave the last layer's name to Keras, which counts.
+    unnamed = ((r"(^|/)dense(_\d+)?/", r"\1logits/"),)
+    return (
+        Layout(kind="h5", targets=keras, ones=ones),
+        Layout(kind="tensorflow", targets=saved_model, ones=ones, renames=unnamed),
+        Layout(kind="torch", targets=torch_state),
+    )
+
+
+def _convolutions() -> Iterator[tuple[str, str, Target]]:
+    """Each convolution: Keras's layer, its kernel's name, and where the kernel goes."""
+    shape = (_FIRST_FILTERS, 1, 3, 3)
+    yield "layer1/conv", "kernel", Target("layers.layer1.conv.weight", shape, HWIO)
+    inputs = _FIRST_FILTERS
+    for index, (_, filters) in enumerate(SEPARABLE_LAYERS, 2):
+        layer = f"layer{index}/depthwise_conv"
+        name = f"layers.layer{index}.depthwise_conv.conv.weight"
+        yield layer, "depthwise_kernel", Target(name, (inputs, 1, 3, 3), DEPTHWISE)
+        layer = f"layer{index}/pointwise_conv"
+        name = f"layers.layer{index}.pointwise_conv.conv.weight"
+        yield layer, "kernel", Target(name, (filters, inputs, 1, 1), HWIO)
+        inputs = filters
+
+
+def _older_name(name: str) -> str:
+    """The older port's name of an array."""
+    return name.removeprefix("layers.").replace("layer1.", "layer1.fused.")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import re
@@ -168,7 +169,8 @@ def test_metadata_says_what_it_is_and_where_from(h5: Path, tmp_path: Path) -> No
     metadata = convert(h5, path)
     assert re.fullmatch("1-[0-9a-f]{12}", metadata["version"])
     assert metadata["source_sha256"].startswith("de9b8d22")
-    assert read_metadata(path) == {k: metadata[k] for k in ("model", "version", "source_sha256")}
+    assert read_metadata(path) == {k: metadata[k] for k in metadata if k != "source_name"}
+    assert (metadata["model"], metadata["has_scores"]) == ("yamnet", "true")
     with safe_open(path, "pt") as file:
         assert file.metadata() == metadata
     assert os.listdir(path.parent) == ["yamnet.safetensors"]  # noqa: PTH208
@@ -364,10 +366,31 @@ def test_other_number_types_load_or_are_refused(
         assert load_published(path)["classifier.bias"].dtype == np.float32
 
 
-@pytest.mark.parametrize("name", ["yamnet.ckpt", "yamnet", "yamnet.safetensors"])
+@pytest.mark.parametrize("name", ["yamnet.tflite", "yamnet", "yamnet.safetensors", "yamnet.npz"])
 def test_unknown_ending(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
-    one_line(tmp_path / name, r"by that ending \(\.h5, \.hdf5, \.pt, \.pth\)")
+    one_line(tmp_path / name, r"by that ending \(.*\.h5, .*\.pth, .*SavedModel\)")
+
+
+def test_the_names_say_which_model_it_is(own_h5: Path, tmp_path: Path) -> None:
+    assert convert(own_h5, tmp_path / "a.safetensors")["model"] == "yamnet"
+    path = tmp_path / "other.pth"
+    torch.save({"conv.weight": torch.zeros(3)}, path)
+    with pytest.raises(
+        WeightsError, match=r"other\.pth holds none of the models .*: yamnet, vggish"
+    ):
+        load_published(path)
+    # A file that is nearly a model is compared with that one.
+    with h5py.File(own_h5, "r+") as file:
+        delete(file)
+    with pytest.raises(WeightsError, match="1 datasets missing"):
+        load_published(own_h5)
+
+
+def test_another_models_file_is_named(published: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "yamnet.pth"
+    torch.save(predecessor_state(published), path)
+    one_line(path, r"yamnet\.pth holds yamnet weights, not vggish", model="vggish")
 
 
 def test_unknown_model(own_h5: Path) -> None:
@@ -388,6 +411,8 @@ def header(text: bytes) -> bytes:
     [
         b"", b"1234", b"\xff" * 40, header(b"[1]"), header(b"{}"), header(b"not json"),
         header(b'{"__metadata__": {"model": "yamnet"}}'), header(b'{"__metadata__": [1, 2]}'),
+        header(b'{"__metadata__": {"model": "m", "version": "v", "source_sha256": "s", '
+               b'"has_scores": "maybe"}}'),
         header(b"[" * 100_000), header(b'\xff\xfe{}'), header(b'{"a": 1}')[:-3],
     ],
 )  # fmt: skip
@@ -396,6 +421,13 @@ def test_metadata_of_something_else(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(WeightsError, match=r"is not a weights file made by 'audioset convert'"):
         read_metadata(path)
+
+
+def test_files_from_before_has_scores_have_them(tmp_path: Path) -> None:
+    path = tmp_path / "old.safetensors"
+    metadata = {"model": "yamnet", "version": "1-0", "source_sha256": "0"}
+    path.write_bytes(header(json.dumps({"__metadata__": metadata}).encode()))
+    assert read_metadata(path) == {**metadata, "has_scores": "true"}
 
 
 def test_h5_needs_neither_torch_nor_tensorflow_to_be_hashed(h5: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from audioset_core.bundle import YAMNET
+from audioset_core.bundle import BUNDLES, YAMNET, find_bundle
 from audioset_core.errors import UserError, WeightsError
 from audioset_core.frontend import YAMNET as FRONTEND
 from audioset_core.frontend import log_mel
@@ -170,6 +170,81 @@ def test_no_lower_precision_on_a_gpu(scorer: Scorer, monkeypatch: pytest.MonkeyP
     scorer.score([piece(1)], FRONTEND)
     assert seen == [False]
     assert torch.backends.cudnn.allow_tf32 == before
+
+
+# --- embeddings, and every model ----------------------------------------------------------------
+
+
+def test_embeddings_on_request(scorer: Scorer, assets: Path) -> None:
+    golden = np.load(assets / "golden" / "yamnet_golden.npz")
+    pieces = [
+        LogMelPiece(golden[f"{name}/log_mel"], len(golden[f"{name}/scores"]))
+        for name in ("esc_dog", "short", "noise")
+    ]
+    with_them = scorer.run(pieces, FRONTEND, embeddings=True)
+    without = scorer.run(pieces, FRONTEND)
+    plain = scorer.score(pieces, FRONTEND)
+    for name, both, none, logits in zip(
+        ("esc_dog", "short", "noise"), with_them, without, plain, strict=True
+    ):
+        assert none.embeddings is None
+        assert both.embeddings is not None
+        assert both.embeddings.dtype == np.float32
+        np.testing.assert_array_equal(both.logits, logits)
+        np.testing.assert_array_equal(none.logits, logits)
+        expected = golden[f"{name}/embeddings"]
+        np.testing.assert_allclose(both.embeddings, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture(scope="module", params=["vggish", "vggish without head", "panns"])
+def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Scorer:
+    """The other models with random weights."""
+    from safetensors.torch import save_file
+
+    name = request.param.split()[0]
+    has_scores = "without" not in request.param
+    path = tmp_path_factory.mktemp("other") / "weights.safetensors"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        state = find_bundle(name, has_scores=has_scores).build().state_dict()
+    save_file(state, path)
+    ready = ReadyWeights(path, name, "1-0", "0", has_scores=has_scores)
+    # The bundle of the model is right for weights of either kind.
+    made = Scorer(BUNDLES[name], ready, device="cpu")
+    path.unlink()
+    return made
+
+
+def test_outputs_of_every_model(other: Scorer) -> None:
+    bundle, config = other.bundle, other.bundle.frontend
+    size = bundle.cpu_batch_patches
+    counts = [0, 2, size, 1]
+
+    def clip(index: int, count: int) -> LogMelPiece:
+        n_frames = config.patch_hop_frames * (count - 1) + config.patch_frames if count else 0
+        frames = np.random.default_rng(index).normal(-4, 2, (n_frames, config.n_mels))
+        return LogMelPiece(frames.astype(np.float32), count)
+
+    clips = [clip(*entry) for entry in enumerate(counts)]
+    outputs = other.run(clips, config, embeddings=True)
+    for count, output in zip(counts, outputs, strict=True):
+        assert output.embeddings is not None
+        assert output.embeddings.shape == (count, bundle.embedding_dim)
+        assert np.isfinite(output.embeddings).all()
+        assert (output.logits is not None) == bundle.has_scores
+        if output.logits is not None:
+            assert output.logits.shape == (count, 527)
+    # Whatever stands beside a clip, and wherever in the batch it stands, to the bit.
+    (alone,) = other.run([clips[1]], config, embeddings=True)
+    np.testing.assert_array_equal(outputs[1].embeddings, alone.embeddings)
+    (last,) = other.run([clips[3]], config, embeddings=True)
+    np.testing.assert_array_equal(outputs[3].embeddings, last.embeddings)
+    if bundle.has_scores:
+        np.testing.assert_array_equal(outputs[1].logits, alone.logits)
+        np.testing.assert_array_equal(other.score([clips[3]], config)[0], outputs[3].logits)
+    else:
+        with pytest.raises(UserError, match=r"no classifier head.*vggish_with_classifier\.pth"):
+            other.score([clips[1]], config)
 
 
 @pytest.mark.gpu

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from audioset_core.bundle import YAMNET, OfficialWeights
+from audioset_core.bundle import PANNS, VGGISH, YAMNET, ModelBundle, OfficialWeights
 from audioset_core.convert import convert
 from audioset_core.errors import WeightsError
 from audioset_core.weights import ReadyWeights, cache_dir, download, find_source, peek, prepare
@@ -23,7 +23,7 @@ CONTENT = bytes(range(256)) * 1000
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("AUDIOSET_WEIGHTS", "AUDIOSET_ASSETS"):
+    for name in [name for name in os.environ if name.startswith("AUDIOSET_")]:
         monkeypatch.delenv(name, raising=False)
     for name in (
         "HTTP_PROXY",
@@ -64,6 +64,64 @@ def test_a_path_that_is_given_must_be_there(tmp_path: Path) -> None:
         find_source(YAMNET, tmp_path / "absent.h5")
     with pytest.raises(WeightsError, match="AUDIOSET_WEIGHTS: no weights file"):
         find_source(YAMNET, env={"AUDIOSET_WEIGHTS": str(tmp_path)})
+
+
+def test_each_model_has_its_variable(tmp_path: Path) -> None:
+    paths = {name: tmp_path / f"{name}.pth" for name in ("yamnet", "vggish", "panns")}
+    for path in paths.values():
+        path.write_bytes(b"x")
+    env = {
+        "AUDIOSET_WEIGHTS": str(paths["yamnet"]),
+        "AUDIOSET_WEIGHTS_VGGISH": str(paths["vggish"]),
+        "AUDIOSET_WEIGHTS_PANNS": str(paths["panns"]),
+    }
+    for bundle in (YAMNET, VGGISH, PANNS):
+        assert find_source(bundle, env=env) == paths[bundle.name]
+    with pytest.raises(WeightsError, match="AUDIOSET_WEIGHTS_VGGISH: no weights file"):
+        find_source(VGGISH, env={"AUDIOSET_WEIGHTS_VGGISH": "/absent.pth"})
+
+
+@pytest.mark.parametrize(
+    ("bundle", "url"),
+    [
+        (VGGISH, "https://storage.googleapis.com/audioset/vggish_model.ckpt"),
+        (VGGISH, "v0.1/vggish_with_classifier.pth"),
+        (PANNS, "https://zenodo.org/record/3987831/files/Cnn14_16k_mAP%3D0.438.pth"),
+    ],
+)
+def test_what_cannot_be_verified_is_asked_for(bundle: ModelBundle, url: str) -> None:
+    for call in (find_source, peek, prepare):
+        with pytest.raises(WeightsError) as caught:
+            call(bundle)
+        text = str(caught.value)
+        for part in (url, "--weights", f"AUDIOSET_WEIGHTS_{bundle.name.upper()}"):
+            assert part in text
+        assert "\n" not in text
+
+
+def test_checkpoints_and_folders_are_sources(tmp_path: Path) -> None:
+    folder = tmp_path / "saved"
+    (folder / "variables").mkdir(parents=True)
+    for name in ("saved_model.pb", "variables/variables.index"):
+        (folder / name).write_bytes(b"x")
+    for path in (folder, folder / "variables", folder / "variables" / "variables"):
+        assert find_source(YAMNET, path) == path
+
+
+def test_weights_without_a_head_say_so_without_torch(
+    yamnet_weights: ReadyWeights, tmp_path: Path
+) -> None:
+    from safetensors import safe_open
+    from safetensors.numpy import load_file, save_file
+
+    with safe_open(yamnet_weights.path, "np") as file:
+        metadata = file.metadata()
+    save_file(load_file(yamnet_weights.path), tmp_path / "a.safetensors",
+              metadata=metadata | {"has_scores": "false"})  # fmt: skip
+    for path, expected in ((yamnet_weights.path, True), (tmp_path / "a.safetensors", False)):
+        ready = peek(YAMNET, path)
+        assert ready is not None
+        assert ready.has_scores is expected
 
 
 def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

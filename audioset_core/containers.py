@@ -1,0 +1,301 @@
+"""Reads the containers in which weights are published: by name, shapes first, nothing executed.
+
+HDF5, PyTorch state dicts, ``.npz``, TensorFlow checkpoints (V1 and V2) and SavedModels. A weights
+file is somebody else's input: HDF5 links that point elsewhere are refused, pickles never run, and
+of a SavedModel only the variables are read, never its graph. TensorFlow is needed for its own
+two formats only, and imported when one is opened.
+
+Source: https://www.tensorflow.org/guide/saved_model,
+https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/protobuf/trackable_object_graph.proto
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audioset_core.errors import WeightsError
+
+Kind = Literal["h5", "torch", "npz", "tensorflow"]
+
+ENDINGS = ".ckpt, .h5, .hdf5, .index, .npz, .pt, .pth, or the folder of a SavedModel"
+
+_SUFFIXES: dict[str, Kind] = {
+    ".h5": "h5", ".hdf5": "h5", ".pth": "torch", ".pt": "torch", ".npz": "npz",
+}  # fmt: skip
+_V1_CHECKPOINT = re.compile(r".*\.ckpt(-\d+)?")
+_OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_MAX_GROUP_DEPTH = 16
+_NO_TENSORFLOW = (
+    "TensorFlow is needed to read this format; install it with: "
+    "pip install 'audioset-flows[convert]'"
+)
+
+
+class Stored(Protocol):
+    """An array that is still in its file: shape and type are known, values come on request."""
+
+    @property
+    def shape(self) -> tuple[int, ...] | None: ...  # noqa: D102
+    @property
+    def dtype(self) -> np.dtype[Any]: ...  # noqa: D102
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """Published weights on disk. ``kind`` is None where the ending says nothing."""
+
+    path: Path
+    kind: Kind | None
+    files: tuple[tuple[str, Path], ...]
+    """Every file that belongs to it, by a name that does not depend on where it lies."""
+    prefix: Path
+    """What TensorFlow's reader is given; elsewhere the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Lazy:
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    read: Callable[[], NDArray[Any]]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        del copy  # always fresh
+        return np.asarray(self.read(), dtype)
+
+
+def find_container(path: Path) -> Container | None:
+    """What lies at the path; None if nothing does.
+
+    A file, a SavedModel's folder, or a checkpoint by its prefix, its ``.index`` file or the
+    folder that holds it alone.
+
+    Raises:
+        WeightsError: a folder with several checkpoints, or one that cannot be read.
+    """
+    try:
+        return _container(path)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _container(path: Path) -> Container | None:
+    if path.is_dir():
+        return _in_folder(path)
+    if path.suffix == ".index" and path.is_file():
+        return _v2_checkpoint(path, path.with_suffix(""))
+    if not path.is_file():
+        index = path.with_name(path.name + ".index")
+        return _v2_checkpoint(path, path) if index.is_file() else None
+    kind = _SUFFIXES.get(path.suffix.lower())
+    if kind is None and _V1_CHECKPOINT.fullmatch(path.name):
+        kind = "tensorflow"
+    return Container(path, kind, (("", path),), path)
+
+
+@contextmanager
+def open_container(container: Container) -> Iterator[Mapping[str, Stored]]:
+    """The arrays by name, to be read inside the ``with`` block.
+
+    Raises:
+        WeightsError: damage, or something that weights never hold; also from within the block.
+    """
+    if container.kind is None:
+        raise WeightsError(f"{container.path.name}: no weights are known by that ending")
+    with _OPENERS[container.kind](container) as arrays:
+        yield arrays
+
+
+def _in_folder(folder: Path) -> Container | None:
+    if (folder / "saved_model.pb").is_file():
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
+        named = tuple((path.relative_to(folder).as_posix(), path) for path in files)
+        return Container(folder, "tensorflow", named, folder / "variables" / "variables")
+    found = sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_file() and (path.suffix == ".index" or _V1_CHECKPOINT.fullmatch(path.name))
+    )
+    if len(found) > 1:
+        raise WeightsError(f"{folder} holds several checkpoints: give one, such as {found[0]}")
+    return _container(found[0]) if found else None
+
+
+def _v2_checkpoint(path: Path, prefix: Path) -> Container:
+    shard = re.compile(re.escape(prefix.name) + r"\.(index|data-\d{5}-of-\d{5})")
+    files = sorted(file for file in prefix.parent.iterdir() if shard.fullmatch(file.name))
+    named = tuple((file.name.removeprefix(prefix.name), file) for file in files)
+    return Container(path, "tensorflow", named, prefix)
+
+
+@contextmanager
+def _open_h5(container: Container) -> Iterator[Mapping[str, Stored]]:
+    import h5py
+
+    try:
+        with h5py.File(container.path, "r") as file:
+            yield _h5_datasets(container.path.name, file)
+    except (OSError, RuntimeError, ValueError, KeyError) as error:  # h5py's answers to damage
+        raise WeightsError(f"{container.path.name} is not a readable HDF5 file") from error
+
+
+def _h5_datasets(source: str, file: Any) -> dict[str, Stored]:
+    """Datasets of an HDF5 file by path, still unread; only plain hard links are followed."""
+    import h5py
+
+    datasets: dict[str, Stored] = {}
+    pending = [("", file)]
+    while pending:
+        prefix, group = pending.pop()
+        for name in group:
+            path = f"{prefix}{name}"
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise WeightsError(f"{source}: {path} is a link, which weights never hold")
+            item = group[name]
+            if isinstance(item, h5py.Group):
+                if path.count("/") > _MAX_GROUP_DEPTH:
+                    raise WeightsError(f"{source}: groups nested too deep at {path}")
+                pending.append((f"{path}/", item))
+            elif not isinstance(item, h5py.Dataset):
+                raise WeightsError(f"{source}: {path} is neither a group nor a dataset")
+            elif item.external or item.is_virtual:
+                raise WeightsError(f"{source}: {path} points to another file")
+            else:
+                datasets[path] = item
+    return datasets
+
+
+@contextmanager
+def _open_torch(container: Container) -> Iterator[Mapping[str, Stored]]:
+    """A state dict, or a training checkpoint that holds one as ``model``."""
+    import torch
+
+    source = container.path.name
+    try:
+        with torch.serialization.safe_globals(_plain_numpy()):
+            state = torch.load(container.path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a different type for each kind of damage
+        reason = re.sub(r"\s+", " ", str(error))[:120]
+        raise WeightsError(f"{source} is not a PyTorch state dict: {reason}") from error
+    if isinstance(state, dict) and isinstance(state.get("model"), dict):
+        state = state["model"]
+    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise WeightsError(f"{source} is not a PyTorch state dict")
+    strange = sorted(str(n) for n, t in state.items() if t.layout is not torch.strided)
+    if strange:
+        raise WeightsError(f"{source}: {strange[0]} is a sparse tensor")
+    yield {
+        str(name): (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
+        for name, tensor in state.items()
+    }
+
+
+def _plain_numpy() -> list[Any]:
+    """Arrays of plain numbers, which PANNs' files keep beside the weights; no code can hide there.
+
+    Under the names that both generations of numpy pickle them by.
+    """
+    rebuild = np._core.multiarray._reconstruct  # type: ignore[attr-defined]
+    return [
+        np.ndarray,
+        np.dtype,
+        *(type(np.dtype(code)) for code in ("b1", "i1", "i2", "i4", "i8", "f4", "f8")),
+        (rebuild, "numpy.core.multiarray._reconstruct"),
+        (rebuild, "numpy._core.multiarray._reconstruct"),
+    ]
+
+
+@contextmanager
+def _open_npz(container: Container) -> Iterator[Mapping[str, Stored]]:
+    try:
+        with zipfile.ZipFile(container.path) as archive:
+            members = [name for name in archive.namelist() if name.endswith(".npy")]
+            yield {name.removesuffix(".npy"): _npz_member(archive, name) for name in members}
+    except WeightsError:
+        raise
+    except Exception as error:  # zipfile, zlib and numpy each have their own
+        raise WeightsError(f"{container.path.name} is not a readable .npz file") from error
+
+
+def _npz_member(archive: zipfile.ZipFile, name: str) -> Stored:
+    def read() -> NDArray[Any]:
+        with archive.open(name) as file:
+            array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+            return array
+
+    with archive.open(name) as file:
+        version = np.lib.format.read_magic(file)
+        if version == (1, 0):
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        else:
+            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    return _Lazy(shape, dtype, read)
+
+
+@contextmanager
+def _open_tensorflow(container: Container) -> Iterator[Mapping[str, Stored]]:
+    with _quiet():
+        try:
+            from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
+            from tensorflow.train import load_checkpoint
+        except ImportError as error:
+            raise WeightsError(f"{container.path.name}: {_NO_TENSORFLOW}") from error
+        try:
+            reader = load_checkpoint(os.fspath(container.prefix))
+            names = {name: name for name in reader.get_variable_to_shape_map()}
+            if names.pop(_OBJECT_GRAPH, None):
+                graph = TrackableObjectGraph.FromString(reader.get_tensor(_OBJECT_GRAPH))
+                names = _variable_names(container.path.name, graph, names)
+            yield {name: _tf_variable(reader, key) for name, key in names.items()}
+        except WeightsError:
+            raise
+        except Exception as error:  # TensorFlow has an exception per kind of damage
+            raise WeightsError(
+                f"{container.path.name} is not a readable TensorFlow checkpoint"
+            ) from error
+
+
+def _variable_names(source: str, graph: Any, keys: Mapping[str, str]) -> dict[str, str]:
+    """Variables by their own name; an object-based checkpoint stores them by where they hang."""
+    names: dict[str, str] = {}
+    for node in graph.nodes:
+        for attribute in node.attributes:
+            key, name = attribute.checkpoint_key, attribute.full_name
+            if key in keys and names.setdefault(name or key, key) != key:
+                raise WeightsError(f"{source}: two variables are called {name}")
+    unnamed = sorted(keys.keys() - names.values())
+    return names | {key: key for key in unnamed}
+
+
+def _tf_variable(reader: Any, key: str) -> Stored:
+    shape = tuple(reader.get_variable_to_shape_map()[key])
+    dtype = np.dtype(reader.get_variable_to_dtype_map()[key].as_numpy_dtype)
+    return _Lazy(shape, dtype, lambda: np.asarray(reader.get_tensor(key)))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """TensorFlow without its start-up messages, and its warnings about its own insides."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+_OPENERS: dict[Kind, Any] = {
+    "h5": _open_h5,
+    "torch": _open_torch,
+    "npz": _open_npz,
+    "tensorflow": _open_tensorflow,
+}

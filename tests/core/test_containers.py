@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import io
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from audioset_core.containers import find_container, open_container
+from audioset_core.convert import convert, file_sha256, load_published, tensors_sha256
+from audioset_core.errors import WeightsError
+
+LAYERS = ((1, 64), (2, 128), (1, 128), (2, 256), (1, 256), (2, 512), *[(1, 512)] * 5,
+          (2, 1024), (1, 1024))  # fmt: skip
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(path.name.encode())
+
+
+def arrays_of(path: Path) -> dict[str, Any]:
+    container = find_container(path)
+    assert container is not None
+    with open_container(container) as stored:
+        return {name: np.asarray(array) for name, array in stored.items()}
+
+
+# --- what lies at a path ------------------------------------------------------------------------
+
+
+def test_a_checkpoint_has_four_names(tmp_path: Path) -> None:
+    prefix = tmp_path / "a" / "model.ckpt"
+    shards = [prefix.with_name(f"model.ckpt.data-0000{i}-of-00002") for i in (0, 1)]
+    index = prefix.with_name("model.ckpt.index")
+    touch(index, *shards, prefix.with_name("model.ckpt.meta"), prefix.with_name("checkpoint"))
+    for path in (prefix, index, prefix.parent):
+        container = find_container(path)
+        assert container is not None
+        assert (container.kind, container.prefix) == ("tensorflow", prefix)
+        assert [file for _, file in container.files] == [*shards, index]
+    digest = file_sha256(prefix)
+    # Elsewhere and under another prefix it is the same; with other bytes it is not.
+    for path in (*shards, index):
+        touch(tmp_path / "b" / path.name.replace("model", "other"))
+        moved = tmp_path / "b" / path.name.replace("model", "other")
+        moved.write_bytes(path.read_bytes())
+    assert file_sha256(tmp_path / "b" / "other.ckpt") == digest
+    shards[1].write_bytes(b"changed")
+    assert file_sha256(prefix) != digest
+
+
+def test_a_v1_checkpoint_is_one_file(tmp_path: Path) -> None:
+    touch(tmp_path / "vggish_model.ckpt", tmp_path / "vggish_model.ckpt.meta")
+    for path in (tmp_path / "vggish_model.ckpt", tmp_path):
+        container = find_container(path)
+        assert container is not None
+        assert container.prefix == tmp_path / "vggish_model.ckpt"
+    assert file_sha256(tmp_path) == file_sha256(tmp_path / "vggish_model.ckpt")
+
+
+def test_a_saved_model_is_all_its_files(tmp_path: Path) -> None:
+    names = ("saved_model.pb", "variables/variables.index", "assets/classes.csv")
+    touch(*(tmp_path / "a" / name for name in names), *(tmp_path / "b" / name for name in names))
+    assert file_sha256(tmp_path / "a") == file_sha256(tmp_path / "b")
+    touch(tmp_path / "b" / "assets" / "more.csv")
+    assert file_sha256(tmp_path / "a") != file_sha256(tmp_path / "b")
+
+
+def test_nothing_and_too_much(tmp_path: Path) -> None:
+    touch(tmp_path / "empty" / "notes.txt")
+    for path in (tmp_path / "absent", tmp_path / "absent.index", tmp_path / "empty"):
+        assert find_container(path) is None
+    touch(tmp_path / "two" / "a.ckpt", tmp_path / "two" / "b.ckpt.index")
+    with pytest.raises(WeightsError, match=r"two holds several checkpoints: .*a\.ckpt"):
+        find_container(tmp_path / "two")
+
+
+# --- PyTorch ------------------------------------------------------------------------------------
+
+
+def test_a_nested_state_dict(tmp_path: Path) -> None:
+    state = {"a": torch.arange(3.0)}
+    # Numpy renamed the module that arrays are rebuilt by; old files keep the old name.
+    for old in (False, True):
+        beside = {"model": state, "sampler": [np.arange(3), np.ones(2), np.zeros(1, "f4")]}
+        buffer = io.BytesIO()
+        torch.save(beside, buffer, _use_new_zipfile_serialization=False)
+        content = buffer.getvalue()
+        if old:
+            content = content.replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+        (tmp_path / "a.pth").write_bytes(content)
+        assert arrays_of(tmp_path / "a.pth")["a"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("state", [{"model": [1]}, {"model": {"a": 1}}, {"model": torch.nn.ReLU()}])
+def test_other_nested_things_are_refused(tmp_path: Path, state: Any) -> None:
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=r"a\.pth is not a PyTorch state dict"):
+        arrays_of(tmp_path / "a.pth")
+
+
+# --- TensorFlow ---------------------------------------------------------------------------------
+
+
+def test_without_tensorflow_the_extra_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path / "vggish_model.ckpt")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tensorflow"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(WeightsError) as caught:
+        load_published(tmp_path / "vggish_model.ckpt")
+    assert "pip install 'audioset-flows[convert]'" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def tf() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pytest.importorskip("tensorflow", reason="needs the extra 'convert'")
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("content", [b"", b"text", b"\0" * 500])
+def test_junk_is_refused(tf: Any, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.ckpt").write_bytes(content)
+    (tmp_path / "b.index").write_bytes(content)
+    for name in ("a.ckpt", "b.index"):
+        with pytest.raises(WeightsError, match=f"{name} is not a readable TensorFlow checkpoint"):
+            load_published(tmp_path / name)
+
+
+@pytest.mark.tf
+def test_object_based_checkpoints_are_read_by_name(tf: Any, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        held = tf.Module()
+        held.a, held.b = tf.Variable([1.0, 2.0], name="x/y"), tf.Variable([[3.0]], name="z")
+        prefix = tf.train.Checkpoint(root=held).save(str(tmp_path / "model.ckpt"))
+    found = arrays_of(Path(prefix))
+    assert found["x/y"].tolist() == [1, 2]
+    assert found["z"].tolist() == [[3]]
+
+
+@pytest.mark.tf
+def test_two_variables_of_one_name_are_refused(tf: Any, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        held = tf.Module()
+        held.a, held.b = tf.Variable([1.0], name="x"), tf.Variable([2.0], name="x")
+        prefix = tf.train.Checkpoint(root=held).save(str(tmp_path / "model.ckpt"))
+    with pytest.raises(WeightsError, match="two variables are called x"):
+        arrays_of(Path(prefix))
+
+
+def keras_yamnet(keras: Any, last_layer: str | None) -> Any:
+    """YAMNet from tf_keras's own layers, named as Google's."""
+    layers = keras.layers
+
+    def norm_relu(x: Any, name: str) -> Any:
+        x = layers.BatchNormalization(name=f"{name}/bn", scale=False, epsilon=1e-4)(x)
+        return layers.ReLU()(x)
+
+    inputs = x = layers.Input((96, 64))
+    x = layers.Reshape((96, 64, 1))(x)
+    x = layers.Conv2D(32, 3, 2, "same", use_bias=False, name="layer1/conv")(x)
+    x = norm_relu(x, "layer1/conv")
+    for index, (stride, filters) in enumerate(LAYERS, 2):
+        name = f"layer{index}/depthwise_conv"
+        x = layers.DepthwiseConv2D(3, stride, "same", use_bias=False, name=name)(x)
+        x = norm_relu(x, name)
+        name = f"layer{index}/pointwise_conv"
+        x = layers.Conv2D(filters, 1, 1, "same", use_bias=False, name=name)(x)
+        x = norm_relu(x, name)
+    logits = layers.Dense(521, name=last_layer)(layers.GlobalAveragePooling2D()(x))
+    return keras.Model(inputs, logits)
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("last_layer", ["logits", None])
+def test_yamnet_from_a_saved_model(
+    tf: Any, assets: Path, tmp_path: Path, last_layer: str | None
+) -> None:
+    h5 = assets / "weights" / "yamnet_bn.h5"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        keras = pytest.importorskip("tf_keras", reason="writes the SavedModel")
+        model = keras_yamnet(keras, last_layer)
+        # As Keras does: in the order of the layers, whatever the last one is called.
+        model.load_weights(h5)
+
+        class Exported(tf.Module):  # type: ignore[misc]
+            def __init__(self) -> None:
+                super().__init__()
+                self.variables_of_yamnet = model.variables
+
+            @tf.function(input_signature=[tf.TensorSpec([None, 96, 64])])  # type: ignore[misc]
+            def __call__(self, patches: Any) -> Any:
+                return model(patches)
+
+        tf.saved_model.save(Exported(), str(tmp_path / "yamnet"))
+    found = load_published(tmp_path / "yamnet")
+    assert tensors_sha256(found) == tensors_sha256(load_published(h5))
+    target = tmp_path / "a.safetensors"
+    metadata = convert(tmp_path / "yamnet", target, model="yamnet")
+    assert metadata["version"] == convert(h5, target)["version"]
+    assert metadata["source_sha256"] == file_sha256(tmp_path / "yamnet")
+    assert metadata["source_name"] == "yamnet"
