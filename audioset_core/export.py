@@ -20,7 +20,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,9 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SLUG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _SEED_KEYS = frozenset({"id", "category_tsr_fname", "per_chunk_length", "meta"})
 
+Kind = Literal["scores", "embeddings"]
+"""What a result file holds; also the name of its folder."""
+
 ScoreArray = npt.NDArray[np.floating[Any]]
 
 
@@ -55,21 +58,21 @@ class Prediction:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-def check_scores(array: npt.NDArray[Any], n_classes: int) -> None:
+def check_scores(array: npt.NDArray[Any], n_classes: int, kind: Kind = "scores") -> None:
     """Refuse what must not be stored.
 
     Shape:
-        array: [n_patches, n_classes], float16 or float32, finite
+        array: [n_patches, n_classes], float16 or float32, finite (embeddings: [n_patches, dim])
 
     Raises:
         AudioError: it is something else.
     """
     if array.dtype not in SCORE_DTYPES:
-        raise _bad_scores(f"have the type {array.dtype}; allowed: float16, float32")
+        raise _bad(kind, f"have the type {array.dtype}; allowed: float16, float32")
     if array.ndim != 2 or array.shape[1] != n_classes:
-        raise _bad_scores(f"have the shape {array.shape}; expected [n_patches, {n_classes}]")
+        raise _bad(kind, f"have the shape {array.shape}; expected [n_patches, {n_classes}]")
     if not np.isfinite(array).all():
-        raise _bad_scores("are not all finite (float16 holds up to 65504)")
+        raise _bad(kind, "are not all finite (float16 holds up to 65504)")
 
 
 def npy_bytes(array: npt.NDArray[Any]) -> bytes:
@@ -109,8 +112,10 @@ def read_scores(path: Path, *, mmap: bool = False) -> ScoreArray:
         return np.fromfile(file, dtype=dtype).reshape(shape)
 
 
-def scores_path(model_slug: str, clip_sha256: str, npy_sha256: str) -> PurePosixPath:
-    """Where the scores of a clip lie: `scores/<model>/<2 hex>/<clip>-<16 hex>.npy`.
+def scores_path(
+    model_slug: str, clip_sha256: str, npy_sha256: str, kind: Kind = "scores"
+) -> PurePosixPath:
+    """Where the results of a clip lie: `<kind>/<model>/<2 hex>/<clip>-<16 hex>.npy`.
 
     The content is in the name, because the same clip may give other bytes on another device.
 
@@ -123,7 +128,7 @@ def scores_path(model_slug: str, clip_sha256: str, npy_sha256: str) -> PurePosix
         if not _SHA256.fullmatch(digest):
             raise ValueError(f"{digest!r} is no SHA-256 of 64 lower-case hex digits")
     name = f"{clip_sha256}-{npy_sha256[:16]}.npy"
-    return PurePosixPath("scores", model_slug, clip_sha256[:2], name)
+    return PurePosixPath(kind, model_slug, clip_sha256[:2], name)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -160,8 +165,8 @@ def write_seed_json(
     _write_streams([(path, _blocks(_seed_json_lines(model, categories, predictions)))])
 
 
-def _bad_scores(what: str) -> AudioError:
-    return AudioError(Reason.INTERNAL, f"the scores {what}")
+def _bad(kind: Kind, what: str) -> AudioError:
+    return AudioError(Reason.INTERNAL, f"the {kind} {what}")
 
 
 def _bad_file(path: Path, what: str) -> AudioError:

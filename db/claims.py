@@ -7,7 +7,7 @@ one order everywhere (clips by id, sources by path digest, labellings by id): no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -83,7 +83,7 @@ def commit_labellings(
     """Make labellings done, all in one transaction; False where the claim was lost.
 
     The labelling becomes its clip's current one, unless that is the promoted model's and this one
-    is not. Nothing is written for a lost claim.
+    is not, or this one holds embeddings only. Nothing is written for a lost claim.
     """
     if not batch:
         return []
@@ -235,16 +235,14 @@ def _mark_done(conn: Connection, labelling: Labelling, run_id: str, now: datetim
 
 def _make_current(conn: Connection, model_id: int, done: Sequence[Labelling]) -> None:
     promoted = conn.execute(select(models.c.id).where(models.c.is_promoted)).scalar()
-    if promoted not in (None, model_id):
-        spoken_for = select(labellings.c.clip_id).where(
-            labellings.c.clip_id.in_([labelling.claim.clip_id for labelling in done]),
-            labellings.c.is_current,
-            labellings.c.model_id == promoted,
-        )
-        kept = set(conn.execute(spoken_for).scalars())
-        done = [labelling for labelling in done if labelling.claim.clip_id not in kept]
-        if not done:
-            return
+    current = select(labellings.c.clip_id, labellings.c.model_id).where(
+        labellings.c.clip_id.in_([labelling.claim.clip_id for labelling in done]),
+        labellings.c.is_current,
+    )
+    speaker = {row.clip_id: row.model_id for row in conn.execute(current)}
+    done = [new for new in done if _may_speak(new, model_id, speaker, promoted)]
+    if not done:
+        return
     clip_ids = [{"key": labelling.claim.clip_id} for labelling in done]
     labelling_ids = [{"key": labelling.claim.labelling_id} for labelling in done]
     old = update(labellings).where(
@@ -253,6 +251,17 @@ def _make_current(conn: Connection, model_id: int, done: Sequence[Labelling]) ->
     conn.execute(old.values(is_current=False), clip_ids)
     new = update(labellings).where(labellings.c.id == bindparam("key"))
     conn.execute(new.values(is_current=True), labelling_ids)
+
+
+def _may_speak(
+    new: Labelling, model_id: int, speaker: Mapping[int, int], promoted: int | None
+) -> bool:
+    """Whether a labelling takes the word for its clip from the model that has it."""
+    has_it = speaker.get(new.claim.clip_id)
+    if has_it is None:
+        return True
+    is_silent = new.scores_path is None and new.embeddings_path is not None
+    return not is_silent and (has_it != promoted or model_id == promoted)
 
 
 def _write_rows(conn: Connection, done: Sequence[Labelling], node_of: dict[int, int]) -> None:

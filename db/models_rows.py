@@ -16,6 +16,9 @@ from db.tables import categories, models, nodes, parameter_sets
 def register_model(engine: Engine, model: Model, now: datetime | None = None) -> int:
     """The id of the model; the same model again gives the same id.
 
+    A version names the weights' values, which may come from several published files;
+    `weights_sha256` is the first one's.
+
     Raises:
         DatabaseUserError: the name and version are taken by other weights or categories, or the
             ontology lacks a category's node.
@@ -71,9 +74,6 @@ def _registered(conn: Connection, model: Model) -> int | None:
         return None
     title = f"model {model.name!r} version {model.version!r}"
     advice = "give this one another version"
-    if row.weights_sha256 != model.weights_sha256:
-        message = f"{title} is registered with other weights ({row.weights_sha256[:12]}...)"
-        raise DatabaseUserError(f"{message}, not {model.weights_sha256[:12]}...; {advice}")
     stored = conn.execute(
         select(categories.c.idx, nodes.c.mid)
         .join(nodes, nodes.c.id == categories.c.node_id)

@@ -50,15 +50,18 @@ def label(
         typer.Option(help="Seconds between scores. [default: the model's, 0.48]"),
     ] = None,
     framing: Annotated[
-        Literal["reference", "seed"],
-        typer.Option(help="'seed' repeats the older port's chunks (0.96 s, tail dropped)."),
+        Literal["reference", "pad", "seed"],
+        typer.Option(help="'pad' drops no audio; 'seed' repeats the older port's chunks."),
     ] = "reference",
     device: Annotated[
         Literal["auto", "cpu", "cuda"], typer.Option(help="Where the network runs.")
     ] = "auto",
     score_dtype: Annotated[
-        Literal["float16", "float32"], typer.Option(help="How logits are stored.")
+        Literal["float16", "float32"], typer.Option(help="How results are stored.")
     ] = "float16",
+    embeddings: Annotated[
+        bool, typer.Option("--embeddings", help="Store the embeddings of every patch as well.")
+    ] = False,
     home: Home = Path("audioset-data"),
     db: Database = None,
 ) -> None:
@@ -73,6 +76,7 @@ def label(
         framing=framing,
         device=device,
         score_dtype=score_dtype,
+        embeddings=embeddings,
     )
     raise typer.Exit(label_paths(paths or [], manifest, home, options, database_url(home, db)))
 

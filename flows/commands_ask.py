@@ -82,7 +82,7 @@ def query(
     excluded = [ontology.find(text).mid for text in not_under or []]
     with opened(home, db) as engine:
         if not queries.predictable_members(engine, node.mid, model):
-            raise UserError(_cannot_predict(ontology, node, model))
+            raise UserError(_cannot_predict(engine, ontology, node, model))
         hits = queries.top_clips(
             engine, node.mid, excluded, min_score, limit, model, with_ambiguous=ambiguous
         )
@@ -265,16 +265,23 @@ def _only_model(engine: Engine) -> str:
     return names[0]
 
 
-def _cannot_predict(ontology: Ontology, node: Node, model: str | None) -> str:
-    from audioset_core.categories import load_categories
-
-    predictable = {category.mid for category in load_categories("yamnet")}
-    above = [n.name for n in ontology.ancestors(node.mid) if n.mid in predictable][:1]
-    hint = f"; the nearest class above it that it can: {above[0]!r}" if above else ""
-    return (
-        f"{(model or 'yamnet').upper().replace('YAMNET', 'YAMNet')} cannot predict {node.name!r} "
-        f"({node.mid}) or anything below it{hint}"
+def _cannot_predict(engine: Engine, ontology: Ontology, node: Node, model: str | None) -> str:
+    known = [m for m in reports.models_known(engine) if model in (None, m.name)]
+    if known and not any(m.n_classes for m in known):
+        return f"{known[-1].name} gives embeddings only here: there are no scores to query"
+    who = {"yamnet": "YAMNet", "vggish": "VGGish", "panns": "PANNs"}.get(
+        model or "yamnet", model or ""
     )
+    nearest = next(
+        (
+            n.name
+            for n in ontology.ancestors(node.mid)
+            if n.mid in {mid for mid, _ in queries.predictable_members(engine, n.mid, model)}
+        ),
+        None,
+    )
+    hint = f"; the nearest class above it that it can: {nearest!r}" if nearest else ""
+    return f"{who} cannot predict {node.name!r} ({node.mid}) or anything below it{hint}"
 
 
 def _reference(text: str) -> str | bytes:

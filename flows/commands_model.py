@@ -23,16 +23,40 @@ def convert(
         Path | None,
         typer.Option("-o", "--output", help="Where to write. [default: IN.safetensors]"),
     ] = None,
-    model: Annotated[str, typer.Option(help="Which model's weights they are.")] = "yamnet",
+    model: Annotated[
+        str | None,
+        typer.Option(help="Which model's weights they are. [default: told by their names]"),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Prove the conversion against TensorFlow.")
+    ] = False,
 ) -> None:
     """Convert published weights to safetensors, every dataset checked."""
     from audioset_core.bundle import find_bundle
     from audioset_core.convert import convert as convert_file
 
-    target = output or source.with_suffix(".safetensors")
-    metadata = convert_file(source, target, model=find_bundle(model).name)
+    name = None if model is None else find_bundle(model).name
+    target = output or source.with_name(f"{source.name.removesuffix('/')}.safetensors")
+    if output is None and source.suffix:
+        target = source.with_suffix(".safetensors")
+    if verify:
+        _verify(source, name)
+    metadata = convert_file(source, target, model=name)
     rows = [("written", str(target)), *metadata.items()]
     print_table(("", ""), rows)
+
+
+def _verify(source: Path, model: str | None) -> None:
+    """Print the comparison with TensorFlow; what fails it is not written."""
+    from audioset_core.errors import WeightsError
+    from audioset_core.verify import verify_conversion
+
+    report = verify_conversion(source, model)
+    heading, *rows = report.rows()
+    print_table(heading, rows)
+    print()
+    if not report.passed:
+        raise WeightsError(f"{source.name}: the conversion differs from TensorFlow; not written")
 
 
 @app.callback(invoke_without_command=True)

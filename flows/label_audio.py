@@ -85,7 +85,10 @@ def label_audio(
     bundle = find_bundle(options.model)
     frontend = bundle.framed(patch_hop_s=options.patch_hop_s, framing=options.framing)
     parameters = labelling_parameters(
-        frontend, framing=options.framing, score_dtype=options.score_dtype
+        frontend,
+        framing=options.framing,
+        score_dtype=options.score_dtype,
+        embeddings=options.embeddings,
     )
     described = {
         "paths": paths,
@@ -113,6 +116,8 @@ def label_audio(
             variant=variant,
             device=options.device,
             score_dtype=options.score_dtype,
+            # Without a classifier head there is nothing else to store.
+            embeddings=options.embeddings or not weights.has_scores,
             shard_s=shard_length_s(found.estimated_s),
         )
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import threading
 from collections.abc import Callable
@@ -41,7 +43,12 @@ def label_paths(
     summary = _nothing_to_do(paths, manifest, ready, bundle, options, url)
     if summary is None:
         summary = _run_flow(paths, manifest, home, options, url)
-    _report(summary, home, url)
+    _report(summary, home, url, has_scores=ready.has_scores)
+    if not ready.has_scores:
+        note(
+            f"these {bundle.name} weights have no classifier head: embeddings are stored, "
+            f"there are no scores and no labels"
+        )
     return 1 if summary.n_failed or summary.n_failed_before else 0
 
 
@@ -81,7 +88,10 @@ def _nothing_to_do(
     try:
         ensure_schema(engine)
         parameters = labelling_parameters(
-            frontend, framing=options.framing, score_dtype=options.score_dtype
+            frontend,
+            framing=options.framing,
+            score_dtype=options.score_dtype,
+            embeddings=options.embeddings,
         )
         variant = find_variant(engine, bundle.name, ready.version, parameters.digest)
         found = variant and look_for_work(engine, variant, paths, manifest)
@@ -116,7 +126,7 @@ def _import_torch() -> None:
         import torch  # noqa: F401
 
 
-def _report(summary: Summary, home: Path, url: str) -> None:
+def _report(summary: Summary, home: Path, url: str, *, has_scores: bool) -> None:
     print_table(("", ""), summary.rows())
     for path, reason, detail in summary.shown_failures[:5]:
         note(one_line(f"  {path}: {reason}" + (f" ({detail})" if detail else "")))
@@ -124,10 +134,17 @@ def _report(summary: Summary, home: Path, url: str) -> None:
         note(one_line(f"  not listed: {unlistable}"))
     shown_home = "" if str(home) == "audioset-data" else f" --home {home}"
     if summary.n_failed or summary.n_failed_before:
-        print(f"\nWhat failed and why:  audioset failures{shown_home}")
+        print(f"\nWhat failed and why:  {_program()} failures{shown_home}")
     if summary.n_labelled:
         where = make_url(url).render_as_string(hide_password=True)
-        print(f"\nLabels: {where}\nScores: {home / 'scores'}\nNext:")
-        for command in ('query --under "Animal" --min-score 0.3', "ontology tree --depth 2"):
-            print(f"  audioset {command}{shown_home if command.startswith('query') else ''}")
+        print(f"\nLabels: {where}\nResults: {home.absolute()}")
+    if summary.n_labelled and has_scores:
+        print("Next:")
+        for command in (f'query --under "Animal" --min-score 0.3{shown_home}', "ontology tree"):
+            print(f"  {_program()} {command}")
     sys.stdout.flush()
+
+
+def _program() -> str:
+    """How this command line is called from here: by its name, or by its path."""
+    return "audioset" if shutil.which("audioset") else os.path.relpath(sys.argv[0])

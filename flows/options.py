@@ -15,24 +15,28 @@ class LabelOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str = Field(default="yamnet", title="Model", description="Which model labels: yamnet.")
+    model: str = Field(
+        default="yamnet", title="Model", description="Which model labels: yamnet, vggish or panns."
+    )
     weights: Path | None = Field(
         default=None,
         title="Weights file",
-        description="Published (.h5, .pth) or converted (.safetensors) weights. Empty: the file "
-        "in AUDIOSET_WEIGHTS, or the official download.",
+        description="Published (.h5, .pth, checkpoint, SavedModel) or converted (.safetensors) "
+        "weights. Empty: AUDIOSET_WEIGHTS (for another model than YAMNet AUDIOSET_WEIGHTS_MODEL), "
+        "or the official download.",
     )
     patch_hop_s: float | None = Field(
         default=None,
         title="Patch hop (s)",
         description="Seconds from one score to the next: a multiple of 0.01 up to 0.96. "
-        "Empty: the model's own, 0.48.",
+        "Empty: the model's own, 0.48 for YAMNet.",
     )
-    framing: Literal["reference", "seed"] = Field(
+    framing: Literal["reference", "pad", "seed"] = Field(
         default="reference",
         title="Framing",
-        description="'reference' drops no audio; 'seed' repeats the older port's chunks "
-        "(0.96 s, tail dropped) to compare with old results.",
+        description="'reference' as the model's authors (YAMNet fills the last patch, VGGish drops "
+        "the tail); 'pad' drops nothing; 'seed' repeats the older port's chunks (0.96 s, tail "
+        "dropped) to compare with old results.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto",
@@ -42,7 +46,12 @@ class LabelOptions(BaseModel):
     score_dtype: Literal["float16", "float32"] = Field(
         default="float16",
         title="Score type",
-        description="How logits are stored in the .npy files.",
+        description="How results are stored in the .npy files.",
+    )
+    embeddings: bool = Field(
+        default=False,
+        title="Embeddings",
+        description="Store the embeddings of every patch as well.",
     )
 
 

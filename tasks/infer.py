@@ -6,8 +6,10 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.job import Job, scorer_for, stop_event
-from tasks.shards import FinishedClip, Logits, Shard, ShardFeatures, ShardScores
+from audioset_core.export import Kind
+from audioset_core.inference import F32, Output
+from tasks.job import Job, ScoreDtype, scorer_for, stop_event
+from tasks.shards import FinishedClip, Results, Shard, ShardFeatures, ShardScores
 
 
 @task(
@@ -40,17 +42,28 @@ def score_shard(job: Job, features: ShardFeatures, previous: ShardScores | None)
     pieces = [piece for piece in pieces if piece.claim.labelling_id not in failed_ids]
     if not pieces:
         return scores
-    logits = scorer_for(job.weights, job.device).score(
+    outputs = scorer_for(job.weights, job.device).run(
         [piece.piece for piece in pieces],
         job.frontend,
         should_stop=stop_event(job.run_id).is_set,
+        embeddings=job.embeddings,
     )
-    for piece, block in zip(pieces, logits, strict=True):
+    for piece, output in zip(pieces, outputs, strict=True):
         blocks = scores.unfinished.setdefault(piece.claim.labelling_id, [])
-        # Half precision reaches 65,504; what is beyond becomes infinite and is refused later.
-        with np.errstate(over="ignore"):
-            blocks.append(block.astype(job.score_dtype))
+        blocks.append(_stored(output, job.score_dtype))
         if piece.clip is not None:
-            whole: Logits = np.concatenate(scores.unfinished.pop(piece.claim.labelling_id))
+            whole = _joined(scores.unfinished.pop(piece.claim.labelling_id))
             scores.finished.append(FinishedClip(piece.path, piece.claim, piece.clip, whole))
     return scores
+
+
+def _stored(output: Output, dtype: ScoreDtype) -> Results:
+    """The output in the precision of its files."""
+    outputs: dict[Kind, F32 | None] = {"scores": output.logits, "embeddings": output.embeddings}
+    # Half precision reaches 65,504; what is beyond becomes infinite and is refused later.
+    with np.errstate(over="ignore"):
+        return {kind: x.astype(dtype) for kind, x in outputs.items() if x is not None}
+
+
+def _joined(blocks: list[Results]) -> Results:
+    return {kind: np.concatenate([block[kind] for block in blocks]) for kind in blocks[0]}

@@ -7,7 +7,6 @@ are opened where they are used, once per process.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
@@ -46,25 +45,28 @@ class Job:
     variant: Variant
     device: Device
     score_dtype: ScoreDtype
+    embeddings: bool
     shard_s: float
 
     @property
     def bundle(self) -> ModelBundle:
         """The model's bundle."""
-        return find_bundle(self.weights.model)
+        return find_bundle(self.weights.model, has_scores=self.weights.has_scores)
 
 
 def labelling_parameters(
-    frontend: FrontendConfig, *, framing: str, score_dtype: ScoreDtype
+    frontend: FrontendConfig, *, framing: str, score_dtype: ScoreDtype, embeddings: bool = False
 ) -> Parameters:
     """The settings that make one labelling differ from another of the same model."""
-    extra: Mapping[str, Any] = {
+    extra: dict[str, Any] = {
         "framing": framing,
         "score_dtype": score_dtype,
         "pads_tail": frontend.pads_tail,
         "log_offset": frontend.log_offset,
         "resampler": "soxr HQ",
     }
+    if embeddings:
+        extra["embeddings"] = True
     return Parameters(
         patch_hop_s=frontend.patch_hop_s,
         score_floor=SCORE_FLOOR,

@@ -25,7 +25,8 @@ def load_ontology(database_url: str, weights: ReadyWeights, parameters: Paramete
     """Make sure that the tables hold the ontology and this model; idempotent."""
     engine = engine_for(database_url)
     store_ontology(engine, load_default())
-    model = _model_record(find_bundle(weights.model), weights)
+    bundle = find_bundle(weights.model, has_scores=weights.has_scores)
+    model = _model_record(bundle, weights)
     return Variant(
         model_id=register_model(engine, model, now()),
         parameter_set_id=register_parameters(engine, parameters),

@@ -14,8 +14,8 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
 from audioset_core.errors import AudioError
-from audioset_core.export import check_scores, npy_bytes, scores_path, write_many
-from audioset_core.pooling import pool
+from audioset_core.export import Kind, check_scores, npy_bytes, scores_path, write_many
+from audioset_core.pooling import Pooled, pool
 from db.claims import commit_labellings, record_failures, renew_leases
 from db.errors import DatabaseUnavailableError
 from db.records import ClassScore, DetectionRow, Failure, Labelling
@@ -24,7 +24,7 @@ from tasks.shards import FailedSource, FinishedClip, Receipt, Shard, ShardScores
 
 # Clips per transaction: their folders are synced once, and little is redone after a crash.
 _BATCH = 32
-_TOO_SHORT = "too short for a patch under this framing: no scores"
+_TOO_SHORT = "too short for a patch under this framing: no results"
 
 
 def _is_passing(task: Task[..., object], task_run: TaskRun, state: State[object]) -> bool:
@@ -92,38 +92,60 @@ def _labellings(
     refused: list[FailedSource] = []
     for finished in batch:
         try:
-            check_scores(finished.logits, len(job.bundle.categories))
+            for kind, array in finished.results.items():
+                check_scores(array, _width(job, kind), kind)
         except AudioError as error:
             claim = finished.claim
             failure = Failure(claim.source_id, str(error.reason), error.detail, claim)
             refused.append(FailedSource(finished.path, failure))
             continue
-        if len(finished.logits) == 0:
-            labellings.append(Labelling(finished.claim, finished.clip, 0, note=_TOO_SHORT))
-            continue
-        data = npy_bytes(finished.logits)
-        digest = hashlib.sha256(data).hexdigest()
-        path = scores_path(job.weights.model, finished.claim.sha256, digest)
-        files.append((job.home / path, data))
-        labellings.append(_labelling(job, finished, str(path), digest))
+        own = _files(job, finished)
+        files += [(job.home / path, data) for path, _, data in own.values()]
+        labellings.append(_labelling(job, finished, own))
     write_many(files)
     return labellings, refused
 
 
-def _labelling(job: Job, finished: FinishedClip, path: str, digest: str) -> Labelling:
+def _width(job: Job, kind: Kind) -> int:
+    return len(job.bundle.categories) if kind == "scores" else job.bundle.embedding_dim
+
+
+def _files(job: Job, finished: FinishedClip) -> dict[Kind, tuple[str, str, bytes]]:
+    """(path, SHA-256, bytes) of each result that has a patch."""
+    found: dict[Kind, tuple[str, str, bytes]] = {}
+    for kind, array in finished.results.items():
+        if len(array):
+            data = npy_bytes(array)
+            digest = hashlib.sha256(data).hexdigest()
+            path = scores_path(job.weights.model, finished.claim.sha256, digest, kind)
+            found[kind] = (str(path), digest, data)
+    return found
+
+
+def _labelling(
+    job: Job, finished: FinishedClip, files: dict[Kind, tuple[str, str, bytes]]
+) -> Labelling:
+    n_patches = max((len(array) for array in finished.results.values()), default=0)
     # From the stored values, not the computed ones: rows can be derived again from the file.
-    pooled = pool(
-        finished.logits,
-        floor=job.parameters.score_floor,
-        threshold=job.parameters.detection_threshold,
-    )
+    pooled = Pooled((), ())
+    if "scores" in files:
+        pooled = pool(
+            finished.results["scores"],
+            floor=job.parameters.score_floor,
+            threshold=job.parameters.detection_threshold,
+        )
+    scores_file, scores_sha256, _ = files.get("scores", (None, None, None))
+    embeddings_file, embeddings_sha256, _ = files.get("embeddings", (None, None, None))
     return Labelling(
         claim=finished.claim,
         clip=finished.clip,
-        n_patches=len(finished.logits),
-        scores_path=path,
-        scores_sha256=digest,
-        score_dtype=job.score_dtype,
+        n_patches=n_patches,
+        scores_path=scores_file,
+        scores_sha256=scores_sha256,
+        score_dtype=job.score_dtype if files else None,
+        embeddings_path=embeddings_file,
+        embeddings_sha256=embeddings_sha256,
+        note=None if files else _TOO_SHORT,
         class_scores=tuple(
             ClassScore(c.category_index, c.peak, c.mean) for c in pooled.class_scores
         ),

@@ -13,11 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from audioset_core.export import Kind
 from audioset_core.reader import ClipReader, LogMelPiece
 from db.records import Claim, Clip, Failure, WorkItem
 
-Logits = NDArray[np.floating[Any]]
-"""Shape: ``[n_patches, n_classes]``, float16 or float32, as they are stored."""
+Results = dict[Kind, NDArray[np.floating[Any]]]
+"""``scores``: logits ``[n_patches, n_classes]``; ``embeddings``: ``[n_patches, dim]``.
+
+float16 or float32, as they are stored; a model without a head, or a run that was not asked for
+embeddings, has only the other.
+"""
 
 MIN_SHARD_S, MAX_SHARD_S = 600.0, 3600.0
 # Files without a length (empty, vanished) would all fit into one shard, however many there are.
@@ -96,12 +101,12 @@ class FailedSource:
 
 @dataclass(frozen=True, slots=True)
 class FinishedClip:
-    """A clip with all its logits. Shape: ``[n_patches, n_classes]``, as they are stored."""
+    """A clip with all its results, as they are stored."""
 
     path: bytes
     claim: Claim
     clip: Clip
-    logits: Logits
+    results: Results
 
 
 class ShardFeatures:
@@ -133,7 +138,7 @@ class ShardScores:
     def __init__(self) -> None:
         self.finished: list[FinishedClip] = []
         self.failures: list[FailedSource] = []
-        self.unfinished: dict[int, list[Logits]] = {}
+        self.unfinished: dict[int, list[Results]] = {}
         self.n_known = 0
         self.n_busy = 0
         self.heard_s = 0.0

@@ -128,6 +128,11 @@ def test_embeddings_are_part_of_a_labelling(world: World) -> None:
     )
     assert commit_labellings(world.engine, second, [row], RUN, NOW) == [True]
     report = clip_by_ref(world.engine, sha("a"))
+    # Embeddings alone have nothing to say: the scores stay current.
+    assert [(x.model_version, x.is_current) for x in report.labellings] == [
+        ("1", True),
+        ("2", False),
+    ]
     assert {(x.model_version, x.embeddings_path) for x in report.labellings} == {
         ("1", None),
         ("2", "embeddings/tiny/aa/x.npy"),
