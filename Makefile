@@ -4,13 +4,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Every worker starts a PostgreSQL and a Prefect server of its own.
+PARALLEL := --numprocesses auto --maxprocesses 4
 
 # Weights, golden vectors and recordings that are not part of the project, where they are there.
 ifneq ($(wildcard ../shared/assets),)
 export AUDIOSET_ASSETS ?= $(abspath ../shared/assets)
 endif
 
-.PHONY: demo test test-slow check lint types format bench postgresql clean help
+.PHONY: demo test test-slow check lint types format postgresql clean help
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -26,7 +28,7 @@ demo: $(INSTALLED)  ## label a small set of sounds (yours: DEMO_AUDIO=folder) an
 	$(BIN)/audioset demo $(DEMO_AUDIO) --home demo-data
 
 test: $(INSTALLED) postgresql  ## the fast tests
-	$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGS)
 
 test-slow: $(INSTALLED) postgresql  ## the slow tests
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)

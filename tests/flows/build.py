@@ -66,6 +66,21 @@ def sound(seed: int, duration_s: float = 2.0, rate_hz: int = 16_000, channels: i
     return mono[:, np.newaxis] * rng.uniform(0.5, 1, channels)
 
 
+def write_headless_vggish(path: Path) -> Path:
+    """Random VGGish weights without a classifier head, as `audioset convert` would write them."""
+    import torch
+    from safetensors.torch import save_file
+
+    from audioset_core.vggish import VGGish
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        state = VGGish(has_head=False).state_dict()
+    metadata = {"model": "vggish", "version": "placeholder", "source_sha256": "1" * 64}
+    save_file(state, path, metadata={**metadata, "has_scores": "false"})
+    return path
+
+
 def write_clip(
     path: Path | bytes,
     seed: int,

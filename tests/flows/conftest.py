@@ -24,7 +24,7 @@ from prefect.settings import (
 )
 
 from tests.db.conftest import new_database, postgres_server
-from tests.flows.build import REPOSITORY, Lab, write_placeholder
+from tests.flows.build import REPOSITORY, Lab, write_headless_vggish, write_placeholder
 
 __all__ = ["postgres_server"]
 
@@ -58,6 +58,12 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def placeholder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights that need no download."""
     return write_placeholder(tmp_path_factory.mktemp("weights") / "placeholder.safetensors")
+
+
+@pytest.fixture(scope="session")
+def vggish_without_head(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random VGGish weights that give embeddings only."""
+    return write_headless_vggish(tmp_path_factory.mktemp("vggish") / "vggish.safetensors")
 
 
 @pytest.fixture(autouse=True)

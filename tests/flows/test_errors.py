@@ -122,7 +122,7 @@ def test_an_error_in_any_task_is_raised_as_itself(
     if task == "featurize":
         monkeypatch.setattr(chunk_and_featurize, "admit", fail)
     elif task == "infer":
-        monkeypatch.setattr(Scorer, "score", fail)
+        monkeypatch.setattr(Scorer, "run", fail)
     else:
         monkeypatch.setattr(persist, "commit_labellings", fail)
     with pytest.raises(ArithmeticError, match="the sum is off"):
@@ -180,14 +180,14 @@ def test_a_database_that_is_away_for_a_moment_is_waited_for(
 def test_scores_that_are_not_finite_fail_one_clip(
     lab: Lab, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    score = Scorer.score
+    run = Scorer.run
 
     def huge(*arguments: Any, **named: Any) -> Any:
-        logits = score(*arguments, **named)
-        logits[2][0, 0] = 1e6  # beyond float16
-        return logits
+        outputs = run(*arguments, **named)
+        outputs[2].logits[0, 0] = 1e6  # beyond float16
+        return outputs
 
-    monkeypatch.setattr(Scorer, "score", huge)
+    monkeypatch.setattr(Scorer, "run", huge)
     summary = lab.label(corpus)
     assert (summary.n_labelled, dict(summary.failures)) == (5, {"internal error": 1})
     lab.check()

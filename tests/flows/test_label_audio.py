@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from audioset_core.bundle import YAMNET
@@ -195,3 +197,47 @@ def test_a_manifest_read_later_annotates_what_is_labelled(lab: Lab, tmp_path: Pa
 def test_options_are_refused_when_misspelt() -> None:
     with pytest.raises(ValueError, match="Extra inputs"):
         LabelOptions(patch_hop=0.48)  # type: ignore[call-arg]
+
+
+class TestEmbeddings:
+    def test_they_lie_beside_the_scores(self, lab: Lab, corpus: Path) -> None:
+        lab.label(corpus, embeddings=True)
+        rows = lab.rows(
+            "SELECT scores_path, embeddings_path, embeddings_sha256, n_patches FROM labellings"
+        )
+        assert rows
+        for scores, path, digest, n_patches in rows:
+            assert path.startswith("embeddings/yamnet/")
+            data = (lab.home / path).read_bytes()
+            assert hashlib.sha256(data).hexdigest() == digest
+            array = np.load(lab.home / path, allow_pickle=False)
+            assert array.shape == (n_patches, 1024)
+            assert array.dtype == np.float16
+            assert (lab.home / scores).exists()
+
+    def test_a_later_run_without_them_is_another_labelling(self, lab: Lab, corpus: Path) -> None:
+        first = lab.label(corpus, embeddings=True)
+        assert lab.label(corpus).n_labelled == first.n_labelled
+        assert lab.label(corpus, embeddings=True).n_labelled == 0
+
+    def test_weights_without_a_head_give_embeddings_and_no_labels(
+        self, lab: Lab, corpus: Path, tmp_path: Path, vggish_without_head: Path
+    ) -> None:
+        lab.label(corpus)
+        said = lab.rows("SELECT clip, name FROM labels")
+        summary = lab.label(corpus, model="vggish", weights=vggish_without_head)
+        assert summary.n_failed == 0
+        rows = lab.rows(
+            "SELECT l.scores_path, l.embeddings_path, l.note, l.is_current, l.n_patches "
+            "FROM labellings l JOIN models m ON m.id = l.model_id WHERE m.name = 'vggish'"
+        )
+        assert len(rows) == summary.n_labelled
+        for scores, path, note, is_current, n_patches in rows:
+            assert scores is None
+            assert not is_current
+            # VGGish drops the tail: a clip under 0.975 s gives nothing, and says so.
+            assert (path is None) == (n_patches == 0) == (note is not None)
+            if path:
+                assert np.load(lab.home / path).shape == (n_patches, 128)
+        # What was known of the clips is still what is said of them.
+        assert lab.rows("SELECT clip, name FROM labels") == said

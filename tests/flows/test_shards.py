@@ -108,7 +108,7 @@ def label_plainly(
     job = Job(
         run_id=run_id, home=lab.home, database_url=lab.url, weights=weights, frontend=frontend,
         parameters=parameters, variant=variant, device="cpu", score_dtype="float16",
-        shard_s=shard_s,
+        embeddings=False, shard_s=shard_s,
     )  # fmt: skip
     discover(engine, run_id, variant, [str(path) for path in paths], None)
     receipts: list[Receipt] = []
@@ -196,7 +196,7 @@ class TestCuts:
     ) -> None:
         lab.label(corpus)
         monkeypatch.setattr(shards, "MIN_SHARD_S", 2.0)
-        monkeypatch.setattr(worklist, "_estimated_s", lambda _: 0.5)
+        monkeypatch.setattr(worklist._Lengths, "estimated_s", lambda *_: 0.5)
         other = Lab(tmp_path / "cut", f"sqlite:///{tmp_path}/cut.db", lab.weights)
         summary = other.label(corpus)
         assert (summary.n_labelled, summary.n_failed) == (6, 0)
@@ -208,7 +208,7 @@ class TestCuts:
         self, plain: Lab, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         whole = label_plainly(plain, corpus, shard_s=600.0)
-        monkeypatch.setattr(worklist, "_estimated_s", lambda _: 300.0)
+        monkeypatch.setattr(worklist._Lengths, "estimated_s", lambda *_: 300.0)
         other = Lab(tmp_path / "cut", f"sqlite:///{tmp_path}/cut.db", plain.weights)
         ensure_schema(other.engine)
         cut = label_plainly(other, corpus, shard_s=20.0)
