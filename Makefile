@@ -12,7 +12,7 @@ ifneq ($(wildcard ../shared/assets),)
 export AUDIOSET_ASSETS ?= $(abspath ../shared/assets)
 endif
 
-.PHONY: demo test test-slow check lint types format postgresql clean help
+.PHONY: demo test test-slow check lint types format bench postgresql clean help
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -46,6 +46,9 @@ types: $(INSTALLED)  ## static types, strict
 format: $(INSTALLED)  ## put the code in shape
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format --quiet .
+
+bench: $(INSTALLED)  ## speed and memory as ratios to a plain script
+	$(BIN)/python benchmarks/label.py
 
 # The database tests run on a real PostgreSQL that they start themselves. Without one they are
 # skipped with a reason, so it is installed where that is possible without asking.

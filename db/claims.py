@@ -83,7 +83,8 @@ def commit_labellings(
     """Make labellings done, all in one transaction; False where the claim was lost.
 
     The labelling becomes its clip's current one, unless that is the promoted model's and this one
-    is not, or this one holds embeddings only. Nothing is written for a lost claim.
+    is not, or this one has no scores (embeddings only, or too short for a patch). Nothing is
+    written for a lost claim.
     """
     if not batch:
         return []
@@ -260,8 +261,7 @@ def _may_speak(
     has_it = speaker.get(new.claim.clip_id)
     if has_it is None:
         return True
-    is_silent = new.scores_path is None and new.embeddings_path is not None
-    return not is_silent and (has_it != promoted or model_id == promoted)
+    return new.scores_path is not None and (has_it != promoted or model_id == promoted)
 
 
 def _write_rows(conn: Connection, done: Sequence[Labelling], node_of: dict[int, int]) -> None:

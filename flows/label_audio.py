@@ -39,7 +39,7 @@ from tasks.shards import Receipt, Shard, ShardFeatures, ShardScores, cut_shards,
 
 R = TypeVar("R")
 
-_SHARDS_IN_FLIGHT = 3
+_SHARDS_IN_FLIGHT = 2
 # A task that waits for the one before it holds its thread: three per shard, and the first tasks.
 _THREADS = 3 * _SHARDS_IN_FLIGHT + 3
 

@@ -32,7 +32,7 @@ _MAX_PARTS = 1_000
 # A last part may hold this much more than planned, so that an inexact header makes no crumbs.
 _LAST_PART_FACTOR = 1.5
 # Shards enough for decoding, inference and writing to overlap also in a small corpus.
-_SHARDS_WANTED = 8
+_SHARDS_WANTED = 12
 
 
 class Shard:
