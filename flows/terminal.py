@@ -59,7 +59,13 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=title or None,
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        show_header=any(names),
+    )
     for column, name in zip(columns, names, strict=True):
         table.add_column(
             Text(name), justify="right" if column.startswith(">") else "left", overflow="fold"

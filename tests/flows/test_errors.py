@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,8 +150,13 @@ def test_a_failed_run_leaves_no_claim_however_slow_its_other_shards_are(
         return admit(*arguments, **named)
 
     def fail(*_: Any, **__: Any) -> Any:
+        deadline = time.monotonic() + 10
+        while len(admitted) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
         raise ArithmeticError("the sum is off")
 
+    # Enough for a second clip to be in flight: these are cut into parts.
+    monkeypatch.setattr("flows.label_audio._SHARDS_IN_FLIGHT", 4)
     monkeypatch.setattr(chunk_and_featurize, "admit", slow)
     monkeypatch.setattr(persist, "commit_labellings", fail)
     with pytest.raises(ArithmeticError):
