@@ -16,7 +16,7 @@ import typer
 from audioset_core.errors import AudiosetError, UserError
 from db.errors import DatabaseError, DatabaseUserError
 from flows import commands_ask, commands_demo, commands_model, commands_ontology
-from flows.options import Database, Home, database_url
+from flows.options import DEFAULT_HOME, Database, Home, database_url
 
 _STOPPED = "stopped; what is done is kept, the same command goes on from there"
 
@@ -62,7 +62,7 @@ def label(
     embeddings: Annotated[
         bool, typer.Option("--embeddings", help="Store the embeddings of every patch as well.")
     ] = False,
-    home: Home = Path("audioset-data"),
+    home: Home = DEFAULT_HOME,
     db: Database = None,
 ) -> None:
     """Label recordings. What is labelled already costs nothing; run it again at any time."""

@@ -23,7 +23,7 @@ from db import queries, reports
 from db.engine import open_engine
 from db.migrate import ensure_schema
 from db.results import PredictionRow
-from flows.options import Database, Home, database_url
+from flows.options import DEFAULT_HOME, Database, Home, database_url
 from flows.terminal import clock, note, one_line, print_csv, print_json, print_table, shown_path
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ export_app = typer.Typer(
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="CSV on stdout.")]
-DefaultHome = Path("audioset-data")
 
 
 @contextmanager
@@ -71,7 +70,7 @@ def query(
     model: Annotated[
         str | None, typer.Option(help="A model other than the current one.", show_default=False)
     ] = None,
-    home: Home = DefaultHome,
+    home: Home = DEFAULT_HOME,
     db: Database = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
@@ -134,7 +133,7 @@ def show(
         ),
     ],
     top: Annotated[int, typer.Option(min=1, help="Labels to show.")] = 10,
-    home: Home = DefaultHome,
+    home: Home = DEFAULT_HOME,
     db: Database = None,
     as_json: AsJson = False,
 ) -> None:
@@ -183,7 +182,7 @@ def show(
 
 def failures(
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many.")] = None,
-    home: Home = DefaultHome,
+    home: Home = DEFAULT_HOME,
     db: Database = None,
     as_json: AsJson = False,
     as_csv: AsCsv = False,
@@ -216,7 +215,7 @@ def export_json(
     model: Annotated[
         str | None, typer.Option(help="A model other than the current one.", show_default=False)
     ] = None,
-    home: Home = DefaultHome,
+    home: Home = DEFAULT_HOME,
     db: Database = None,
 ) -> None:
     """Predictions as JSON: model, model_categories, predictions with their .npy files."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.options import Database, Home, database_url
+from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import print_json, print_table, shown_path
 
 app = typer.Typer(
@@ -36,9 +36,7 @@ def convert(
     from audioset_core.convert import convert as convert_file
 
     name = None if model is None else find_bundle(model).name
-    target = output or source.with_name(f"{source.name.removesuffix('/')}.safetensors")
-    if output is None and source.suffix:
-        target = source.with_suffix(".safetensors")
+    target = output or source.with_suffix(".safetensors")
     if verify:
         _verify(source, name)
     metadata = convert_file(source, target, model=name)
@@ -62,7 +60,7 @@ def _verify(source: Path, model: str | None) -> None:
 @app.callback(invoke_without_command=True)
 def models(
     context: typer.Context,
-    home: Home = Path("audioset-data"),
+    home: Home = DEFAULT_HOME,
     db: Database = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
@@ -87,7 +85,7 @@ def models(
 @app.command("promote")
 def promote_model(
     model: Annotated[str, typer.Argument(help="NAME (its newest version) or NAME@VERSION.")],
-    home: Home = Path("audioset-data"),
+    home: Home = DEFAULT_HOME,
     db: Database = None,
 ) -> None:
     """Let a model speak for every clip that it labelled, also when others label it later."""
@@ -102,7 +100,7 @@ def diff(
     model_a: Annotated[str, typer.Argument(help="NAME or NAME@VERSION.")],
     model_b: Annotated[str, typer.Argument(help="NAME or NAME@VERSION.")],
     limit: Annotated[int, typer.Option(min=1, help="Classes and clips to show.")] = 20,
-    home: Home = Path("audioset-data"),
+    home: Home = DEFAULT_HOME,
     db: Database = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
 ) -> None:
@@ -152,9 +150,8 @@ def _model_row(name: str) -> dict[str, object]:
             state = f"ready: {ready.path}"
         elif source is not None:
             state = f"to be converted: {source}"
-        elif bundle.official is None:
-            state = "not here: give them with --weights"
         else:
+            assert bundle.official is not None  # or find_source would have raised
             size = bundle.official.size_bytes / 1e6
             state = f"not here: {size:.1f} MB are downloaded at the first use"
     except WeightsError as error:
@@ -171,15 +168,12 @@ def _model_row(name: str) -> dict[str, object]:
 
 
 def _labelled(home: Path, db: str | None) -> list[dict[str, object]]:
-    from db.engine import open_engine
-    from db.migrate import ensure_schema
     from db.reports import models_known
+    from flows.commands_ask import opened
 
     if db is None and not (home / "labels.db").exists():
         return []
-    engine = open_engine(database_url(home, db), create=False)
-    try:
-        ensure_schema(engine)
+    with opened(home, db) as engine:
         return [
             {
                 "name": m.name,
@@ -189,5 +183,3 @@ def _labelled(home: Path, db: str | None) -> list[dict[str, object]]:
             }
             for m in models_known(engine)
         ]
-    finally:
-        engine.dispose()

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from audioset_core.ontology import Node, Ontology, load_default
-from flows.options import Database, Home, database_url
+from flows.options import DEFAULT_HOME, Database, Home, database_url
 from flows.terminal import print_json, print_table
 
 app = typer.Typer(
@@ -25,7 +25,7 @@ _NAME = "A MID, a name, or a path such as 'Sounds of things/Vehicle'."
 @app.command()
 def show(
     name: Annotated[str, typer.Argument(help=_NAME)],
-    home: Home = Path("audioset-data"),
+    home: Home = DEFAULT_HOME,
     db: Database = None,
     as_json: AsJson = False,
 ) -> None:
@@ -89,7 +89,7 @@ def search(
 @app.command()
 def load(
     file: Annotated[Path, typer.Argument(help="An official ontology.json.")],
-    home: Home = Path("audioset-data"),
+    home: Home = DEFAULT_HOME,
     db: Database = None,
 ) -> None:
     """Add descriptions, citations and examples from an official ontology.json to the database."""
@@ -135,16 +135,13 @@ def _described(ontology: Ontology, node: Node, home: Path, db: str | None) -> di
 
 def _stored_texts(mid: str, home: Path, db: str | None) -> dict[str, object]:
     """Description, citation and examples, where ``ontology load`` has stored them."""
-    from db.engine import open_engine
     from db.ontology_rows import node_texts
+    from flows.commands_ask import opened
 
     if db is None and not (home / "labels.db").exists():
         return {}
-    engine = open_engine(database_url(home, db), create=False)
-    try:
+    with opened(home, db) as engine:
         texts = node_texts(engine, mid)
-    finally:
-        engine.dispose()
     if texts is None:
         return {}
     description, citation_uri, examples = texts

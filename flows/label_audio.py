@@ -21,18 +21,18 @@ from prefect.runtime import flow_run
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import SecretStr
 
-from audioset_core.bundle import find_bundle
 from db.migrate import ensure_schema
 from db.sources import iter_items
 from flows.options import LabelOptions, database_url, default_home
 from flows.progress import listener
 from flows.run_ledger import recorded_run
+from flows.settings import labelling_settings
 from flows.summary import Summary
 from tasks.chunk_and_featurize import chunk_and_featurize
 from tasks.convert_weights import convert_weights
 from tasks.discover_files import discover_files
 from tasks.infer import infer
-from tasks.job import Job, engine_for, labelling_parameters, stop_event
+from tasks.job import Job, engine_for, stop_event
 from tasks.load_ontology import load_ontology
 from tasks.persist import persist
 from tasks.shards import Receipt, Shard, ShardFeatures, ShardScores, cut_shards, shard_length_s
@@ -82,14 +82,7 @@ def label_audio(
     url = database_url(home, database.get_secret_value() if database else None)
     engine = engine_for(url)
     ensure_schema(engine)
-    bundle = find_bundle(options.model)
-    frontend = bundle.framed(patch_hop_s=options.patch_hop_s, framing=options.framing)
-    parameters = labelling_parameters(
-        frontend,
-        framing=options.framing,
-        score_dtype=options.score_dtype,
-        embeddings=options.embeddings,
-    )
+    frontend, parameters = labelling_settings(options)
     described = {
         "paths": paths,
         "manifest": str(manifest) if manifest else None,

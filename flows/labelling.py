@@ -20,11 +20,11 @@ from db.engine import open_engine
 from db.migrate import ensure_schema
 from db.models_rows import find_variant
 from flows.engine_settings import command_line_engine
-from flows.options import LabelOptions
+from flows.options import DEFAULT_HOME, LabelOptions
 from flows.progress import listening
+from flows.settings import labelling_settings
 from flows.summary import Summary
 from flows.terminal import LabelProgress, note, one_line, print_table
-from tasks.job import labelling_parameters
 from tasks.worklist import look_for_work
 
 
@@ -83,16 +83,10 @@ def _nothing_to_do(
     url: str,
 ) -> Summary | None:
     """A summary if everything at the paths is labelled; None if a run is needed."""
-    frontend = bundle.framed(patch_hop_s=options.patch_hop_s, framing=options.framing)
+    _, parameters = labelling_settings(options)
     engine = open_engine(url)
     try:
         ensure_schema(engine)
-        parameters = labelling_parameters(
-            frontend,
-            framing=options.framing,
-            score_dtype=options.score_dtype,
-            embeddings=options.embeddings,
-        )
         variant = find_variant(engine, bundle.name, ready.version, parameters.digest)
         found = variant and look_for_work(engine, variant, paths, manifest)
         return Summary.of(found) if found else None
@@ -132,7 +126,7 @@ def _report(summary: Summary, home: Path, url: str, *, has_scores: bool) -> None
         note(one_line(f"  {path}: {reason}" + (f" ({detail})" if detail else "")))
     for unlistable in summary.passed_over.unlistable:
         note(one_line(f"  not listed: {unlistable}"))
-    shown_home = "" if str(home) == "audioset-data" else f" --home {home}"
+    shown_home = "" if home == DEFAULT_HOME else f" --home {home}"
     if summary.n_failed or summary.n_failed_before:
         print(f"\nWhat failed and why:  {_program()} failures{shown_home}")
     if summary.n_labelled:

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 import typer
 from pydantic import BaseModel, ConfigDict, Field
 
+DEFAULT_HOME = Path("audioset-data")
+
 
 class LabelOptions(BaseModel):
     """How to label."""
@@ -57,7 +59,7 @@ class LabelOptions(BaseModel):
 
 def default_home() -> Path:
     """``AUDIOSET_HOME``, or ``audioset-data`` in the current folder."""
-    return Path(os.environ.get("AUDIOSET_HOME") or "audioset-data")
+    return Path(os.environ.get("AUDIOSET_HOME") or DEFAULT_HOME)
 
 
 def database_url(home: Path, given: str | None = None) -> str:

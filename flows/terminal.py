@@ -47,7 +47,7 @@ def shown_path(path_text: str | None) -> str:
     return str(path.relative_to(here)) if path.is_relative_to(here) else path_text
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Rows for people: boxed on a terminal, tab-separated elsewhere; columns '>x' go right."""
     names = [column.removeprefix(">") for column in columns]
     if not sys.stdout.isatty():
@@ -60,8 +60,6 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title:
     from rich.text import Text
 
     table = Table(
-        title=title or None,
-        title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
         show_header=any(names),

@@ -34,12 +34,11 @@ def score_shard(job: Job, features: ShardFeatures, previous: ShardScores | None)
     scores.heard_s, scores.continues = features.audio_s, features.continues
     if previous is not None:
         scores.unfinished = previous.unfinished
-    for failed in features.failures:
-        if failed.failure.claim is not None:
-            scores.unfinished.pop(failed.failure.claim.labelling_id, None)
-    pieces = features.take_pieces()
     failed_ids = {f.failure.claim.labelling_id for f in features.failures if f.failure.claim}
-    pieces = [piece for piece in pieces if piece.claim.labelling_id not in failed_ids]
+    for labelling_id in failed_ids:
+        scores.unfinished.pop(labelling_id, None)
+    taken = features.take_pieces()
+    pieces = [piece for piece in taken if piece.claim.labelling_id not in failed_ids]
     if not pieces:
         return scores
     outputs = scorer_for(job.weights, job.device).run(

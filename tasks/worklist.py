@@ -39,7 +39,6 @@ class Discovery:
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     passed_over: PassedOver = field(default_factory=PassedOver)
     n_items: int = 0
-    size_bytes: int = 0
     estimated_s: float = 0.0
 
     @property
@@ -62,7 +61,6 @@ def discover(
             items = [(seen, lengths.estimated_s(seen)) for seen in work]
             enrol(engine, run_id, items, start=result.n_items, now=now())
             result.n_items += len(items)
-            result.size_bytes += sum(seen.size_bytes for seen in work)
             result.estimated_s += sum(estimated_s for _, estimated_s in items)
     return result
 

@@ -1,0 +1,26 @@
+"""What a person's options mean for a run: its front end, and the parameters of its results."""
+
+from __future__ import annotations
+
+from audioset_core.bundle import find_bundle
+from audioset_core.frontend import FrontendConfig
+from db.records import Parameters
+from flows.options import LabelOptions
+from tasks.job import labelling_parameters
+
+
+def labelling_settings(options: LabelOptions) -> tuple[FrontendConfig, Parameters]:
+    """The front end and the parameters of a labelling with these options.
+
+    Raises:
+        UserError: no such model, or a hop or framing that it does not have.
+    """
+    frontend = find_bundle(options.model).framed(
+        patch_hop_s=options.patch_hop_s, framing=options.framing
+    )
+    return frontend, labelling_parameters(
+        frontend,
+        framing=options.framing,
+        score_dtype=options.score_dtype,
+        embeddings=options.embeddings,
+    )
