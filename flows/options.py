@@ -57,6 +57,80 @@ class LabelOptions(BaseModel):
     )
 
 
+class WatchOptions(BaseModel):
+    """Which files of a watched folder are ready."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    settle_s: float = Field(
+        default=60.0,
+        ge=0,
+        le=86_400,
+        title="Settle time (s)",
+        description="A new or changed file waits for the next run until it has not been touched for "
+        "this long: it may still be being written.",
+    )
+
+
+class EngineOptions(BaseModel):
+    """Where the tasks of a run are carried out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task_runner: Literal["threads", "dask"] = Field(
+        default="threads",
+        title="Task runner",
+        description="'threads' in the flow's own process; 'dask' on a Dask cluster "
+        "(pip install 'audioset-flows[dask]').",
+    )
+    dask_address: str | None = Field(
+        default=None,
+        title="Dask scheduler",
+        description="Address of a running scheduler, such as tcp://host:8786. Empty: a cluster of "
+        "processes on this machine, for the length of the run.",
+    )
+    dask_workers: int = Field(
+        default=2,
+        ge=1,
+        le=256,
+        title="Dask processes",
+        description="Processes of the cluster on this machine; not used with an address.",
+    )
+    partitions: int = Field(
+        default=0,
+        ge=0,
+        le=1_000,
+        title="Partitions",
+        description="Many machines: cut the open work into so many child runs of the deployment "
+        "below, each taken up by one of its work pool's workers. 0: this run does all the work.",
+    )
+    partition_deployment: str = Field(
+        default="label-partition/machines",
+        title="Deployment of the partitions",
+        description="FLOW/DEPLOYMENT whose workers label the partitions.",
+    )
+
+
+class AlertOptions(BaseModel):
+    """When a run sends the event ``audioset.failures`` for an automation to act on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    failed_files: int = Field(
+        default=10,
+        ge=1,
+        title="Failed files, at least",
+        description="No event below so many failures in one run.",
+    )
+    failed_share: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        title="Failed share, at least",
+        description="No event below this share of the files that the run opened.",
+    )
+
+
 def default_home() -> Path:
     """``AUDIOSET_HOME``, or ``audioset-data`` in the current folder."""
     return Path(os.environ.get("AUDIOSET_HOME") or DEFAULT_HOME)
