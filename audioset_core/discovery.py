@@ -25,13 +25,17 @@ _AUDIO_SUFFIXES = frozenset(os.fsencode(suffix) for suffix in AUDIO_SUFFIXES)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One recording's file. ``user_id`` and ``meta`` come from a manifest."""
+    """One recording's file. ``user_id`` and ``meta`` come from a manifest.
+
+    ``ctime_ns`` is when the file system last changed anything about the file.
+    """
 
     path: bytes
     size_bytes: int
     mtime_ns: int
     user_id: str | None = None
     meta: dict[str, Any] | None = None
+    ctime_ns: int = 0
 
 
 @dataclass(slots=True)
@@ -163,7 +167,7 @@ def _found(path: bytes, user_id: str | None = None, meta: dict[str, Any] | None 
         status = os.stat(path)
     except OSError:
         return Found(path, 0, 0, user_id, meta)  # opening it will tell why
-    return Found(path, status.st_size, status.st_mtime_ns, user_id, meta)
+    return Found(path, status.st_size, status.st_mtime_ns, user_id, meta, status.st_ctime_ns)
 
 
 def _read_manifest(

@@ -17,7 +17,7 @@ from db.clip_rows import lock_clips, remove_unreferenced, store_clip, write_figu
 from db.engine import upsert, writing
 from db.errors import DatabaseError, InvalidValueError
 from db.records import AdmissionOutcome, Claim, Clip, Failure, Labelling, Variant
-from db.tables import categories, clip_scores, detections, labellings, models, sources
+from db.tables import categories, clip_scores, detections, labellings, models, runs, sources
 
 ENDED = datetime(1970, 1, 1, tzinfo=UTC)
 """A lease that is over whatever the clock says."""
@@ -36,7 +36,8 @@ def admit(
 ) -> Claim | AdmissionOutcome:
     """Record which clip the source holds, and claim its labelling if nobody has it.
 
-    `mtime_ns` is the file's time when it was read (None keeps the one from discovery).
+    `mtime_ns` is the file's time when it was read (None keeps the one from discovery). A claim that
+    the same run took for the same source is taken over: its task died, and is tried again.
     """
     with writing(engine) as conn:
         clip_id = store_clip(conn, clip, now)
@@ -49,28 +50,35 @@ def admit(
             token=1,
             lease_until=now + timedelta(seconds=lease_s),
             run_id=run_id,
+            source_id=source_id,
             is_current=False,
         )
+        is_free = labellings.c.lease_until < now
+        is_own = (labellings.c.run_id == run_id) & (labellings.c.source_id == source_id)
         claim = claim.on_conflict_do_update(
             index_elements=["clip_id", "model_id", "parameter_set_id"],
             set_={
                 "token": labellings.c.token + 1,
                 "lease_until": claim.excluded.lease_until,
                 "run_id": claim.excluded.run_id,
+                "source_id": claim.excluded.source_id,
             },
-            where=(labellings.c.status != "done") & (labellings.c.lease_until < now),
+            where=(labellings.c.status != "done") & (is_free | is_own),
         )
         row = conn.execute(claim.returning(labellings.c.id, labellings.c.token)).one_or_none()
         if row is not None:
             return Claim(row.id, row.token, clip_id, source_id, clip.sha256)
-        status = conn.execute(
-            select(labellings.c.status).where(
+        held = conn.execute(
+            select(labellings.c.status, labellings.c.run_id, labellings.c.source_id).where(
                 labellings.c.clip_id == clip_id,
                 labellings.c.model_id == variant.model_id,
                 labellings.c.parameter_set_id == variant.parameter_set_id,
             )
-        ).scalar()
-        return AdmissionOutcome.DONE if status == "done" else AdmissionOutcome.BUSY
+        ).one()
+        if held.status != "done":
+            return AdmissionOutcome.BUSY
+        is_again = (held.run_id, held.source_id) == (run_id, source_id)
+        return AdmissionOutcome.AGAIN if is_again else AdmissionOutcome.DONE
 
 
 def commit_labellings(
@@ -102,11 +110,12 @@ def commit_labellings(
     return [at in set(kept) for at in range(len(batch))]
 
 
-def renew_leases(engine: Engine, run_id: str, until: datetime) -> int:
-    """Extend the leases that the run still holds; returns how many."""
+def renew_leases(engine: Engine, run_id: str, lease_s: float, now: datetime) -> int:
+    """A run's sign of life: extend the leases that it still holds; returns how many."""
     with writing(engine) as conn:
         held = _held_by(conn, run_id)
-        _set_leases(conn, held, until)
+        _set_leases(conn, held, now + timedelta(seconds=lease_s))
+        conn.execute(update(runs).where(runs.c.id == run_id).values(seen_at=now))
     return len(held)
 
 
@@ -202,6 +211,8 @@ def _identify(
         "clip_id": clip_id,
         "size_bytes": clip.size_bytes,
         "last_read_at": now,
+        "missing_at": None,
+        "waiting_since": None,
     }
     if mtime_ns is not None:
         values["mtime_ns"] = mtime_ns

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Row,
     Select,
     and_,
+    case,
     exists,
     func,
     select,
@@ -224,13 +225,22 @@ def _with_details(best: Any) -> Select[Any]:
         .scalar_subquery()
     )
     first = sources.alias("first_source")
-    first_id = select(func.min(sources.c.id)).where(own).scalar_subquery()
+    is_missing = case((sources.c.status == "missing", 1), else_=0)
+    first_id = (
+        select(sources.c.id).where(own).order_by(is_missing, sources.c.id).limit(1)
+    ).scalar_subquery()
+    present = own & (sources.c.status != "missing")
     return (
         select(
             best.c.sha256,
             first.c.path,
             first.c.path_text,
-            select(func.count()).select_from(sources).where(own).scalar_subquery().label("copies"),
+            (first.c.status == "missing").label("is_missing"),
+            select(func.count())
+            .select_from(sources)
+            .where(present)
+            .scalar_subquery()
+            .label("copies"),
             nodes.c.mid,
             nodes.c.name,
             best.c.peak,
@@ -269,6 +279,7 @@ def _hit(row: Row[Any]) -> Hit:
         path=row.path,
         path_text=row.path_text,
         n_sources=row.copies,
+        is_missing=bool(row.is_missing),
         mid=row.mid,
         name=row.name,
         score=row.peak,

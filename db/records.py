@@ -81,6 +81,15 @@ class SeenSource:
     meta: dict[str, Any] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class KnownSource:
+    """A file that the tables know."""
+
+    source_id: int
+    path_digest: bytes
+    path: bytes
+
+
 class Verdict(Enum):
     """What is known of a file that was seen."""
 
@@ -91,11 +100,22 @@ class Verdict(Enum):
     UNLABELLED = "unlabelled"
     """Known content without a finished labelling under the variant."""
     RETRY = "retry"
-    """Failed for a passing reason, or was missing and is back."""
+    """Failed for a passing reason."""
     DONE = "done"
     """Labelled under the variant."""
     FAILED = "failed"
     """Failed for a lasting reason, and unchanged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict, and what else is known of the file."""
+
+    verdict: Verdict
+    is_back: bool = False
+    """It was marked missing."""
+    waiting_since: datetime | None = None
+    """When it was first seen, with this very size and time, too young to be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +160,8 @@ class AdmissionOutcome(Enum):
     """The clip is labelled already (a copy, or a renamed file)."""
     BUSY = "busy"
     """A claim on the clip is in force."""
+    AGAIN = "again"
+    """The same run labelled the clip from the same source: its task died after that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,3 +245,7 @@ class Run:
     started_at: datetime
     ended_at: datetime | None
     counts: RunCounts
+    parent_id: str | None = None
+    flow_run_id: str | None = None
+    seen_at: datetime | None = None
+    """Its last sign of life."""

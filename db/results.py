@@ -22,6 +22,7 @@ class Hit:
     path: bytes | None
     path_text: str | None
     n_sources: int
+    is_missing: bool
     mid: str
     name: str
     score: float

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Engine, Row, delete, insert, select, update
+from sqlalchemy import Engine, Row, delete, func, insert, select, update
 
 from db.claims import drop_claims, end_leases
 from db.engine import reading, writing
@@ -24,11 +24,16 @@ def start_run(
     now: datetime,
     *,
     flow_run_name: str | None = None,
+    flow_run_id: str | None = None,
+    parent_id: str | None = None,
 ) -> None:
-    """Record that a run has begun."""
+    """Record that a run has begun; `parent_id` is the run whose work it does a part of."""
     row = {
         "id": run_id,
         "flow_run_name": flow_run_name,
+        "flow_run_id": flow_run_id,
+        "parent_id": parent_id,
+        "seen_at": now,
         "host": host,
         "pid": pid,
         "status": RunStatus.RUNNING.value,
@@ -52,6 +57,75 @@ def recent_runs(engine: Engine, limit: int = 20) -> list[Run]:
     query = select(runs).order_by(runs.c.started_at.desc(), runs.c.id).limit(limit)
     with reading(engine) as conn:
         return [_run(row) for row in conn.execute(query)]
+
+
+def child_runs(engine: Engine, run_id: str) -> list[Run]:
+    """The runs that did parts of a run's work, oldest first."""
+    query = select(runs).where(runs.c.parent_id == run_id)
+    with reading(engine) as conn:
+        return [_run(row) for row in conn.execute(query.order_by(runs.c.started_at, runs.c.id))]
+
+
+def latest_summary(engine: Engine, before: datetime) -> Mapping[str, Any] | None:
+    """What the last completed run that labelled something, and was no part of another, wrote."""
+    query = (
+        select(runs.c.summary)
+        .where(
+            runs.c.started_at < before,
+            runs.c.status == RunStatus.COMPLETED.value,
+            runs.c.parent_id.is_(None),
+            runs.c.n_labelled > 0,
+        )
+        .order_by(runs.c.started_at.desc(), runs.c.id)
+        .limit(1)
+    )
+    with reading(engine) as conn:
+        return cast(Mapping[str, Any] | None, conn.execute(query).scalar())
+
+
+def summary_of(engine: Engine, run_id: str) -> Mapping[str, Any] | None:
+    """What the run wrote at its end; None while it is at work, or if it crashed."""
+    with reading(engine) as conn:
+        query = select(runs.c.summary).where(runs.c.id == run_id)
+        return cast(Mapping[str, Any] | None, conn.execute(query).scalar())
+
+
+def note_progress(engine: Engine, run_id: str, counts: RunCounts, now: datetime) -> None:
+    """Note how far the run is, so that it is known whatever becomes of it."""
+    with writing(engine) as conn:
+        row = {"seen_at": now, **_counts(counts)}
+        conn.execute(update(runs).where(runs.c.id == run_id).values(row))
+
+
+def sign_of_life(engine: Engine, run_id: str, now: datetime) -> None:
+    """Note that the run is at work, where nothing else says so for a while."""
+    with writing(engine) as conn:
+        conn.execute(update(runs).where(runs.c.id == run_id).values(seen_at=now))
+
+
+def ask_to_stop(engine: Engine, run_id: str, now: datetime) -> None:
+    """Have the run's tasks, and the runs that do parts of it, end at the next opportunity."""
+    with writing(engine) as conn:
+        asked = update(runs).where((runs.c.id == run_id) & runs.c.stop_asked_at.is_(None))
+        conn.execute(asked.values(stop_asked_at=now))
+
+
+def is_to_stop(engine: Engine, run_id: str) -> bool:
+    """Whether the run, or the one that it is a part of, is to stop or has ended."""
+    own, parent = runs, runs.alias("parent")
+    query = (
+        select(func.count())
+        .select_from(own.outerjoin(parent, parent.c.id == own.c.parent_id))
+        .where(own.c.id == run_id)
+        .where(
+            own.c.stop_asked_at.is_not(None)
+            | (own.c.status != RunStatus.RUNNING.value)
+            | parent.c.stop_asked_at.is_not(None)
+            | (parent.c.status != RunStatus.RUNNING.value)
+        )
+    )
+    with reading(engine) as conn:
+        return bool(conn.execute(query).scalar_one())
 
 
 def abandon_run(engine: Engine, run_id: str, now: datetime) -> bool:
@@ -110,4 +184,7 @@ def _run(row: Row[Any]) -> Run:
         row.started_at,
         row.ended_at,
         counts,
+        row.parent_id,
+        row.flow_run_id,
+        row.seen_at,
     )

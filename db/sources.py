@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import (
     BindParameter,
+    ColumnElement,
     Connection,
     Engine,
     Row,
@@ -26,11 +27,12 @@ from sqlalchemy import (
 )
 
 from db.engine import reading, upsert, writing
-from db.records import SeenSource, Variant, Verdict, WorkItem
-from db.tables import labellings, run_items, sources
+from db.records import Judgement, SeenSource, Variant, Verdict, WorkItem
+from db.tables import labellings, run_items, runs, sources
 from db.types import path_text
 
 _BATCH = 1_000
+MAX_POSITION = 2**31 - 1
 
 
 def path_digest(path: bytes) -> bytes:
@@ -43,7 +45,7 @@ def triage(
     variant: Variant | None,
     seen: Sequence[SeenSource],
     passing: frozenset[str] = frozenset(),
-) -> list[Verdict]:
+) -> list[Judgement]:
     """What is known of each file, in the order given; writes nothing.
 
     `passing` are the reasons of failure that are worth another try.
@@ -66,8 +68,8 @@ def enrol(
 ) -> int:
     """Store files as pending and append them, with their estimated seconds, to the work list.
 
-    One transaction. The first item gets position `start`; returns the next free position. A path
-    given twice is taken once.
+    One transaction, and a sign of the run's life. The first item gets position `start`; returns the
+    next free position. A path given twice is taken once.
     """
     wanted: dict[bytes, tuple[SeenSource, float]] = {}
     for source, estimated in items:
@@ -77,7 +79,7 @@ def enrol(
     seen_at = datetime.now(UTC) if now is None else now
     with writing(engine) as conn:
         # In the order of the digests, so that two enrolments never wait for each other in a ring.
-        rows = [_pending_row(digest, wanted[digest][0], seen_at) for digest in sorted(wanted)]
+        rows = [pending_row(digest, wanted[digest][0], seen_at) for digest in sorted(wanted)]
         conn.execute(_upsert_pending(conn), rows)
         ids = _source_ids(conn, list(wanted))
         conn.execute(
@@ -93,7 +95,23 @@ def enrol(
                 for position, (digest, (source, estimated)) in enumerate(wanted.items(), start)
             ],
         )
+        conn.execute(update(runs).where(runs.c.id == run_id).values(seen_at=seen_at))
     return start + len(wanted)
+
+
+def pending_row(digest: bytes, source: SeenSource, now: datetime) -> dict[str, Any]:
+    """The row of a file that has not been read."""
+    return {
+        "path_digest": digest,
+        "path": source.path,
+        "path_text": path_text(source.path),
+        "size_bytes": source.size_bytes,
+        "mtime_ns": source.mtime_ns,
+        "status": "pending",
+        "user_id": source.user_id,
+        "meta": source.meta,
+        "first_seen_at": now,
+    }
 
 
 def update_annotations(engine: Engine, seen: Sequence[SeenSource]) -> int:
@@ -118,28 +136,50 @@ def count_items(engine: Engine, run_id: str) -> int:
         return int(conn.execute(query).scalar_one())
 
 
-def iter_items(engine: Engine, run_id: str, page: int = _BATCH) -> Iterator[WorkItem]:
-    """The work list in order; no transaction stays open between pages."""
+def iter_items(
+    engine: Engine,
+    run_id: str,
+    page: int = _BATCH,
+    *,
+    first: int = 0,
+    end: int | None = None,
+    unlabelled_by: Variant | None = None,
+) -> Iterator[WorkItem]:
+    """The work list's positions `first` to before `end` in order.
+
+    Without the items whose content is labelled under the variant by now, if one is given. No
+    transaction stays open between pages.
+    """
     # The page is cut before the join, or a database without statistics would sort everything.
     part = (
         select(run_items)
-        .where(run_items.c.run_id == run_id, run_items.c.position > bindparam("last"))
+        .where(
+            run_items.c.run_id == run_id,
+            run_items.c.position > bindparam("last"),
+            run_items.c.position < (MAX_POSITION if end is None else end),
+        )
         .order_by(run_items.c.position)
         .limit(page)
         .subquery()
     )
     columns = (part.c.source_id, sources.c.path, part.c.bytes, sources.c.mtime_ns)
+    joined = part.join(sources, sources.c.id == part.c.source_id)
+    done_id: Any = null()
+    if unlabelled_by is not None:
+        joined = joined.outerjoin(labellings, _is_done(unlabelled_by))
+        done_id = labellings.c.id
     query = (
-        select(part.c.position, *columns, part.c.estimated_s)
-        .join(sources, sources.c.id == part.c.source_id)
+        select(part.c.position, *columns, part.c.estimated_s, done_id.label("done_id"))
+        .select_from(joined)
         .order_by(part.c.position)
     )
-    last = -1
+    last = first - 1
     while True:
         with reading(engine) as conn:
             rows = conn.execute(query, {"last": last}).all()
         for row in rows:
-            yield WorkItem(*row[1:])
+            if not row.done_id:
+                yield WorkItem(*row[1:-1])
         if len(rows) < page:
             return
         last = rows[-1].position
@@ -155,18 +195,13 @@ def _known(
         sources.c.status,
         sources.c.reason,
         sources.c.clip_id,
+        sources.c.waiting_since,
     )
     wanted: BindParameter[Any] = bindparam("digests", expanding=True)
     query = select(*columns, null().label("done_id"))
     if variant is not None:
-        on_done = and_(
-            labellings.c.clip_id == sources.c.clip_id,
-            labellings.c.model_id == variant.model_id,
-            labellings.c.parameter_set_id == variant.parameter_set_id,
-            labellings.c.status == "done",
-        )
         query = select(*columns, labellings.c.id.label("done_id"))
-        query = query.select_from(sources.outerjoin(labellings, on_done))
+        query = query.select_from(sources.outerjoin(labellings, _is_done(variant)))
     query = query.where(sources.c.path_digest.in_(wanted))
     known: dict[bytes, Row[Any]] = {}
     for start in range(0, len(digests), _BATCH):
@@ -175,33 +210,28 @@ def _known(
     return known
 
 
-def _judge(source: SeenSource, row: Row[Any] | None, passing: frozenset[str]) -> Verdict:
+def _is_done(variant: Variant) -> ColumnElement[bool]:
+    """The labelling of the source's clip under the variant, if it is done."""
+    return and_(
+        labellings.c.clip_id == sources.c.clip_id,
+        labellings.c.model_id == variant.model_id,
+        labellings.c.parameter_set_id == variant.parameter_set_id,
+        labellings.c.status == "done",
+    )
+
+
+def _judge(source: SeenSource, row: Row[Any] | None, passing: frozenset[str]) -> Judgement:
     if row is None:
-        return Verdict.NEW
-    _, size_bytes, mtime_ns, status, reason, clip_id, done_id = row
-    if (size_bytes, mtime_ns) != (source.size_bytes, source.mtime_ns):
-        return Verdict.CHANGED
-    if status == "failed":
-        return Verdict.RETRY if reason in passing else Verdict.FAILED
-    if status == "missing":
-        return Verdict.RETRY
-    if clip_id is None:
-        return Verdict.NEW
-    return Verdict.UNLABELLED if done_id is None else Verdict.DONE
-
-
-def _pending_row(digest: bytes, source: SeenSource, now: datetime) -> dict[str, Any]:
-    return {
-        "path_digest": digest,
-        "path": source.path,
-        "path_text": path_text(source.path),
-        "size_bytes": source.size_bytes,
-        "mtime_ns": source.mtime_ns,
-        "status": "pending",
-        "user_id": source.user_id,
-        "meta": source.meta,
-        "first_seen_at": now,
-    }
+        return Judgement(Verdict.NEW)
+    is_back = row.status == "missing"
+    if (row.size_bytes, row.mtime_ns) != (source.size_bytes, source.mtime_ns):
+        return Judgement(Verdict.CHANGED, is_back)
+    # Of a missing file, the row keeps what was known; unchanged, it holds again.
+    if row.reason is not None:
+        return Judgement(Verdict.RETRY if row.reason in passing else Verdict.FAILED, is_back)
+    if row.clip_id is None:
+        return Judgement(Verdict.NEW, is_back, row.waiting_since)
+    return Judgement(Verdict.UNLABELLED if row.done_id is None else Verdict.DONE, is_back)
 
 
 def _upsert_pending(conn: Connection) -> Any:
@@ -218,6 +248,8 @@ def _upsert_pending(conn: Connection) -> Any:
             "reason": None,
             "reason_detail": None,
             "clip_id": case((is_same, sources.c.clip_id), else_=null()),
+            "missing_at": None,
+            "waiting_since": None,
             "size_bytes": new.size_bytes,
             "mtime_ns": new.mtime_ns,
             "user_id": func.coalesce(new.user_id, sources.c.user_id),

@@ -195,10 +195,12 @@ class SourceRow(Base):
     meta: Mapped[dict[str, Any] | None] = mapped_column(CleanJson)
     first_seen_at: Mapped[datetime]
     last_read_at: Mapped[datetime | None]
+    missing_at: Mapped[datetime | None]
+    waiting_since: Mapped[datetime | None]
 
 
 class RunRow(Base):
-    """One execution of a flow."""
+    """One execution of a flow; a partition of another run's work has that run as its parent."""
 
     __tablename__ = "runs"
     __table_args__ = (_one_of("status", RUN_STATUSES),)
@@ -216,6 +218,10 @@ class RunRow(Base):
     n_failed: Mapped[int]
     audio_s: Mapped[float]
     summary: Mapped[dict[str, Any] | None] = mapped_column(CleanJson)
+    parent_id: Mapped[str | None] = mapped_column(ForeignKey("runs.id"))
+    flow_run_id: Mapped[str | None]
+    seen_at: Mapped[datetime | None]
+    stop_asked_at: Mapped[datetime | None]
 
 
 class RunItemRow(Base):
@@ -266,6 +272,8 @@ class LabellingRow(Base):
     note: Mapped[str | None]
     is_current: Mapped[bool]
     labelled_at: Mapped[datetime | None]
+    # No foreign key: SQLite would have to copy the table to get one.
+    source_id: Mapped[int | None]
 
 
 class ClipScoreRow(Base):

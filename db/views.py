@@ -3,7 +3,8 @@
     labels           clip, duration_s, mid, name, peak, mean, model, model_version
     subtree_labels   ancestor_mid, ancestor_name, clip, duration_s, mid, name, peak
     detection_times  clip, mid, name, start_s, end_s, peak, peak_s, model
-    clip_sources     clip, path, status, reason, reason_detail, user_id, size_bytes, modified_unix_s
+    clip_sources     clip, path, status, reason, reason_detail, user_id, size_bytes,
+                     modified_unix_s, missing_at, waiting_since
     class_hours      mid, name, n_clips, hours
     failures         path, reason, reason_detail, user_id, size_bytes, last_read_at
 
@@ -71,7 +72,8 @@ VIEWS = {
         SELECT c.sha256 AS clip, s.path_text AS path, s.status AS status, s.reason AS reason,
                s.reason_detail AS reason_detail, s.user_id AS user_id,
                s.size_bytes AS size_bytes,
-               CAST(s.mtime_ns AS DOUBLE PRECISION) / 1000000000 AS modified_unix_s
+               CAST(s.mtime_ns AS DOUBLE PRECISION) / 1000000000 AS modified_unix_s,
+               s.missing_at AS missing_at, s.waiting_since AS waiting_since
         FROM sources AS s
         LEFT JOIN clips AS c ON c.id = s.clip_id
     """,

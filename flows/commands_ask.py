@@ -114,6 +114,7 @@ def query(
                 clock(hit.duration_s),
                 hit.clip[:12],
                 shown_path(hit.path_text)
+                + (" (missing)" if hit.is_missing else "")
                 + (f" (+{hit.n_sources - 1} copies)" if hit.n_sources > 1 else ""),
             )
             for hit in hits

@@ -67,7 +67,7 @@ class WatchOptions(BaseModel):
         ge=0,
         le=86_400,
         title="Settle time (s)",
-        description="A new or changed file waits for the next run until it has not been touched for "
+        description="A new or changed file waits for the next run until nothing has touched it for "
         "this long: it may still be being written.",
     )
 

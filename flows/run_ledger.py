@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from audioset_core.inference import Cancelled
 from db.records import RunStatus
 from db.runs import abandon_run, finish_run, running_runs, start_run
 from flows.summary import Summary
-from tasks.job import now, stop_event
+from tasks.job import LEASE_S, now, stop_event
 
 
 @dataclass(slots=True)
@@ -35,6 +36,7 @@ class LiveRun:
     run_id: str
     summary: Summary = field(default_factory=Summary)
     began: float = field(default_factory=time.monotonic)
+    started_at: datetime = field(default_factory=now)
 
     def stop_clock(self) -> None:
         """Note how long the run has taken."""
@@ -43,15 +45,20 @@ class LiveRun:
 
 @contextmanager
 def recorded_run(
-    engine: Engine, home: Path, parameters: Mapping[str, Any], flow_run_name: str | None
+    engine: Engine,
+    home: Path,
+    parameters: Mapping[str, Any],
+    flow_run_name: str | None = None,
+    flow_run_id: str | None = None,
+    parent_id: str | None = None,
 ) -> Iterator[LiveRun]:
     """Record a run around the block; how the block ends decides the run's status."""
     run = LiveRun(str(uuid.uuid4()))
     with _locked(home, run.run_id):
         abandon_dead_runs(engine, home)
         start_run(
-            engine, run.run_id, socket.gethostname(), os.getpid(), parameters, now(),
-            flow_run_name=flow_run_name,
+            engine, run.run_id, socket.gethostname(), os.getpid(), parameters, run.started_at,
+            flow_run_name=flow_run_name, flow_run_id=flow_run_id, parent_id=parent_id,
         )  # fmt: skip
         status = RunStatus.FAILED
         try:
@@ -70,12 +77,19 @@ def recorded_run(
 
 
 def abandon_dead_runs(engine: Engine, home: Path) -> list[str]:
-    """Mark this host's runs that no longer live as crashed, and free what they claimed."""
-    host = socket.gethostname()
+    """Mark runs that no longer live as crashed, and free what they claimed.
+
+    Of this host's runs the lock tells; others are given up after a long silence.
+    """
+    host, silent_since = socket.gethostname(), now() - timedelta(seconds=3 * LEASE_S)
     dead = [
         run.run_id
         for run in running_runs(engine)
-        if run.host == host and not _is_alive(_lock_path(home, run.run_id), run.pid)
+        if (
+            not _is_alive(_lock_path(home, run.run_id), run.pid)
+            if run.host == host
+            else (run.seen_at or run.started_at) < silent_since
+        )
     ]
     return [run_id for run_id in dead if abandon_run(engine, run_id, now())]
 

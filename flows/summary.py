@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from audioset_core.discovery import PassedOver
 from db.records import RunCounts, Verdict
+from flows.drift import Share
 from tasks.shards import Receipt
 from tasks.worklist import Discovery
 
 # Failures kept by path in the summary; all of them are in the database.
+_KEPT_FAILURES = 200
 _SHOWN_FAILURES = 20
 
 
@@ -26,11 +28,20 @@ class Summary:
     n_copies: int = 0
     n_busy: int = 0
     n_failed_before: int = 0
+    n_waiting: int = 0
+    n_missing: int = 0
+    n_moved: int = 0
+    n_back: int = 0
     audio_s: float = 0.0
     wall_s: float = 0.0
     failures: Counter[str] = field(default_factory=Counter)
     shown_failures: list[tuple[str, str, str]] = field(default_factory=list)
     passed_over: PassedOver = field(default_factory=PassedOver)
+    problems: list[str] = field(default_factory=list)
+    """Watched folders that could not be used, and why."""
+    labels: dict[str, int] = field(default_factory=dict)
+    """Clips by second-level category."""
+    drift: tuple[Share, ...] = ()
 
     @classmethod
     def of(cls, found: Discovery) -> Summary:
@@ -39,6 +50,9 @@ class Summary:
             n_found=found.n_found,
             n_known=found.verdicts[Verdict.DONE],
             n_failed_before=found.verdicts[Verdict.FAILED],
+            n_waiting=found.n_waiting,
+            n_missing=found.n_missing,
+            n_back=found.n_back,
             passed_over=found.passed_over,
         )
 
@@ -49,8 +63,21 @@ class Summary:
         self.n_busy += receipt.n_busy
         self.audio_s += receipt.audio_s
         self.failures.update(reason for _, reason, _ in receipt.failures)
-        room = _SHOWN_FAILURES - len(self.shown_failures)
+        room = _KEPT_FAILURES - len(self.shown_failures)
         self.shown_failures += receipt.failures[:room]
+
+    def add_part(self, counts: RunCounts, part: Mapping[str, Any]) -> None:
+        """Count in a run that did a part of this one's work.
+
+        `part` is its `as_json`, empty of a run that crashed.
+        """
+        self.n_labelled += counts.n_labelled
+        self.audio_s += counts.audio_s
+        self.n_copies += part.get("n_copies", 0)
+        self.n_busy += part.get("n_busy", 0)
+        self.failures.update(part.get("failures", {}))
+        room = _KEPT_FAILURES - len(self.shown_failures)
+        self.shown_failures += [(p, r, d) for p, r, d in part.get("shown_failures", [])[:room]]
 
     @property
     def n_failed(self) -> int:
@@ -78,8 +105,19 @@ class Summary:
         return {
             "wall_s": round(self.wall_s, 3),
             "failures": dict(self.failures),
+            "shown_failures": [
+                [printable(text) for text in failure] for failure in self.shown_failures
+            ],
             "n_failed_before": self.n_failed_before,
+            "n_labelled": self.n_labelled,
+            "n_copies": self.n_copies,
             "n_busy": self.n_busy,
+            "n_waiting": self.n_waiting,
+            "n_missing": self.n_missing,
+            "n_moved": self.n_moved,
+            "n_back": self.n_back,
+            "problems": [printable(text) for text in self.problems],
+            "labels": self.labels,
         }
 
     def rows(self) -> list[tuple[str, str]]:
@@ -92,6 +130,10 @@ class Summary:
             ("labelled now", self.n_labelled, f"{hours} of audio"),
             ("labelled before", self.n_known, ""),
             ("copies of labelled content", self.n_copies, ""),
+            ("still being written, for the next run", self.n_waiting, ""),
+            ("vanished; their labels are kept", self.n_missing, ""),
+            ("moved or renamed", self.n_moved, "content known, not labelled again"),
+            ("had vanished, are back", self.n_back, ""),
             ("being labelled by another run", self.n_busy, "or a copy of such a file"),
             *((f"failed: {reason}", count, "") for reason, count in self.failures.most_common()),
             ("failed before, unchanged", self.n_failed_before, ""),
@@ -99,6 +141,7 @@ class Summary:
             ("ignored: links", self.passed_over.n_links, ""),
             ("ignored: hidden", self.passed_over.n_hidden, ""),
             ("folders that could not be listed", len(self.passed_over.unlistable), ""),
+            ("watched folders not there", len(self.problems), "; ".join(self.problems)),
         ]
         kept = [
             (what, f"{count:,}" + (f" ({more})" if more else ""))
@@ -112,21 +155,51 @@ class Summary:
 
     def as_markdown(self, title: str) -> str:
         """The page that the run leaves in Prefect."""
-        lines = [f"# {title}", "", "| | |", "|---|---|"]
-        lines += [f"| {what} | {value} |" for what, value in self.rows()]
+        lines = [f"# {title}", ""]
+        lines += [f"**{cleaned(problem)}**\n" for problem in self.problems]
+        lines += _table(("", ""), [(what, cleaned(value)) for what, value in self.rows()])
+        if self.labels:
+            lines += ["", "## New labels", ""]
+            shown = [(name, f"{count:,}") for name, count in self.labels.items()]
+            lines += _table(("second-level category", "clips with a peak of 0.5 or above"), shown)
+        if self.drift:
+            lines += ["", "## Drift", "", "Share of clips, against the run before.", ""]
+            lines += _table(
+                ("category", "before", "now", "change"),
+                [
+                    (s.category, f"{s.before:.1%}", f"{s.now:.1%}", f"{100 * s.change:+.1f} points")
+                    for s in self.drift
+                ],
+            )
         if self.shown_failures:
-            lines += ["", "## Failures", "", "| file | reason | detail |", "|---|---|---|"]
-            lines += [
-                f"| `{_cell(path)}` | {reason} | {_cell(detail)} |"
-                for path, reason, detail in self.shown_failures
-            ]
-            more = self.n_failed - len(self.shown_failures)
+            lines += ["", "## Failures", ""]
+            lines += _table(
+                ("file", "reason", "detail"),
+                [
+                    (f"`{cleaned(path)}`", reason, cleaned(detail))
+                    for path, reason, detail in self.shown_failures[:_SHOWN_FAILURES]
+                ],
+            )
+            more = self.n_failed - min(_SHOWN_FAILURES, len(self.shown_failures))
             if more > 0:
                 lines += ["", f"... and {more:,} more: `audioset failures`"]
         return "\n".join(lines)
 
 
-def _cell(text: str) -> str:
-    """Text that cannot leave its table cell."""
-    printable = text.encode("utf-8", "backslashreplace").decode()
-    return printable.replace("|", "\\|").replace("`", "'").replace("\n", "\\n").replace("<", "&lt;")
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
+    return [
+        f"| {' | '.join(head)} |",
+        "|" + "---|" * len(head),
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
+
+
+def printable(text: str) -> str:
+    """Text that has a UTF-8 form, in one line."""
+    line = text.replace("\0", "\\0").replace("\n", "\\n")
+    return line.encode("utf-8", "backslashreplace").decode()
+
+
+def cleaned(text: str) -> str:
+    """Text that cannot leave its cell of a Markdown table."""
+    return printable(text).replace("|", "\\|").replace("`", "'").replace("<", "&lt;")

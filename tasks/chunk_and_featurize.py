@@ -18,7 +18,7 @@ from audioset_core.inference import Cancelled
 from audioset_core.reader import ClipReader
 from db.claims import admit, release_claims
 from db.records import AdmissionOutcome, Claim, Clip, Failure, WorkItem
-from tasks.job import LEASE_S, Job, engine_for, now, stop_event
+from tasks.job import LEASE_S, Job, engine_for, is_stopping, now
 from tasks.shards import ClipPiece, FailedSource, OpenClip, Shard, ShardFeatures
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
@@ -47,7 +47,7 @@ def featurize_shard(
     waiting = list(reversed((previous.left if previous is not None else ()) + shard.items))
     try:
         while current is not None or waiting:
-            if stop_event(job.run_id).is_set():
+            if is_stopping(job):
                 raise Cancelled
             if features.audio_s >= shard.budget_s:
                 features.open_clip, features.left = current, tuple(reversed(waiting))
@@ -65,7 +65,7 @@ def featurize_shard(
 def _begin(job: Job, item: WorkItem, features: ShardFeatures, logger: Logger) -> OpenClip | None:
     """Open a file and claim its content; None if there is nothing to do."""
     try:
-        recording = Recording(item.path)
+        recording = _open(job, item)
     except Exception as error:
         features.failures.append(_failed(item, None, error, logger))
         return None
@@ -81,9 +81,21 @@ def _begin(job: Job, item: WorkItem, features: ShardFeatures, logger: Logger) ->
     if isinstance(outcome, Claim):
         return OpenClip(item, outcome, ClipReader(recording, job.frontend))
     recording.close()
+    if outcome is AdmissionOutcome.AGAIN:
+        features.n_again += 1
+        features.again_s += clip.duration_s
     features.n_known += outcome is AdmissionOutcome.DONE
     features.n_busy += outcome is AdmissionOutcome.BUSY
     return None
+
+
+def _open(job: Job, item: WorkItem) -> Recording:
+    recording = Recording(item.path)
+    as_found = (item.size_bytes, item.mtime_ns)
+    if job.is_watched and as_found != (recording.size_bytes, recording.mtime_ns):
+        recording.close()
+        raise AudioError(Reason.CHANGED, "still being written; the next run tries again")
+    return recording
 
 
 def _go_on(

@@ -9,7 +9,8 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from db.records import Variant, Verdict
-from tasks.job import engine_for
+from tasks.job import engine_for, now
+from tasks.watching import Watch
 from tasks.worklist import Discovery, discover
 
 
@@ -20,13 +21,28 @@ from tasks.worklist import Discovery, discover
     persist_result=False,
 )
 def discover_files(
-    database_url: str, run_id: str, variant: Variant, paths: Sequence[str], manifest: Path | None
+    database_url: str,
+    run_id: str,
+    variant: Variant,
+    paths: Sequence[str],
+    manifest: Path | None,
+    settle_s: float | None,
 ) -> Discovery:
-    """Walk the inputs and enrol what needs labelling as the run's work list."""
-    found = discover(engine_for(database_url), run_id, variant, paths, manifest)
-    get_run_logger().info(
+    """Walk the inputs and enrol what needs labelling as the run's work list.
+
+    With a settle time the paths are watched folders: see `tasks.watching`.
+    """
+    watch = None if settle_s is None else Watch(paths, settle_s, now())
+    found = discover(engine_for(database_url), run_id, variant, paths, manifest, watch=watch)
+    logger = get_run_logger()
+    logger.info(
         "%d files: %d to label (about %.1f h), %d known, %d failed before",
         found.n_found, found.n_items, found.estimated_s / 3600,
         found.verdicts[Verdict.DONE], found.verdicts[Verdict.FAILED],
     )  # fmt: skip
+    if watch is not None:
+        logger.info(
+            "%d still being written, %d vanished, %d back",
+            found.n_waiting, found.n_missing, found.n_back,
+        )  # fmt: skip
     return found

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from audioset_core.export import Kind
 from audioset_core.inference import F32, Output
-from tasks.job import Job, ScoreDtype, scorer_for, stop_event
+from tasks.job import Job, ScoreDtype, is_stopping, scorer_for
 from tasks.shards import FinishedClip, Results, Shard, ShardFeatures, ShardScores
 
 
@@ -31,6 +33,7 @@ def score_shard(job: Job, features: ShardFeatures, previous: ShardScores | None)
     scores = ShardScores()
     scores.failures = features.failures
     scores.n_known, scores.n_busy = features.n_known, features.n_busy
+    scores.n_again, scores.again_s = features.n_again, features.again_s
     scores.heard_s, scores.continues = features.audio_s, features.continues
     if previous is not None:
         scores.unfinished = previous.unfinished
@@ -44,7 +47,7 @@ def score_shard(job: Job, features: ShardFeatures, previous: ShardScores | None)
     outputs = scorer_for(job.weights, job.device).run(
         [piece.piece for piece in pieces],
         job.frontend,
-        should_stop=stop_event(job.run_id).is_set,
+        should_stop=partial(is_stopping, job),
         embeddings=job.embeddings,
     )
     for piece, output in zip(pieces, outputs, strict=True):

@@ -7,8 +7,10 @@ are opened where they are used, once per process.
 from __future__ import annotations
 
 import threading
+import time
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -20,12 +22,16 @@ from audioset_core.frontend import FrontendConfig
 from audioset_core.inference import Device, Scorer
 from audioset_core.weights import ReadyWeights
 from db.engine import open_engine
+from db.errors import DatabaseError
 from db.records import Parameters, Variant
+from db.runs import is_to_stop
 
 ScoreDtype = Literal["float16", "float32"]
 
 LEASE_S = 600.0
 """How long a claim holds after its run's last sign of life. A shard takes 10 to 30 s."""
+
+_ASK_EVERY_S = 2.0
 
 # What goes into SQL: scores below this stay in the .npy files only.
 SCORE_FLOOR = 0.1
@@ -34,7 +40,10 @@ DETECTION_THRESHOLD = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One run's settings. ``shard_s`` is the audio that a shard may hold."""
+    """One run's settings. ``shard_s`` is the audio that a shard may hold.
+
+    ``is_watched``: a file that changed since discovery is still being written, and is left alone.
+    """
 
     run_id: str
     home: Path
@@ -47,6 +56,7 @@ class Job:
     score_dtype: ScoreDtype
     embeddings: bool
     shard_s: float
+    is_watched: bool = False
 
     @property
     def bundle(self) -> ModelBundle:
@@ -94,11 +104,34 @@ def stop_event(run_id: str) -> threading.Event:
     return threading.Event()
 
 
+def is_stopping(job: Job) -> bool:
+    """Whether the run is to end, by this process's event or by word in the database.
+
+    The database is asked every few seconds: the run may have been cancelled on another machine.
+    """
+    event = stop_event(job.run_id)
+    if not event.is_set() and _is_time_to_ask(job.run_id):
+        # A database that is away for a moment says nothing; persist deals with it.
+        with suppress(DatabaseError):
+            if is_to_stop(engine_for(job.database_url), job.run_id):
+                event.set()
+    return event.is_set()
+
+
+def _is_time_to_ask(run_id: str) -> bool:
+    asked = _last_asked(run_id)
+    if time.monotonic() - asked[0] < _ASK_EVERY_S:
+        return False
+    asked[0] = time.monotonic()
+    return True
+
+
+@cache
+def _last_asked(run_id: str) -> list[float]:
+    del run_id  # the cache's key
+    return [time.monotonic()]
+
+
 def now() -> datetime:
     """The time, in UTC."""
     return datetime.now(UTC)
-
-
-def lease_end() -> datetime:
-    """Until when a claim renewed now holds."""
-    return now() + timedelta(seconds=LEASE_S)

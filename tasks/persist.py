@@ -19,7 +19,7 @@ from audioset_core.pooling import Pooled, pool
 from db.claims import commit_labellings, record_failures, renew_leases
 from db.errors import DatabaseUnavailableError
 from db.records import ClassScore, DetectionRow, Failure, Labelling
-from tasks.job import Job, engine_for, lease_end, now
+from tasks.job import LEASE_S, Job, engine_for, now
 from tasks.shards import FailedSource, FinishedClip, Receipt, Shard, ShardScores
 
 # Clips per transaction: their folders are synced once, and little is redone after a crash.
@@ -27,7 +27,7 @@ _BATCH = 32
 _TOO_SHORT = "too short for a patch under this framing: no results"
 
 
-def _is_passing(task: Task[..., object], task_run: TaskRun, state: State[object]) -> bool:
+def is_passing(task: Task[..., object], task_run: TaskRun, state: State[object]) -> bool:
     """Retry only what may pass by itself: a database that is away for a moment."""
     del task, task_run
     return isinstance(state.data, DatabaseUnavailableError)
@@ -40,7 +40,7 @@ def _is_passing(task: Task[..., object], task_run: TaskRun, state: State[object]
     persist_result=False,
     retries=3,
     retry_delay_seconds=[2, 10, 30],
-    retry_condition_fn=_is_passing,
+    retry_condition_fn=is_passing,
 )
 def persist(job: Job, shard: Shard, scores: ShardScores) -> Receipt:
     """Write the shard's score files and rows; idempotent."""
@@ -67,12 +67,12 @@ def persist_shard(job: Job, shard: Shard, scores: ShardScores) -> Receipt:
         n_lost += len(kept) - sum(kept)
         audio_s += sum(lab.clip.duration_s for lab, k in zip(labellings, kept, strict=True) if k)
     record_failures(engine, [failed.failure for failed in failures], now())
-    renew_leases(engine, job.run_id, lease_end())
+    renew_leases(engine, job.run_id, LEASE_S, now())
     return Receipt(
-        n_labelled=n_labelled,
+        n_labelled=n_labelled + scores.n_again,
         n_known=scores.n_known + n_lost,
         n_busy=scores.n_busy,
-        audio_s=audio_s,
+        audio_s=audio_s + scores.again_s,
         heard_s=scores.heard_s,
         estimated_s=shard.estimated_s,
         failures=tuple(

@@ -117,6 +117,8 @@ class ShardFeatures:
         self.failures: list[FailedSource] = []
         self.n_known = 0
         self.n_busy = 0
+        self.n_again = 0
+        self.again_s = 0.0
         self.audio_s = 0.0
         self.open_clip: OpenClip | None = None
         self.left: tuple[WorkItem, ...] = ()
@@ -141,6 +143,8 @@ class ShardScores:
         self.unfinished: dict[int, list[Results]] = {}
         self.n_known = 0
         self.n_busy = 0
+        self.n_again = 0
+        self.again_s = 0.0
         self.heard_s = 0.0
         self.continues = False
 
@@ -162,10 +166,37 @@ class Receipt:
     """(path, reason, detail)"""
     continues: bool
 
+    def __add__(self, later: Receipt) -> Receipt:
+        """Both as one; `later` is of a later part of the same shard."""
+        return Receipt(
+            n_labelled=self.n_labelled + later.n_labelled,
+            n_known=self.n_known + later.n_known,
+            n_busy=self.n_busy + later.n_busy,
+            audio_s=self.audio_s + later.audio_s,
+            heard_s=self.heard_s + later.heard_s,
+            estimated_s=self.estimated_s,
+            failures=self.failures + later.failures,
+            continues=later.continues,
+        )
+
 
 def shard_length_s(estimated_s: float) -> float:
     """How much audio a shard of a run should hold."""
     return min(MAX_SHARD_S, max(MIN_SHARD_S, estimated_s / _SHARDS_WANTED))
+
+
+def whole_shards(shards: Iterable[Shard]) -> Iterator[Shard]:
+    """The same shards with the parts of a long clip as one, to be read to the end by one task."""
+    pending: Shard | None = None
+    for shard in shards:
+        if shard.part and pending is not None:
+            pending.estimated_s += shard.estimated_s
+            continue
+        if pending is not None:
+            yield pending
+        pending = shard
+    if pending is not None:
+        yield pending
 
 
 def cut_shards(items: Iterable[WorkItem], shard_s: float, total: int = 0) -> Iterator[Shard]:

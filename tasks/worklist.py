@@ -19,15 +19,19 @@ from audioset_core.audio import stated_duration_s, usual_duration_s
 from audioset_core.discovery import Found, PassedOver, find_recordings, read_inputs
 from audioset_core.errors import Reason
 from db.engine import reading
-from db.records import SeenSource, Variant, Verdict
+from db.records import Judgement, SeenSource, Variant, Verdict
+from db.runs import sign_of_life
 from db.sources import enrol, triage, update_annotations
+from db.watched import mark_back, mark_waiting
 from tasks.job import now
+from tasks.watching import Watch
 
 _BATCH = 2_000
 # Files that seem longer than this have their header read, so that long ones are cut evenly;
 # for the many short ones the guess from size and ending is enough.
 _PROBE_FROM_S = 60.0
 _KINDS_REMEMBERED = 10_000
+_SIGN_OF_LIFE_S = 30.0
 _SETTLED = frozenset({Verdict.DONE, Verdict.FAILED})
 PASSING_REASONS = frozenset(str(reason) for reason in Reason if not reason.is_lasting)
 
@@ -40,6 +44,12 @@ class Discovery:
     passed_over: PassedOver = field(default_factory=PassedOver)
     n_items: int = 0
     estimated_s: float = 0.0
+    n_waiting: int = 0
+    """Files that may still be being written, left for the next run."""
+    n_missing: int = 0
+    """Known files that have vanished since the run before."""
+    n_back: int = 0
+    """Files that had vanished and are there again."""
 
     @property
     def n_found(self) -> int:
@@ -48,20 +58,48 @@ class Discovery:
 
 
 def discover(
-    engine: Engine, run_id: str, variant: Variant, paths: Sequence[str], manifest: Path | None
+    engine: Engine,
+    run_id: str,
+    variant: Variant,
+    paths: Sequence[str],
+    manifest: Path | None = None,
+    *,
+    watch: Watch | None = None,
 ) -> Discovery:
-    """Walk the inputs and enrol what needs labelling as the run's work list."""
+    """Walk the inputs and enrol what needs labelling as the run's work list.
+
+    With a `watch`, files that are not ready wait, and those that have vanished are marked.
+    """
     result, lengths = Discovery(), _Lengths()
-    for batch, verdicts in _triaged(engine, variant, paths, manifest, result.passed_over):
-        result.verdicts.update(verdicts)
-        settled = [s for s, v in zip(batch, verdicts, strict=True) if v in _SETTLED]
+    alive_at = now()
+    for batch, judgements in _triaged(engine, variant, paths, manifest, result.passed_over):
+        ready, waiting, settled, back = [], [], [], []
+        for found, judgement in zip(batch, judgements, strict=True):
+            result.verdicts[judgement.verdict] += 1
+            seen = _seen(found)
+            if judgement.is_back:
+                back.append(seen)
+            if judgement.verdict in _SETTLED:
+                settled.append(seen)
+            elif watch is not None and not watch.is_ready(found, judgement):
+                waiting.append(seen)
+            else:
+                ready.append((seen, lengths.estimated_s(seen)))
+            if watch is not None:
+                watch.meet(found)
+        mark_back(engine, back)
         update_annotations(engine, settled)
-        work = [s for s, v in zip(batch, verdicts, strict=True) if v not in _SETTLED]
-        if work:
-            items = [(seen, lengths.estimated_s(seen)) for seen in work]
-            enrol(engine, run_id, items, start=result.n_items, now=now())
-            result.n_items += len(items)
-            result.estimated_s += sum(estimated_s for _, estimated_s in items)
+        mark_waiting(engine, waiting, now())
+        enrol(engine, run_id, ready, start=result.n_items, now=now())
+        result.n_items += len(ready)
+        result.estimated_s += sum(estimated_s for _, estimated_s in ready)
+        result.n_waiting += len(waiting)
+        result.n_back += len(back)
+        if (now() - alive_at).total_seconds() > _SIGN_OF_LIFE_S:
+            alive_at = now()
+            sign_of_life(engine, run_id, alive_at)
+    if watch is not None:
+        result.n_missing = watch.mark_vanished(engine, now())
     return result
 
 
@@ -70,14 +108,18 @@ def look_for_work(
 ) -> Discovery | None:
     """What a walk finds if nothing is left to do; None as soon as something is.
 
-    Annotations that a manifest changed are stored on the way.
+    Annotations that a manifest changed, and files that are back, are stored on the way.
     """
     result = Discovery()
-    for batch, verdicts in _triaged(engine, variant, paths, manifest, result.passed_over):
-        if not _SETTLED.issuperset(verdicts):
+    for batch, judgements in _triaged(engine, variant, paths, manifest, result.passed_over):
+        if not _SETTLED.issuperset(judgement.verdict for judgement in judgements):
             return None
-        update_annotations(engine, batch)
-        result.verdicts.update(verdicts)
+        seen = [_seen(found) for found in batch]
+        update_annotations(engine, seen)
+        back = [s for s, judgement in zip(seen, judgements, strict=True) if judgement.is_back]
+        mark_back(engine, back)
+        result.n_back += len(back)
+        result.verdicts.update(judgement.verdict for judgement in judgements)
     return result
 
 
@@ -87,12 +129,12 @@ def _triaged(
     paths: Sequence[str],
     manifest: Path | None,
     passed_over: PassedOver,
-) -> Iterator[tuple[list[SeenSource], list[Verdict]]]:
+) -> Iterator[tuple[list[Found], list[Judgement]]]:
     recordings = find_recordings(read_inputs(paths, manifest), passed_over)
-    while batch := [_seen(found) for found in islice(recordings, _BATCH)]:
+    while batch := list(islice(recordings, _BATCH)):
         with reading(engine) as connection:
-            verdicts = triage(connection, variant, batch, PASSING_REASONS)
-        yield batch, verdicts
+            judgements = triage(connection, variant, [_seen(f) for f in batch], PASSING_REASONS)
+        yield batch, judgements
 
 
 def _seen(found: Found) -> SeenSource:

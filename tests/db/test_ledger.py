@@ -25,6 +25,7 @@ from db.records import (
     ClassScore,
     DetectionRow,
     Failure,
+    Judgement,
     RunCounts,
     RunStatus,
     Verdict,
@@ -60,7 +61,7 @@ def world(fresh_db: Engine) -> World:
 
 def _judge(world: World, *files, variant=None) -> list[Verdict]:
     with reading(world.engine) as conn:
-        return triage(conn, variant or world.variant, files, PASSING)
+        return [j.verdict for j in triage(conn, variant or world.variant, files, PASSING)]
 
 
 def _count(world: World, table) -> int:
@@ -108,7 +109,7 @@ def test_triage_under_another_or_no_variant_finds_content_unlabelled(world: Worl
     file = seen("/audio/done.wav")
     assert _judge(world, file, variant=other_variant(world)) == [Verdict.UNLABELLED]
     with reading(world.engine) as conn:
-        assert triage(conn, None, [file]) == [Verdict.UNLABELLED]
+        assert triage(conn, None, [file]) == [Judgement(Verdict.UNLABELLED)]
         assert triage(conn, None, []) == []
 
 
@@ -193,11 +194,11 @@ def test_a_lease_expires_and_the_stale_token_loses(world: World) -> None:
 
 def test_renewed_leases_hold_and_released_ones_do_not(world: World) -> None:
     claim = claimed(world, "a")
-    later = NOW + timedelta(hours=1)
-    assert renew_leases(world.engine, RUN, later) == 1
-    assert renew_leases(world.engine, OTHER_RUN, later) == 0
+    (copy,) = enrolled(world, seen("/copy.wav"))
+    assert renew_leases(world.engine, RUN, 3600, NOW) == 1
+    assert renew_leases(world.engine, OTHER_RUN, 3600, NOW) == 0
     soon = NOW + timedelta(minutes=30)
-    assert _admit(world, claim.source_id, "a", soon) is AdmissionOutcome.BUSY
+    assert _admit(world, copy.source_id, "a", soon) is AdmissionOutcome.BUSY
     release_claims(world.engine, [claim])
     assert isinstance(_admit(world, claim.source_id, "a", soon), Claim)
 
@@ -367,7 +368,7 @@ def test_writers_in_opposite_orders_do_not_deadlock(world: World) -> None:
     jobs = [
         (commit_labellings, (world.variant, rows, RUN, NOW)),
         (commit_labellings, (world.variant, rows[::-1], RUN, NOW)),
-        (renew_leases, (RUN, NOW + timedelta(hours=1))),
+        (renew_leases, (RUN, 3600, NOW)),
         (record_failures, (failed, NOW)),
         (record_failures, (failed[::-1], NOW)),
         (enrol, (OTHER_RUN, again[::-1])),
@@ -383,15 +384,15 @@ def test_writers_in_opposite_orders_do_not_deadlock(world: World) -> None:
 
 def test_select_then_insert_would_be_caught(world: World) -> None:
     """The unique key, not a look beforehand, keeps two claims on one clip apart."""
-    (item,) = enrolled(world, seen("/a"))
+    items = enrolled(world, *(seen(f"/{number}") for number in range(6)))
     barrier = threading.Barrier(6)
     outcomes: list[object] = []
 
-    def work() -> None:
+    def work(source_id: int) -> None:
         barrier.wait()
-        outcomes.append(_admit(world, item.source_id, "a"))
+        outcomes.append(_admit(world, source_id, "a"))
 
-    threads = [threading.Thread(target=work) for _ in range(6)]
+    threads = [threading.Thread(target=work, args=(item.source_id,)) for item in items]
     for thread in threads:
         thread.start()
     for thread in threads:

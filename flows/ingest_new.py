@@ -1,0 +1,60 @@
+"""Flow ingest-new: keep labelling what arrives in watched folders."""
+
+# No `from __future__ import annotations`: Prefect reads the parameters' types at run time,
+# also where it loads this file by its path.
+
+from pathlib import Path
+from typing import Any, cast
+
+from prefect import flow
+from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import SecretStr
+
+from flows.monitor import run_name
+from flows.options import AlertOptions, EngineOptions, LabelOptions, WatchOptions
+from flows.pipeline import Request, run_pipeline
+from flows.shard_runners import THREADS
+from flows.summary import Summary
+
+
+@flow(
+    name="ingest-new",
+    flow_run_name=lambda: run_name("ingest", "roots"),
+    task_runner=cast(Any, ThreadPoolTaskRunner(max_workers=THREADS)),
+    persist_result=False,
+)
+def ingest_new(
+    roots: list[str],
+    home: Path | None = None,
+    options: LabelOptions = LabelOptions(),  # noqa: B008 (frozen)
+    watch: WatchOptions = WatchOptions(),  # noqa: B008 (frozen)
+    engine: EngineOptions = EngineOptions(),  # noqa: B008 (frozen)
+    alerts: AlertOptions = AlertOptions(),  # noqa: B008 (frozen)
+    database: SecretStr | None = None,
+) -> Summary:
+    """Label what is new or changed in watched folders; mark what has vanished.
+
+    Args:
+        roots: Folders to watch; absolute, since a worker runs anywhere.
+        home: The folder of labels.db and scores/. Empty: AUDIOSET_HOME.
+        options: Model, hop, framing, device and score type.
+        watch: Which files are ready to be read.
+        engine: Threads, a Dask cluster, or child runs on many machines.
+        alerts: When failures become an event.
+        database: The database's URL. Empty: AUDIOSET_DB, or SQLite in the home folder.
+
+    Raises:
+        UserError, DatabaseUserError: a parameter is off; the message says which and why.
+    """
+    return run_pipeline(
+        Request(
+            kind="ingest-new",
+            paths=roots,
+            home=home,
+            options=options,
+            engine=engine,
+            alerts=alerts,
+            database=database,
+            settle_s=watch.settle_s,
+        )
+    )

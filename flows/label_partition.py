@@ -1,0 +1,101 @@
+"""Flow label-partition: a part of another run's work list, on a machine of its own."""
+
+# No `from __future__ import annotations`: Prefect reads the parameters' types at run time,
+# also where it loads this file by its path.
+
+from pathlib import Path
+from typing import Any, cast
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Cancelled as CancelledState
+from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import SecretStr
+
+from audioset_core.errors import UserError
+from audioset_core.inference import Cancelled
+from flows.monitor import Monitor
+from flows.options import EngineOptions, LabelOptions
+from flows.pipeline import label_here, labelling_job, open_home
+from flows.run_ledger import recorded_run
+from flows.settings import labelling_settings
+from flows.shard_runners import THREADS, later
+from flows.summary import Summary
+from tasks.convert_weights import convert_weights
+from tasks.load_ontology import load_ontology
+from tasks.run_partition import Partition
+
+
+def _run_name() -> str:
+    partition: Any = flow_run.parameters.get("partition")
+    if isinstance(partition, Partition):
+        partition = partition.model_dump()
+    return f"part {partition['index']} of {partition['total']}: {partition['n_items']:,} files"
+
+
+@flow(
+    name="label-partition",
+    flow_run_name=_run_name,
+    task_runner=cast(Any, ThreadPoolTaskRunner(max_workers=THREADS)),
+    persist_result=False,
+)
+def label_partition(
+    partition: Partition,
+    home: Path | None = None,
+    options: LabelOptions = LabelOptions(),  # noqa: B008 (frozen)
+    database: SecretStr | None = None,
+) -> Summary | State[Any]:
+    """Label a part of another run's work list; started by that run, not by a person.
+
+    Args:
+        partition: Which part of which run.
+        home: The folder of scores/, shared by all machines. Empty: AUDIOSET_HOME.
+        options: As of the run.
+        database: The database's URL. Empty: AUDIOSET_DB.
+
+    Raises:
+        UserError, DatabaseUserError: a parameter is off; the message says which and why.
+    """
+    home, url, engine = open_home(home, database)
+    frontend, parameters = labelling_settings(options)
+    described = {
+        "flow": "label-partition",
+        "partition": partition.model_dump(mode="json"),
+        **options.model_dump(mode="json"),
+    }
+    with recorded_run(
+        engine, home, described, flow_run.name, flow_run.id, parent_id=partition.run_id
+    ) as run:
+        weights_future = convert_weights.submit(options.model, options.weights)
+        variant_future = load_ontology.submit(url, later(weights_future), parameters)
+        weights, variant = weights_future.result(), variant_future.result()
+        if (variant.model_id, variant.parameter_set_id) != (
+            partition.model_id,
+            partition.parameter_set_id,
+        ):
+            raise UserError(
+                f"the weights of this machine ({weights.model} {weights.version}) are not those of "
+                f"the run; give every machine the same"
+            )
+        job = labelling_job(
+            run.run_id, home, url, options, weights, frontend, parameters, variant,
+            estimated_s=partition.estimated_s, is_watched=partition.is_watched,
+        )  # fmt: skip
+        title = f"Part {partition.index} of {partition.total}"
+        monitor = Monitor("label-partition", title)
+        monitor.begin(partition.n_items, partition.estimated_s)
+        is_whole = False
+        try:
+            label_here(
+                job, EngineOptions(), run, monitor, of_run=partition.run_id,
+                first=partition.first, end=partition.end, unlabelled_by=variant,
+            )  # fmt: skip
+            is_whole = True
+        except Cancelled:
+            return CancelledState(message="the run that this is a part of was stopped")
+        finally:
+            run.stop_clock()
+            # The run that this is a part of sends the event, if any.
+            monitor.end(run.summary, run.run_id, None, is_whole=is_whole)
+        return run.summary

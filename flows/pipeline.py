@@ -1,0 +1,185 @@
+"""The body of every labelling run: convert-weights -> load-ontology -> discover-files -> shards."""
+
+# No `from __future__ import annotations`: part of the flows, see label_audio.
+
+from collections.abc import Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prefect.runtime import flow_run
+from pydantic import SecretStr
+from sqlalchemy import Engine
+
+from audioset_core.frontend import FrontendConfig
+from audioset_core.weights import ReadyWeights
+from db.errors import DatabaseError
+from db.migrate import ensure_schema
+from db.records import Parameters, Variant
+from db.run_labels import clips_by_branch
+from db.runs import latest_summary, note_progress
+from db.sources import iter_items
+from db.watched import count_moved
+from flows.drift import drift
+from flows.monitor import Monitor
+from flows.options import AlertOptions, EngineOptions, LabelOptions, database_url, default_home
+from flows.partitions import label_partitions
+from flows.progress import listener
+from flows.run_ledger import LiveRun, recorded_run
+from flows.settings import labelling_settings
+from flows.shard_runners import label_shards, later, shard_runner
+from flows.summary import Summary
+from tasks.convert_weights import convert_weights
+from tasks.discover_files import discover_files
+from tasks.job import Job, engine_for, now
+from tasks.load_ontology import load_ontology
+from tasks.shards import shard_length_s
+from tasks.watching import usable_roots
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a flow was asked to do. With ``settle_s`` the paths are watched folders."""
+
+    kind: str
+    paths: list[str]
+    manifest: Path | None = None
+    home: Path | None
+    options: LabelOptions
+    engine: EngineOptions
+    alerts: AlertOptions
+    database: SecretStr | None
+    settle_s: float | None = None
+
+
+def run_pipeline(request: Request) -> Summary:
+    """Label what is not labelled yet.
+
+    Raises:
+        UserError, DatabaseUserError: a parameter is off; the message says which and why.
+    """
+    home, url, engine = open_home(request.home, request.database)
+    paths, problems = request.paths, list[str]()
+    if request.settle_s is not None:
+        paths, problems = usable_roots(engine, request.paths)
+    frontend, parameters = labelling_settings(request.options)
+    with recorded_run(engine, home, _described(request), flow_run.name, flow_run.id) as run:
+        weights_future = convert_weights.submit(request.options.model, request.options.weights)
+        variant_future = load_ontology.submit(url, later(weights_future), parameters)
+        found_future = discover_files.submit(
+            url, run.run_id, later(variant_future), paths, request.manifest, request.settle_s
+        )
+        # In the order of the chain: the first that failed says why, the rest only that it did.
+        weights, variant = weights_future.result(), variant_future.result()
+        found = found_future.result()
+        run.summary = Summary.of(found)
+        run.summary.problems = problems
+        monitor = Monitor(request.kind, f"Labelled with {weights.model} {weights.version}")
+        monitor.begin(found.n_items, found.estimated_s, found.n_found)
+        listener().begin(found)
+        job = labelling_job(
+            run.run_id, home, url, request.options, weights, frontend, parameters, variant,
+            estimated_s=found.estimated_s, is_watched=request.settle_s is not None,
+        )  # fmt: skip
+        is_whole = False
+        try:
+            if request.engine.partitions and found.n_items:
+                label_partitions(
+                    job, found, request.engine, request.options, request.database, run.summary,
+                    monitor,
+                )  # fmt: skip
+            elif found.n_items:
+                label_here(job, request.engine, run, monitor)
+            is_whole = True
+        finally:
+            run.stop_clock()
+            _look_back(engine, run)
+            monitor.end(run.summary, run.run_id, request.alerts, is_whole=is_whole)
+        return run.summary
+
+
+def open_home(home: Path | None, database: SecretStr | None) -> tuple[Path, str, Engine]:
+    """The home folder, its database's URL and the engine on it, with this version's tables."""
+    home = (home or default_home()).absolute()
+    home.mkdir(parents=True, exist_ok=True)
+    url = database_url(home, database.get_secret_value() if database else None)
+    engine = engine_for(url)
+    ensure_schema(engine)
+    return home, url, engine
+
+
+def labelling_job(
+    run_id: str,
+    home: Path,
+    url: str,
+    options: LabelOptions,
+    weights: ReadyWeights,
+    frontend: FrontendConfig,
+    parameters: Parameters,
+    variant: Variant,
+    *,
+    estimated_s: float,
+    is_watched: bool,
+) -> Job:
+    """What the tasks of the run need to know."""
+    return Job(
+        run_id=run_id,
+        home=home,
+        database_url=url,
+        weights=weights,
+        frontend=frontend,
+        parameters=parameters,
+        variant=variant,
+        device=options.device,
+        score_dtype=options.score_dtype,
+        # Without a classifier head there is nothing else to store.
+        embeddings=options.embeddings or not weights.has_scores,
+        shard_s=shard_length_s(estimated_s),
+        is_watched=is_watched,
+    )
+
+
+def label_here(
+    job: Job,
+    options: EngineOptions,
+    run: LiveRun,
+    monitor: Monitor,
+    **part: Any,
+) -> None:
+    """Carry out the work list, or a ``part`` of it (see `iter_items`), with this run's tasks."""
+    engine = engine_for(job.database_url)
+    of_run = part.pop("of_run", job.run_id)
+    with (
+        shard_runner(options) as runner,
+        closing(label_shards(job, runner, lambda: iter_items(engine, of_run, **part))) as receipts,
+    ):
+        for receipt in receipts:
+            run.summary.add(receipt)
+            monitor.advance(receipt)
+            listener().advance(receipt)
+            note_progress(engine, job.run_id, run.summary.counts, now())
+
+
+def _look_back(engine: Engine, run: LiveRun) -> None:
+    """What can be said once the labels are there; also of a run that was stopped."""
+    summary = run.summary
+    with suppress(DatabaseError):  # if it is away, that is why the run ends, and what it says
+        if summary.n_labelled:
+            summary.labels = clips_by_branch(engine, run.run_id)
+            before = latest_summary(engine, run.started_at)
+            summary.drift = drift(summary.labels, summary.n_labelled, before)
+        if summary.n_missing:
+            summary.n_moved = count_moved(engine, run.started_at)
+
+
+def _described(request: Request) -> Mapping[str, Any]:
+    """The parameters for the run's row: everything but the database's URL."""
+    return {
+        "flow": request.kind,
+        "paths": request.paths,
+        "manifest": str(request.manifest) if request.manifest else None,
+        "settle_s": request.settle_s,
+        **request.options.model_dump(mode="json"),
+        "engine": request.engine.model_dump(mode="json"),
+    }

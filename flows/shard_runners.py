@@ -1,0 +1,179 @@
+"""How a run's shards are carried out: on threads of this process, or on a Dask cluster.
+
+On threads a shard is three tasks chained through futures, so that decoding, inference and writing
+of neighbouring shards overlap. On Dask it is one task: patches would have to travel otherwise.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from typing import Protocol, TypeVar, cast
+
+from prefect.futures import PrefectFuture
+
+from db.errors import DatabaseError
+from db.records import WorkItem
+from db.runs import ask_to_stop
+from flows.options import EngineOptions
+from tasks.chunk_and_featurize import chunk_and_featurize
+from tasks.infer import infer
+from tasks.job import Job, engine_for, now, stop_event
+from tasks.persist import persist
+from tasks.shards import Receipt, Shard, ShardFeatures, ShardScores, cut_shards, whole_shards
+
+R = TypeVar("R")
+
+SHARDS_IN_FLIGHT = 2
+THREADS = 3 * SHARDS_IN_FLIGHT + 3
+"""Three per shard, as a task that waits for another holds its thread; and the first tasks."""
+
+
+class InFlight(Protocol):
+    """A shard that has been handed to the runner."""
+
+    shard: Shard
+
+    def result(self) -> Receipt:
+        """Wait for the shard; of a broken chain, the first task's error is raised."""
+
+    def wait(self) -> None:
+        """Wait until nothing of it is at work."""
+
+
+class ShardRunner(Protocol):
+    """Hands shards to a task runner."""
+
+    in_flight: int
+
+    def shards(self, job: Job, items: Iterator[WorkItem], total: int) -> Iterator[Shard]:
+        """The work list, cut."""
+
+    def submit(self, job: Job, shard: Shard, before: InFlight | None) -> InFlight:
+        """Start a shard; ``before`` is the part before it of the same clip."""
+
+
+@contextmanager
+def shard_runner(options: EngineOptions) -> Iterator[ShardRunner]:
+    """The runner that the options ask for.
+
+    Raises:
+        UserError: Dask is not installed, or does not answer.
+    """
+    if options.task_runner == "threads":
+        yield _Threads()
+        return
+    from flows.dask_runner import dask_cluster
+
+    with dask_cluster(options) as (submit, n_tasks):
+        yield _Dask(submit, n_tasks)
+
+
+def label_shards(
+    job: Job, runner: ShardRunner, items: Callable[[], Iterator[WorkItem]]
+) -> Generator[Receipt, None, None]:
+    """Carry out the work list, a bounded window of shards at a time.
+
+    However it ends, no task of the run is at work afterwards.
+    """
+    total = sum(1 for _ in runner.shards(job, items(), 0))
+    window: deque[InFlight] = deque()
+
+    def collect() -> Receipt:
+        done = window[0]
+        receipt = done.result()
+        window.popleft()
+        if done.shard.is_last_part and receipt.continues:  # more than the headers announced
+            window.append(runner.submit(job, done.shard.next_part(), done))
+        return receipt
+
+    try:
+        previous: InFlight | None = None
+        for shard in runner.shards(job, items(), total):
+            previous = runner.submit(job, shard, previous if shard.part else None)
+            window.append(previous)
+            while len(window) >= runner.in_flight:
+                yield collect()
+        while window:
+            yield collect()
+    except BaseException:
+        # A shard that works on would claim clips behind the back of a run that has ended.
+        stop_event(job.run_id).set()
+        with suppress(DatabaseError):  # for tasks in other processes
+            ask_to_stop(engine_for(job.database_url), job.run_id, now())
+        for in_flight in window:
+            in_flight.wait()
+        raise
+
+
+class _Threads:
+    in_flight = SHARDS_IN_FLIGHT
+
+    def shards(self, job: Job, items: Iterator[WorkItem], total: int) -> Iterator[Shard]:
+        return cut_shards(items, job.shard_s, total)
+
+    def submit(self, job: Job, shard: Shard, before: InFlight | None) -> InFlight:
+        earlier = before if isinstance(before, _Chain) else None
+        features = chunk_and_featurize.submit(
+            job, shard, later(earlier.features) if earlier else None
+        )
+        scores = infer.submit(
+            job, shard, later(features), later(earlier.scores) if earlier else None
+        )
+        return _Chain(shard, features, scores, persist.submit(job, shard, later(scores)))
+
+
+class _Chain:
+    def __init__(
+        self,
+        shard: Shard,
+        features: PrefectFuture[ShardFeatures],
+        scores: PrefectFuture[ShardScores],
+        receipt: PrefectFuture[Receipt],
+    ) -> None:
+        self.shard, self.features, self.scores, self.receipt = shard, features, scores, receipt
+
+    def result(self) -> Receipt:
+        self.features.wait()
+        self.scores.wait()
+        for future in (self.features, self.scores):
+            if not future.state.is_completed():
+                future.result()
+        return self.receipt.result()
+
+    def wait(self) -> None:
+        self.receipt.wait()
+
+
+Submit = Callable[[Job, Shard], PrefectFuture[Receipt]]
+
+
+class _Dask:
+    def __init__(self, submit: Submit, n_tasks: int) -> None:
+        self._submit = submit
+        # Twice what the cluster can do at once: no worker waits for the next shard.
+        self.in_flight = 2 * n_tasks + 1
+
+    def shards(self, job: Job, items: Iterator[WorkItem], total: int) -> Iterator[Shard]:
+        return whole_shards(cut_shards(items, job.shard_s, total))
+
+    def submit(self, job: Job, shard: Shard, before: InFlight | None) -> InFlight:
+        del before  # a shard is never cut here
+        return _Single(shard, self._submit(job, shard))
+
+
+class _Single:
+    def __init__(self, shard: Shard, receipt: PrefectFuture[Receipt]) -> None:
+        self.shard, self._receipt = shard, receipt
+
+    def result(self) -> Receipt:
+        return self._receipt.result()
+
+    def wait(self) -> None:
+        self._receipt.wait()
+
+
+def later(future: PrefectFuture[R]) -> R:
+    """A future as an argument: Prefect waits for it and hands its result to the task."""
+    return cast(R, future)

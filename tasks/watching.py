@@ -1,0 +1,130 @@
+"""Watched folders: which files are ready to be read, and which are gone.
+
+A file that is still being written waits for the next run. One that a complete walk did not meet is
+looked for once more by name, and only if it is truly not there it is marked missing.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import Engine
+
+from audioset_core.discovery import Found
+from audioset_core.errors import UserError
+from db.records import Judgement, KnownSource, Verdict
+from db.sources import path_digest
+from db.watched import mark_missing, present_sources
+
+_KNOWN_CONTENT = frozenset({Verdict.DONE, Verdict.FAILED, Verdict.UNLABELLED})
+
+
+def usable_roots(engine: Engine, roots: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The watched folders that are there, absolute, and for each other one why it is not used.
+
+    An empty folder in which files are known is taken for a disk that is not mounted: its files
+    are not marked missing.
+
+    Raises:
+        UserError: no root, or none of them can be used.
+    """
+    if not roots:
+        raise UserError("nothing to watch: give at least one folder")
+    usable, problems = [], []
+    for root in roots:
+        path = str(Path(root).expanduser().absolute())
+        problem = _problem(engine, path)
+        if problem is None:
+            usable.append(path)
+        else:
+            problems.append(f"{root}: {problem}")
+    if not usable:
+        raise UserError("; ".join(problems))
+    return usable, problems
+
+
+def _problem(engine: Engine, path: str) -> str | None:
+    try:
+        with os.scandir(path) as entries:
+            is_empty = next(entries, None) is None
+    except FileNotFoundError:
+        return "no such folder"
+    except NotADirectoryError:
+        return "not a folder"
+    except OSError as error:
+        return error.strerror or str(error)
+    if is_empty and any(present_sources(engine, [os.fsencode(path)])):
+        return "empty, though files are known there; is its disk mounted?"
+    return None
+
+
+class Watch:
+    """One walk over watched folders: judges what it meets, remembers it in 8 bytes a file."""
+
+    def __init__(self, roots: Sequence[str], settle_s: float, now: datetime) -> None:
+        self._roots = [os.fsencode(root) for root in roots]
+        self._settle_s, self._now = settle_s, now
+        self._met = array("Q")
+
+    def meet(self, found: Found) -> None:
+        """Note that a file is there."""
+        self._met.append(_key(path_digest(found.path)))
+
+    def is_ready(self, found: Found, judgement: Judgement) -> bool:
+        """Whether a file may be read now.
+
+        Known content always may. Another file must not have been touched for the settle time, by
+        the file system's clock; or, as that clock may be wrong, it was seen so long ago with the
+        same size and time.
+        """
+        if judgement.verdict in _KNOWN_CONTENT:
+            return True
+        waiting_since = judgement.waiting_since
+        settle = timedelta(seconds=self._settle_s)
+        if waiting_since is not None and self._now - waiting_since >= settle:
+            return True
+        now_s = self._now.timestamp()
+        # A time of the content may be set by hand, and lie ahead; ctime may not.
+        touched_s = max(t / 1e9 for t in (found.mtime_ns, found.ctime_ns) if t <= found.ctime_ns)
+        return now_s - touched_s >= self._settle_s
+
+    def mark_vanished(self, engine: Engine, now: datetime) -> int:
+        """Mark the known files below the roots that were not met and are not there."""
+        met = np.sort(np.frombuffer(self._met, dtype=np.uint64))
+        count = 0
+        # The pages go by id, and a source that is marked leaves no gap in them.
+        for page in present_sources(engine, self._roots):
+            gone = [source for source in _not_in(met, page) if not _is_there(source.path)]
+            count += mark_missing(engine, [source.path_digest for source in gone], now)
+        return count
+
+
+def _key(digest: bytes) -> int:
+    return int.from_bytes(digest[:8], "little")
+
+
+def _not_in(
+    met: np.ndarray[tuple[int], np.dtype[np.uint64]], page: list[KnownSource]
+) -> list[KnownSource]:
+    keys = np.array([_key(source.path_digest) for source in page], dtype=np.uint64)
+    at = np.searchsorted(met, keys)
+    was_met = np.zeros(len(keys), dtype=bool)
+    inside = at < len(met)
+    was_met[inside] = met[at[inside]] == keys[inside]
+    return [source for source, known in zip(page, was_met, strict=True) if not known]
+
+
+def _is_there(path: bytes) -> bool:
+    """Unless the file system says that it is not, it is: a folder may just be unreadable."""
+    try:
+        Path(os.fsdecode(path)).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
