@@ -2,14 +2,17 @@
 
 The fixed size, the model bundle's, matters twice: it is the fastest on a CPU (YAMNet's 32
 patches stay in cache), and since every batch has the same shape, a clip's results do not depend
-on its neighbours.
+on its neighbours. On a CPU every core takes batches of its own, each computed by one thread: sums
+are then split the same way on any number of cores, and results are equal to the bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import cycle
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -51,10 +54,14 @@ class Output:
                 mine[row : row + span.stop - span.start] = batch[span]
 
 
+Span = tuple[Output, int, slice]
+"""A result, its first row, and the rows of the batch that belong there."""
+
+
 class Scorer:
     """A loaded network on a device; callers in several threads take turns.
 
-    All work is done in one thread of its own: the C library keeps the memory that a thread has
+    All work is done in threads of its own: the C library keeps the memory that a thread has
     used, and a dozen threads that each ran the network once would keep it a dozen times.
     """
 
@@ -65,6 +72,8 @@ class Scorer:
             UserError: no such device.
             WeightsError: the file is damaged.
         """
+        import torch
+
         self.device = resolve_device(device)
         bundle = bundle if weights.has_scores else find_bundle(bundle.name, has_scores=False)
         self.bundle = bundle
@@ -75,6 +84,13 @@ class Scorer:
         on_gpu = self.device.type == "cuda"
         self._batch_patches = bundle.cuda_batch_patches if on_gpu else bundle.cpu_batch_patches
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scorer")
+        self._n_batches = 1 if on_gpu else max(1, torch.get_num_threads())
+        self._batches = ThreadPoolExecutor(
+            max_workers=self._n_batches,
+            thread_name_prefix="batch",
+            initializer=None if on_gpu else _keep_to_one_core,
+            initargs=() if on_gpu else (self._n_batches,),
+        )
         self._patch_shape = (bundle.frontend.patch_frames, bundle.frontend.n_mels)
 
     def score(
@@ -121,10 +137,24 @@ class Scorer:
         embeddings: bool,
     ) -> list[Output]:
         results = [self._room(piece.n_patches, embeddings) for piece in pieces]
-        batch: F32 = np.zeros((self._batch_patches, *self._patch_shape), np.float32)
-        # (result, its first row, rows of the batch) of what the batch holds
-        spans: list[tuple[Output, int, slice]] = []
-        filled = 0
+        window = _Window(self._n_batches)
+        try:
+            for batch, spans in self._fill(pieces, results, config):
+                if should_stop():
+                    raise Cancelled
+                window.add(self._batches.submit(self._forward, batch, spans, embeddings))
+        finally:
+            window.drain()
+        return results
+
+    def _fill(
+        self, pieces: Sequence[LogMelPiece], results: list[Output], config: FrontendConfig
+    ) -> Iterator[tuple[F32, list[Span]]]:
+        """Full batches, the last one filled up with zeros, and what is in them."""
+        # As many as are computed at once, and the one that is being filled.
+        shape = (self._n_batches + 1, self._batch_patches, *self._patch_shape)
+        buffers = cycle(np.zeros(shape, np.float32))
+        batch, spans, filled = next(buffers), list[Span](), 0
         for piece, result in zip(pieces, results, strict=True):
             views = patches(piece.frames, config)
             row = 0
@@ -135,12 +165,11 @@ class Scorer:
                 row += count
                 filled += count
                 if filled == self._batch_patches:
-                    self._flush(batch, spans, should_stop, embeddings)
-                    filled = 0
+                    yield batch, spans
+                    batch, spans, filled = next(buffers), [], 0
         if filled:
             batch[filled:] = 0.0
-            self._flush(batch, spans, should_stop, embeddings)
-        return results
+            yield batch, spans
 
     def _room(self, n_patches: int, embeddings: bool) -> Output:
         def room(width: int) -> F32:
@@ -151,17 +180,9 @@ class Scorer:
             room(self.bundle.embedding_dim) if embeddings else None,
         )
 
-    def _flush(
-        self,
-        batch: F32,
-        spans: list[tuple[Output, int, slice]],
-        should_stop: Callable[[], bool],
-        embeddings: bool,
-    ) -> None:
+    def _forward(self, batch: F32, spans: list[Span], embeddings: bool) -> None:
         import torch
 
-        if should_stop():
-            raise Cancelled
         # cuDNN would convolve in TF32, which moves scores by more than the reference allows.
         exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
         with torch.inference_mode(), exact:
@@ -169,7 +190,33 @@ class Scorer:
         outputs = Output(_on_host(logits), _on_host(embedded) if embeddings else None)
         for result, row, span in spans:
             result.take(row, outputs, span)
-        spans.clear()
+
+
+class _Window:
+    """Batches under way, oldest first; adding one waits while as many as allowed are."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._futures: deque[Future[None]] = deque()
+
+    def add(self, future: Future[None]) -> None:
+        self._futures.append(future)
+        if len(self._futures) > self._size:
+            self._futures.popleft().result()
+
+    def drain(self) -> None:
+        while self._futures:
+            self._futures.popleft().result()
+
+
+def _keep_to_one_core(elsewhere: int) -> None:
+    """Have torch use one thread where this thread calls it, and as many as before elsewhere."""
+    import torch
+
+    torch.set_num_threads(1)
+    # Without this, threads that call torch for the first time later on would get one as well.
+    with ThreadPoolExecutor(max_workers=1) as other:
+        other.submit(torch.set_num_threads, elsewhere).result()
 
 
 def resolve_device(device: Device) -> torch.device:

@@ -62,7 +62,7 @@ def run_pipeline(request: Request) -> Summary:
     home, url, engine = open_home(request.home, request.database)
     paths, problems = request.paths, list[str]()
     if request.settle_s is not None:
-        paths, problems = usable_roots(engine, request.paths)
+        paths, problems = usable_roots(request.paths)
     frontend, parameters = labelling_settings(request.options)
     with recorded_run(engine, home, _described(request), flow_run.name, flow_run.id) as run:
         weights_future = convert_weights.submit(request.options.model, request.options.weights)
@@ -74,7 +74,7 @@ def run_pipeline(request: Request) -> Summary:
         weights, variant = weights_future.result(), variant_future.result()
         found = found_future.result()
         run.summary = Summary.of(found)
-        run.summary.problems = problems
+        run.summary.problems = problems + found.problems
         monitor = Monitor(request.kind, f"Labelled with {weights.model} {weights.version}")
         monitor.begin(found.n_items, found.estimated_s, found.n_found)
         listener().begin(found)

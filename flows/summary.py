@@ -141,7 +141,7 @@ class Summary:
             ("ignored: links", self.passed_over.n_links, ""),
             ("ignored: hidden", self.passed_over.n_hidden, ""),
             ("folders that could not be listed", len(self.passed_over.unlistable), ""),
-            ("watched folders not there", len(self.problems), "; ".join(self.problems)),
+            ("watched folders to look at", len(self.problems), "; ".join(self.problems)),
         ]
         kept = [
             (what, f"{count:,}" + (f" ({more})" if more else ""))

@@ -24,11 +24,8 @@ from db.watched import mark_missing, present_sources
 _KNOWN_CONTENT = frozenset({Verdict.DONE, Verdict.FAILED, Verdict.UNLABELLED})
 
 
-def usable_roots(engine: Engine, roots: Sequence[str]) -> tuple[list[str], list[str]]:
+def usable_roots(roots: Sequence[str]) -> tuple[list[str], list[str]]:
     """The watched folders that are there, absolute, and for each other one why it is not used.
-
-    An empty folder in which files are known is taken for a disk that is not mounted: its files
-    are not marked missing.
 
     Raises:
         UserError: no root, or none of them can be used.
@@ -37,37 +34,31 @@ def usable_roots(engine: Engine, roots: Sequence[str]) -> tuple[list[str], list[
         raise UserError("nothing to watch: give at least one folder")
     usable, problems = [], []
     for root in roots:
-        path = str(Path(root).expanduser().absolute())
-        problem = _problem(engine, path)
-        if problem is None:
-            usable.append(path)
+        path = Path(root).expanduser().absolute()
+        try:
+            _is_empty(path)
+        except OSError as error:
+            problems.append(f"{root}: {_WORDS.get(type(error), error.strerror)}")
         else:
-            problems.append(f"{root}: {problem}")
+            usable.append(str(path))
     if not usable:
         raise UserError("; ".join(problems))
     return usable, problems
 
 
-def _problem(engine: Engine, path: str) -> str | None:
-    try:
-        with os.scandir(path) as entries:
-            is_empty = next(entries, None) is None
-    except FileNotFoundError:
-        return "no such folder"
-    except NotADirectoryError:
-        return "not a folder"
-    except OSError as error:
-        return error.strerror or str(error)
-    if is_empty and any(present_sources(engine, [os.fsencode(path)])):
-        return "empty, though files are known there; is its disk mounted?"
-    return None
+_WORDS = {FileNotFoundError: "no such folder", NotADirectoryError: "not a folder"}
+
+
+def _is_empty(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return next(entries, None) is None
 
 
 class Watch:
     """One walk over watched folders: judges what it meets, remembers it in 8 bytes a file."""
 
     def __init__(self, roots: Sequence[str], settle_s: float, now: datetime) -> None:
-        self._roots = [os.fsencode(root) for root in roots]
+        self._roots = [Path(root) for root in roots]
         self._settle_s, self._now = settle_s, now
         self._met = array("Q")
 
@@ -93,15 +84,25 @@ class Watch:
         touched_s = max(t / 1e9 for t in (found.mtime_ns, found.ctime_ns) if t <= found.ctime_ns)
         return now_s - touched_s >= self._settle_s
 
-    def mark_vanished(self, engine: Engine, now: datetime) -> int:
-        """Mark the known files below the roots that were not met and are not there."""
+    def mark_vanished(self, engine: Engine, now: datetime) -> tuple[int, list[str]]:
+        """Mark the known files below the roots that were not met and are not there.
+
+        Returns how many, and what is odd: an empty folder in which files are known may be a disk
+        that is not mounted, so its files are not marked.
+        """
         met = np.sort(np.frombuffer(self._met, dtype=np.uint64))
-        count = 0
-        # The pages go by id, and a source that is marked leaves no gap in them.
-        for page in present_sources(engine, self._roots):
-            gone = [source for source in _not_in(met, page) if not _is_there(source.path)]
-            count += mark_missing(engine, [source.path_digest for source in gone], now)
-        return count
+        count, problems = 0, []
+        for root in self._roots:
+            name = os.fsencode(root)
+            if _is_empty(root):
+                if any(present_sources(engine, [name])):
+                    problems.append(f"{root}: empty, though files are known; is its disk mounted?")
+                continue
+            # The pages go by id: a source that is marked leaves no gap in them.
+            for page in present_sources(engine, [name]):
+                gone = [source for source in _not_in(met, page) if not _is_there(source.path)]
+                count += mark_missing(engine, [source.path_digest for source in gone], now)
+        return count, problems
 
 
 def _key(digest: bytes) -> int:

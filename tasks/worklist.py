@@ -50,6 +50,8 @@ class Discovery:
     """Known files that have vanished since the run before."""
     n_back: int = 0
     """Files that had vanished and are there again."""
+    problems: list[str] = field(default_factory=list)
+    """What is odd about the watched folders."""
 
     @property
     def n_found(self) -> int:
@@ -99,7 +101,7 @@ def discover(
             alive_at = now()
             sign_of_life(engine, run_id, alive_at)
     if watch is not None:
-        result.n_missing = watch.mark_vanished(engine, now())
+        result.n_missing, result.problems = watch.mark_vanished(engine, now())
     return result
 
 

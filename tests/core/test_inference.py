@@ -256,3 +256,29 @@ def test_gpu_equals_the_reference(yamnet_weights: ReadyWeights, assets: Path) ->
         frames, scores = golden[f"{name}/log_mel"], golden[f"{name}/scores"]
         (logits,) = scorer.score([LogMelPiece(frames, len(scores))], FRONTEND)
         np.testing.assert_allclose(sigmoid(logits), scores, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_cores", [1, 3, 8])
+def test_the_number_of_cores_changes_no_bit(
+    scorer: Scorer, yamnet_weights: ReadyWeights, n_cores: int
+) -> None:
+    clips = [piece(70, 1), piece(5, 2)]
+    expected = scorer.score(clips, FRONTEND)
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_cores)
+    try:
+        found = Scorer(YAMNET, yamnet_weights, device="cpu").score(clips, FRONTEND)
+    finally:
+        torch.set_num_threads(before)
+    for mine, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_torch_keeps_its_threads_for_others(yamnet_weights: ReadyWeights) -> None:
+    before = torch.get_num_threads()
+    Scorer(YAMNET, yamnet_weights, device="cpu").score([piece(40)], FRONTEND)
+    found: list[int] = [torch.get_num_threads()]
+    thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert found == [before, before]
