@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import cycle
+from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -53,6 +54,8 @@ class Output:
             if mine is not None and batch is not None:
                 mine[row : row + span.stop - span.start] = batch[span]
 
+
+_SETTING_THREADS = Lock()
 
 Span = tuple[Output, int, slice]
 """A result, its first row, and the rows of the batch that belong there."""
@@ -213,10 +216,12 @@ def _keep_to_one_core(elsewhere: int) -> None:
     """Have torch use one thread where this thread calls it, and as many as before elsewhere."""
     import torch
 
-    torch.set_num_threads(1)
-    # Without this, threads that call torch for the first time later on would get one as well.
-    with ThreadPoolExecutor(max_workers=1) as other:
-        other.submit(torch.set_num_threads, elsewhere).result()
+    with _SETTING_THREADS:
+        torch.set_num_threads(1)
+        torch.get_num_threads()  # or this thread would take the number below at its first sum
+        # Threads that call torch for the first time later on would get one as well.
+        with ThreadPoolExecutor(max_workers=1) as other:
+            other.submit(torch.set_num_threads, elsewhere).result()
 
 
 def resolve_device(device: Device) -> torch.device:
