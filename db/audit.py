@@ -6,13 +6,11 @@ open while files are read.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
-    Connection,
     Engine,
     Row,
     Select,
@@ -30,23 +28,31 @@ from db.tables import (
     categories,
     clip_scores,
     clips,
-    closure,
     detections,
-    edges,
     labellings,
     models,
-    nodes,
     parameter_sets,
     sources,
 )
 from db.types import SCORE_SCALE
 
+RESET = "reset by a repair"
+RESET_SPEAKER = "reset by a repair; it spoke for its clip"
+"""Notes of labellings that are to be made again; the second was its clip's current one."""
+
 _PAGE = 1_000
 
-Scores = dict[int, tuple[int, int]]
-"""(peak, mean) in steps of 1/10,000 by node id."""
-Detections = dict[tuple[int, int], tuple[int, int, int, int]]
-"""(end patch, peak, mean, peak patch) by node id and start patch."""
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """A labelling's rows; scores in the steps of 1/10,000 that are stored.
+
+    `scores`: (peak, mean) by node id. `detections`: (end patch, peak patch, peak, mean) by node id
+    and start patch.
+    """
+
+    scores: dict[int, tuple[int, int]]
+    detections: dict[tuple[int, int], tuple[int, int, int, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,22 +94,15 @@ class StoredVariant:
 
 @dataclass(frozen=True, slots=True)
 class UndoneLabelling:
-    """A labelling that a repair has reset; `speaker_id` is its clip's current labelling."""
+    """A labelling that a repair has reset.
+
+    `speaker_id` is the labelling that speaks for the clip, and shall go on; None if this one did.
+    """
 
     labelling_id: int
     clip_id: int
     clip_sha256: str
     speaker_id: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class ClosureDifference:
-    """A pair of the closure: its depth as stored, and by the edges; None where there is none."""
-
-    ancestor_id: int
-    descendant_id: int
-    stored: int | None
-    right: int | None
 
 
 def count_done(engine: Engine) -> int:
@@ -173,7 +172,9 @@ def iter_done(engine: Engine, page: int = _PAGE) -> Iterator[DoneLabelling]:
         .order_by(part.c.id)
     )
     for row in _paged(engine, query, page):
-        yield DoneLabelling(*row[:3], Variant(row[3], row[4]), *row[5:])
+        labelling_id, token, clip_id, model_id, parameter_set_id, *rest = row
+        variant = Variant(model_id, parameter_set_id)
+        yield DoneLabelling(labelling_id, token, clip_id, variant, *rest)
 
 
 def iter_undone(
@@ -184,7 +185,11 @@ def iter_undone(
     A claim always has a run; only `db.repair.reset_labelling` leaves none.
     """
     speaker = labellings.alias("speaker")
-    is_speaker = and_(speaker.c.clip_id == labellings.c.clip_id, speaker.c.is_current)
+    is_speaker = and_(
+        speaker.c.clip_id == labellings.c.clip_id,
+        speaker.c.is_current,
+        labellings.c.note != RESET_SPEAKER,
+    )
     query = (
         select(labellings.c.id, labellings.c.clip_id, clips.c.sha256, speaker.c.id)
         .join(clips, clips.c.id == labellings.c.clip_id)
@@ -267,70 +272,33 @@ def named_files(engine: Engine, clip_sha256s: Sequence[str]) -> set[str]:
         return {path for row in rows for path in row if path is not None}
 
 
-def labels_of(engine: Engine, labelling_id: int) -> tuple[Scores, Detections]:
-    """A labelling's rows, in the integers that are stored."""
-    by_id = {"key": labelling_id}
-    key = bindparam("key")
+def labels_of(engine: Engine, labelling_id: int) -> Labels:
+    """The rows of a labelling."""
+    own = {"key": labelling_id}
+    scores = select(clip_scores).where(clip_scores.c.labelling_id == bindparam("key"))
+    found = select(detections).where(detections.c.labelling_id == bindparam("key"))
     with reading(engine) as conn:
-        scores = conn.execute(select(clip_scores).where(clip_scores.c.labelling_id == key), by_id)
-        found = conn.execute(select(detections).where(detections.c.labelling_id == key), by_id)
-        return (
-            {row.node_id: (_step(row.peak), _step(row.mean)) for row in scores},
+        return Labels(
+            {s.node_id: (step(s.peak), step(s.mean)) for s in conn.execute(scores, own)},
             {
-                (row.node_id, row.start_patch): (
-                    row.end_patch,
-                    _step(row.peak),
-                    _step(row.mean),
-                    row.peak_patch,
+                (d.node_id, d.start_patch): (
+                    d.end_patch,
+                    d.peak_patch,
+                    step(d.peak),
+                    step(d.mean),
                 )
-                for row in found
+                for d in conn.execute(found, own)
             },
         )
 
 
-def node_mids(engine: Engine) -> dict[int, str]:
-    """MID by node id."""
-    with reading(engine) as conn:
-        return {row.id: row.mid for row in conn.execute(select(nodes.c.id, nodes.c.mid))}
-
-
-def closure_differences(conn: Connection) -> list[ClosureDifference]:
-    """Where the closure is not what the edges make it; every node is its own descendant."""
-    stored = {
-        (row.ancestor_id, row.descendant_id): row.depth for row in conn.execute(select(closure))
-    }
-    children: dict[int, list[int]] = {}
-    for row in conn.execute(select(edges.c.parent_id, edges.c.child_id)):
-        children.setdefault(row.parent_id, []).append(row.child_id)
-    right = {
-        (ancestor, descendant): depth
-        for ancestor in conn.execute(select(nodes.c.id)).scalars()
-        for descendant, depth in _below(ancestor, children).items()
-    }
-    pairs = sorted(stored.items() ^ right.items())
-    keys = dict.fromkeys(pair for pair, _ in pairs)
-    return [ClosureDifference(*key, stored.get(key), right.get(key)) for key in keys]
-
-
-def _below(ancestor: int, children: Mapping[int, list[int]]) -> dict[int, int]:
-    """Shortest depth by descendant, the node itself included; ends on any graph."""
-    depths = {ancestor: 0}
-    queue = deque([ancestor])
-    while queue:
-        node = queue.popleft()
-        for child in children.get(node, ()):
-            if child not in depths:
-                depths[child] = depths[node] + 1
-                queue.append(child)
-    return depths
+def step(score: float) -> int:
+    """A score as it is stored."""
+    return round(score * SCORE_SCALE)
 
 
 def _has_rows(table: Any) -> Any:
     return exists().where(table.c.labelling_id == labellings.c.id)
-
-
-def _step(score: float) -> int:
-    return round(score * SCORE_SCALE)
 
 
 def _paged(engine: Engine, query: Select[Any], page: int) -> Iterator[Row[Any]]:

@@ -12,24 +12,25 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, insert, select, text, update
+from sqlalchemy import Connection, Engine, delete, insert, select, update
 
-from db.audit import Detections, DoneLabelling, Scores, closure_differences
+from db.audit import RESET, RESET_SPEAKER, DoneLabelling, Labels
 from db.claims import ENDED
 from db.clip_rows import lock_clips, remove_unreferenced
 from db.engine import upsert, writing
-from db.tables import clip_scores, clips, closure, detections, labellings, models
+from db.tables import clip_scores, clips, detections, labellings, models
 from db.types import SCORE_SCALE
 
 
 def reset_labelling(engine: Engine, done: DoneLabelling) -> bool:
     """Make a finished labelling undone, so that the next run labels its clip again.
 
-    Its rows go, its sources stay as they are, and another finished labelling speaks for the clip
-    meanwhile. False if somebody changed it since it was read.
+    Its rows go, its sources stay as they are, and another finished labelling, if there is one,
+    speaks for the clip meanwhile. False if somebody changed it since it was read.
     """
     with writing(engine) as conn:
         lock_clips(conn, [done.clip_id])
+        spoke = conn.execute(select(labellings.c.is_current).where(_as_seen(done))).scalar()
         # No run: nobody renews the lease or drops the claim, the next `admit` takes it.
         undone = update(labellings).where(_as_seen(done)).values(
             status="claimed",
@@ -43,7 +44,7 @@ def reset_labelling(engine: Engine, done: DoneLabelling) -> bool:
             score_dtype=None,
             embeddings_path=None,
             embeddings_sha256=None,
-            note=None,
+            note=RESET_SPEAKER if spoke else RESET,
             is_current=False,
             labelled_at=None,
         )  # fmt: skip
@@ -61,9 +62,7 @@ def correct_labelling(engine: Engine, done: DoneLabelling, values: Mapping[str, 
         return bool(conn.execute(update(labellings).where(_as_seen(done)).values(values)).rowcount)
 
 
-def rewrite_labels(
-    engine: Engine, done: DoneLabelling, scores: Scores, found: Detections
-) -> bool:
+def rewrite_labels(engine: Engine, done: DoneLabelling, right: Labels) -> bool:
     """Replace a finished labelling's rows; False if it changed meanwhile."""
     with writing(engine) as conn:
         lock_clips(conn, [done.clip_id])
@@ -73,7 +72,7 @@ def rewrite_labels(
         key = {"labelling_id": done.labelling_id}
         score_rows = [
             {**key, "node_id": node_id, "peak": peak / SCORE_SCALE, "mean": mean / SCORE_SCALE}
-            for node_id, (peak, mean) in scores.items()
+            for node_id, (peak, mean) in right.scores.items()
         ]
         detection_rows = [
             {
@@ -85,7 +84,7 @@ def rewrite_labels(
                 "mean": mean / SCORE_SCALE,
                 "peak_patch": peak_patch,
             }
-            for (node_id, start), (end, peak, mean, peak_patch) in found.items()
+            for (node_id, start), (end, peak_patch, peak, mean) in right.detections.items()
         ]
         if score_rows:
             conn.execute(insert(clip_scores), score_rows)
@@ -121,10 +120,7 @@ def choose_speaker(engine: Engine, clip_id: int) -> None:
 
 
 def restore_speakers(engine: Engine, pairs: Sequence[tuple[int, int]]) -> None:
-    """Of (labelled again, spoke before): what was not its clip's word before is not now.
-
-    A new labelling takes the word as the newest; one that only came back does not.
-    """
+    """Of (labelled again, speaks instead): give the word back that a commit took as the newest."""
     for again, before in pairs:
         with writing(engine) as conn:
             clip_id = select(labellings.c.clip_id).where(labellings.c.id == again)
@@ -138,30 +134,6 @@ def restore_speakers(engine: Engine, pairs: Sequence[tuple[int, int]]) -> None:
             if conn.execute(took.values(is_current=False)).rowcount:
                 give = update(labellings).where(labellings.c.id == before)
                 conn.execute(give.values(is_current=True))
-
-
-def rebuild_closure(engine: Engine) -> int:
-    """Make the closure what the edges say; returns how many pairs were wrong."""
-    with writing(engine) as conn:
-        if conn.dialect.name == "postgresql":
-            # A run that loads the ontology meanwhile waits, and then finds nothing to do.
-            conn.execute(text("LOCK TABLE closure IN SHARE ROW EXCLUSIVE MODE"))
-        wrong = closure_differences(conn)
-        for pair in wrong:
-            conn.execute(
-                delete(closure).where(
-                    closure.c.ancestor_id == pair.ancestor_id,
-                    closure.c.descendant_id == pair.descendant_id,
-                )
-            )
-        missing = [
-            {"ancestor_id": p.ancestor_id, "descendant_id": p.descendant_id, "depth": p.right}
-            for p in wrong
-            if p.right is not None
-        ]
-        if missing:
-            conn.execute(insert(closure), missing)
-        return len(wrong)
 
 
 @contextmanager
@@ -179,7 +151,8 @@ def holding_unwanted(
         rows = conn.execute(own.order_by(labellings.c.id).with_for_update()).all()
         claims = [row for row in rows if row.status != "done"]
         is_named = any(path in (row.scores_path, row.embeddings_path) for row in rows)
-        is_unwanted = not is_named and all(row.lease_until <= silent_since for row in claims)
+        is_silent = all(row.lease_until and row.lease_until <= silent_since for row in claims)
+        is_unwanted = is_silent and not is_named
         if is_unwanted and claims:
             lost = update(labellings).where(labellings.c.id.in_([row.id for row in claims]))
             conn.execute(lost.values(token=labellings.c.token + 1))

@@ -15,7 +15,14 @@ import typer
 
 from audioset_core.errors import AudiosetError, UserError
 from db.errors import DatabaseError, DatabaseUserError
-from flows import commands_ask, commands_demo, commands_model, commands_ontology
+from flows import (
+    commands_ask,
+    commands_demo,
+    commands_model,
+    commands_ontology,
+    commands_serve,
+    commands_verify,
+)
 from flows.options import DEFAULT_HOME, Database, Home, database_url
 
 _STOPPED = "stopped; what is done is kept, the same command goes on from there"
@@ -81,6 +88,7 @@ def label(
     raise typer.Exit(label_paths(paths or [], manifest, home, options, database_url(home, db)))
 
 
+app.command()(commands_serve.serve)
 app.command()(commands_demo.demo)
 app.command()(commands_model.convert)
 app.add_typer(commands_model.app, name="models")
@@ -90,6 +98,7 @@ app.command()(commands_ask.query)
 app.command()(commands_ask.show)
 app.command()(commands_ask.failures)
 app.add_typer(commands_ask.export_app, name="export")
+app.command()(commands_verify.verify)
 
 
 def main() -> NoReturn:

@@ -1,40 +1,56 @@
-"""Prefect's settings for a flow that runs inside the command line.
+"""Prefect's settings for a flow that runs inside the command line, and for `audioset serve`.
 
-Where a server is configured (``PREFECT_API_URL`` or a profile) the run reports there. Where
-none is, Prefect's own temporary one serves: quiet, on loopback, its database in the home
-folder, nothing sent anywhere.
+Where a server is configured (``PREFECT_API_URL`` or a profile) runs report there. Where none is,
+Prefect's own serves: on loopback, its database in the home folder, nothing sent anywhere. While
+`audioset serve` runs on a home, its server is the one for other commands on that home too.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
-import signal
-import tempfile
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
+from audioset_core.errors import UserError
+from flows.own_server import (
+    STARTUP_TIMEOUT_S,
+    answers,
+    check_port,
+    child_server,
+    free_port,
+    own_database,
+)
+
+UI_PORT = 4200
 # Set before Prefect is imported; what a person has set already wins.
 _ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    # The command line says in its own words what happens; the API keeps the logs.
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "PREFECT_CLI_PROMPT": "false",
     "PREFECT_SHOW_EXPERIMENTAL_WARNINGS": "false",
 }
-_STARTUP_TIMEOUT_S = 120
+# The command line says in its own words what happens; the API keeps the logs.
+_COMMAND_LINE = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
+_SERVING = {"PREFECT_LOGGING_EXTRA_LOGGERS": "audioset_core,db"}
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The server that `audioset serve` reports to; ``process`` is None if it was there before."""
+
+    url: str
+    ui_url: str | None
+    process: subprocess.Popen[bytes] | None
 
 
 @contextmanager
 def command_line_engine(home: Path) -> Iterator[None]:
     """Run flows inside the block with the settings above; imports Prefect."""
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+    _set_environment(_COMMAND_LINE)
     from prefect.settings import (
         PREFECT_API_URL,
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
@@ -46,43 +62,74 @@ def command_line_engine(home: Path) -> Iterator[None]:
     if PREFECT_API_URL.value():
         yield
         return
-    with _own_database(home) as (database, lock):
+    with own_database(home) as database:
+        if database.served_at is not None and answers(database.served_at):
+            with temporary_settings({PREFECT_API_URL: database.served_at}):
+                yield
+            return
         settings = {
             # The heartbeat thread costs every flow a second at its end; only servers need it.
             PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
             PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True,
-            PREFECT_SERVER_DATABASE_CONNECTION_URL: f"sqlite+aiosqlite:///{database}",
+            PREFECT_SERVER_DATABASE_CONNECTION_URL: database.url,
         }
         with temporary_settings(settings):
             from prefect.server.api.server import SubprocessASGIServer
 
-            server = SubprocessASGIServer()
-            server.start(timeout=_STARTUP_TIMEOUT_S)
-            if lock is not None and server.server_process is not None:
-                print(server.server_process.pid, file=lock, flush=True)
+            with database.marking():
+                SubprocessASGIServer().start(timeout=STARTUP_TIMEOUT_S)
             yield  # Prefect stops the server at exit, once the last logs have reached it
 
 
 @contextmanager
-def _own_database(home: Path) -> Iterator[tuple[Path, IO[str] | None]]:
-    """The home's Prefect database with its lock, or a passing one while that is in use."""
-    with (home / "prefect.lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            with tempfile.TemporaryDirectory(prefix="audioset-prefect-") as folder:
-                yield Path(folder) / "prefect.db", None
-        else:
-            database = home.absolute() / "prefect.db"
-            lock.seek(0)
-            _stop_orphan(lock.read(), database)
-            lock.truncate(0)
-            yield database, lock
+def serving_engine(home: Path, *, port: int | None, with_ui: bool) -> Iterator[Served]:
+    """The server for the deployments of `audioset serve`; imports Prefect.
+
+    Raises:
+        UserError: the configured server does not answer, or its own cannot be started.
+    """
+    _set_environment(_SERVING)
+    from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
+
+    configured = PREFECT_API_URL.value()
+    if configured:
+        _check_configured(configured, own_wanted=with_ui or port is not None)
+        yield Served(configured, None, None)
+        return
+    with own_database(home) as database:
+        if database.lock is None:
+            where = f" (audioset serve, {database.served_at})" if database.served_at else ""
+            raise UserError(f"another command runs Prefect on {home}{where}; stop it first")
+        chosen = port or (UI_PORT if with_ui else free_port())
+        check_port(chosen)
+        given = get_current_settings().to_environment_variables(exclude_unset=True)
+        url = f"http://127.0.0.1:{chosen}/api"
+        with (
+            database.marking(),
+            child_server(database, port=chosen, with_ui=with_ui, settings=given) as process,
+            temporary_settings({PREFECT_API_URL: url}),
+        ):
+            database.publish(url)
+            yield Served(url, url.removesuffix("/api") if with_ui else None, process)
 
 
-def _stop_orphan(pid: str, database: Path) -> None:
-    """Stop the server of a command line that was killed: it outlives its parent."""
-    with contextlib.suppress(OSError, ValueError):
-        environment = Path(f"/proc/{int(pid)}/environ").read_bytes()
-        if os.fsencode(str(database)) in environment:
-            os.kill(int(pid), signal.SIGTERM)
+def _check_configured(url: str, *, own_wanted: bool) -> None:
+    from prefect.client.orchestration import get_client
+
+    if own_wanted:
+        raise UserError(
+            f"--with-server and --port are for a server of its own, but PREFECT_API_URL (or the "
+            f"profile) names {url}; leave out one or the other"
+        )
+    with get_client(sync_client=True) as client:
+        problem = client.api_healthcheck()
+    if problem is not None:
+        raise UserError(
+            f"Prefect's server at {url} does not answer; start it, or unset PREFECT_API_URL to "
+            f"have one started here"
+        )
+
+
+def _set_environment(further: Mapping[str, str]) -> None:
+    for name, value in {**_ENVIRONMENT, **further}.items():
+        os.environ.setdefault(name, value)

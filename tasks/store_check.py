@@ -31,6 +31,7 @@ from audioset_core.frontend import FrontendConfig
 from db import audit, repair
 from db.audit import DoneLabelling, Labels, StoredVariant
 from db.closure_audit import closure_differences, rebuild_closure
+from db.types import path_text
 from tasks.store_folders import sweep
 from tasks.store_labels import difference, pooled_labels
 from tasks.store_report import Damage, Finding, Outcome, Report
@@ -142,7 +143,8 @@ class _Check:
     def _undone(self) -> None:
         outcome = Outcome.RESET if self.is_repair else Outcome.LEFT
         for undone in audit.iter_undone(self.engine):
-            reason = "label its file again, or run with --repair"
+            path = existing_source(self.engine, undone.clip_id)
+            reason = f"label again: {path_text(path)}" if path else "no source file is left"
             self.report.add(Finding(Damage.UNDONE, undone.clip_sha256, reason, outcome))
 
     def _labelling(self, done: DoneLabelling) -> None:

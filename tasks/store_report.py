@@ -61,8 +61,8 @@ class Report:
     counts: Counter[tuple[Damage, Outcome]] = field(default_factory=Counter)
     examples: dict[Damage, list[Finding]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    n_not_again: int = 0
-    """Of those that were reset, how many could not be labelled again."""
+    n_not_again: int | None = None
+    """Of those that were reset, how many could not be labelled again; None: nobody tried yet."""
 
     def add(self, finding: Finding) -> None:
         """Count a finding; keep it if it is among the first."""
@@ -84,7 +84,8 @@ class Report:
     @property
     def n_left(self) -> int:
         """What is still wrong."""
-        return self._total(Outcome.LEFT) + self.n_not_again
+        again = self.n_reset if self.n_not_again is None else self.n_not_again
+        return self._total(Outcome.LEFT) + again
 
     @property
     def n_damage_left(self) -> int:
@@ -106,8 +107,7 @@ class Report:
         for what in self.found_kinds():
             shown = (str(what), f"{self.n_of(what):,}")
             for finding in self.examples[what]:
-                outcome = "" if finding.outcome is Outcome.LEFT else f" ({finding.outcome})"
-                rows.append((*shown, finding.where, finding.reason + outcome))
+                rows.append((*shown, finding.where, finding.reason + self._told(finding.outcome)))
                 shown = ("", "")
             more = self.n_of(what) - len(self.examples[what])
             if more:
@@ -148,6 +148,12 @@ class Report:
             "not_labelled_again": self.n_not_again,
             "notes": self.notes,
         }
+
+    def _told(self, outcome: Outcome) -> str:
+        if outcome is Outcome.LEFT:
+            return ""
+        is_again = outcome is Outcome.RESET and self.n_not_again == 0
+        return " (labelled again)" if is_again else f" ({outcome})"
 
     def _total(self, outcome: Outcome) -> int:
         return sum(self.counts[what, outcome] for what in Damage)
