@@ -12,7 +12,7 @@ ifneq ($(wildcard ../shared/assets),)
 export AUDIOSET_ASSETS ?= $(abspath ../shared/assets)
 endif
 
-.PHONY: demo test test-slow check lint types format bench postgresql clean help
+.PHONY: demo test test-slow check lint types format bench postgresql chromium clean help
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -30,7 +30,7 @@ demo: $(INSTALLED)  ## label a small set of sounds (yours: DEMO_AUDIO=folder) an
 test: $(INSTALLED) postgresql  ## the fast tests
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGS)
 
-test-slow: $(INSTALLED) postgresql  ## the slow tests
+test-slow: $(INSTALLED) postgresql chromium  ## the slow tests
 	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 check: lint types test  ## what a change must pass
@@ -58,6 +58,14 @@ postgresql:
 	       && echo "installing PostgreSQL for the tests" \
 	       && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null; } \
 	  || echo "no PostgreSQL server here: its tests will be skipped (install Debian's postgresql)"
+
+# The test of Prefect's pages looks at them with a browser.
+chromium:
+	@command -v chromium >/dev/null \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	       && echo "installing Chromium for the tests" \
+	       && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } \
+	  || echo "no Chromium here: the test of Prefect's pages will be skipped (install Debian's chromium)"
 
 clean:  ## remove what was made
 	rm -rf $(VENV) demo-data .mypy_cache .pytest_cache .ruff_cache .hypothesis

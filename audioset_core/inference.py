@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
 from threading import Lock
 from typing import TYPE_CHECKING, Literal
@@ -91,8 +92,7 @@ class Scorer:
         self._batches = ThreadPoolExecutor(
             max_workers=self._n_batches,
             thread_name_prefix="batch",
-            initializer=None if on_gpu else _keep_to_one_core,
-            initargs=() if on_gpu else (self._n_batches,),
+            initializer=None if on_gpu else partial(_keep_to_one_core, torch.get_num_threads()),
         )
         self._patch_shape = (bundle.frontend.patch_frames, bundle.frontend.n_mels)
 

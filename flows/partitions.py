@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from prefect.futures import PrefectFuture
+from prefect.futures import PrefectConcurrentFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import SecretStr
 
@@ -46,7 +46,7 @@ def label_partitions(
         **({"database": database.get_secret_value()} if database else {}),
     }
     runner: Any = ThreadPoolTaskRunner(max_workers=len(partitions))  # a thread waits for each
-    futures: list[PrefectFuture[None]] = []
+    futures: list[PrefectConcurrentFuture[None]] = []
     with runner:
         try:
             for partition in partitions:
@@ -61,8 +61,8 @@ def label_partitions(
                         },
                     )
                 )
-            while not all(future.state.is_final() for future in futures):
-                time.sleep(_LOOK_EVERY_S / 5)
+            while not all(future.wrapped_future.done() for future in futures):
+                time.sleep(1)
                 _show(job, monitor)
         except BaseException:
             stop_event(job.run_id).set()

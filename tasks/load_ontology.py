@@ -26,7 +26,7 @@ def load_ontology(database_url: str, weights: ReadyWeights, parameters: Paramete
     engine = engine_for(database_url)
     store_ontology(engine, load_default())
     bundle = find_bundle(weights.model, has_scores=weights.has_scores)
-    model = _model_record(bundle, weights)
+    model = model_record(bundle, weights)
     return Variant(
         model_id=register_model(engine, model, now()),
         parameter_set_id=register_parameters(engine, parameters),
@@ -52,7 +52,8 @@ def store_ontology(engine: Engine, ontology: Ontology) -> bool:
     )
 
 
-def _model_record(bundle: ModelBundle, weights: ReadyWeights) -> records.Model:
+def model_record(bundle: ModelBundle, weights: ReadyWeights) -> records.Model:
+    """The model's rows."""
     return records.Model(
         name=bundle.name,
         version=weights.version,

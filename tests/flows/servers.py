@@ -80,8 +80,12 @@ class Server:
 
 
 def ask(url: str, method: str, path: str, body: Any = None) -> Any:
-    """The API's answer to one request."""
-    answer = httpx.request(method, url + path, json=body, timeout=30)
+    """The API's answer to one request; a server that is busy (SQLite) is asked again."""
+    for _ in range(20):
+        answer = httpx.request(method, url + path, json=body, timeout=30)
+        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+            break
+        time.sleep(0.5)
     answer.raise_for_status()
     return answer.json() if answer.content else None
 
@@ -202,7 +206,17 @@ def running_worker(
         limit: So many flow runs at once.
         settings: Further environment variables, which its flow runs inherit.
     """
-    line = [_PREFECT, "worker", "start", "--pool", pool, "--type", "process", "--name", name]
+    line: list[str | bytes | Path] = [
+        _PREFECT,
+        "worker",
+        "start",
+        "--pool",
+        pool,
+        "--type",
+        "process",
+        "--name",
+        name,
+    ]
     if limit is not None:
         line += ["--limit", str(limit)]
     environment = {**server.environment, **settings}

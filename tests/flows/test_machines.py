@@ -11,17 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import SecretStr
 
 from audioset_core.errors import UserError
+from db.migrate import ensure_schema
 from flows.label_audio import label_audio
 from flows.options import EngineOptions, LabelOptions
 from flows.serving import HEARTBEAT_AUTOMATION
 from flows.summary import Summary
 from tests.db.conftest import new_database
 from tests.flows.build import REPOSITORY, Lab, write_clip
-from tests.flows.servers import Process, Server, running_server, running_worker, wait_until
+from tests.flows.servers import (
+    Process,
+    Server,
+    prefect,
+    running_server,
+    running_worker,
+    wait_until,
+)
 from tests.flows.slow_labelling import slow_site
 
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.timeout(600)]
@@ -56,6 +65,7 @@ def alone(
 def shared(postgres_server: str, placeholder: Path, tmp_path: Path) -> Iterator[Lab]:
     """A home that all machines see, and one PostgreSQL database."""
     lab = Lab(tmp_path / "home", new_database(postgres_server, "template0"), placeholder)
+    ensure_schema(lab.engine)
     yield lab
     lab.engine.dispose()
 
@@ -67,6 +77,8 @@ def server(postgres_server: str, tmp_path: Path, shared: Lab) -> Iterator[Server
     settings = {
         # As deployments/prefect.yaml has it: the database's URL is of the machine, not of the run.
         "AUDIOSET_DB": shared.url,
+        "AUDIOSET_HOME": str(shared.home),
+        "AUDIOSET_ROOT": str(tmp_path / "incoming"),
         "AUDIOSET_WEIGHTS": str(shared.weights),
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         "PYTHONPATH": f"{site}:{REPOSITORY}",
@@ -76,18 +88,13 @@ def server(postgres_server: str, tmp_path: Path, shared: Lab) -> Iterator[Server
         temporary_settings({PREFECT_API_URL: server.url}),
     ):
         server.post("/work_pools/", name=POOL, type="process")
-        _deploy()
-        yield server
-
-
-def _deploy() -> None:
-    from prefect.deployments.runner import RunnerDeployment
-
-    deployment = RunnerDeployment.from_entrypoint(
-        "flows.label_partition.label_partition", name="machines", work_pool_name=POOL,
-        tags=["audioset"],
-    )  # fmt: skip
-    deployment.apply()
+        done = prefect("deploy", "--all", server=server, cwd=REPOSITORY / "deployments")
+        assert done.returncode == 0, done.stdout + done.stderr
+        try:
+            yield server
+        finally:
+            # What is not delivered by now would wait for the dead server for minutes.
+            EventsWorker.drain_all(timeout=10)
 
 
 def _label(lab: Lab, corpus: Path, **engine: Any) -> Summary:

@@ -233,7 +233,7 @@ def test_after_a_kill_the_next_start_cleans_up(place: _Place) -> None:
         assert len(left) == 2  # Prefect's server, and the run
         with place.served() as (process, url):
             assert not set(left) & set(processes_with(str(place.home)))
-            assert _state(url, run)["message"] == "audioset serve was killed"
+            assert _state(url, run)["type"] == "CRASHED"
             # The dead run does not hold the deployment's only slot.
             again = trigger(url, "ingest-new/scheduled")
             state = wait_until(lambda: _is_over(url, again), 180, what=lambda: process.said)

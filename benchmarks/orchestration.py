@@ -1,0 +1,245 @@
+"""What Prefect costs: the flow against the same engine without it, on the same files.
+
+    .venv/bin/python benchmarks/orchestration.py            (1 hour, and 200 files of 5 s)
+    .venv/bin/python benchmarks/orchestration.py --full     (10 hours, and 1,000 files of 5 s)
+
+Both label generated FLAC files into fresh homes: discovery, claims, decoding, network, fsynced
+score files and SQL rows. "engine" hands the shards to the very functions that the tasks wrap,
+overlapped in the same way by plain threads; "flow" is `label-audio` reporting to a Prefect server
+that runs beside it (its CPU time is in the figure, its start is not). The two take turns; medians
+are compared. The growth of Prefect's database is printed per 100 hours of audio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import multiprocessing
+import shutil
+import statistics
+import tempfile
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+RATE_HZ = 32_000
+LOGGER = logging.getLogger("benchmark")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--full", action="store_true", help="the sizes that the targets name")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    hours, n_short = (10.0, 1_000) if options.full else (1.0, 200)
+    corpora = {
+        f"{hours:g} h in 5-minute files": (round(hours * 12), 300.0, 0.02),
+        f"{n_short} files of 5 s": (n_short, 5.0, 0.05),
+    }
+    rows = []
+    with tempfile.TemporaryDirectory() as name, prefect_server(Path(name)) as database:
+        print(
+            f"{'':26}{'engine s':>10}{'flow s':>9}{'overhead':>10}{'target':>8}"
+            f"{'MB of Prefect per 100 h':>25}"
+        )
+        for what, (n_files, length_s, target) in corpora.items():
+            folder = Path(name) / "corpus"
+            # In a process of its own: what it used would count as this one's.
+            maker = multiprocessing.get_context("spawn").Process(
+                target=make_corpus, args=(folder, n_files, length_s)
+            )
+            maker.start()
+            maker.join()
+            row = {"corpus": what, "target": target}
+            row |= compare(folder, Path(name), database, n_files * length_s, options.repeats)
+            rows.append(row)
+            shutil.rmtree(folder)
+            print(
+                f"{what:26}{row['engine_s']:10.2f}{row['flow_s']:9.2f}{row['overhead']:10.1%}"
+                f"{target:8.0%}{row['prefect_mb_per_100_h']:25.2f}",
+                flush=True,
+            )
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1))
+
+
+def compare(
+    corpus: Path, folder: Path, database: Path, audio_s: float, repeats: int
+) -> dict[str, Any]:
+    ways: dict[str, Callable[[Path, Path], int]] = {"engine": engine, "flow": flow}
+    times: dict[str, list[float]] = {way: [] for way in ways}
+    grown: list[int] = []
+    n_files = sum(1 for _ in corpus.iterdir())
+    for repeat in range(repeats + 1):  # the first loads the network, and does not count
+        for way, label in ways.items():
+            home = folder / f"home-{uuid.uuid4()}"
+            before = size_of(database)
+            began = time.perf_counter()
+            n_labelled = label(corpus, home)
+            took_s = time.perf_counter() - began
+            assert n_labelled == n_files, (way, n_labelled)
+            if way == "flow":
+                settle()
+                grown.append(size_of(database) - before)
+            if repeat:
+                times[way].append(took_s)
+            shutil.rmtree(home)
+    engine_s, flow_s = (statistics.median(times[way]) for way in ways)
+    return {
+        "engine_s": engine_s,
+        "flow_s": flow_s,
+        "overhead": flow_s / engine_s - 1,
+        "prefect_mb_per_100_h": statistics.median(grown[1:]) / 1e6 / (audio_s / 360_000),
+        "times_s": times,
+    }
+
+
+def flow(corpus: Path, home: Path) -> int:
+    from flows.label_audio import label_audio
+
+    return label_audio(paths=[str(corpus)], home=home).n_labelled
+
+
+def engine(corpus: Path, home: Path) -> int:
+    """The same functions, chained by threads."""
+    from audioset_core.bundle import find_bundle
+    from audioset_core.ontology import load_default
+    from audioset_core.weights import prepare
+    from db.migrate import ensure_schema
+    from db.models_rows import register_model, register_parameters
+    from db.records import Variant
+    from db.sources import iter_items
+    from flows.options import LabelOptions, database_url
+    from flows.pipeline import labelling_job
+    from flows.run_ledger import recorded_run
+    from flows.settings import labelling_settings
+    from flows.shard_runners import SHARDS_IN_FLIGHT
+    from tasks.chunk_and_featurize import featurize_shard
+    from tasks.infer import score_shard
+    from tasks.job import engine_for, now
+    from tasks.load_ontology import model_record, store_ontology
+    from tasks.persist import persist_shard
+    from tasks.shards import cut_shards
+    from tasks.worklist import discover
+
+    home.mkdir(parents=True)
+    url = database_url(home)
+    connection = engine_for(url)
+    ensure_schema(connection)
+    options = LabelOptions()
+    frontend, parameters = labelling_settings(options)
+    with recorded_run(connection, home, {}) as run:
+        bundle = find_bundle(options.model)
+        weights = prepare(bundle)
+        store_ontology(connection, load_default())
+        variant = Variant(
+            register_model(connection, model_record(bundle, weights), now()),
+            register_parameters(connection, parameters),
+        )
+        found = discover(connection, run.run_id, variant, [str(corpus)])
+        job = labelling_job(
+            run.run_id, home, url, options, weights, frontend, parameters, variant,
+            estimated_s=found.estimated_s, is_watched=False,
+        )  # fmt: skip
+        window: deque[tuple[Future[Any], ...]] = deque()
+        with ThreadPoolExecutor(3 * SHARDS_IN_FLIGHT) as pool:
+
+            def submit(shard: Any, before: tuple[Future[Any], ...] | None) -> None:
+                features = pool.submit(
+                    lambda: featurize_shard(
+                        job, shard, before[0].result() if before else None, LOGGER
+                    )
+                )
+                scores = pool.submit(
+                    lambda: score_shard(
+                        job, features.result(), before[1].result() if before else None
+                    )
+                )
+                receipt = pool.submit(lambda: persist_shard(job, shard, scores.result()))
+                window.append((features, scores, receipt))
+
+            for shard in cut_shards(iter_items(connection, job.run_id), job.shard_s):
+                submit(shard, window[-1] if shard.part else None)
+                while len(window) >= SHARDS_IN_FLIGHT:
+                    run.summary.add(window.popleft()[2].result())
+            while window:
+                run.summary.add(window.popleft()[2].result())
+        return run.summary.n_labelled
+
+
+def make_corpus(folder: Path, n_files: int, length_s: float) -> None:
+    """Noise that swells, with tones in it; every file another."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    time_s = np.arange(round(length_s * RATE_HZ)) / RATE_HZ
+    for number in range(n_files):
+        tone = 0.3 * np.sin(2 * np.pi * (200 + 4 * number) * time_s) * (np.sin(time_s / 3) > 0)
+        noise = 0.1 * rng.standard_normal(len(time_s)) * np.abs(np.sin(time_s / 7))
+        soundfile.write(folder / f"{number:05}.flac", (tone + noise).clip(-1, 1), RATE_HZ)
+
+
+def prefect_server(folder: Path) -> Any:
+    from contextlib import contextmanager
+
+    @contextmanager
+    def running() -> Any:
+        from prefect.events.worker import EventsWorker
+        from prefect.server.api.server import SubprocessASGIServer
+        from prefect.settings import (
+            PREFECT_API_URL,
+            PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL,
+            PREFECT_SERVER_ANALYTICS_ENABLED,
+            PREFECT_SERVER_DATABASE_CONNECTION_URL,
+            temporary_settings,
+        )
+
+        database = folder / "prefect.db"
+        settings = {
+            PREFECT_SERVER_DATABASE_CONNECTION_URL: f"sqlite+aiosqlite:///{database}",
+            PREFECT_SERVER_ANALYTICS_ENABLED: False,
+            PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL: "CRITICAL",
+        }
+        with temporary_settings(settings):
+            server = SubprocessASGIServer()
+            server.start(timeout=120)
+            try:
+                with temporary_settings({PREFECT_API_URL: server.api_url}):
+                    yield database
+            finally:
+                EventsWorker.drain_all(timeout=10)
+                server.stop()
+
+    return running()
+
+
+def settle() -> None:
+    """Let the last events and logs reach Prefect's database."""
+    time.sleep(5)
+
+
+def size_of(database: Path) -> int:
+    """Bytes in use, whatever lies in the write-ahead log."""
+    import sqlite3
+
+    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
+    try:
+        pages, free, size = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+    finally:
+        connection.close()
+    return int((pages - free) * size)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,308 @@
+"""The files of deployments/ say what is there: flows, commands, files, pinned images."""
+
+from __future__ import annotations
+
+import asyncio
+import fnmatch
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prefect.deployments.runner import RunnerDeployment
+from prefect.events.schemas.automations import AutomationCore
+from prefect.flows import Flow, load_flow_from_entrypoint
+from prefect.utilities.templating import apply_values
+
+from flows.monitor import FAILURES_EVENT
+from flows.serving import HEARTBEAT_AUTOMATION, HEARTBEAT_S, TAG, VERIFY_CRON, Plan, deployments
+from tests.flows.build import REPOSITORY, write_clip
+from tests.flows.servers import Server, prefect, running_server, running_worker, wait_until
+
+FOLDER = REPOSITORY / "deployments"
+# What a run must be given besides what its deployment says.
+GIVEN = {
+    "paths": ["/data/recordings"],
+    "partition": {
+        "run_id": "a", "index": 1, "total": 1, "first": "00", "end": None, "n_items": 1,
+        "estimated_s": 1.0, "model_id": 1, "parameter_set_id": 1, "is_watched": False,
+    },
+}  # fmt: skip
+
+
+def _read(name: str) -> Any:
+    return yaml.safe_load((FOLDER / name).read_text())
+
+
+def _ids(value: Any) -> str | None:
+    return value["entrypoint"].rpartition(".")[2] if isinstance(value, dict) else None
+
+
+DEPLOYMENTS = _read("prefect.yaml")["deployments"]
+AUTOMATIONS = _read("automations.yaml")["automations"]
+COMPOSE = _read("compose.yaml")
+SERVICES: dict[str, Any] = COMPOSE["services"]
+OURS = [name for name, s in SERVICES.items() if s["image"].startswith("audioset-flows:")]
+
+
+class TestPrefectYaml:
+    @pytest.fixture(autouse=True)
+    def places(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AUDIOSET_HOME", "/data/labels")
+        monkeypatch.setenv("AUDIOSET_ROOT", "/data/recordings")
+
+    @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=_ids)
+    def test_the_flow_takes_the_parameters(self, deployment: dict[str, Any]) -> None:
+        flow: Flow[Any, Any] = load_flow_from_entrypoint(
+            deployment["entrypoint"], use_placeholder_flow=False
+        )
+        parameters = apply_values(deployment["parameters"], dict(os.environ))
+        assert "{{" not in str(parameters)
+        missing = set(flow.parameters.required or []) - set(parameters)
+        assert missing <= set(GIVEN)
+        flow.validate_parameters({**parameters, **{name: GIVEN[name] for name in missing}})
+
+    @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=_ids)
+    def test_results_never_go_to_a_workers_passing_folder(self, deployment: Any) -> None:
+        env = deployment["work_pool"]["job_variables"]["env"]
+        assert env["AUDIOSET_HOME"] == "{{ $AUDIOSET_HOME }}"
+        assert deployment["parameters"].get("home", env["AUDIOSET_HOME"]) == env["AUDIOSET_HOME"]
+
+    def test_no_secret_is_handed_to_prefect(self) -> None:
+        assert "AUDIOSET_DB" not in str(DEPLOYMENTS)
+        assert "database" not in str(DEPLOYMENTS)
+
+    def test_the_same_deployments_as_served_by_one_process(self, tmp_path: Path) -> None:
+        plan = Plan(
+            roots=[], cron="0 * * * *", timezone="UTC", settle_s=60, model="yamnet", weights=None,
+            home=Path("/data/labels"), database=None,
+        )  # fmt: skip
+        served = asyncio.run(deployments(plan, ["/data/recordings"]))
+        assert [_essence(d) for d in served] == [_essence_of_yaml(d) for d in DEPLOYMENTS]
+        assert VERIFY_CRON in str(DEPLOYMENTS)
+
+    def test_only_keys_that_prefect_knows(self) -> None:
+        # An unknown key of a schedule makes `prefect deploy --all` deploy nothing.
+        for deployment in DEPLOYMENTS:
+            for schedule in deployment.get("schedules", []):
+                assert set(schedule) <= {"cron", "timezone"}
+
+
+def _essence(deployment: RunnerDeployment) -> dict[str, Any]:
+    schedules: list[Any] = [s.schedule for s in deployment.schedules or []]
+    options = deployment.concurrency_options
+    given = deployment.parameters
+    return {
+        "name": f"{deployment.flow_name}/{deployment.name}",
+        "entrypoint": deployment.entrypoint,
+        "tags": deployment.tags,
+        "schedules": [s.model_dump(include={"cron", "timezone"}) for s in schedules],
+        "limit": deployment.concurrency_limit,
+        "strategy": options and options.collision_strategy.value,
+        "places": {name: given[name] for name in ("roots", "home", "watch") if name in given},
+    }
+
+
+def _essence_of_yaml(deployment: dict[str, Any]) -> dict[str, Any]:
+    flow: Flow[Any, Any] = load_flow_from_entrypoint(
+        deployment["entrypoint"], use_placeholder_flow=False
+    )
+    parameters = apply_values(deployment["parameters"], dict(os.environ))
+    limit = deployment.get("concurrency_limit", {})
+    return {
+        "name": f"{flow.name}/{deployment['name']}",
+        "entrypoint": deployment["entrypoint"],
+        "tags": deployment["tags"],
+        "schedules": deployment.get("schedules", []),
+        "limit": limit.get("limit"),
+        "strategy": limit.get("collision_strategy"),
+        "places": {n: parameters[n] for n in ("roots", "home", "watch") if n in parameters},
+    }
+
+
+class TestAutomations:
+    @pytest.mark.parametrize("automation", AUTOMATIONS, ids=lambda a: a["name"])
+    def test_prefect_takes_them_and_they_need_no_block(self, automation: dict[str, Any]) -> None:
+        AutomationCore.model_validate(automation)
+        assert "block" not in str(automation)
+
+    def test_the_first_is_the_one_that_serve_brings(self) -> None:
+        assert AUTOMATIONS[0] == HEARTBEAT_AUTOMATION
+
+    def test_silence_is_several_heartbeats_long_and_all_that_it_watches_have_them(self) -> None:
+        trigger = AUTOMATIONS[0]["trigger"]
+        assert trigger["within"] >= 3 * HEARTBEAT_S
+        assert trigger["match_related"]["prefect.resource.id"] == f"prefect.tag.{TAG}"
+        for deployment in DEPLOYMENTS:
+            assert deployment["tags"] == [TAG]
+            env = deployment["work_pool"]["job_variables"]["env"]
+            assert int(env["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"]) == HEARTBEAT_S
+
+    def test_the_second_waits_for_our_event(self) -> None:
+        assert AUTOMATIONS[1]["trigger"]["expect"] == [FAILURES_EVENT]
+
+
+class TestImage:
+    lines = re.sub(r"\\\n\s*", "", (FOLDER / "Dockerfile").read_text()).splitlines()
+    ignored = (REPOSITORY / ".dockerignore").read_text().splitlines()
+
+    def _all(self, word: str) -> list[list[str]]:
+        return [shlex.split(line)[1:] for line in self.lines if line.startswith(f"{word} ")]
+
+    def test_everything_copied_is_there_and_not_ignored(self) -> None:
+        copied = [c[:-1] for c in self._all("COPY") if not c[0].startswith("--from")]
+        sources = [source for sources in copied for source in sources]
+        assert {"audioset_core", "db", "tasks", "flows", "constraints.txt"} <= set(sources)
+        for source in sources:
+            assert (REPOSITORY / source).exists(), source
+            assert f"!{source}" in self.ignored, source
+
+    def test_nothing_else_is_sent_to_the_builder(self) -> None:
+        assert self.ignored[1] == "*"
+        for private in (".git", ".venv", "deployments/.env", "tests"):
+            assert not [p for p in self.ignored if p[0] == "!" and fnmatch.fnmatch(private, p[1:])]
+
+    def test_images_are_pinned_and_users_are_not_root(self) -> None:
+        for image, *_ in self._all("FROM"):
+            assert re.fullmatch(r"python:3\.\d+\.\d+-slim-\w+", image)
+        assert self._all("USER")[-1][0] not in ("root", "0")
+
+    def test_dependencies_are_pinned_and_tools_left_out(self) -> None:
+        installs = [line for line in self.lines if "pip install" in line]
+        assert all("-c constraints.txt" in line or "--no-deps" in line for line in installs)
+        assert "[dev]" not in str(installs)
+        assert "http" not in str(self.lines)
+
+
+class TestCompose:
+    def test_the_services(self) -> None:
+        assert set(SERVICES) == {"postgres", "server", "setup", "worker", "worker-gpu"}
+        assert set(SERVICES) - set(OURS) == {"postgres"}
+        assert SERVICES["worker-gpu"]["profiles"] == ["gpu"]
+
+    @pytest.mark.parametrize("name", SERVICES)
+    def test_images_are_pinned(self, name: str) -> None:
+        assert re.fullmatch(r"[a-z-]+:\d+\.\d+(\.\d+)?(-\w+)?", SERVICES[name]["image"])
+
+    @pytest.mark.parametrize("name", OURS)
+    def test_commands_are_real(self, name: str) -> None:
+        program, *arguments = shlex.split(SERVICES[name]["command"])
+        if program.startswith("/opt/deployments/"):
+            script = FOLDER / Path(program).name
+            assert os.access(script, os.X_OK)
+            assert f"deployments/{script.name}" in (FOLDER / "Dockerfile").read_text()
+            return
+        command = Path(sys.executable).with_name(program)
+        words = [a for a in arguments if not a.startswith("-")][:2]
+        done = subprocess.run(
+            [command, *words, "--help"], capture_output=True, text=True, timeout=60, check=True
+        )
+        for option in (a for a in arguments if a.startswith("--")):
+            assert option in done.stdout, option
+
+    @pytest.mark.parametrize("name", SERVICES)
+    def test_what_is_mounted_is_there(self, name: str) -> None:
+        for mount in SERVICES[name].get("volumes", []):
+            source = re.sub(r"\$\{[^}]*\}", "/variable", mount).split(":")[0]
+            if source.startswith("./"):
+                assert (FOLDER / source).is_file()
+            elif not source.startswith("/"):
+                assert source in COMPOSE["volumes"]
+
+    def test_recordings_are_only_read(self) -> None:
+        for name in ("worker", "worker-gpu"):
+            mounts = [m for m in SERVICES[name]["volumes"] if "AUDIOSET_RECORDINGS" in m]
+            assert [mount.rpartition(":")[2] for mount in mounts] == ["ro"]
+
+    def test_passwords_come_from_outside_or_it_does_not_start(self) -> None:
+        text = (FOLDER / "compose.yaml").read_text()
+        uses = re.findall(r"\$\{POSTGRES_PASSWORD[^}]*\}", text)
+        assert len(uses) >= 3
+        assert all(use.startswith("${POSTGRES_PASSWORD:?set ") for use in uses)
+        assert not re.search(r"://\w+:[^$]\w*@", text)
+
+    def test_ports_are_open_to_this_machine_only(self) -> None:
+        ports = [p for s in SERVICES.values() for p in s.get("ports", [])]
+        assert ports
+        assert all(port.startswith("127.0.0.1:") for port in ports)
+
+    def test_the_database_that_prefect_is_given_is_made(self) -> None:
+        url = SERVICES["server"]["environment"]["PREFECT_SERVER_DATABASE_CONNECTION_URL"]
+        name = url.rpartition("/")[2]
+        assert f"CREATE DATABASE {name};" in (FOLDER / "create-databases.sql").read_text()
+
+    def test_who_waits_for_whom(self) -> None:
+        chain = {n: list(s.get("depends_on", {}).items()) for n, s in SERVICES.items()}
+        assert chain["worker"] == [("setup", {"condition": "service_completed_successfully"})]
+        assert chain["setup"] == [("server", {"condition": "service_healthy"})]
+        assert chain["server"] == [("postgres", {"condition": "service_healthy"})]
+        for name in ("postgres", "server", "worker"):
+            assert SERVICES[name]["healthcheck"]["test"][0] == "CMD"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running_server(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As in a fresh clone: nothing but the files."""
+    return Path(shutil.copytree(FOLDER, tmp_path_factory.mktemp("clone") / "deployments"))
+
+
+@pytest.mark.slow
+@pytest.mark.server
+class TestOnARealServer:
+    def _set_up(self, server: Server, clone: Path, **more: str) -> subprocess.CompletedProcess[str]:
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        return subprocess.run(
+            [clone / "setup.sh"], env={**server.environment, "PATH": path, **more},
+            capture_output=True, text=True, timeout=240, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    def test_without_places_nothing_is_deployed(self, server: Server, clone: Path) -> None:
+        done = self._set_up(server, clone)
+        assert done.returncode != 0
+        assert "AUDIOSET_HOME: must be" in done.stderr
+        prefect("work-pool", "create", "audioset", "--type", "process", server=server, cwd=clone)
+        done = prefect("deploy", "--all", server=server, cwd=clone)
+        assert done.returncode != 0
+        assert "AUDIOSET_HOME: must be" in done.stderr
+        assert server.post("/deployments/filter") == []
+
+    def test_setup_registers_all_and_may_be_repeated(
+        self, server: Server, clone: Path, placeholder: Path, tmp_path: Path
+    ) -> None:
+        write_clip(tmp_path / "in" / "a.wav", 1)
+        places = {"AUDIOSET_HOME": str(tmp_path / "home"), "AUDIOSET_ROOT": str(tmp_path / "in")}
+        for _ in range(2):
+            done = self._set_up(server, clone, **places)
+            assert done.returncode == 0, done.stdout + done.stderr
+        for expected in DEPLOYMENTS:
+            flow: Flow[Any, Any] = load_flow_from_entrypoint(
+                expected["entrypoint"], use_placeholder_flow=False
+            )
+            found = server.deployment(f"{flow.name}/{expected['name']}")
+            assert found["entrypoint"] == expected["entrypoint"]
+            assert found["work_pool_name"] == "audioset"
+            assert found["pull_steps"] == []
+            assert len(found["schedules"]) == len(expected.get("schedules", []))
+        assert len(server.post("/deployments/filter")) == len(DEPLOYMENTS)
+        names = sorted(a["name"] for a in server.post("/automations/filter"))
+        assert names == sorted(a["name"] for a in AUTOMATIONS)
+
+        with running_worker(server, tmp_path / "w", AUDIOSET_WEIGHTS=str(placeholder)) as worker:
+            run = server.trigger("ingest-new/scheduled", watch={"settle_s": 0})
+            done_in = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+            wait_until(lambda: server.state(run) in done_in, 120, what=lambda: worker.said)
+            assert server.state(run) == "COMPLETED", worker.said
+        assert len(list((tmp_path / "home" / "scores").rglob("*.npy"))) == 1
