@@ -204,7 +204,7 @@ def test_one_command_brings_everything_and_takes_it_away(place: _Place) -> None:
 @pytest.mark.server
 def test_a_running_flow_is_stopped_with_it_and_nothing_is_lost(place: _Place) -> None:
     for seed in range(4):
-        write_clip(place.root / f"long{seed}.wav", 10 + seed, 900.0)
+        write_clip(place.root / f"long{seed}.wav", 10 + seed, 600.0)
     with place.served() as (process, url):
         run = trigger(url, "label-audio/ad-hoc", paths=[str(place.root)])
         wait_until(lambda: "infer shard 1/" in process.said, 120, what=lambda: process.said)
@@ -223,7 +223,7 @@ def test_a_running_flow_is_stopped_with_it_and_nothing_is_lost(place: _Place) ->
 @pytest.mark.server
 def test_after_a_kill_the_next_start_cleans_up(place: _Place) -> None:
     for seed in range(4):
-        write_clip(place.root / f"long{seed}.wav", 10 + seed, 900.0)
+        write_clip(place.root / f"long{seed}.wav", 10 + seed, 600.0)
     with place.served() as (process, url):
         run = trigger(url, "ingest-new/scheduled")
         wait_until(lambda: "infer shard 1/" in process.said, 120, what=lambda: process.said)
