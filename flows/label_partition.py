@@ -88,8 +88,9 @@ def label_partition(
         is_whole = False
         try:
             label_here(
-                job, EngineOptions(), run, monitor, of_run=partition.run_id,
-                first=partition.first, end=partition.end, unlabelled_by=variant,
+                job, EngineOptions(), run, monitor, estimated_s=partition.estimated_s,
+                of_run=partition.run_id, first=partition.first, end=partition.end,
+                unlabelled_by=variant,
             )  # fmt: skip
             is_whole = True
         except Cancelled:

@@ -90,7 +90,7 @@ def run_pipeline(request: Request) -> Summary:
                     monitor,
                 )  # fmt: skip
             elif found.n_items:
-                label_here(job, request.engine, run, monitor)
+                label_here(job, request.engine, run, monitor, estimated_s=found.estimated_s)
             is_whole = True
         finally:
             run.stop_clock()
@@ -145,13 +145,15 @@ def label_here(
     options: EngineOptions,
     run: LiveRun,
     monitor: Monitor,
+    *,
+    estimated_s: float,
     **part: Any,
 ) -> None:
     """Carry out the work list, or a ``part`` of it (see `iter_items`), with this run's tasks."""
     engine = engine_for(job.database_url)
     of_run = part.pop("of_run", job.run_id)
     with (
-        shard_runner(options) as runner,
+        shard_runner(options, estimated_s) as runner,
         closing(label_shards(job, runner, lambda: iter_items(engine, of_run, **part))) as receipts,
     ):
         for receipt in receipts:

@@ -1,7 +1,8 @@
 """How a run's shards are carried out: on threads of this process, or on a Dask cluster.
 
 On threads a shard is three tasks chained through futures, so that decoding, inference and writing
-of neighbouring shards overlap. On Dask it is one task: patches would have to travel otherwise.
+of neighbouring shards overlap. It is one task on Dask, where patches would have to travel, and in
+runs of days of audio, where Prefect would keep 20 kB of three task runs for every hour of it.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ from flows.options import EngineOptions
 from tasks.chunk_and_featurize import chunk_and_featurize
 from tasks.infer import infer
 from tasks.job import Job, engine_for, now, stop_event
+from tasks.label_shard import label_shard
 from tasks.persist import persist
 from tasks.shards import Receipt, Shard, ShardFeatures, ShardScores, cut_shards, whole_shards
 
 R = TypeVar("R")
 
 SHARDS_IN_FLIGHT = 2
+LONG_RUN_S, LONG_SHARD_S = 24 * 3600.0, 6 * 3600.0
 THREADS = 3 * SHARDS_IN_FLIGHT + 3
 """Three per shard, as a task that waits for another holds its thread; and the first tasks."""
 
@@ -55,19 +58,22 @@ class ShardRunner(Protocol):
 
 
 @contextmanager
-def shard_runner(options: EngineOptions) -> Iterator[ShardRunner]:
-    """The runner that the options ask for.
+def shard_runner(options: EngineOptions, estimated_s: float) -> Iterator[ShardRunner]:
+    """The runner that the options ask for, for about so much audio.
 
     Raises:
         UserError: Dask is not installed, or does not answer.
     """
-    if options.task_runner == "threads":
-        yield _Threads()
-        return
-    from flows.dask_runner import dask_cluster
+    if options.task_runner == "dask":
+        from flows.dask_runner import dask_cluster
 
-    with dask_cluster(options) as (submit, n_tasks):
-        yield _Dask(submit, n_tasks)
+        with dask_cluster(options) as (submit, n_tasks):
+            # Twice what the cluster can do at once: no worker waits for the next shard.
+            yield _WholeShards(submit, 2 * n_tasks + 1, is_long=estimated_s > n_tasks * LONG_RUN_S)
+    elif estimated_s > LONG_RUN_S:
+        yield _WholeShards(label_shard.submit, SHARDS_IN_FLIGHT, is_long=True)
+    else:
+        yield _Chains()
 
 
 def label_shards(
@@ -107,7 +113,7 @@ def label_shards(
         raise
 
 
-class _Threads:
+class _Chains:
     in_flight = SHARDS_IN_FLIGHT
 
     def shards(self, job: Job, items: Iterator[WorkItem], total: int) -> Iterator[Shard]:
@@ -149,14 +155,17 @@ class _Chain:
 Submit = Callable[[Job, Shard], PrefectFuture[Receipt]]
 
 
-class _Dask:
-    def __init__(self, submit: Submit, n_tasks: int) -> None:
-        self._submit = submit
-        # Twice what the cluster can do at once: no worker waits for the next shard.
-        self.in_flight = 2 * n_tasks + 1
+class _WholeShards:
+    """A task per shard, which reads it part by part: memory does not grow with the shard."""
+
+    def __init__(self, submit: Submit, in_flight: int, *, is_long: bool) -> None:
+        self._submit, self.in_flight, self._is_long = submit, in_flight, is_long
 
     def shards(self, job: Job, items: Iterator[WorkItem], total: int) -> Iterator[Shard]:
-        return whole_shards(cut_shards(items, job.shard_s, total))
+        shard_s = LONG_SHARD_S if self._is_long else job.shard_s
+        for shard in whole_shards(cut_shards(items, shard_s, total)):
+            shard.budget_s = min(shard.budget_s, job.shard_s)
+            yield shard
 
     def submit(self, job: Job, shard: Shard, before: InFlight | None) -> InFlight:
         del before  # a shard is never cut here

@@ -1,0 +1,142 @@
+"""What a run leaves in Prefect: its name, a progress, a page, a table, an event."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from flows import shard_runners
+from flows.drift import Share, drift
+from flows.monitor import is_alarming
+from flows.options import AlertOptions
+from flows.summary import Summary
+from tasks import shards
+from tests.flows.build import Lab, write_clip
+from tests.flows.test_ingest_new import _ingest
+
+
+def _ask(server: str, path: str, **body: Any) -> Any:
+    answer = httpx.post(f"{server}{path}", json=body, timeout=30)
+    answer.raise_for_status()
+    return answer.json()
+
+
+def _flow_run(server: str, lab: Lab) -> str:
+    rows = lab.rows("SELECT flow_run_id FROM runs ORDER BY started_at DESC")
+    return str(rows[0][0])
+
+
+def _artifacts(server: str, flow_run: str) -> dict[str, Any]:
+    found = _ask(server, "/artifacts/filter", artifacts={"flow_run_id": {"any_": [flow_run]}})
+    return {artifact["key"]: artifact["data"] for artifact in found}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for seed in range(24):
+        write_clip(tmp_path / "in" / f"{seed:02d}.wav", seed, 1.0 + seed / 30)
+    (tmp_path / "in" / "bad|`<b>.wav").write_text("not audio")
+    return tmp_path / "in"
+
+
+def test_a_run_tells_what_it_did(prefect_server: str, lab: Lab, root: Path) -> None:
+    _ingest(lab, root)
+    flow_run = _flow_run(prefect_server, lab)
+    name = httpx.get(f"{prefect_server}/flow_runs/{flow_run}").json()["name"]
+    assert re.fullmatch(r"ingest 20\d\d-\d\d-\d\d \d\d:\d\d UTC .*/in: 25 of 25 files", name)
+    left = _artifacts(prefect_server, flow_run)
+    assert left["ingest-new-progress"] == 100.0
+    page = left["ingest-new-summary"]
+    assert "| labelled now | 24 (" in page
+    assert "## New labels" in page
+    assert "## Drift" not in page  # there is no run before
+    assert "bad\\|'&lt;b>.wav" in page
+    assert "bad|`<b>.wav" in left["ingest-new-failures"]
+    for seed in range(30, 54):
+        write_clip(root / f"{seed}.wav", seed, 1.0)
+    _ingest(lab, root)
+    page = _artifacts(prefect_server, _flow_run(prefect_server, lab))["ingest-new-summary"]
+    assert "## Drift" in page
+
+
+def test_many_failures_become_an_event(prefect_server: str, lab: Lab, root: Path) -> None:
+    for number in range(10):
+        (root / f"broken{number}.wav").write_text("not audio")
+    _ingest(lab, root)
+    (run_id,) = lab.rows("SELECT id FROM runs")[0]
+    deadline = time.monotonic() + 30
+    while True:
+        found = _ask(
+            prefect_server, "/events/filter",
+            filter={"event": {"name": ["audioset.failures"]}},
+        )["events"]  # fmt: skip
+        mine = [e for e in found if e["resource"]["prefect.resource.id"].endswith(run_id)]
+        if mine:
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    (event,) = mine
+    assert (event["payload"]["failed"], event["payload"]["opened"]) == (11, 35)
+    assert event["payload"]["by_reason"] == {"not audio": 11}
+
+
+@pytest.mark.parametrize(
+    ("n_failed", "n_labelled", "expected"),
+    [(9, 0, False), (10, 0, True), (10, 190, True), (10, 191, False), (0, 5, False)],
+)
+def test_alarm_needs_a_number_and_a_share(n_failed: int, n_labelled: int, expected: bool) -> None:
+    summary = Summary(n_labelled=n_labelled)
+    summary.failures["damaged"] = n_failed
+    assert is_alarming(summary, AlertOptions()) is expected
+
+
+def test_drift_is_the_largest_changes_of_share() -> None:
+    before = {"n_labelled": 100, "labels": {"Music": 50, "Animal": 10, "Silence": 5}}
+    found = drift({"Music": 10, "Animal": 20}, 100, before)
+    assert found[0] == Share("Music", 0.5, 0.1)
+    assert [share.category for share in found] == ["Music", "Animal", "Silence"]
+    assert found[2].change == pytest.approx(-0.05)
+
+
+@pytest.mark.parametrize(
+    ("n_labelled", "before"),
+    [
+        (100, None),
+        (100, {}),
+        (100, {"n_labelled": 19, "labels": {"Music": 3}}),
+        (19, {"n_labelled": 100, "labels": {"Music": 3}}),
+    ],
+)
+def test_no_drift_without_a_basis(n_labelled: int, before: Any) -> None:
+    assert drift({"Music": 3}, n_labelled, before) == ()
+
+
+def test_runs_of_days_keep_one_task_run_per_shard_and_give_the_same(
+    prefect_server: str, lab: Lab, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_clip(root / "long.flac", 99, 40.0)
+    monkeypatch.setattr(shards, "MIN_SHARD_S", 5.0)
+    home = tmp_path / "short"
+    short = Lab(home, f"sqlite:///{home / 'labels.db'}", lab.weights)
+    _ingest(short, root)
+    monkeypatch.setattr(shard_runners, "LONG_RUN_S", 10.0)
+    monkeypatch.setattr(shard_runners, "LONG_SHARD_S", 20.0)
+    summary = _ingest(lab, root)
+    assert (summary.n_labelled, summary.n_failed) == (25, 1)
+    lab.check()
+    assert lab.results() == short.results()
+    names = [
+        task["name"]
+        for task in _ask(
+            prefect_server, "/task_runs/filter",
+            flow_runs={"id": {"any_": [_flow_run(prefect_server, lab)]}},
+        )
+    ]  # fmt: skip
+    assert 3 <= sum(name.startswith("label shard") for name in names) <= 5
+    assert not [name for name in names if name.startswith("infer")]
+    short.engine.dispose()
