@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import signal
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,6 +138,10 @@ def _label(site: Site) -> str:
     return site.server.trigger("label-audio/ad-hoc", paths=[str(site.root)])
 
 
+def _statuses(site: Site) -> list[str]:
+    return [r[0] for r in site.lab.rows("SELECT status FROM runs ORDER BY started_at")]
+
+
 def _pid(site: Site) -> int:
     return int(site.lab.rows("SELECT pid FROM runs WHERE status = 'running'")[0][0])
 
@@ -148,14 +151,12 @@ def test_a_run_cancelled_in_the_ui_stops_within_seconds_and_the_next_goes_on(sit
     _corpus(site)
     run = _label(site)
     wait_until(lambda: site.done() >= 5, 120, 0.05, what=lambda: site.worker.said[-3000:])
-    began = time.monotonic()
     site.server.post(
         f"/flow_runs/{run}/set_state", state={"type": "CANCELLING", "name": "Cancelling"}
     )
-    wait_until(lambda: site.server.state(run) == "CANCELLED", 30, 0.1)
-    took_s = time.monotonic() - began
-    assert took_s < 15, site.worker.said[-3000:]
-    assert [r[0] for r in site.lab.rows("SELECT status FROM runs")] == ["cancelled"]
+    # The work stops, and says so, within seconds; Prefect knows when the process has ended.
+    wait_until(lambda: _statuses(site) == ["cancelled"], 15, 0.1, what=site.worker.said[-3000:])
+    wait_until(lambda: site.server.state(run) == "CANCELLED", 60, 0.1)
     kept = site.done()
     assert 5 <= kept < N_CLIPS
     assert site.lab.count("labellings", "status <> 'done'") == 0
@@ -181,6 +182,5 @@ def test_a_killed_run_is_recognised_and_the_schedule_goes_on(site: Site) -> None
     os.kill(_pid(site), signal.SIGKILL)
     wait_until(lambda: site.server.state(killed) == "CRASHED", 150, what=site.worker.said[-3000:])
     wait_until(lambda: site.done() == N_CLIPS, 150, what=lambda: site.worker.said[-3000:])
-    statuses = [r[0] for r in site.lab.rows("SELECT status FROM runs ORDER BY started_at")]
-    assert statuses[0] == "crashed"
+    assert _statuses(site)[0] == "crashed"
     site.lab.check()
