@@ -16,6 +16,7 @@ import argparse
 import json
 import logging
 import multiprocessing
+import os
 import shutil
 import statistics
 import tempfile
@@ -35,6 +36,7 @@ LOGGER = logging.getLogger("benchmark")
 
 
 def main() -> None:
+    os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"  # before Prefect is imported
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--full", action="store_true", help="the sizes that the targets name")
     parser.add_argument("--repeats", type=int, default=3)
@@ -196,7 +198,6 @@ def prefect_server(folder: Path) -> Any:
         from prefect.server.api.server import SubprocessASGIServer
         from prefect.settings import (
             PREFECT_API_URL,
-            PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL,
             PREFECT_SERVER_ANALYTICS_ENABLED,
             PREFECT_SERVER_DATABASE_CONNECTION_URL,
             temporary_settings,
@@ -206,7 +207,6 @@ def prefect_server(folder: Path) -> Any:
         settings = {
             PREFECT_SERVER_DATABASE_CONNECTION_URL: f"sqlite+aiosqlite:///{database}",
             PREFECT_SERVER_ANALYTICS_ENABLED: False,
-            PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL: "CRITICAL",
         }
         with temporary_settings(settings):
             server = SubprocessASGIServer()
