@@ -156,7 +156,7 @@ def started(
         if popen.poll() is None:
             popen.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                popen.wait(10)
+                popen.wait(60)  # a server of its own ends after it, and on a busy machine slowly
         # What it has left behind, such as flow runs in processes of their own.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(popen.pid, signal.SIGKILL)
@@ -246,6 +246,13 @@ def processes_with(marker: str) -> list[int]:
             if os.fsencode(marker) in seen and int(folder.name) != os.getpid():
                 found.append(int(folder.name))
     return found
+
+
+def kill_all_with(marker: str) -> None:
+    """Kill what `processes_with` finds."""
+    for pid in processes_with(marker):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _answers(url: str, process: Process) -> bool:

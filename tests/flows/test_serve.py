@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from flows.own_server import MARK
 from flows.serving import HEARTBEAT_AUTOMATION
 from tests.flows.build import command, run_command, write_clip
 from tests.flows.servers import (
@@ -22,6 +23,7 @@ from tests.flows.servers import (
     ask,
     clean_environment,
     free_port,
+    kill_all_with,
     processes_with,
     running_server,
     started,
@@ -130,8 +132,10 @@ class _Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path, placeholder: Path) -> _Place:
-    return _Place(tmp_path, placeholder)
+def place(tmp_path: Path, placeholder: Path) -> Iterator[_Place]:
+    place = _Place(tmp_path, placeholder)
+    yield place
+    kill_all_with(f"{MARK}={place.home.absolute()}")  # where a test has failed half-way
 
 
 def _names(url: str) -> set[tuple[str, str]]:
@@ -229,7 +233,7 @@ def test_after_a_kill_the_next_start_cleans_up(place: _Place) -> None:
         wait_until(lambda: "infer shard 1/" in process.said, 120, what=lambda: process.said)
         process.popen.kill()
         process.popen.wait()
-        left = processes_with(f"AUDIOSET_SERVES={place.home.absolute()}")
+        left = processes_with(f"{MARK}={place.home.absolute()}")
         assert len(left) == 2  # Prefect's server, and the run
         with place.served() as (process, url):
             assert not set(left) & set(processes_with(str(place.home)))
