@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
 import time
@@ -100,17 +101,24 @@ def test_a_run_can_be_read_in_prefect(
             time.sleep(0.1)
             names = [run["name"] for run in api.post("/task_runs/filter", json=own).json()]
         found = api.post("/artifacts/filter", json={"limit": 200}).json()
-    assert runs[0]["name"] == f"label {str(tmp_path / 'prairie')[-60:]}"
+    path = re.escape(str(tmp_path / "prairie")[-60:])
+    name = rf"label \d{{4}}-\d\d-\d\d \d\d:\d\d UTC {path}: 4 of 4 files"
+    assert re.fullmatch(name, runs[0]["name"])
     assert runs[0]["parameters"]["database"] == "*" * 10
     assert "convert weights of yamnet" in names
     assert "load ontology and yamnet placeholder-0" in names
     assert "discover files" in names
     for task in ("featurize", "infer", "persist"):
         assert f"{task} shard 1/3 (0.0014 h)" in names
-    pages = [a for a in found if a["flow_run_id"] == runs[0]["id"]]
-    assert [(a["key"], a["type"]) for a in pages] == [("label-audio-summary", "markdown")]
-    assert "| labelled now | 3 (15.0 s of audio) |" in pages[0]["data"]
-    assert "x.wav` | not audio |" in pages[0]["data"]
+    pages = {a["key"]: a for a in found if a["flow_run_id"] == runs[0]["id"]}
+    assert {key: a["type"] for key, a in pages.items()} == {
+        "label-audio-progress": "progress",
+        "label-audio-summary": "markdown",
+        "label-audio-failures": "table",
+    }
+    summary = pages["label-audio-summary"]["data"]
+    assert "| labelled now | 3 (15.0 s of audio) |" in summary
+    assert "x.wav` | not audio |" in summary
 
 
 def test_no_result_is_persisted(lab: Lab, tmp_path: Path) -> None:
