@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -176,7 +177,7 @@ class Summary:
             lines += _table(
                 ("file", "reason", "detail"),
                 [
-                    (f"`{cleaned(path)}`", reason, cleaned(detail))
+                    (as_code(path), reason, cleaned(detail))
                     for path, reason, detail in self.shown_failures[:_SHOWN_FAILURES]
                 ],
             )
@@ -201,5 +202,11 @@ def printable(text: str) -> str:
 
 
 def cleaned(text: str) -> str:
-    """Text that cannot leave its cell of a Markdown table."""
-    return printable(text).replace("|", "\\|").replace("`", "'").replace("<", "&lt;")
+    """Text that Markdown shows as it is, also in a table."""
+    return re.sub(r"([\\`*_\[\]<|])", r"\\\1", printable(text))
+
+
+def as_code(text: str) -> str:
+    """Text as code, also in a table; nothing can be escaped there but the bar."""
+    code = printable(text).replace("`", "'").replace("|", r"\|")
+    return f"`{code}`"

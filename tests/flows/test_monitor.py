@@ -14,7 +14,7 @@ from flows import shard_runners
 from flows.drift import Share, drift
 from flows.monitor import is_alarming
 from flows.options import AlertOptions
-from flows.summary import Summary
+from flows.summary import Summary, as_code, cleaned
 from tasks import shards
 from tests.flows.build import Lab, write_clip
 from tests.flows.test_ingest_new import _ingest
@@ -55,7 +55,7 @@ def test_a_run_tells_what_it_did(prefect_server: str, lab: Lab, root: Path) -> N
     assert "| labelled now | 24 (" in page
     assert "## New labels" in page
     assert "## Drift" not in page  # there is no run before
-    assert "bad\\|'&lt;b>.wav" in page
+    assert "bad\\|'<b>.wav`" in page
     assert "bad|`<b>.wav" in left["ingest-new-failures"]
     for seed in range(30, 54):
         write_clip(root / f"{seed}.wav", seed, 1.0)
@@ -83,6 +83,11 @@ def test_many_failures_become_an_event(prefect_server: str, lab: Lab, root: Path
     (event,) = mine
     assert (event["payload"]["failed"], event["payload"]["opened"]) == (11, 35)
     assert event["payload"]["by_reason"] == {"not audio": 11}
+
+
+def test_names_cannot_change_the_page() -> None:
+    assert cleaned("a_b*c[d]<e>|f`g\\h\n") == "a\\_b\\*c\\[d\\]\\<e>\\|f\\`g\\\\h\\\\n"
+    assert as_code("a|b`c<d>\udcff") == "`a\\|b'c<d>\\udcff`"
 
 
 @pytest.mark.parametrize(
