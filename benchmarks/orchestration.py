@@ -9,9 +9,10 @@ overlapped in the same way by plain threads; "flow" is `label-audio` reporting t
 that runs beside it (its CPU time is in the figure, its start is not). The two take turns; medians
 are compared. The growth of Prefect's database is printed per 100 hours of audio.
 
-Measured on 2 cores (with --heartbeat, --repeats 2): 1 h takes 11.6 s without and 13.1 s with Prefect,
-200 short files 4.4 and 5.6 s. About 1.3 s a run are fixed; 1 s of them is Prefect's heartbeat thread,
-which deployments have and `audioset label` has not. The full sizes have not been measured yet.
+Measured on 2 cores (with --heartbeat, --repeats 2): 1 h takes 11.6 s without and 13.1 s with
+Prefect, 200 short files 4.4 and 5.6 s. About 1.3 s a run are fixed; 1 s of them is Prefect's
+heartbeat thread, which deployments have and `audioset label` has not. The full sizes have not been
+measured yet.
 Prefect's database grew by 0.54 MB for the hour (18 shard task runs), mostly by their events, which
 Prefect deletes after a week: hence one task run per six hours of audio in long runs.
 """
