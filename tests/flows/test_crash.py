@@ -21,7 +21,9 @@ N_CLIPS = 60
 # Shards of a few clips, batches of fewer, a pause between commits: many moments to be killed in.
 # Done once Prefect is set up, or its logs would be what it prints by default.
 SETUP = """
-import contextlib, time
+import contextlib, signal, time
+# A shell that starts the tests in the background has them, and so this process, ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from flows import engine_settings
 engine = engine_settings.command_line_engine
 @contextlib.contextmanager
