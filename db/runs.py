@@ -12,7 +12,7 @@ from db.claims import drop_claims, end_leases
 from db.engine import reading, writing
 from db.errors import DatabaseError
 from db.records import Run, RunCounts, RunStatus
-from db.tables import run_items, runs
+from db.tables import clips, labellings, run_items, runs
 
 
 def start_run(
@@ -95,6 +95,18 @@ def note_progress(engine: Engine, run_id: str, counts: RunCounts, now: datetime)
     with writing(engine) as conn:
         row = {"seen_at": now, **_counts(counts)}
         conn.execute(update(runs).where(runs.c.id == run_id).values(row))
+
+
+def labelled_by(engine: Engine, run_id: str) -> tuple[int, float]:
+    """How many clips the run labelled itself, and how many seconds of audio they are."""
+    query = (
+        select(func.count(), func.coalesce(func.sum(clips.c.duration_s), 0.0))
+        .select_from(labellings.join(clips, clips.c.id == labellings.c.clip_id))
+        .where(labellings.c.run_id == run_id, labellings.c.status == "done")
+    )
+    with reading(engine) as conn:
+        n_clips, audio_s = conn.execute(query).one()
+    return int(n_clips), float(audio_s)
 
 
 def sign_of_life(engine: Engine, run_id: str, now: datetime) -> None:

@@ -24,7 +24,14 @@ from sqlalchemy import Engine
 
 from audioset_core.inference import Cancelled
 from db.records import RunStatus
-from db.runs import abandon_run, finish_run, running_runs, start_run
+from db.runs import (
+    abandon_run,
+    child_runs,
+    finish_run,
+    labelled_by,
+    running_runs,
+    start_run,
+)
 from flows.summary import Summary
 from tasks.job import LEASE_S, now, stop_event
 
@@ -73,6 +80,10 @@ def recorded_run(
         finally:
             stop_event(run.run_id).set()
             run.stop_clock()
+            if status is not RunStatus.COMPLETED and not child_runs(engine, run.run_id):
+                # Shards that were in flight have committed what nobody counted.
+                found = labelled_by(engine, run.run_id)
+                run.summary.n_labelled, run.summary.audio_s = found
             finish_run(engine, run.run_id, status, run.summary.counts, run.summary.as_json(), now())
 
 
