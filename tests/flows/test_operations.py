@@ -182,5 +182,6 @@ def test_a_killed_run_is_recognised_and_the_schedule_goes_on(site: Site) -> None
     os.kill(_pid(site), signal.SIGKILL)
     wait_until(lambda: site.server.state(killed) == "CRASHED", 150, what=site.worker.said[-3000:])
     wait_until(lambda: site.done() == N_CLIPS, 150, what=lambda: site.worker.said[-3000:])
+    wait_until(lambda: "running" not in _statuses(site), 60, 0.05)
     assert _statuses(site)[0] == "crashed"
     site.lab.check()
