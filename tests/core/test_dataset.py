@@ -115,7 +115,7 @@ class Spy:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.groups: list[list[int]] = []
         self.n_batches = 0
-        score, flush = Scorer.score, Scorer._flush
+        score, flush = Scorer.score, Scorer._forward
 
         def spied_score(scorer: Scorer, pieces: Any, *args: Any, **how: Any) -> Any:
             if not pieces:
@@ -128,7 +128,7 @@ class Spy:
             flush(scorer, *args)
 
         monkeypatch.setattr(Scorer, "score", spied_score)
-        monkeypatch.setattr(Scorer, "_flush", spied_flush)
+        monkeypatch.setattr(Scorer, "_forward", spied_flush)
 
     @property
     def n_patches(self) -> int:
@@ -741,7 +741,7 @@ def test_clips_without_patches_fill_a_group_too(
         held = max(held, len(run._clips))
         flush(run)
 
-    monkeypatch.setattr(module._Run, "_flush", spied)
+    monkeypatch.setattr(module._Run, "_forward", spied)
     short = np.zeros((1, 100), np.float32)
     given_items = [item(str(number), data=short) for number in range(35)]
     report = label_dataset(given_items, tmp_path, weights=weights, framing="seed")

@@ -63,8 +63,9 @@ def test_a_folder_is_walked_in_order() -> None:
     assert passed_over == PassedOver()
     status = Path("rec/a.FLAC").stat()
     assert found[0] == Found(
-        os.fsencode(Path("rec/a.FLAC").absolute()), status.st_size, status.st_mtime_ns
-    )
+        os.fsencode(Path("rec/a.FLAC").absolute()), status.st_size, status.st_mtime_ns,
+        ctime_ns=status.st_ctime_ns,
+    )  # fmt: skip
 
 
 def test_nothing_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
