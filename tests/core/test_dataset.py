@@ -741,7 +741,7 @@ def test_clips_without_patches_fill_a_group_too(
         held = max(held, len(run._clips))
         flush(run)
 
-    monkeypatch.setattr(module._Run, "_forward", spied)
+    monkeypatch.setattr(module._Run, "_flush", spied)
     short = np.zeros((1, 100), np.float32)
     given_items = [item(str(number), data=short) for number in range(35)]
     report = label_dataset(given_items, tmp_path, weights=weights, framing="seed")
