@@ -25,7 +25,6 @@ from sqlalchemy import (
 from db.engine import reading
 from db.records import Variant
 from db.tables import (
-    categories,
     clip_scores,
     clips,
     detections,
@@ -132,13 +131,6 @@ def stored_variants(engine: Engine) -> dict[Variant, StoredVariant]:
     )
     with reading(engine) as conn:
         return {Variant(row[0], row[1]): StoredVariant(*row[2:]) for row in conn.execute(query)}
-
-
-def category_nodes(engine: Engine, model_id: int) -> dict[int, int]:
-    """Node id by index of the model's output."""
-    query = select(categories.c.idx, categories.c.node_id).where(categories.c.model_id == model_id)
-    with reading(engine) as conn:
-        return {row.idx: row.node_id for row in conn.execute(query)}
 
 
 def iter_done(engine: Engine, page: int = _PAGE) -> Iterator[DoneLabelling]:

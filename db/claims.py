@@ -98,7 +98,7 @@ def commit_labellings(
         return []
     with writing(engine) as conn:
         lock_clips(conn, (labelling.claim.clip_id for labelling in batch))
-        node_of = _category_nodes(conn, variant.model_id)
+        node_of = category_nodes(conn, variant.model_id)
         # Judged in the order of ids; told in the order given.
         order = sorted(range(len(batch)), key=lambda at: batch[at].claim.labelling_id)
         kept = [at for at in order if _mark_done(conn, batch[at], run_id, now)]
@@ -150,6 +150,12 @@ def record_failures(engine: Engine, failures: Sequence[Failure], now: datetime) 
         for claim in _in_order(failure.claim for failure in failures):
             conn.execute(delete(labellings).where(_held(claim)))
         remove_unreferenced(conn, touched)
+
+
+def category_nodes(conn: Connection, model_id: int) -> dict[int, int]:
+    """Node id by index of the model's output."""
+    query = select(categories.c.idx, categories.c.node_id).where(categories.c.model_id == model_id)
+    return {row.idx: row.node_id for row in conn.execute(query)}
 
 
 def end_leases(conn: Connection, run_id: str) -> None:
@@ -218,11 +224,6 @@ def _identify(
         values["mtime_ns"] = mtime_ns
     if not conn.execute(update(sources).where(sources.c.id == source_id).values(values)).rowcount:
         raise DatabaseError(f"there is no source {source_id}; enrol it first")
-
-
-def _category_nodes(conn: Connection, model_id: int) -> dict[int, int]:
-    query = select(categories.c.idx, categories.c.node_id).where(categories.c.model_id == model_id)
-    return {row.idx: row.node_id for row in conn.execute(query)}
 
 
 def _mark_done(conn: Connection, labelling: Labelling, run_id: str, now: datetime) -> bool:

@@ -11,12 +11,12 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import SecretStr
 
 from db.errors import DatabaseError
-from db.runs import ask_to_stop, child_runs, sign_of_life, summary_of
+from db.runs import child_runs, sign_of_life, summary_of
 from db.sources import iter_items
 from flows.monitor import Monitor
 from flows.options import EngineOptions, LabelOptions
 from flows.summary import Summary
-from tasks.job import Job, engine_for, now, stop_event
+from tasks.job import Job, engine_for, now, stop_run
 from tasks.run_partition import Partition, cut_ranges, run_partition
 from tasks.worklist import Discovery
 
@@ -65,9 +65,7 @@ def label_partitions(
                 time.sleep(1)
                 _show(job, monitor)
         except BaseException:
-            stop_event(job.run_id).set()
-            with suppress(DatabaseError):
-                ask_to_stop(engine, job.run_id, now())
+            stop_run(job)
             for future in futures:
                 future.wait()
             raise

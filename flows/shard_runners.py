@@ -9,18 +9,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Protocol, TypeVar, cast
 
 from prefect.futures import PrefectFuture
 
-from db.errors import DatabaseError
 from db.records import WorkItem
-from db.runs import ask_to_stop
 from flows.options import EngineOptions
 from tasks.chunk_and_featurize import chunk_and_featurize
 from tasks.infer import infer
-from tasks.job import Job, engine_for, now, stop_event
+from tasks.job import Job, stop_run
 from tasks.label_shard import label_shard
 from tasks.persist import persist
 from tasks.shards import Receipt, Shard, ShardFeatures, ShardScores, cut_shards, whole_shards
@@ -105,9 +103,7 @@ def label_shards(
             yield collect()
     except BaseException:
         # A shard that works on would claim clips behind the back of a run that has ended.
-        stop_event(job.run_id).set()
-        with suppress(DatabaseError):  # for tasks in other processes
-            ask_to_stop(engine_for(job.database_url), job.run_id, now())
+        stop_run(job)
         for in_flight in window:
             in_flight.wait()
         raise

@@ -24,7 +24,7 @@ from audioset_core.weights import ReadyWeights
 from db.engine import open_engine
 from db.errors import DatabaseError
 from db.records import Parameters, Variant
-from db.runs import is_to_stop
+from db.runs import ask_to_stop, is_to_stop
 
 ScoreDtype = Literal["float16", "float32"]
 
@@ -102,6 +102,13 @@ def stop_event(run_id: str) -> threading.Event:
     """Set when the run is cancelled; looked at between batches and files."""
     del run_id  # the cache's key
     return threading.Event()
+
+
+def stop_run(job: Job) -> None:
+    """Have the run's tasks end, in this process and, through the database, in every other."""
+    stop_event(job.run_id).set()
+    with suppress(DatabaseError):
+        ask_to_stop(engine_for(job.database_url), job.run_id, now())
 
 
 def is_stopping(job: Job) -> bool:

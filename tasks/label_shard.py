@@ -12,7 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.chunk_and_featurize import Logger, featurize_shard
 from tasks.infer import score_shard
 from tasks.job import Job
-from tasks.persist import is_passing, persist_shard
+from tasks.persist import is_passing, log_receipt, persist_shard
 from tasks.shards import Receipt, Shard, ShardFeatures, ShardScores
 
 
@@ -29,11 +29,7 @@ def label_shard(job: Job, shard: Shard) -> Receipt:
     """Label the shard; tried again, it goes on with what is not in the database."""
     logger = get_run_logger()
     receipt = label_whole_shard(job, shard, logger)
-    logger.info(
-        "shard %s: %d clips labelled (%.2f h), %d known, %d failed",
-        shard.label, receipt.n_labelled, receipt.audio_s / 3600, receipt.n_known,
-        len(receipt.failures),
-    )  # fmt: skip
+    log_receipt(logger, shard, receipt)
     return receipt
 
 

@@ -19,6 +19,7 @@ from audioset_core.pooling import Pooled, pool
 from db.claims import commit_labellings, record_failures, renew_leases
 from db.errors import DatabaseUnavailableError
 from db.records import ClassScore, DetectionRow, Failure, Labelling
+from tasks.chunk_and_featurize import Logger
 from tasks.job import LEASE_S, Job, engine_for, now
 from tasks.shards import FailedSource, FinishedClip, Receipt, Shard, ShardScores
 
@@ -45,12 +46,17 @@ def is_passing(task: Task[..., object], task_run: TaskRun, state: State[object])
 def persist(job: Job, shard: Shard, scores: ShardScores) -> Receipt:
     """Write the shard's score files and rows; idempotent."""
     receipt = persist_shard(job, shard, scores)
-    get_run_logger().info(
+    log_receipt(get_run_logger(), shard, receipt)
+    return receipt
+
+
+def log_receipt(logger: Logger, shard: Shard, receipt: Receipt) -> None:
+    """The one line that a shard leaves in the log."""
+    logger.info(
         "shard %s: %d clips labelled (%.2f h), %d known, %d failed",
         shard.label, receipt.n_labelled, receipt.audio_s / 3600, receipt.n_known,
         len(receipt.failures),
     )  # fmt: skip
-    return receipt
 
 
 def persist_shard(job: Job, shard: Shard, scores: ShardScores) -> Receipt:

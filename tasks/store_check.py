@@ -30,7 +30,9 @@ from audioset_core.export import Kind, read_scores
 from audioset_core.frontend import FrontendConfig
 from db import audit, repair
 from db.audit import DoneLabelling, Labels, StoredVariant
+from db.claims import category_nodes
 from db.closure_audit import closure_differences, rebuild_closure
+from db.engine import reading
 from db.types import path_text
 from tasks.store_folders import sweep
 from tasks.store_labels import difference, pooled_labels
@@ -133,12 +135,12 @@ class _Check:
 
     @cached_property
     def _rules(self) -> dict[Any, _Rules]:
-        return {
-            variant: _Rules(
-                stored, _frontend(stored), audit.category_nodes(self.engine, variant.model_id)
-            )
-            for variant, stored in audit.stored_variants(self.engine).items()
-        }
+        variants = audit.stored_variants(self.engine)
+        with reading(self.engine) as conn:
+            return {
+                variant: _Rules(stored, _frontend(stored), category_nodes(conn, variant.model_id))
+                for variant, stored in variants.items()
+            }
 
     def _undone(self) -> None:
         outcome = Outcome.RESET if self.is_repair else Outcome.LEFT
