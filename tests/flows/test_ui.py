@@ -64,8 +64,9 @@ class Screen:
         self.page.goto(self.base + path)
         return self.page
 
-    def read(self) -> str:
-        return self.page.locator("body").inner_text()
+    def contains(self, text: str) -> None:
+        """The page shows the text, or does once it has drawn itself."""
+        expect(self.page.locator("body")).to_contain_text(text, use_inner_text=True)
 
     def turn_to(self, tab: str) -> None:
         self.page.get_by_role("tablist").get_by_text(tab, exact=True).click()
@@ -215,16 +216,15 @@ class TestTheForm:
         screen.shows("Settle time (s)")
 
     def test_titles_and_descriptions(self, screen: Screen) -> None:
-        shown = screen.read()
         for options in (LabelOptions, WatchOptions, EngineOptions, AlertOptions):
             for field in options.model_fields.values():
                 assert field.title, field
-                assert field.title in shown
-                assert str(field.description) in shown
+                screen.contains(field.title)
+                screen.contains(str(field.description))
         for line in (ingest_new.description or "").splitlines():
             if parameter := re.fullmatch(r"    (\w+): (.+)", line):
-                assert parameter[1] in shown
-                assert parameter[2] in shown
+                screen.contains(parameter[1])
+                screen.contains(parameter[2])
 
     def test_what_it_sends_starts_a_run(self, screen: Screen, ingested: Ingested) -> None:
         with screen.page.expect_response(re.compile("/create_flow_run$")) as answer:
