@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import Engine, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, delete, func, insert, select, update
 
 from db.claims import drop_claims, end_leases
 from db.engine import reading, writing
@@ -99,14 +99,8 @@ def note_progress(engine: Engine, run_id: str, counts: RunCounts, now: datetime)
 
 def labelled_by(engine: Engine, run_id: str) -> tuple[int, float]:
     """How many clips the run labelled itself, and how many seconds of audio they are."""
-    query = (
-        select(func.count(), func.coalesce(func.sum(clips.c.duration_s), 0.0))
-        .select_from(labellings.join(clips, clips.c.id == labellings.c.clip_id))
-        .where(labellings.c.run_id == run_id, labellings.c.status == "done")
-    )
     with reading(engine) as conn:
-        n_clips, audio_s = conn.execute(query).one()
-    return int(n_clips), float(audio_s)
+        return _labelled_by(conn, run_id)
 
 
 def sign_of_life(engine: Engine, run_id: str, now: datetime) -> None:
@@ -141,13 +135,19 @@ def is_to_stop(engine: Engine, run_id: str) -> bool:
 
 
 def abandon_run(engine: Engine, run_id: str, now: datetime) -> bool:
-    """Mark a dead run as crashed and free what it had claimed; False if it had ended already."""
+    """Mark a dead run as crashed and free what it had claimed; False if it had ended already.
+
+    Its counts become what it has committed, which is more than what it lived to count.
+    """
     with writing(engine) as conn:
         is_running = (runs.c.id == run_id) & (runs.c.status == RunStatus.RUNNING.value)
         ended = update(runs).where(is_running)
         result = conn.execute(ended.values(status=RunStatus.CRASHED.value, ended_at=now))
         if not result.rowcount:
             return False
+        n_labelled, audio_s = _labelled_by(conn, run_id)
+        counted = update(runs).where((runs.c.id == run_id) & (runs.c.n_labelled < n_labelled))
+        conn.execute(counted.values(n_labelled=n_labelled, audio_s=audio_s))
         end_leases(conn, run_id)
         conn.execute(delete(run_items).where(run_items.c.run_id == run_id))
         return True
@@ -173,6 +173,16 @@ def finish_run(
             raise DatabaseError(f"there is no run {run_id!r}")
         drop_claims(conn, run_id)
         conn.execute(delete(run_items).where(run_items.c.run_id == run_id))
+
+
+def _labelled_by(conn: Connection, run_id: str) -> tuple[int, float]:
+    query = (
+        select(func.count(), func.coalesce(func.sum(clips.c.duration_s), 0.0))
+        .select_from(labellings.join(clips, clips.c.id == labellings.c.clip_id))
+        .where(labellings.c.run_id == run_id, labellings.c.status == "done")
+    )
+    n_clips, audio_s = conn.execute(query).one()
+    return int(n_clips), float(audio_s)
 
 
 def _counts(counts: RunCounts) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from db.records import (
     RunStatus,
     Verdict,
 )
-from db.runs import abandon_run, finish_run, recent_runs, running_runs, start_run
+from db.runs import abandon_run, finish_run, labelled_by, recent_runs, running_runs, start_run
 from db.sources import count_items, enrol, iter_items, triage, update_annotations
 from db.tables import clip_scores, clips, detections, labellings, sources
 from tests.db.build import (
@@ -211,6 +211,17 @@ def test_abandoning_a_run_frees_its_claims_at_once(world: World) -> None:
     assert count_items(world.engine, RUN) == 0
     assert [run.run_id for run in running_runs(world.engine)] == [OTHER_RUN]
     assert isinstance(_admit(world, claim.source_id, "a", run_id=OTHER_RUN), Claim)
+
+
+def test_an_abandoned_run_counts_what_it_committed_not_what_it_lived_to_count(world: World) -> None:
+    labelled(world, "done", {"/b": 0.5})
+    claimed(world, "left")
+    assert abandon_run(world.engine, RUN, NOW)
+    run = next(run for run in recent_runs(world.engine) if run.run_id == RUN)
+    assert run.status is RunStatus.CRASHED
+    assert (run.counts.n_labelled, run.counts.audio_s) == labelled_by(world.engine, RUN)
+    assert run.counts.n_labelled == 1
+    assert run.counts.audio_s > 0
 
 
 def test_finishing_a_run_keeps_what_is_done_and_drops_the_rest(world: World) -> None:

@@ -80,9 +80,18 @@ class Server:
 
 
 def ask(url: str, method: str, path: str, body: Any = None) -> Any:
-    """The API's answer to one request; a server that is busy (SQLite) is asked again."""
-    for _ in range(20):
-        answer = httpx.request(method, url + path, json=body, timeout=30)
+    """The API's answer to one request; a server that is busy (SQLite) is asked again.
+
+    It may say so, or say nothing for longer than one waits. What only reads is asked again then.
+    """
+    only_reads = method == "GET" or path.endswith("/filter")
+    for left in reversed(range(20)):
+        try:
+            answer = httpx.request(method, url + path, json=body, timeout=30)
+        except httpx.ReadTimeout:
+            if not only_reads or left < 17:
+                raise
+            continue
         if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
             break
         time.sleep(0.5)
