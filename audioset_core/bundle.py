@@ -53,7 +53,7 @@ class ModelBundle:
     weights_hint: str = ""
     """Which file to give where there is no official download whose digest is known."""
     framings: tuple[Framing, ...] = ("reference", "pad", "seed")
-    cpu_batch_patches: int = 32
+    cpu_batch_patches: int = 16
     cuda_batch_patches: int = 512
 
     @property
@@ -148,7 +148,6 @@ VGGISH = ModelBundle(
         "https://github.com/w-hc/vggish/releases/download/v0.1/vggish_with_classifier.pth"
     ),
     # 12 times the multiplications of YAMNet per patch.
-    cpu_batch_patches=16,
     cuda_batch_patches=256,
 )
 

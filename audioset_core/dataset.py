@@ -32,7 +32,8 @@ from audioset_core.dataset_items import (
 from audioset_core.errors import AudioError, Reason, UserError
 from audioset_core.export import Prediction, check_scores, write_seed_json
 from audioset_core.frontend import FrontendConfig
-from audioset_core.inference import Device, Scorer
+from audioset_core.inference import Scorer
+from audioset_core.networks import Device
 from audioset_core.reader import LogMelPiece, PatchReader
 from audioset_core.weights import prepare
 

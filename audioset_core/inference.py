@@ -1,6 +1,6 @@
 """Log-mel patches to logits and embeddings, in batches of one fixed size filled across clips.
 
-The fixed size, the model bundle's, matters twice: it is the fastest on a CPU (YAMNet's 32
+The fixed size, the model bundle's, matters twice: it is the fastest on a CPU (YAMNet's 16
 patches stay in cache), and since every batch has the same shape, a clip's results do not depend
 on its neighbours. On a CPU every core takes batches of its own, each computed by one thread: sums
 are then split the same way on any number of cores, and results are equal to the bit.
@@ -12,25 +12,16 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from itertools import cycle
-from threading import Lock
-from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from audioset_core.bundle import ModelBundle, find_bundle
-from audioset_core.errors import UserError, WeightsError
+from audioset_core.errors import UserError
 from audioset_core.frontend import FrontendConfig, patches
+from audioset_core.networks import F32, Device, EngineName, Precision, open_network
 from audioset_core.reader import LogMelPiece
 from audioset_core.weights import ReadyWeights
-
-if TYPE_CHECKING:
-    import torch
-
-F32 = NDArray[np.float32]
-Device = Literal["auto", "cpu", "cuda"]
 
 
 class Cancelled(Exception):  # noqa: N818 (not an error: somebody asked to stop)
@@ -56,8 +47,6 @@ class Output:
                 mine[row : row + span.stop - span.start] = batch[span]
 
 
-_SETTING_THREADS = Lock()
-
 Span = tuple[Output, int, slice]
 """A result, its first row, and the rows of the batch that belong there."""
 
@@ -69,30 +58,33 @@ class Scorer:
     used, and a dozen threads that each ran the network once would keep it a dozen times.
     """
 
-    def __init__(self, bundle: ModelBundle, weights: ReadyWeights, *, device: Device) -> None:
-        """Load the weights.
+    def __init__(
+        self,
+        bundle: ModelBundle,
+        weights: ReadyWeights,
+        *,
+        device: Device = "auto",
+        engine: EngineName = "auto",
+        precision: Precision = "float32",
+        n_lanes: int | None = None,
+    ) -> None:
+        """Load the weights; the settings are those of `audioset_core.networks.open_network`.
 
         Raises:
-            UserError: no such device.
+            UserError: no such device, engine or precision here.
             WeightsError: the file is damaged.
         """
-        import torch
-
-        self.device = resolve_device(device)
         bundle = bundle if weights.has_scores else find_bundle(bundle.name, has_scores=False)
         self.bundle = bundle
         self.n_classes = len(bundle.categories)
-        model = bundle.build()
-        _load(model, weights)
-        self._model = model.eval().for_inference().to(self.device)  # type: ignore[operator]
-        on_gpu = self.device.type == "cuda"
-        self._batch_patches = bundle.cuda_batch_patches if on_gpu else bundle.cpu_batch_patches
+        self.network = open_network(
+            bundle, weights, device=device, engine=engine, precision=precision, n_lanes=n_lanes
+        )
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scorer")
-        self._n_batches = 1 if on_gpu else max(1, torch.get_num_threads())
         self._batches = ThreadPoolExecutor(
-            max_workers=self._n_batches,
+            max_workers=self.network.n_lanes,
             thread_name_prefix="batch",
-            initializer=None if on_gpu else partial(_keep_to_one_core, torch.get_num_threads()),
+            initializer=self.network.enter_lane,
         )
         self._patch_shape = (bundle.frontend.patch_frames, bundle.frontend.n_mels)
 
@@ -140,7 +132,7 @@ class Scorer:
         embeddings: bool,
     ) -> list[Output]:
         results = [self._room(piece.n_patches, embeddings) for piece in pieces]
-        window = _Window(self._n_batches)
+        window = _Window(self.network.n_lanes)
         try:
             for batch, spans in self._fill(pieces, results, config):
                 if should_stop():
@@ -155,19 +147,20 @@ class Scorer:
     ) -> Iterator[tuple[F32, list[Span]]]:
         """Full batches, the last one filled up with zeros, and what is in them."""
         # As many as are computed at once, and the one that is being filled.
-        shape = (self._n_batches + 1, self._batch_patches, *self._patch_shape)
+        size = self.network.batch_patches
+        shape = (self.network.n_lanes + 1, size, *self._patch_shape)
         buffers = cycle(np.zeros(shape, np.float32))
         batch, spans, filled = next(buffers), list[Span](), 0
         for piece, result in zip(pieces, results, strict=True):
             views = patches(piece.frames, config)
             row = 0
             while row < piece.n_patches:
-                count = min(piece.n_patches - row, self._batch_patches - filled)
+                count = min(piece.n_patches - row, size - filled)
                 batch[filled : filled + count] = views[row : row + count]
                 spans.append((result, row, slice(filled, filled + count)))
                 row += count
                 filled += count
-                if filled == self._batch_patches:
+                if filled == size:
                     yield batch, spans
                     batch, spans, filled = next(buffers), [], 0
         if filled:
@@ -184,13 +177,8 @@ class Scorer:
         )
 
     def _forward(self, batch: F32, spans: list[Span], embeddings: bool) -> None:
-        import torch
-
-        # cuDNN would convolve in TF32, which moves scores by more than the reference allows.
-        exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
-        with torch.inference_mode(), exact:
-            logits, embedded = self._model(torch.from_numpy(batch).to(self.device))
-        outputs = Output(_on_host(logits), _on_host(embedded) if embeddings else None)
+        logits, embedded = self.network.forward(batch)
+        outputs = Output(logits, embedded if embeddings else None)
         for result, row, span in spans:
             result.take(row, outputs, span)
 
@@ -210,45 +198,3 @@ class _Window:
     def drain(self) -> None:
         while self._futures:
             self._futures.popleft().result()
-
-
-def _keep_to_one_core(elsewhere: int) -> None:
-    """Have torch use one thread where this thread calls it, and as many as before elsewhere."""
-    import torch
-
-    with _SETTING_THREADS:
-        torch.set_num_threads(1)
-        torch.get_num_threads()  # or this thread would take the number below at its first sum
-        # Threads that call torch for the first time later on would get one as well.
-        with ThreadPoolExecutor(max_workers=1) as other:
-            other.submit(torch.set_num_threads, elsewhere).result()
-
-
-def resolve_device(device: Device) -> torch.device:
-    """The torch device; ``auto`` is CUDA where there is one.
-
-    Raises:
-        UserError: CUDA was asked for and there is none.
-    """
-    import torch
-
-    has_cuda = torch.cuda.is_available()
-    if device == "cuda" and not has_cuda:
-        raise UserError("--device cuda: no CUDA device is usable here; use --device cpu or auto")
-    return torch.device("cuda" if has_cuda and device != "cpu" else "cpu")
-
-
-def _load(model: torch.nn.Module, weights: ReadyWeights) -> None:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        model.load_state_dict(load_file(weights.path))
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise WeightsError(
-            f"{weights.path} is damaged: delete it and run again, or convert it anew"
-        ) from error
-
-
-def _on_host(tensor: torch.Tensor | None) -> F32 | None:
-    return None if tensor is None else tensor.float().cpu().numpy()

@@ -63,6 +63,14 @@ def label(
     device: Annotated[
         Literal["auto", "cpu", "cuda"], typer.Option(help="Where the network runs.")
     ] = "auto",
+    engine: Annotated[
+        Literal["auto", "torch", "openvino"],
+        typer.Option(help="What computes the network; auto takes the fastest that is installed."),
+    ] = "auto",
+    precision: Annotated[
+        Literal["float32", "bf16"],
+        typer.Option(help="bf16 is faster where the hardware has it; scores move by up to 0.1."),
+    ] = "float32",
     score_dtype: Annotated[
         Literal["float16", "float32"], typer.Option(help="How results are stored.")
     ] = "float16",
@@ -82,6 +90,8 @@ def label(
         patch_hop_s=patch_hop,
         framing=framing,
         device=device,
+        engine=engine,
+        precision=precision,
         score_dtype=score_dtype,
         embeddings=embeddings,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import sys
@@ -15,6 +16,7 @@ from sqlalchemy import make_url
 from audioset_core import weights as weights_files
 from audioset_core.bundle import ModelBundle, find_bundle
 from audioset_core.discovery import read_inputs
+from audioset_core.networks import needs_torch
 from audioset_core.weights import ReadyWeights
 from db.engine import open_engine
 from db.migrate import ensure_schema
@@ -99,8 +101,8 @@ def _run_flow(
 ) -> Summary:
     with LabelProgress() as progress:
         progress.say("starting Prefect")
-        # Its server starts in a process of its own; torch takes about as long.
-        threading.Thread(target=_import_torch, daemon=True).start()
+        # Its server starts in a process of its own; the engine takes about as long.
+        threading.Thread(target=_import_engine, args=(options,), daemon=True).start()
         with command_line_engine(home), listening(progress):
             from pydantic import SecretStr
 
@@ -115,9 +117,10 @@ def _run_flow(
             )
 
 
-def _import_torch() -> None:
+def _import_engine(options: LabelOptions) -> None:
+    name = "torch" if needs_torch(options.device, options.engine) else "openvino"
     with suppress(ImportError):
-        import torch  # noqa: F401
+        importlib.import_module(name)
 
 
 def _report(summary: Summary, home: Path, url: str, *, has_scores: bool) -> None:

@@ -132,6 +132,8 @@ def labelling_job(
         parameters=parameters,
         variant=variant,
         device=options.device,
+        engine=options.engine,
+        precision=options.precision,
         score_dtype=options.score_dtype,
         # Without a classifier head there is nothing else to store.
         embeddings=options.embeddings or not weights.has_scores,

@@ -93,6 +93,7 @@ def _options(stored: StoredVariant, weights: Path | None) -> LabelOptions:
             patch_hop_s=stored.parameters["patch_hop_s"],
             framing=stored.extra["framing"],
             score_dtype=stored.extra["score_dtype"],
+            precision=stored.extra.get("precision", "float32"),
             embeddings=stored.extra.get("embeddings", False),
         )
     except (KeyError, ValidationError):

@@ -22,5 +22,6 @@ def labelling_settings(options: LabelOptions) -> tuple[FrontendConfig, Parameter
         frontend,
         framing=options.framing,
         score_dtype=options.score_dtype,
+        precision=options.precision,
         embeddings=options.embeddings,
     )

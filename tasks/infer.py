@@ -9,7 +9,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from audioset_core.export import Kind
-from audioset_core.inference import F32, Output
+from audioset_core.inference import Output
+from audioset_core.networks import F32
 from tasks.job import Job, ScoreDtype, is_stopping, scorer_for
 from tasks.shards import FinishedClip, Results, Shard, ShardFeatures, ShardScores
 
@@ -44,7 +45,7 @@ def score_shard(job: Job, features: ShardFeatures, previous: ShardScores | None)
     pieces = [piece for piece in taken if piece.claim.labelling_id not in failed_ids]
     if not pieces:
         return scores
-    outputs = scorer_for(job.weights, job.device).run(
+    outputs = scorer_for(job.weights, job.device, job.engine, job.precision).run(
         [piece.piece for piece in pieces],
         job.frontend,
         should_stop=partial(is_stopping, job),

@@ -19,7 +19,8 @@ from sqlalchemy import Engine
 
 from audioset_core.bundle import ModelBundle, find_bundle
 from audioset_core.frontend import FrontendConfig
-from audioset_core.inference import Device, Scorer
+from audioset_core.inference import Scorer
+from audioset_core.networks import Device, EngineName, Precision
 from audioset_core.weights import ReadyWeights
 from db.engine import open_engine
 from db.errors import DatabaseError
@@ -53,6 +54,8 @@ class Job:
     parameters: Parameters
     variant: Variant
     device: Device
+    engine: EngineName = "auto"
+    precision: Precision = "float32"
     score_dtype: ScoreDtype
     embeddings: bool
     shard_s: float
@@ -65,7 +68,12 @@ class Job:
 
 
 def labelling_parameters(
-    frontend: FrontendConfig, *, framing: str, score_dtype: ScoreDtype, embeddings: bool = False
+    frontend: FrontendConfig,
+    *,
+    framing: str,
+    score_dtype: ScoreDtype,
+    precision: Precision = "float32",
+    embeddings: bool = False,
 ) -> Parameters:
     """The settings that make one labelling differ from another of the same model."""
     extra: dict[str, Any] = {
@@ -75,6 +83,8 @@ def labelling_parameters(
         "log_offset": frontend.log_offset,
         "resampler": "soxr HQ",
     }
+    if precision != "float32":
+        extra["precision"] = precision
     if embeddings:
         extra["embeddings"] = True
     return Parameters(
@@ -92,9 +102,13 @@ def engine_for(database_url: str) -> Engine:
 
 
 @lru_cache(maxsize=2)
-def scorer_for(weights: ReadyWeights, device: Device) -> Scorer:
+def scorer_for(
+    weights: ReadyWeights, device: Device, engine: EngineName, precision: Precision
+) -> Scorer:
     """This process's network on the device."""
-    return Scorer(find_bundle(weights.model), weights, device=device)
+    return Scorer(
+        find_bundle(weights.model), weights, device=device, engine=engine, precision=precision
+    )
 
 
 @cache

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -13,17 +15,23 @@ from audioset_core.bundle import BUNDLES, YAMNET, find_bundle
 from audioset_core.errors import UserError, WeightsError
 from audioset_core.frontend import YAMNET as FRONTEND
 from audioset_core.frontend import log_mel
-from audioset_core.inference import Cancelled, Scorer, resolve_device
+from audioset_core.inference import Cancelled, Scorer
+from audioset_core.networks import EngineName, needs_torch, open_network
 from audioset_core.pooling import sigmoid
 from audioset_core.reader import LogMelPiece
+from audioset_core.torch_network import resolve_device
 from audioset_core.weights import ReadyWeights
 
-BATCH = 32
+BATCH = YAMNET.cpu_batch_patches
+ENGINES = ("torch", "openvino")
 
 
-@pytest.fixture(scope="module")
-def scorer(yamnet_weights: ReadyWeights) -> Scorer:
-    return Scorer(YAMNET, yamnet_weights, device="cpu")
+@pytest.fixture(scope="module", params=ENGINES)
+def scorer(request: pytest.FixtureRequest, yamnet_weights: ReadyWeights) -> Scorer:
+    """Everything here holds for every engine."""
+    found = Scorer(YAMNET, yamnet_weights, device="cpu", engine=request.param)
+    assert found.network.engine == request.param
+    return found
 
 
 def piece(n_patches: int, seed: int = 0) -> LogMelPiece:
@@ -32,22 +40,18 @@ def piece(n_patches: int, seed: int = 0) -> LogMelPiece:
     return LogMelPiece(frames, n_patches)
 
 
-class Counting:
-    """The network, counting the batches that it is given."""
-
-    def __init__(self, model: Any) -> None:
-        self.model, self.shapes = model, []
-
-    def __call__(self, batch: torch.Tensor) -> Any:
-        self.shapes.append(tuple(batch.shape))
-        return self.model(batch)
-
-
 @pytest.fixture
 def batches(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
-    counting = Counting(scorer._model)
-    monkeypatch.setattr(scorer, "_model", counting)
-    return counting.shapes
+    """The shapes of the batches that the network is given."""
+    shapes: list[tuple[int, ...]] = []
+    forward = scorer.network.forward
+
+    def counting(batch: Any) -> Any:
+        shapes.append(batch.shape)
+        return forward(batch)
+
+    monkeypatch.setattr(scorer.network, "forward", counting)
+    return shapes
 
 
 @pytest.mark.parametrize("name", ["esc_dog", "noise", "short", "silence", "chirp"])
@@ -63,7 +67,7 @@ def test_scores_equal_the_reference(scorer: Scorer, assets: Path, name: str) -> 
 def test_neighbours_change_nothing(scorer: Scorer) -> None:
     clip = piece(5)
     (alone,) = scorer.score([clip], FRONTEND)
-    for before, after in ((1, 0), (0, 40), (30, 3), (27, 60)):
+    for before, after in ((1, 0), (0, 40), (14, 3), (30, 3), (27, 60)):
         clips = [piece(before, 1), clip, piece(after, 2)]
         np.testing.assert_array_equal(scorer.score(clips, FRONTEND)[1], alone)
 
@@ -80,7 +84,7 @@ def test_long_clips_equal_their_parts(scorer: Scorer) -> None:
 
 def test_batches_are_filled_across_clips(scorer: Scorer, batches: list[tuple[int, ...]]) -> None:
     results = scorer.score([piece(10, i) for i in range(7)], FRONTEND)
-    assert batches == [(BATCH, 96, 64)] * 3
+    assert batches == [(BATCH, 96, 64)] * 5
     assert [len(result) for result in results] == [10] * 7
     assert all(np.isfinite(result).all() for result in results)
 
@@ -140,12 +144,15 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve_device("cpu").type == "cpu"
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("keep", [0, 200, 1_000_000])
-def test_damaged_weights_are_named(yamnet_weights: ReadyWeights, tmp_path: Path, keep: int) -> None:
+def test_damaged_weights_are_named(
+    yamnet_weights: ReadyWeights, tmp_path: Path, keep: int, engine: EngineName
+) -> None:
     path = tmp_path / "cut.safetensors"
     path.write_bytes(yamnet_weights.path.read_bytes()[:keep])
     with pytest.raises(WeightsError, match=r"cut\.safetensors is damaged"):
-        Scorer(YAMNET, replace(yamnet_weights, path=path), device="cpu")
+        Scorer(YAMNET, replace(yamnet_weights, path=path), device="cpu", engine=engine)
 
 
 def test_another_networks_weights_are_named(yamnet_weights: ReadyWeights, tmp_path: Path) -> None:
@@ -157,16 +164,19 @@ def test_another_networks_weights_are_named(yamnet_weights: ReadyWeights, tmp_pa
         Scorer(YAMNET, replace(yamnet_weights, path=path), device="cpu")
 
 
-def test_no_lower_precision_on_a_gpu(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_lower_precision_on_a_gpu(
+    yamnet_weights: ReadyWeights, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # cuDNN's default for convolutions is TF32, with 10 bits of mantissa.
     seen = []
 
     def model(batch: torch.Tensor) -> Any:
         seen.append(torch.backends.cudnn.allow_tf32)
-        return torch.zeros(len(batch), 521), None
+        return torch.zeros(len(batch), 521), torch.zeros(len(batch), 1024)
 
     before = torch.backends.cudnn.allow_tf32
-    monkeypatch.setattr(scorer, "_model", model)
+    scorer = Scorer(YAMNET, yamnet_weights, device="cpu", engine="torch")
+    monkeypatch.setattr(scorer.network, "_model", model)
     scorer.score([piece(1)], FRONTEND)
     assert seen == [False]
     assert torch.backends.cudnn.allow_tf32 == before
@@ -196,13 +206,15 @@ def test_embeddings_on_request(scorer: Scorer, assets: Path) -> None:
         np.testing.assert_allclose(both.embeddings, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.fixture(scope="module", params=["vggish", "vggish without head", "panns"])
+@pytest.fixture(
+    scope="module", params=[(n, e) for n in ("vggish", "headless vggish", "panns") for e in ENGINES]
+)
 def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Scorer:
-    """The other models with random weights."""
+    """The other models with random weights, in every engine."""
     from safetensors.torch import save_file
 
-    name = request.param.split()[0]
-    has_scores = "without" not in request.param
+    what, engine = request.param
+    name, has_scores = what.split()[-1], "headless" not in what
     path = tmp_path_factory.mktemp("other") / "weights.safetensors"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
@@ -210,7 +222,7 @@ def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     save_file(state, path)
     ready = ReadyWeights(path, name, "1-0", "0", has_scores=has_scores)
     # The bundle of the model is right for weights of either kind.
-    made = Scorer(BUNDLES[name], ready, device="cpu")
+    made = Scorer(BUNDLES[name], ready, device="cpu", engine=engine)
     path.unlink()
     return made
 
@@ -264,21 +276,108 @@ def test_the_number_of_cores_changes_no_bit(
 ) -> None:
     clips = [piece(70, 1), piece(5, 2)]
     expected = scorer.score(clips, FRONTEND)
-    before = torch.get_num_threads()
-    torch.set_num_threads(n_cores)
-    try:
-        found = Scorer(YAMNET, yamnet_weights, device="cpu").score(clips, FRONTEND)
-    finally:
-        torch.set_num_threads(before)
-    for mine, theirs in zip(found, expected, strict=True):
+    name = scorer.network.engine
+    other = Scorer(YAMNET, yamnet_weights, device="cpu", engine=name, n_lanes=n_cores)
+    for mine, theirs in zip(other.score(clips, FRONTEND), expected, strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
 
 def test_torch_keeps_its_threads_for_others(yamnet_weights: ReadyWeights) -> None:
     before = torch.get_num_threads()
-    Scorer(YAMNET, yamnet_weights, device="cpu").score([piece(40)], FRONTEND)
+    Scorer(YAMNET, yamnet_weights, device="cpu", engine="torch").score([piece(40)], FRONTEND)
     found: list[int] = [torch.get_num_threads()]
     thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
     thread.start()
     thread.join()
     assert found == [before, before]
+
+
+# --- engines ------------------------------------------------------------------------------------
+
+
+def test_engines_agree(yamnet_weights: ReadyWeights, assets: Path) -> None:
+    golden = np.load(assets / "golden" / "yamnet_golden.npz")
+    names = [str(name) for name in golden["__names__"]]
+    pieces = [LogMelPiece(golden[f"{n}/log_mel"], len(golden[f"{n}/scores"])) for n in names]
+    found = [Scorer(YAMNET, yamnet_weights, device="cpu", engine=e).run(pieces, FRONTEND,
+             embeddings=True) for e in ENGINES]  # fmt: skip
+    for name, mine, theirs in zip(names, *found, strict=True):
+        assert mine.logits is not None
+        assert theirs.logits is not None
+        np.testing.assert_allclose(sigmoid(mine.logits), sigmoid(theirs.logits), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(sigmoid(theirs.logits), golden[f"{name}/scores"], atol=1e-5)
+        np.testing.assert_allclose(mine.embeddings, theirs.embeddings, rtol=1e-4, atol=1e-4)
+
+
+def test_a_translation_is_kept_and_needs_no_torch(
+    yamnet_weights: ReadyWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIOSET_CACHE", str(tmp_path))
+    (first,) = Scorer(YAMNET, yamnet_weights, engine="openvino").score([piece(3)], FRONTEND)
+    (folder,) = (tmp_path / "openvino").iterdir()
+    assert sorted(p.name for p in folder.iterdir()) == ["network.bin", "network.xml"]
+    script = (
+        "import sys, pickle, numpy as np\n"
+        "from pathlib import Path\n"
+        "from audioset_core.bundle import YAMNET\n"
+        "from audioset_core.inference import Scorer\n"
+        "from audioset_core.reader import LogMelPiece\n"
+        "from audioset_core.weights import ReadyWeights\n"
+        f"ready = ReadyWeights(Path({str(yamnet_weights.path)!r}), 'yamnet', '1', '0')\n"
+        "frames = np.random.default_rng(0).normal(-4, 2, (192, 64)).astype(np.float32)\n"
+        "scorer = Scorer(YAMNET, ready)\n"
+        "assert scorer.network.engine == 'openvino', scorer.network.engine\n"
+        "(logits,) = scorer.score([LogMelPiece(frames, 3)], YAMNET.frontend)\n"
+        f"np.save({str(tmp_path / 'logits.npy')!r}, logits)\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(np.load(tmp_path / "logits.npy"), first)
+
+
+@pytest.mark.parametrize("name", ["network.xml", "network.bin"])
+def test_a_translation_cut_short_is_made_again(
+    yamnet_weights: ReadyWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("AUDIOSET_CACHE", str(tmp_path))
+    (first,) = Scorer(YAMNET, yamnet_weights, engine="openvino").score([piece(3)], FRONTEND)
+    (path,) = (tmp_path / "openvino").glob(f"*/{name}")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    (again,) = Scorer(YAMNET, yamnet_weights, engine="openvino").score([piece(3)], FRONTEND)
+    np.testing.assert_array_equal(again, first)
+    assert path.stat().st_size > 0.99 * len(whole)  # a name in it counts up
+
+
+def test_a_cache_that_cannot_be_written_does_no_harm(
+    yamnet_weights: ReadyWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("AUDIOSET_CACHE", str(tmp_path / "file"))
+    (found,) = Scorer(YAMNET, yamnet_weights, engine="openvino").score([piece(3)], FRONTEND)
+    assert np.isfinite(found).all()
+
+
+def test_what_cannot_be_had_is_told(
+    yamnet_weights: ReadyWeights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match="use --engine torch with --device cuda"):
+        open_network(YAMNET, yamnet_weights, device="cuda", engine="openvino")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"audioset-flows\[openvino\]"):
+        open_network(YAMNET, yamnet_weights, engine="openvino")
+    assert open_network(YAMNET, yamnet_weights, device="cpu").engine == "torch"
+    assert needs_torch("auto", "auto")
+
+
+def test_bfloat16_is_what_it_is_stated_to_be(yamnet_weights: ReadyWeights, assets: Path) -> None:
+    golden = np.load(assets / "golden" / "yamnet_golden.npz")
+    names = [str(name) for name in golden["__names__"]]
+    pieces = [LogMelPiece(golden[f"{n}/log_mel"], len(golden[f"{n}/scores"])) for n in names]
+    scorer = Scorer(YAMNET, yamnet_weights, device="cpu", engine="torch", precision="bf16")
+    found = np.concatenate(scorer.score(pieces, FRONTEND))
+    exact = np.concatenate([golden[f"{name}/scores"] for name in names])
+    assert (found.argmax(axis=1) == exact.argmax(axis=1)).mean() >= 0.97
+    difference = np.abs(sigmoid(found) - exact).max()
+    assert 1e-4 < difference < 0.15

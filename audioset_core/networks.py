@@ -1,0 +1,113 @@
+"""The engines that can run a network, behind one small interface.
+
+``torch`` runs everywhere, on a CPU or a GPU. ``openvino`` runs on CPUs, about 1.7 times as fast
+in the same float32 (benchmarks/README.md), and needs neither torch nor its 250 MB in the process
+once a network has been translated. Both pass the same tests against Google's values.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audioset_core.bundle import ModelBundle
+from audioset_core.errors import UserError
+from audioset_core.weights import ReadyWeights
+
+F32 = NDArray[np.float32]
+Device = Literal["auto", "cpu", "cuda"]
+EngineName = Literal["auto", "torch", "openvino"]
+Precision = Literal["float32", "bf16"]
+
+# Where the drivers of the GPUs that torch may use show: NVIDIA's, AMD's, Windows' own in WSL.
+_GPU_NODES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+
+
+class Network(Protocol):
+    """A loaded network, which computes batches of one fixed size."""
+
+    device: str
+    """``cpu`` or ``cuda``."""
+    engine: str
+    """``torch`` or ``openvino``."""
+    batch_patches: int
+    n_lanes: int
+    """How many batches may be computed at once, by one thread each."""
+
+    def enter_lane(self) -> None:
+        """Called once in every thread that computes batches, before its first."""
+
+    def forward(self, batch: F32) -> tuple[F32 | None, F32]:
+        """Compute a full batch.
+
+        Shape:
+            ``[batch_patches, patch_frames, n_mels]`` float32 -> logits ``[batch_patches,
+            n_classes]`` (None without a classifier head), embeddings ``[batch_patches, dim]``,
+            both float32.
+        """
+
+
+def open_network(
+    bundle: ModelBundle,
+    weights: ReadyWeights,
+    *,
+    device: Device = "auto",
+    engine: EngineName = "auto",
+    precision: Precision = "float32",
+    n_lanes: int | None = None,
+) -> Network:
+    """Load a network into the engine that suits the device, or into the one that is named.
+
+    Args:
+        bundle: The model; of weights without a classifier head, the bundle without one.
+        weights: Its converted weights.
+        device: ``auto`` is a GPU where there is one.
+        engine: ``auto`` is OpenVINO on a CPU where it is installed, else torch.
+        precision: ``bf16`` computes in bfloat16: faster where the hardware has it, and scores
+            move by up to about 0.1.
+        n_lanes: On a CPU, how many batches at once. None: one per core.
+
+    Raises:
+        UserError: no such device, an engine that is not installed or does not go with the
+            device, or a precision that the processor does not have.
+        WeightsError: the weights are damaged.
+    """
+    if engine == "openvino" or (engine == "auto" and _suits_openvino(device)):
+        if device == "cuda":
+            raise UserError("--engine openvino runs on CPUs; use --engine torch with --device cuda")
+        if not _is_installed():
+            raise UserError(
+                "--engine openvino: it is not installed (pip install 'audioset-flows[openvino]')"
+            )
+        from audioset_core.openvino_network import OpenVinoNetwork
+
+        return OpenVinoNetwork(bundle, weights, precision=precision, n_lanes=n_lanes)
+    from audioset_core.torch_network import TorchNetwork
+
+    return TorchNetwork(bundle, weights, device=device, precision=precision, n_lanes=n_lanes)
+
+
+def needs_torch(device: Device, engine: EngineName) -> bool:
+    """Whether a run so configured computes with torch."""
+    return not (engine == "openvino" or (engine == "auto" and _suits_openvino(device)))
+
+
+def _suits_openvino(device: Device) -> bool:
+    return _is_installed() and (device == "cpu" or (device == "auto" and not _has_gpu()))
+
+
+def _is_installed() -> bool:
+    return importlib.util.find_spec("openvino") is not None
+
+
+def _has_gpu() -> bool:
+    """Without importing torch, unless a driver is there to ask about."""
+    if not any(Path(node).exists() for node in _GPU_NODES):
+        return False
+    import torch
+
+    return torch.cuda.is_available()

@@ -1,0 +1,100 @@
+"""The engine ``torch``: networks on a CPU, each core computing batches of its own, or on a GPU."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from audioset_core.bundle import ModelBundle
+from audioset_core.errors import UserError, WeightsError
+from audioset_core.networks import F32, Device, Precision
+from audioset_core.weights import ReadyWeights
+
+_SETTING_THREADS = Lock()
+
+
+class TorchNetwork:
+    """See `audioset_core.networks.Network`."""
+
+    engine = "torch"
+
+    def __init__(
+        self,
+        bundle: ModelBundle,
+        weights: ReadyWeights,
+        *,
+        device: Device,
+        precision: Precision = "float32",
+        n_lanes: int | None = None,
+    ) -> None:
+        self._device = resolve_device(device)
+        self.device = self._device.type
+        self._is_bf16 = precision == "bf16"
+        self._model = load_network(bundle, weights).to(self._device)
+        on_gpu = self.device == "cuda"
+        self.batch_patches = bundle.cuda_batch_patches if on_gpu else bundle.cpu_batch_patches
+        self._n_threads = torch.get_num_threads()
+        self.n_lanes = 1 if on_gpu else n_lanes or max(1, self._n_threads)
+
+    def enter_lane(self) -> None:
+        """One core per lane."""
+        if self.device == "cpu":
+            _keep_to_one_core(self._n_threads)
+
+    def forward(self, batch: F32) -> tuple[F32 | None, F32]:
+        """As the interface says."""
+        # cuDNN would convolve in TF32, which moves scores by more than the reference allows.
+        exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+        half = torch.autocast(self.device, torch.bfloat16, enabled=self._is_bf16)
+        with torch.inference_mode(), exact, half:
+            logits, embeddings = self._model(torch.from_numpy(batch).to(self._device))
+        return None if logits is None else _on_host(logits), _on_host(embeddings)
+
+
+def load_network(bundle: ModelBundle, weights: ReadyWeights) -> nn.Module:
+    """The network with its weights, in its form for inference, on the CPU.
+
+    Raises:
+        WeightsError: the file is damaged, or holds another network's weights.
+    """
+    model = bundle.build()
+    try:
+        model.load_state_dict(load_file(weights.path))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        raise WeightsError(
+            f"{weights.path} is damaged: delete it and run again, or convert it anew"
+        ) from error
+    faster: nn.Module = model.eval().for_inference()  # type: ignore[operator]
+    return faster
+
+
+def resolve_device(device: Device) -> torch.device:
+    """The torch device; ``auto`` is CUDA where there is one.
+
+    Raises:
+        UserError: CUDA was asked for and there is none.
+    """
+    has_cuda = torch.cuda.is_available()
+    if device == "cuda" and not has_cuda:
+        raise UserError("--device cuda: no CUDA device is usable here; use --device cpu or auto")
+    return torch.device("cuda" if has_cuda and device != "cpu" else "cpu")
+
+
+def _keep_to_one_core(elsewhere: int) -> None:
+    """Have torch use one thread where this thread calls it, and as many as before elsewhere."""
+    with _SETTING_THREADS:
+        torch.set_num_threads(1)
+        torch.get_num_threads()  # or this thread would take the number below at its first sum
+        # Threads that call torch for the first time later on would get one as well.
+        with ThreadPoolExecutor(max_workers=1) as other:
+            other.submit(torch.set_num_threads, elsewhere).result()
+
+
+def _on_host(tensor: Tensor) -> F32:
+    host: F32 = tensor.float().cpu().numpy()
+    return host
