@@ -97,7 +97,7 @@ class Decoder:
         """Release the decoder (not the file)."""
 
     def _raw_blocks(self) -> Iterator[F32]:
-        """Blocks ``[n, n_channels]``."""
+        """Blocks ``[n, n_channels]``, each good until the next is asked for."""
         raise NotImplementedError
 
     def _check_length(self, n_samples: int) -> None:
@@ -116,7 +116,7 @@ def mix_to_mono(block: F32) -> F32:
     """
     n_channels = block.shape[1]
     if n_channels == 1:
-        return np.ascontiguousarray(block[:, 0])
+        return block[:, 0].copy()
     with np.errstate(over="ignore", invalid="ignore"):
         total = block[:, 0] + block[:, 1]
         for channel in range(2, n_channels):
@@ -205,10 +205,12 @@ class _SndfileDecoder(Decoder):
 
     def _raw_blocks(self) -> Iterator[F32]:
         want = max(1024, BLOCK_SAMPLES // self.info.n_channels)
+        # One buffer for all blocks: fresh memory costs as much as mixing what is in it.
+        buffer = np.empty((want, self.info.n_channels), np.float32)
         n_samples = 0
         while True:
             try:
-                block = self._file.read(want, dtype="float32", always_2d=True)
+                block = self._file.read(out=buffer)
             except (soundfile.LibsndfileError, RuntimeError) as error:
                 raise self._broken(n_samples, error) from error
             n_samples += len(block)

@@ -24,8 +24,8 @@ from audioset_core.mel import log_mel_frames
 
 F32 = NDArray[np.float32]
 
-BLOCK_FRAMES = 1000
-"""Frames computed at a time: 10 s of sound, 2 MB of spectrum."""
+BLOCK_FRAMES = 250
+"""Frames computed at a time: 2.5 s of sound, 0.5 MB of spectrum."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ research/audioset; Slaney, Auditory Toolbox, 1998, as in librosa.filters.mel.
 
 from __future__ import annotations
 
+import threading
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
+
+_kept = threading.local()
 
 # HTK's mel scale. Source: features.py, _MEL_HIGH_FREQUENCY_Q and _MEL_BREAK_FREQUENCY_HERTZ.
 _HTK_HIGH_Q = 1127.0
@@ -84,9 +87,11 @@ def log_mel_frames(samples: F32, config: FrontendConfig) -> F32:
     exact = samples.astype(config.precision, copy=False)
     frames = np.lib.stride_tricks.sliding_window_view(exact, config.frame_samples)
     frames = frames[:: config.frame_hop_samples]
-    # rfft pads at the right, which is what puts the window at the left of the FFT. pocketfft's
-    # float32 FFT gives TensorFlow's values to the last bit, and is the fastest tried.
-    spectrum = np.abs(scipy.fft.rfft(frames * hann_window(config), config.fft_samples))
+    padded, spectrum = _scratch(len(frames), config)
+    np.multiply(frames, hann_window(config), out=padded[:, : config.frame_samples])
+    # The zeros at the right put the window at the left of the FFT. pocketfft's float32 FFT gives
+    # TensorFlow's values to the last bit, and is the fastest tried.
+    np.abs(scipy.fft.rfft(padded), out=spectrum)
     if not _is_htk(config):
         spectrum *= spectrum
     mel: NDArray[Any] = spectrum @ mel_matrix(config)
@@ -99,6 +104,19 @@ def log_mel_frames(samples: F32, config: FrontendConfig) -> F32:
         mel *= 10.0
     frames32: F32 = mel.astype(np.float32, copy=False)
     return frames32
+
+
+def _scratch(n_frames: int, config: FrontendConfig) -> tuple[NDArray[Any], NDArray[Any]]:
+    """This thread's room for windowed frames, right of them zeros, and for their spectrum.
+
+    Kept, because fresh memory costs more than the arithmetic: the kernel clears every page.
+    """
+    key = (config.fft_samples, config.frame_samples, config.precision)
+    if getattr(_kept, "key", None) != key or len(_kept.padded) < n_frames:
+        _kept.key = key
+        _kept.padded = np.zeros((n_frames, config.fft_samples), config.precision)
+        _kept.spectrum = np.empty((n_frames, config.fft_samples // 2 + 1), config.precision)
+    return _kept.padded[:n_frames], _kept.spectrum[:n_frames]
 
 
 def _is_htk(config: FrontendConfig) -> bool:

@@ -18,7 +18,7 @@ from audioset_core.inference import Cancelled
 from audioset_core.reader import ClipReader
 from db.claims import admit, release_claims
 from db.records import AdmissionOutcome, Claim, Clip, Failure, WorkItem
-from tasks.job import LEASE_S, Job, engine_for, is_stopping, now
+from tasks.job import LEASE_S, Job, engine_for, is_stopping, now, one_blas_thread
 from tasks.shards import ClipPiece, FailedSource, OpenClip, Shard, ShardFeatures
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
@@ -42,6 +42,7 @@ def featurize_shard(
     job: Job, shard: Shard, previous: ShardFeatures | None, logger: Logger
 ) -> ShardFeatures:
     """As the task, without Prefect."""
+    one_blas_thread()
     features = ShardFeatures()
     current = previous.open_clip if previous is not None else None
     waiting = list(reversed((previous.left if previous is not None else ()) + shard.items))

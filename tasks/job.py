@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sqlalchemy import Engine
+from threadpoolctl import threadpool_limits
 
 from audioset_core.bundle import ModelBundle, find_bundle
 from audioset_core.frontend import FrontendConfig
@@ -109,6 +110,16 @@ def scorer_for(
     return Scorer(
         find_bundle(weights.model), weights, device=device, engine=engine, precision=precision
     )
+
+
+@cache
+def one_blas_thread() -> None:
+    """Have numpy's BLAS leave the cores alone: tasks and lanes fill them already.
+
+    Its threads wait for each other by spinning, which doubled what log-mel costs. For the whole
+    process, for good.
+    """
+    threadpool_limits(1, user_api="blas")
 
 
 @cache
