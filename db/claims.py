@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, bindparam, delete, insert, select, update
 
 from db.clip_rows import lock_clips, remove_unreferenced, store_clip, write_figures
-from db.engine import upsert, writing
+from db.engine import Prepared, upsert, writing
 from db.errors import DatabaseError, InvalidValueError
 from db.records import AdmissionOutcome, Claim, Clip, Failure, Labelling, Variant
 from db.tables import categories, clip_scores, detections, labellings, models, runs, sources
@@ -42,30 +42,18 @@ def admit(
     with writing(engine) as conn:
         clip_id = store_clip(conn, clip, now)
         _identify(conn, source_id, clip, clip_id, mtime_ns, now)
-        claim = upsert(conn, labellings).values(
-            clip_id=clip_id,
-            model_id=variant.model_id,
-            parameter_set_id=variant.parameter_set_id,
-            status="claimed",
-            token=1,
-            lease_until=now + timedelta(seconds=lease_s),
-            run_id=run_id,
-            source_id=source_id,
-            is_current=False,
-        )
-        is_free = labellings.c.lease_until < now
-        is_own = (labellings.c.run_id == run_id) & (labellings.c.source_id == source_id)
-        claim = claim.on_conflict_do_update(
-            index_elements=["clip_id", "model_id", "parameter_set_id"],
-            set_={
-                "token": labellings.c.token + 1,
-                "lease_until": claim.excluded.lease_until,
-                "run_id": claim.excluded.run_id,
-                "source_id": claim.excluded.source_id,
+        row = _CLAIM.execute(
+            conn,
+            {
+                "clip_id": clip_id,
+                "model_id": variant.model_id,
+                "parameter_set_id": variant.parameter_set_id,
+                "lease_until": now + timedelta(seconds=lease_s),
+                "run_id": run_id,
+                "source_id": source_id,
+                "asked_at": now,
             },
-            where=(labellings.c.status != "done") & (is_free | is_own),
-        )
-        row = conn.execute(claim.returning(labellings.c.id, labellings.c.token)).one_or_none()
+        ).one_or_none()
         if row is not None:
             return Claim(row.id, row.token, clip_id, source_id, clip.sha256)
         held = conn.execute(
@@ -202,6 +190,44 @@ def _set_leases(conn: Connection, labelling_ids: list[int], until: datetime) -> 
         )
 
 
+def _claiming(conn: Connection) -> Any:
+    claim = upsert(conn, labellings).values(
+        status="claimed",
+        token=1,
+        is_current=False,
+        **{
+            name: bindparam(name)
+            for name in (
+                "clip_id", "model_id", "parameter_set_id", "lease_until", "run_id", "source_id",
+            )
+        },
+    )  # fmt: skip
+    new = claim.excluded
+    is_free = labellings.c.lease_until < bindparam("asked_at", type_=labellings.c.lease_until.type)
+    is_own = (labellings.c.run_id == new.run_id) & (labellings.c.source_id == new.source_id)
+    claim = claim.on_conflict_do_update(
+        index_elements=["clip_id", "model_id", "parameter_set_id"],
+        set_={
+            "token": labellings.c.token + 1,
+            "lease_until": new.lease_until,
+            "run_id": new.run_id,
+            "source_id": new.source_id,
+        },
+        where=(labellings.c.status != "done") & (is_free | is_own),
+    )
+    return claim.returning(labellings.c.id, labellings.c.token)
+
+
+_CLAIM = Prepared(_claiming)
+_IDENTIFY = (
+    update(sources)
+    .where(sources.c.id == bindparam("key"))
+    .values(
+        status="identified", reason=None, reason_detail=None, missing_at=None, waiting_since=None
+    )
+)
+
+
 def _identify(
     conn: Connection,
     source_id: int,
@@ -211,37 +237,44 @@ def _identify(
     now: datetime,
 ) -> None:
     values: dict[str, Any] = {
-        "status": "identified",
-        "reason": None,
-        "reason_detail": None,
+        "key": source_id,
         "clip_id": clip_id,
         "size_bytes": clip.size_bytes,
         "last_read_at": now,
-        "missing_at": None,
-        "waiting_since": None,
     }
     if mtime_ns is not None:
         values["mtime_ns"] = mtime_ns
-    if not conn.execute(update(sources).where(sources.c.id == source_id).values(values)).rowcount:
+    if not conn.execute(_IDENTIFY, values).rowcount:
         raise DatabaseError(f"there is no source {source_id}; enrol it first")
 
 
+_MARK_DONE = (
+    update(labellings)
+    .where(
+        labellings.c.id == bindparam("key"),
+        labellings.c.token == bindparam("held_token"),
+        labellings.c.status == "claimed",
+    )
+    .values(status="done", lease_until=None)
+)
+
+
 def _mark_done(conn: Connection, labelling: Labelling, run_id: str, now: datetime) -> bool:
-    done = update(labellings).where(_held(labelling.claim))
     result = conn.execute(
-        done.values(
-            status="done",
-            lease_until=None,
-            run_id=run_id,
-            n_patches=labelling.n_patches,
-            scores_path=labelling.scores_path,
-            scores_sha256=labelling.scores_sha256,
-            score_dtype=labelling.score_dtype,
-            embeddings_path=labelling.embeddings_path,
-            embeddings_sha256=labelling.embeddings_sha256,
-            note=labelling.note,
-            labelled_at=now,
-        )
+        _MARK_DONE,
+        {
+            "key": labelling.claim.labelling_id,
+            "held_token": labelling.claim.token,
+            "run_id": run_id,
+            "n_patches": labelling.n_patches,
+            "scores_path": labelling.scores_path,
+            "scores_sha256": labelling.scores_sha256,
+            "score_dtype": labelling.score_dtype,
+            "embeddings_path": labelling.embeddings_path,
+            "embeddings_sha256": labelling.embeddings_sha256,
+            "note": labelling.note,
+            "labelled_at": now,
+        },
     )
     return result.rowcount == 1
 

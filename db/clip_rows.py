@@ -8,20 +8,19 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, exists, select, update
 
-from db.engine import upsert
+from db.engine import Prepared, upsert
 from db.records import Clip
 from db.tables import clips, labellings, sources
 
 _BATCH = 1_000
+_FIGURES = ("size_bytes", "duration_s", "sample_rate_hz", "n_channels", "n_samples", "format")
+_WRITE_FIGURES = update(clips).where(clips.c.id == bindparam("key"))
 
 
 def store_clip(conn: Connection, clip: Clip, now: datetime) -> int:
     """The clip's id; the row is locked, new or old, so that no failure removes it meanwhile."""
-    statement = upsert(conn, clips).values(first_seen_at=now, **_figures(clip))
-    statement = statement.on_conflict_do_update(
-        index_elements=["sha256"], set_={"size_bytes": statement.excluded.size_bytes}
-    )
-    return int(conn.execute(statement.returning(clips.c.id)).scalar_one())
+    row = {**_figures(clip), "first_seen_at": now}
+    return int(_STORE.execute(conn, row).scalar_one())
 
 
 def write_figures(conn: Connection, found: Sequence[tuple[int, Clip]]) -> None:
@@ -29,7 +28,7 @@ def write_figures(conn: Connection, found: Sequence[tuple[int, Clip]]) -> None:
     rows = [{"key": clip_id, **_figures(clip)} for clip_id, clip in found]
     for row in rows:
         del row["sha256"]  # the clip's identity
-    conn.execute(update(clips).where(clips.c.id == bindparam("key")), rows)
+    conn.execute(_WRITE_FIGURES, rows)
 
 
 def lock_clips(conn: Connection, clip_ids: Iterable[int]) -> None:
@@ -57,13 +56,17 @@ def remove_unreferenced(conn: Connection, clip_ids: Iterable[int]) -> None:
         )
 
 
+def _storing(conn: Connection) -> Any:
+    names = ("sha256", "first_seen_at", *_FIGURES)
+    statement = upsert(conn, clips).values({name: bindparam(name) for name in names})
+    statement = statement.on_conflict_do_update(
+        index_elements=["sha256"], set_={"size_bytes": statement.excluded.size_bytes}
+    )
+    return statement.returning(clips.c.id)
+
+
+_STORE = Prepared(_storing)
+
+
 def _figures(clip: Clip) -> dict[str, Any]:
-    return {
-        "sha256": clip.sha256,
-        "size_bytes": clip.size_bytes,
-        "duration_s": clip.duration_s,
-        "sample_rate_hz": clip.sample_rate_hz,
-        "n_channels": clip.n_channels,
-        "n_samples": clip.n_samples,
-        "format": clip.format,
-    }
+    return {"sha256": clip.sha256, **{name: getattr(clip, name) for name in _FIGURES}}

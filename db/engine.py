@@ -11,12 +11,22 @@ import fcntl
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url
+from sqlalchemy import (
+    URL,
+    Connection,
+    CursorResult,
+    Engine,
+    Table,
+    UpdateBase,
+    create_engine,
+    event,
+    make_url,
+)
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 
 from db.errors import DatabaseUnavailableError, DatabaseUserError
@@ -94,6 +104,24 @@ def upsert(conn: Connection, table: Table) -> Insert:
     from sqlalchemy.dialects import postgresql
 
     return postgresql.insert(table)
+
+
+class Prepared:
+    """An upsert that is built and compiled once, not each time: SQLAlchemy caches no ON CONFLICT.
+
+    ``build`` is given a connection, for `upsert`, and makes a statement with bound parameters.
+    """
+
+    def __init__(self, build: Callable[[Connection], UpdateBase]) -> None:
+        self._build = build
+        self._compiled: dict[str, Any] = {}
+
+    def execute(self, conn: Connection, parameters: Mapping[str, Any]) -> CursorResult[Any]:
+        """Run it with these parameters."""
+        name = conn.dialect.name
+        if name not in self._compiled:
+            self._compiled[name] = self._build(conn).compile(dialect=conn.dialect)
+        return conn.execute(self._compiled[name], parameters)
 
 
 def network_file_system(path: Path, mounts: str) -> str | None:
