@@ -47,42 +47,54 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--full", action="store_true", help="the sizes that the targets name")
     parser.add_argument("--heartbeat", action="store_true", help="as deployments have it")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3, help="of the long corpus; short: double")
+    parser.add_argument("--only", choices=("long", "short", "growth"))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     hours, n_short = (10.0, 1_000) if options.full else (1.0, 200)
     corpora = {
-        f"{hours:g} h in 5-minute files": (round(hours * 12), 300.0, 0.02),
-        f"{n_short} files of 5 s": (n_short, 5.0, 0.05),
+        "long": (f"{hours:g} h in 5-minute files", round(hours * 12), 300.0, 0.02),
+        "short": (f"{n_short:,} files of 5 s", n_short, 5.0, 0.05),
     }
-    rows = []
+    rows: list[dict[str, Any]] = []
     with (
         tempfile.TemporaryDirectory() as name,
         prefect_server(Path(name), options.heartbeat) as database,
     ):
+        compare(corpus_of(Path(name), 10, 5.0), Path(name), database, 50.0, 1)  # loads the network
         print(
             f"{'':26}{'engine s':>10}{'flow s':>9}{'overhead':>10}{'target':>8}"
-            f"{'MB of Prefect per 100 h':>25}"
+            f"{'server CPU s':>14}{'MB of Prefect per 100 h':>25}"
         )
-        for what, (n_files, length_s, target) in corpora.items():
-            folder = Path(name) / "corpus"
-            # In a process of its own: what it used would count as this one's.
-            maker = multiprocessing.get_context("spawn").Process(
-                target=make_corpus, args=(folder, n_files, length_s)
-            )
-            maker.start()
-            maker.join()
+        for which, (what, n_files, length_s, target) in corpora.items():
+            if options.only not in (None, which):
+                continue
+            repeats = options.repeats * (2 if which == "short" else 1)
+            folder = corpus_of(Path(name), n_files, length_s)
             row = {"corpus": what, "target": target}
-            row |= compare(folder, Path(name), database, n_files * length_s, options.repeats)
+            row |= compare(folder, Path(name), database, n_files * length_s, repeats)
             rows.append(row)
-            shutil.rmtree(folder)
             print(
                 f"{what:26}{row['engine_s']:10.2f}{row['flow_s']:9.2f}{row['overhead']:10.1%}"
-                f"{target:8.0%}{row['prefect_mb_per_100_h']:25.2f}",
+                f"{target:8.0%}{row['server_cpu_s']:14.2f}{row['prefect_mb_per_100_h']:25.2f}",
                 flush=True,
             )
+        if options.only in (None, "growth"):
+            rows.append(growth(Path(name), database, 100 if options.full else 30))
+            print(f"{rows[-1]['corpus']:26}{'':51}{rows[-1]['prefect_mb_per_100_h']:25.2f}")
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
+
+
+def corpus_of(folder: Path, n_files: int, length_s: float) -> Path:
+    corpus = folder / f"corpus-{n_files}"
+    # In a process of its own: what it used would count as this one's.
+    maker = multiprocessing.get_context("spawn").Process(
+        target=make_corpus, args=(corpus, n_files, length_s)
+    )
+    maker.start()
+    maker.join()
+    return corpus
 
 
 def compare(
@@ -90,30 +102,57 @@ def compare(
 ) -> dict[str, Any]:
     ways: dict[str, Callable[[Path, Path], int]] = {"engine": engine, "flow": flow}
     times: dict[str, list[float]] = {way: [] for way in ways}
+    served: dict[str, list[float]] = {way: [] for way in ways}
     grown: list[int] = []
     n_files = sum(1 for _ in corpus.iterdir())
-    for repeat in range(repeats + 1):  # the first loads the network, and does not count
+    for _ in range(repeats):
         for way, label in ways.items():
             home = folder / f"home-{uuid.uuid4()}"
-            before = size_of(database)
+            before, server_s = size_of(database), server_cpu_s()
             began = time.perf_counter()
             n_labelled = label(corpus, home)
-            took_s = time.perf_counter() - began
+            times[way].append(time.perf_counter() - began)
             assert n_labelled == n_files, (way, n_labelled)
             if way == "flow":
                 settle()
                 grown.append(size_of(database) - before)
-            if repeat:
-                times[way].append(took_s)
+            served[way].append(server_cpu_s() - server_s)
             shutil.rmtree(home)
     engine_s, flow_s = (statistics.median(times[way]) for way in ways)
     return {
         "engine_s": engine_s,
         "flow_s": flow_s,
         "overhead": flow_s / engine_s - 1,
-        "prefect_mb_per_100_h": statistics.median(grown[1:]) / 1e6 / (audio_s / 360_000),
+        "server_cpu_s": statistics.median(served["flow"]) - statistics.median(served["engine"]),
+        "prefect_mb_per_100_h": statistics.median(grown) / 1e6 / (audio_s / 360_000),
         "times_s": times,
     }
+
+
+def growth(folder: Path, database: Path, hours: int) -> dict[str, Any]:
+    """A run of days, as far as Prefect sees it: the network is left out."""
+    import tasks.infer
+    from audioset_core.inference import Output
+
+    class Silent:
+        def run(self, pieces: Any, *_: Any, **__: Any) -> list[Output]:
+            return [Output(np.full((p.n_patches, 521), -9, np.float32), None) for p in pieces]
+
+    corpus = folder / "corpus-growth"
+    corpus.mkdir()
+    for number in range(hours):
+        samples = np.zeros(3_600_000 + number, np.int16)  # each of another length: another content
+        soundfile.write(corpus / f"{number:03}.flac", samples, 1_000)
+    before, scorer_for = size_of(database), tasks.infer.scorer_for
+    tasks.infer.scorer_for = lambda *_: Silent()  # type: ignore[assignment,return-value]
+    try:
+        n_labelled = flow(corpus, folder / "home-growth")
+    finally:
+        tasks.infer.scorer_for = scorer_for
+    assert n_labelled == hours, n_labelled
+    settle()
+    grown_mb = (size_of(database) - before) / 1e6
+    return {"corpus": f"{hours} h in one run", "prefect_mb_per_100_h": grown_mb * 100 / hours}
 
 
 def flow(corpus: Path, home: Path) -> int:
@@ -205,6 +244,9 @@ def prefect_server(folder: Path, heartbeat: bool) -> Any:
 
     @contextmanager
     def running() -> Any:
+        from flows.engine_settings import ENVIRONMENT
+
+        os.environ.update(ENVIRONMENT)  # as every server that the project starts
         from prefect.events.worker import EventsWorker
         from prefect.server.api.server import SubprocessASGIServer
         from prefect.settings import (
@@ -237,7 +279,15 @@ def prefect_server(folder: Path, heartbeat: bool) -> Any:
 
 def settle() -> None:
     """Let the last events and logs reach Prefect's database."""
-    time.sleep(5)
+    time.sleep(8)
+
+
+def server_cpu_s() -> float:
+    """CPU seconds of the server, its start included."""
+    import psutil
+
+    server = psutil.Process().children(recursive=True)
+    return sum(sum(process.cpu_times()[:2]) for process in server if process.is_running())
 
 
 def size_of(database: Path) -> int:

@@ -24,15 +24,16 @@ float16 or float32, as they are stored; a model without a head, or a run that wa
 embeddings, has only the other.
 """
 
-MIN_SHARD_S, MAX_SHARD_S = 600.0, 3600.0
+MIN_SHARD_S, MAX_SHARD_S = 900.0, 3600.0
 # Files without a length (empty, vanished) would all fit into one shard, however many there are.
 _MAX_ITEMS = 2_000
 # A header may promise years: what is beyond so many parts is read only if it is there.
 _MAX_PARTS = 1_000
 # A last part may hold this much more than planned, so that an inexact header makes no crumbs.
 _LAST_PART_FACTOR = 1.5
-# Shards enough for decoding, inference and writing to overlap also in a small corpus.
-_SHARDS_WANTED = 12
+# Enough for decoding, inference and writing to overlap also in a small corpus; each costs Prefect
+# about 0.1 s of CPU.
+_SHARDS_WANTED = 10
 
 
 class Shard:
