@@ -9,7 +9,7 @@ are then split the same way on any number of cores, and results are equal to the
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import cycle
@@ -111,13 +111,13 @@ class Scorer:
 
     def run(
         self,
-        pieces: Sequence[LogMelPiece],
+        pieces: Iterable[LogMelPiece],
         config: FrontendConfig,
         *,
         should_stop: Callable[[], bool] = bool,
         embeddings: bool = False,
     ) -> list[Output]:
-        """Logits, and on request embeddings, of every piece.
+        """Logits, and on request embeddings, of every piece, which is let go once it is in batches.
 
         Raises:
             Cancelled: ``should_stop`` said so between two batches.
@@ -126,15 +126,15 @@ class Scorer:
 
     def _run(
         self,
-        pieces: Sequence[LogMelPiece],
+        pieces: Iterable[LogMelPiece],
         config: FrontendConfig,
         should_stop: Callable[[], bool],
         embeddings: bool,
     ) -> list[Output]:
-        results = [self._room(piece.n_patches, embeddings) for piece in pieces]
+        results: list[Output] = []
         window = _Window(self.network.n_lanes)
         try:
-            for batch, spans in self._fill(pieces, results, config):
+            for batch, spans in self._fill(pieces, results, config, embeddings):
                 if should_stop():
                     raise Cancelled
                 window.add(self._batches.submit(self._forward, batch, spans, embeddings))
@@ -143,19 +143,29 @@ class Scorer:
         return results
 
     def _fill(
-        self, pieces: Sequence[LogMelPiece], results: list[Output], config: FrontendConfig
+        self,
+        pieces: Iterable[LogMelPiece],
+        results: list[Output],
+        config: FrontendConfig,
+        embeddings: bool,
     ) -> Iterator[tuple[F32, list[Span]]]:
-        """Full batches, the last one filled up with zeros, and what is in them."""
+        """Full batches, the last one filled up with zeros, and what is in them.
+
+        Every piece adds its result, still empty, to `results`.
+        """
         # As many as are computed at once, and the one that is being filled.
         size = self.network.batch_patches
         shape = (self.network.n_lanes + 1, size, *self._patch_shape)
         buffers = cycle(np.zeros(shape, np.float32))
         batch, spans, filled = next(buffers), list[Span](), 0
-        for piece, result in zip(pieces, results, strict=True):
-            views = patches(piece.frames, config)
+        for piece in pieces:
+            result = self._room(piece.n_patches, embeddings)
+            results.append(result)
+            views, n_patches = patches(piece.frames, config), piece.n_patches
+            del piece  # its frames live as long as the views
             row = 0
-            while row < piece.n_patches:
-                count = min(piece.n_patches - row, size - filled)
+            while row < n_patches:
+                count = min(n_patches - row, size - filled)
                 batch[filled : filled + count] = views[row : row + count]
                 spans.append((result, row, slice(filled, filled + count)))
                 row += count

@@ -41,22 +41,23 @@ def score_shard(job: Job, features: ShardFeatures, previous: ShardScores | None)
     failed_ids = {f.failure.claim.labelling_id for f in features.failures if f.failure.claim}
     for labelling_id in failed_ids:
         scores.unfinished.pop(labelling_id, None)
-    taken = features.take_pieces()
-    pieces = [piece for piece in taken if piece.claim.labelling_id not in failed_ids]
+    pieces = [p for p in features.take_pieces() if p.claim.labelling_id not in failed_ids]
     if not pieces:
         return scores
+    owners = [(piece.path, piece.claim, piece.clip) for piece in pieces]
+    pieces.reverse()
     outputs = scorer_for(job.weights, job.device, job.engine, job.precision).run(
-        [piece.piece for piece in pieces],
+        (pieces.pop().piece for _ in owners),  # an hour of frames is 90 MB: gone as they are scored
         job.frontend,
         should_stop=partial(is_stopping, job),
         embeddings=job.embeddings,
     )
-    for piece, output in zip(pieces, outputs, strict=True):
-        blocks = scores.unfinished.setdefault(piece.claim.labelling_id, [])
+    for (path, claim, clip), output in zip(owners, outputs, strict=True):
+        blocks = scores.unfinished.setdefault(claim.labelling_id, [])
         blocks.append(_stored(output, job.score_dtype))
-        if piece.clip is not None:
-            whole = _joined(scores.unfinished.pop(piece.claim.labelling_id))
-            scores.finished.append(FinishedClip(piece.path, piece.claim, piece.clip, whole))
+        if clip is not None:
+            whole = _joined(scores.unfinished.pop(claim.labelling_id))
+            scores.finished.append(FinishedClip(path, claim, clip, whole))
     return scores
 
 
@@ -69,4 +70,15 @@ def _stored(output: Output, dtype: ScoreDtype) -> Results:
 
 
 def _joined(blocks: list[Results]) -> Results:
-    return {kind: np.concatenate([block[kind] for block in blocks]) for kind in blocks[0]}
+    """The blocks as one, each let go as it is copied: both at once would be twice the memory."""
+    if len(blocks) == 1:
+        return blocks[0]
+    n_rows = {kind: sum(len(block[kind]) for block in blocks) for kind in blocks[0]}
+    whole = {kind: np.empty((n_rows[kind], x.shape[1]), x.dtype) for kind, x in blocks[0].items()}
+    row = dict.fromkeys(whole, 0)
+    blocks.reverse()
+    while blocks:
+        for kind, part in blocks.pop().items():
+            whole[kind][row[kind] : row[kind] + len(part)] = part
+            row[kind] += len(part)
+    return whole

@@ -14,7 +14,14 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
 from audioset_core.errors import AudioError
-from audioset_core.export import Kind, check_scores, npy_bytes, scores_path, write_many
+from audioset_core.export import (
+    Block,
+    Kind,
+    check_scores,
+    npy_blocks,
+    scores_path,
+    write_many,
+)
 from audioset_core.pooling import Pooled, pool
 from db.claims import commit_labellings, record_failures, renew_leases
 from db.errors import DatabaseUnavailableError
@@ -93,7 +100,7 @@ def _labellings(
     job: Job, batch: Sequence[FinishedClip]
 ) -> tuple[list[Labelling], list[FailedSource]]:
     """Pool and write a batch of clips; what must not be stored is refused with a reason."""
-    files: list[tuple[Path, bytes]] = []
+    files: list[tuple[Path, tuple[Block, ...]]] = []
     labellings: list[Labelling] = []
     refused: list[FailedSource] = []
     for finished in batch:
@@ -106,7 +113,7 @@ def _labellings(
             refused.append(FailedSource(finished.path, failure))
             continue
         own = _files(job, finished)
-        files += [(job.home / path, data) for path, _, data in own.values()]
+        files += [(job.home / path, blocks) for path, _, blocks in own.values()]
         labellings.append(_labelling(job, finished, own))
     write_many(files)
     return labellings, refused
@@ -116,20 +123,23 @@ def _width(job: Job, kind: Kind) -> int:
     return len(job.bundle.categories) if kind == "scores" else job.bundle.embedding_dim
 
 
-def _files(job: Job, finished: FinishedClip) -> dict[Kind, tuple[str, str, bytes]]:
-    """(path, SHA-256, bytes) of each result that has a patch."""
-    found: dict[Kind, tuple[str, str, bytes]] = {}
+def _files(job: Job, finished: FinishedClip) -> dict[Kind, tuple[str, str, tuple[Block, ...]]]:
+    """(path, SHA-256, content) of each result that has a patch."""
+    found: dict[Kind, tuple[str, str, tuple[Block, ...]]] = {}
     for kind, array in finished.results.items():
         if len(array):
-            data = npy_bytes(array)
-            digest = hashlib.sha256(data).hexdigest()
+            blocks = npy_blocks(array)
+            hashed = hashlib.sha256()
+            for block in blocks:
+                hashed.update(block)
+            digest = hashed.hexdigest()
             path = scores_path(job.weights.model, finished.claim.sha256, digest, kind)
-            found[kind] = (str(path), digest, data)
+            found[kind] = (str(path), digest, blocks)
     return found
 
 
 def _labelling(
-    job: Job, finished: FinishedClip, files: dict[Kind, tuple[str, str, bytes]]
+    job: Job, finished: FinishedClip, files: dict[Kind, tuple[str, str, tuple[Block, ...]]]
 ) -> Labelling:
     n_patches = max((len(array) for array in finished.results.values()), default=0)
     # From the stored values, not the computed ones: rows can be derived again from the file.

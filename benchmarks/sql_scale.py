@@ -1,0 +1,190 @@
+"""SQL on a large collection: a million clips, ten classes and twenty detections each.
+
+    .venv/bin/python -m benchmarks.sql_scale [--clips 1000000] [--database sqlite postgresql]
+
+Rows are made up (a few classes are everywhere, most are rare) and written in bulk; what runs write,
+and how fast, is in `database_load`. Then the questions of `audioset query` and of an analyst are
+asked, warm, and medians printed beside the project's targets. PostgreSQL is started for the purpose
+where one is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import Engine, insert, text
+
+from benchmarks.database_load import prepare
+from db.engine import open_engine, writing
+from db.migrate import ensure_schema
+from db.queries import top_clips
+from db.records import Variant
+from db.tables import categories, clip_scores, clips, detections, labellings, sources
+from tasks.job import now
+
+N_SCORES, N_DETECTIONS = 10, 20
+_BLOCK = 10_000
+_ANIMAL, _DOG, _MUSIC, _SPEECH = "/m/0jbk", "/m/0bt9lr", "/m/04rlf", "/m/09x0r"
+_COUNT = """
+SELECT count(DISTINCT s.labelling_id) FROM nodes AS a
+JOIN closure AS t ON t.ancestor_id = a.id
+JOIN clip_scores AS s ON s.node_id = t.descendant_id
+WHERE a.mid = :mid AND s.peak >= 5000
+"""
+_INTERVALS = "SELECT count(*) FROM detections WHERE labelling_id = :id"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clips", type=int, default=1_000_000)
+    parser.add_argument("--database", nargs="*", default=["sqlite", "postgresql"])
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="audioset-sql-") as name:
+        for kind in options.database:
+            with database(kind, Path(name)) as url:
+                if url is None:
+                    print(f"{kind}: left out, no server is installed")
+                    continue
+                engine = open_engine(url)
+                ensure_schema(engine)
+                variant = prepare(engine)
+                began = time.perf_counter()
+                n_rows = fill(engine, variant, options.clips)
+                took_s = time.perf_counter() - began
+                print(f"\n{kind}: {options.clips:,} clips, {n_rows:,} rows, written at "
+                      f"{n_rows / took_s:,.0f} rows/s", flush=True)  # fmt: skip
+                ask(engine)
+                engine.dispose()
+
+
+@contextmanager
+def database(kind: str, folder: Path) -> Iterator[str | None]:
+    if kind == "sqlite":
+        yield f"sqlite:///{folder}/labels.db"
+        return
+    from tests import postgres
+
+    binaries = postgres.find_binaries()
+    if binaries is None:
+        yield None
+        return
+    with postgres.running_postgres(binaries) as url:
+        yield url
+
+
+def ask(engine: Engine) -> None:
+    """Time the questions; the first of each warms the cache up."""
+
+    def count(mid: str) -> int:
+        with engine.connect() as connection:
+            return int(connection.execute(text(_COUNT), {"mid": mid}).scalar_one())
+
+    def intervals() -> int:
+        with engine.connect() as connection:
+            return int(connection.execute(text(_INTERVALS), {"id": 4_711}).scalar_one())
+
+    questions: list[tuple[str, Callable[[], Any], float]] = [
+        ("top 100 under Animal", lambda: top_clips(engine, _ANIMAL), 20),
+        ("top 100 under Dog", lambda: top_clips(engine, _DOG), 20),
+        ("top 100 under Music", lambda: top_clips(engine, _MUSIC), 20),
+        ("top 100 under Music, not Speech", lambda: top_clips(engine, _MUSIC, [_SPEECH]), 20),
+        ("clips with Animal at 0.5, counted", lambda: count(_ANIMAL), 100),
+        ("clips with Music at 0.5, counted", lambda: count(_MUSIC), 100),
+        ("the intervals of one clip", intervals, 20),
+    ]
+    for what, question, target_ms in questions:
+        answer = question()
+        times_ms = []
+        for _ in range(9):
+            began = time.perf_counter()
+            question()
+            times_ms.append((time.perf_counter() - began) * 1e3)
+        size = answer if isinstance(answer, int) else len(answer)
+        print(f"  {what:36}{statistics.median(times_ms):9.1f} ms   target {target_ms:g} ms"
+              f"   ({size:,})", flush=True)  # fmt: skip
+
+
+def fill(engine: Engine, variant: Variant, n_clips: int) -> int:
+    """Write the rows; returns how many."""
+    rng = np.random.default_rng(0)
+    with engine.connect() as connection:
+        query = categories.select().where(categories.c.model_id == variant.model_id)
+        node_ids = np.array([row.node_id for row in connection.execute(query)])
+    weights = 1.0 / np.arange(1, len(node_ids) + 1)  # Zipf: few classes make up most of it
+    weights = rng.permutation(weights) / weights.sum()
+    n_rows = 0
+    for first in range(1, n_clips + 1, _BLOCK):
+        ids = range(first, min(first + _BLOCK, n_clips + 1))
+        with writing(engine) as connection:
+            for table, rows in _rows(ids, node_ids, weights, variant, rng):
+                connection.execute(insert(table), rows)
+                n_rows += len(rows)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("ANALYZE")
+    return n_rows
+
+
+def _rows(
+    ids: range, node_ids: Any, weights: Any, variant: Variant, rng: np.random.Generator
+) -> Iterator[tuple[Any, list[dict[str, Any]]]]:
+    at = now()
+    sha256 = {clip_id: hashlib.sha256(str(clip_id).encode()).hexdigest() for clip_id in ids}
+    yield clips, [
+        {
+            "id": clip_id, "sha256": sha256[clip_id], "size_bytes": 1, "duration_s": 600.0,
+            "sample_rate_hz": 16_000, "n_channels": 1, "n_samples": 9_600_000, "format": "WAV",
+            "first_seen_at": at,
+        }
+        for clip_id in ids
+    ]  # fmt: skip
+    yield sources, [
+        {
+            "id": clip_id, "path_digest": bytes.fromhex(sha256[clip_id][:32]),
+            "path": f"/data/{clip_id}.wav".encode(), "path_text": f"/data/{clip_id}.wav",
+            "size_bytes": 1, "mtime_ns": 1, "status": "identified", "clip_id": clip_id,
+            "first_seen_at": at, "last_read_at": at,
+        }
+        for clip_id in ids
+    ]  # fmt: skip
+    yield labellings, [
+        {
+            "id": clip_id, "clip_id": clip_id, "model_id": variant.model_id,
+            "parameter_set_id": variant.parameter_set_id, "status": "done", "token": 1,
+            "n_patches": 1_250, "is_current": True, "labelled_at": at, "source_id": clip_id,
+        }
+        for clip_id in ids
+    ]  # fmt: skip
+    # The best of random keys divided by weights: a weighted draw without repetition.
+    keys = rng.exponential(size=(len(ids), len(node_ids))) / weights
+    chosen = node_ids[np.argpartition(keys, N_SCORES, axis=1)[:, :N_SCORES]]
+    peaks = 0.1 + 0.9 * rng.beta(1.0, 2.5, size=chosen.shape)
+    yield (
+        clip_scores,
+        [
+            {"labelling_id": clip_id, "node_id": node_id, "peak": peak, "mean": peak / 2}
+            for clip_id, nodes, its_peaks in zip(ids, chosen.tolist(), peaks.tolist(), strict=True)
+            for node_id, peak in zip(nodes, its_peaks, strict=True)
+        ],
+    )
+    yield detections, [
+        {
+            "labelling_id": clip_id, "node_id": nodes[n % N_SCORES], "start_patch": 60 * n,
+            "end_patch": 60 * n + 7, "peak": its_peaks[n % N_SCORES], "mean": 0.3,
+            "peak_patch": 60 * n + 3,
+        }
+        for clip_id, nodes, its_peaks in zip(ids, chosen.tolist(), peaks.tolist(), strict=True)
+        for n in range(N_DETECTIONS)
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
