@@ -47,8 +47,9 @@ format: $(INSTALLED)  ## put the code in shape
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format --quiet .
 
-bench: $(INSTALLED)  ## speed and memory as ratios to a plain script
-	$(BIN)/python benchmarks/label.py
+bench: $(INSTALLED)  ## speed and memory against other ways and this machine's bound (BENCH_ARGS=--full)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 # The database tests run on a real PostgreSQL that they start themselves. Without one they are
 # skipped with a reason, so it is installed where that is possible without asking.

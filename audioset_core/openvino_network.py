@@ -71,6 +71,11 @@ class OpenVinoNetwork:
         self._idle: SimpleQueue[Any] = SimpleQueue()
         for _ in range(self.n_lanes):
             self._idle.put(compiled.create_infer_request())
+        # The bindings look numpy up at the first call, and two threads that make it at once wait
+        # for each other for ever (pybind11's once-only lock against the interpreter's).
+        self.forward(
+            np.zeros((self.batch_patches, frontend.patch_frames, frontend.n_mels), np.float32)
+        )
 
     def enter_lane(self) -> None:
         """Nothing to do: the streams are OpenVINO's own threads."""
