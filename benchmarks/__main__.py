@@ -71,6 +71,7 @@ def compare(
     """Everything about one corpus at one hop."""
     audio_s = len(files) * corpus.length_s
     names = list(map(str, files))
+    n_of = {way.name: max(1, int(min(audio_s, way.enough_s) / corpus.length_s)) for way in ways}
     hop = ["--hop", str(hop_s)]
     outcomes: dict[str, list[Outcome]] = defaultdict(list)
     stages: list[dict[str, Any]] = []
@@ -81,9 +82,9 @@ def compare(
             sys.exit(f"stages of {corpus.name}: {measured.error}")
         stages.append(measured.said)
         for way in ways:
-            arguments = ["-m", way.module, *hop, *way.arguments, *names]
+            arguments = ["-m", way.module, *hop, *way.arguments, *names[: n_of[way.name]]]
             outcomes[way.name].append(run_python(arguments, environment=way.environment))
-    rows = {way.name: _row(outcomes[way.name], audio_s) for way in ways}
+    rows = {way.name: _row(outcomes[way.name], n_of[way.name] * corpus.length_s) for way in ways}
     return {
         "corpus": corpus.name,
         "title": f"{len(files):,} x {corpus.title}, 44.1 kHz stereo",

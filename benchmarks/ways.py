@@ -14,7 +14,10 @@ _KEEP_MEMORY = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """A child process by `benchmarks.peers.protocol`."""
+    """A child process by `benchmarks.peers.protocol`.
+
+    Slow ways, which take one file after the other, get files for about ``enough_s`` of audio only.
+    """
 
     name: str
     title: str
@@ -22,6 +25,7 @@ class Way:
     module: str
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    enough_s: float = float("inf")
 
 
 PIPELINE = "pipeline"
@@ -48,15 +52,16 @@ WAYS = {
         ),
         Way(
             name="google", title="Google's script", hops_s=(0.48,),
-            module="benchmarks.peers.google_script",
+            module="benchmarks.peers.google_script", enough_s=300.0,
         ),
         Way(
             name="google-helped", title="  with soxr and tf.function", hops_s=(0.48,),
             module="benchmarks.peers.google_script", arguments=("--resampler", "soxr", "--graph"),
+            enough_s=900.0,
         ),
         Way(
             name="tflite", title="TFLite, window by window", hops_s=(0.48,),
-            module="benchmarks.peers.tflite_windows",
+            module="benchmarks.peers.tflite_windows", enough_s=900.0,
         ),
     )
 }  # fmt: skip

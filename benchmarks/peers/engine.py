@@ -13,6 +13,7 @@ from pathlib import Path
 from queue import Queue
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from audioset_core.bundle import YAMNET
 from audioset_core.decode import open_decoder
@@ -31,6 +32,7 @@ Load = list[LogMelPiece]
 
 def prepare(options: argparse.Namespace) -> protocol.Work:
     """Load the network."""
+    threadpool_limits(1, user_api="blas")  # as the pipeline does
     frontend = YAMNET.framed(patch_hop_s=options.hop, framing="reference")
     scorer = Scorer(YAMNET, prepare_weights(YAMNET), device="cpu")
     rehearsal = PatchReader(iter([np.zeros(16_000, np.float32)]), 16_000, frontend).read(_LOAD_S)
