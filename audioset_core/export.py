@@ -78,7 +78,7 @@ def check_scores(array: npt.NDArray[Any], n_classes: int, kind: Kind = "scores")
 
 
 def npy_blocks(array: npt.NDArray[Any]) -> tuple[bytes, memoryview]:
-    """The array as an `.npy` file (format 1.0, C order, little-endian, never pickled), in two parts.
+    """The array as an `.npy` file: format 1.0, C order, little-endian, never pickled; in two parts.
 
     The second is the array's own memory wherever that is possible: ten hours of scores are 80 MB.
 

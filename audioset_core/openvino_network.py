@@ -7,7 +7,6 @@ directly: ``openvino.convert_model`` does the same, and reports each use to its 
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import warnings
@@ -20,6 +19,7 @@ import openvino
 
 from audioset_core.bundle import ModelBundle
 from audioset_core.convert import file_sha256
+from audioset_core.cores import n_cores
 from audioset_core.errors import UserError, WeightsError
 from audioset_core.networks import F32, Precision
 from audioset_core.weights import ReadyWeights, cache_dir
@@ -49,7 +49,7 @@ class OpenVinoNetwork:
                 "--precision bf16: this processor does not compute in bfloat16; leave it out"
             )
         self.batch_patches = bundle.cpu_batch_patches
-        self.n_lanes = n_lanes or _n_cores()
+        self.n_lanes = n_lanes or n_cores()
         self._has_scores = bundle.has_scores
         model = _translated(core, bundle, weights)
         frontend = bundle.frontend
@@ -90,11 +90,6 @@ class OpenVinoNetwork:
         finally:
             self._idle.put(request)
         return logits[0] if logits else None, embeddings
-
-
-def _n_cores() -> int:
-    has_affinity = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
 
 
 def _translated(core: Any, bundle: ModelBundle, weights: ReadyWeights) -> Any:

@@ -7,14 +7,20 @@ Both label generated FLAC files into fresh homes: discovery, claims, decoding, n
 score files and SQL rows. "engine" hands the shards to the very functions that the tasks wrap,
 overlapped in the same way by plain threads; "flow" is `label-audio` reporting to a Prefect server
 that runs beside it (its CPU time is in the figure, its start is not). The two take turns; medians
-are compared. The growth of Prefect's database is printed per 100 hours of audio.
+are compared. The growth of Prefect's database is printed per 100 hours of audio, and once more
+for a run of days, whose network is left out.
 
-Measured on 2 cores (with --heartbeat, --repeats 2): 1 h takes 11.6 s without and 13.1 s with
-Prefect, 200 short files 4.4 and 5.6 s. About 1.3 s a run are fixed; 1 s of them is Prefect's
-heartbeat thread, which deployments have and `audioset label` has not. The full sizes have not been
-measured yet.
-Prefect's database grew by 0.54 MB for the hour (18 shard task runs), mostly by their events, which
-Prefect deletes after a week: hence one task run per six hours of audio in long runs.
+Measured on 2 cores (--full --repeats 2):
+
+- 10 h: 143 and 145 s without Prefect, 158 and 142 s with it: the difference drowns in the machine's
+  noise. What can be counted is 2.8 s of the server's CPU and 0.6 s of the client's, 1.2 %.
+- 1,000 files of 5 s: 22.3 s and 23.0 s, medians of four: 3.4 %.
+- About 0.5 s a run are fixed (eight calls of the server, the summary). A task run takes 16 ms of
+  our CPU and 23 ms of the server's, which by default writes each event by itself and takes 60.
+  Prefect's heartbeat thread, which deployments have and `audioset label` has not, adds up to 1 s.
+- Prefect's database: 0.66 MB for 100 h in one run, a task run for every six hours. A run of less
+  than a day has three for every shard, and leaves 0.1 MB and 20 kB a task run: 0.9 MB for 10 h.
+  Most of that are events, which Prefect deletes after a week.
 """
 
 from __future__ import annotations
@@ -174,13 +180,12 @@ def engine(corpus: Path, home: Path) -> int:
     from flows.pipeline import labelling_job
     from flows.run_ledger import recorded_run
     from flows.settings import labelling_settings
-    from flows.shard_runners import SHARDS_IN_FLIGHT
     from tasks.chunk_and_featurize import featurize_shard
     from tasks.infer import score_shard
     from tasks.job import engine_for, now
     from tasks.load_ontology import model_record, store_ontology
     from tasks.persist import persist_shard
-    from tasks.shards import cut_shards
+    from tasks.shards import SHARDS_IN_FLIGHT, cut_shards
     from tasks.worklist import discover
 
     home.mkdir(parents=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from prefect.futures import PrefectFuture
 
+from audioset_core.cores import n_cores
 from audioset_core.errors import UserError
 from flows.options import EngineOptions
 from tasks.job import Job
@@ -56,7 +56,7 @@ def _settings(options: EngineOptions) -> dict[str, Any]:
     if options.dask_address:
         client = {"timeout": _CONNECT_S}
         return {"address": options.dask_address, "client_kwargs": client}
-    cores = len(os.sched_getaffinity(0))
+    cores = n_cores()
     threads = max(1, cores // options.dask_workers)
     return {
         "cluster_kwargs": {

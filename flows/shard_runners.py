@@ -21,11 +21,18 @@ from tasks.infer import infer
 from tasks.job import Job, stop_run
 from tasks.label_shard import label_shard
 from tasks.persist import persist
-from tasks.shards import Receipt, Shard, ShardFeatures, ShardScores, cut_shards, whole_shards
+from tasks.shards import (
+    SHARDS_IN_FLIGHT,
+    Receipt,
+    Shard,
+    ShardFeatures,
+    ShardScores,
+    cut_shards,
+    whole_shards,
+)
 
 R = TypeVar("R")
 
-SHARDS_IN_FLIGHT = 2
 LONG_RUN_S, LONG_SHARD_S = 24 * 3600.0, 6 * 3600.0
 THREADS = 3 * SHARDS_IN_FLIGHT + 3
 """Three per shard, as a task that waits for another holds its thread; and the first tasks."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from audioset_core.cores import n_cores
 from audioset_core.export import Kind
 from audioset_core.reader import ClipReader, LogMelPiece
 from db.records import Claim, Clip, Failure, WorkItem
@@ -31,9 +32,12 @@ _MAX_ITEMS = 2_000
 _MAX_PARTS = 1_000
 # A last part may hold this much more than planned, so that an inexact header makes no crumbs.
 _LAST_PART_FACTOR = 1.5
-# Enough for decoding, inference and writing to overlap also in a small corpus; each costs Prefect
+SHARDS_IN_FLIGHT = 1 + (n_cores() + 1) // 2
+"""One is scored, on all cores, while others are read, by a thread each: half of the cores can read
+twice as much as all of them score (YAMNet: 20 s of a core an hour, reading 3 to 9)."""
+# Enough for reading, scoring and writing to overlap also in a small corpus; each costs Prefect
 # about 0.1 s of CPU.
-_SHARDS_WANTED = 10
+_SHARDS_PER_SLOT = 5
 
 
 class Shard:
@@ -181,9 +185,10 @@ class Receipt:
         )
 
 
-def shard_length_s(estimated_s: float) -> float:
+def shard_length_s(estimated_s: float, in_flight: int = SHARDS_IN_FLIGHT) -> float:
     """How much audio a shard of a run should hold."""
-    return min(MAX_SHARD_S, max(MIN_SHARD_S, estimated_s / _SHARDS_WANTED))
+    n_wanted = _SHARDS_PER_SLOT * in_flight
+    return min(MAX_SHARD_S, max(MIN_SHARD_S, estimated_s / n_wanted))
 
 
 def whole_shards(shards: Iterable[Shard]) -> Iterator[Shard]:
