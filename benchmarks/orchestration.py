@@ -37,7 +37,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -227,9 +227,12 @@ def engine(corpus: Path, home: Path) -> int:
             for shard in cut_shards(iter_items(connection, job.run_id), job.shard_s):
                 submit(shard, window[-1] if shard.part else None)
                 while len(window) >= SHARDS_IN_FLIGHT:
-                    run.summary.add(window.popleft()[2].result())
-            while window:
-                run.summary.add(window.popleft()[2].result())
+                    wait([chain[2] for chain in window], return_when="FIRST_COMPLETED")
+                    for chain in [chain for chain in window if chain[2].done()]:
+                        window.remove(chain)
+                        run.summary.add(chain[2].result())
+            for chain in window:
+                run.summary.add(chain[2].result())
         return run.summary.n_labelled
 
 

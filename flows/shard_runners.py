@@ -7,9 +7,9 @@ runs of days of audio, where Prefect would keep 20 kB of three task runs for eve
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Protocol, TypeVar, cast
 
 from prefect.futures import PrefectFuture
@@ -48,6 +48,9 @@ class InFlight(Protocol):
 
     def wait(self) -> None:
         """Wait until nothing of it is at work."""
+
+    def when_done(self, call: Callable[[InFlight], None]) -> None:
+        """Have it told, from whatever thread, when the shard has ended, well or badly."""
 
 
 class ShardRunner(Protocol):
@@ -89,21 +92,28 @@ def label_shards(
     However it ends, no task of the run is at work afterwards.
     """
     total = sum(1 for _ in runner.shards(job, items(), 0))
-    window: deque[InFlight] = deque()
+    window: set[InFlight] = set()
+    ended: SimpleQueue[InFlight] = SimpleQueue()
+
+    def submit(shard: Shard, before: InFlight | None) -> InFlight:
+        in_flight = runner.submit(job, shard, before)
+        window.add(in_flight)
+        in_flight.when_done(ended.put)
+        return in_flight
 
     def collect() -> Receipt:
-        done = window[0]
+        """Of whichever ends first: while one waits its turn, the next must be on its way."""
+        done = ended.get()
         receipt = done.result()
-        window.popleft()
+        window.remove(done)
         if done.shard.is_last_part and receipt.continues:  # more than the headers announced
-            window.append(runner.submit(job, done.shard.next_part(), done))
+            submit(done.shard.next_part(), done)
         return receipt
 
     try:
         previous: InFlight | None = None
         for shard in runner.shards(job, items(), total):
-            previous = runner.submit(job, shard, previous if shard.part else None)
-            window.append(previous)
+            previous = submit(shard, previous if shard.part else None)
             while len(window) >= runner.in_flight:
                 yield collect()
         while window:
@@ -154,6 +164,9 @@ class _Chain:
     def wait(self) -> None:
         self.receipt.wait()
 
+    def when_done(self, call: Callable[[InFlight], None]) -> None:
+        self.receipt.add_done_callback(lambda _: call(self))
+
 
 Submit = Callable[[Job, Shard], PrefectFuture[Receipt]]
 
@@ -184,6 +197,9 @@ class _Single:
 
     def wait(self) -> None:
         self._receipt.wait()
+
+    def when_done(self, call: Callable[[InFlight], None]) -> None:
+        self._receipt.add_done_callback(lambda _: call(self))
 
 
 def later(future: PrefectFuture[R]) -> R:

@@ -102,11 +102,21 @@ def engine_for(database_url: str) -> Engine:
     return open_engine(database_url)
 
 
-@lru_cache(maxsize=2)
 def scorer_for(
     weights: ReadyWeights, device: Device, engine: EngineName, precision: Precision
 ) -> Scorer:
     """This process's network on the device."""
+    with _loading:  # two would be twice the memory, and twice as many threads as cores
+        return _scorer_for(weights, device, engine, precision)
+
+
+_loading = threading.Lock()
+
+
+@lru_cache(maxsize=2)
+def _scorer_for(
+    weights: ReadyWeights, device: Device, engine: EngineName, precision: Precision
+) -> Scorer:
     return Scorer(
         find_bundle(weights.model), weights, device=device, engine=engine, precision=precision
     )

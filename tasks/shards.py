@@ -25,19 +25,20 @@ float16 or float32, as they are stored; a model without a head, or a run that wa
 embeddings, has only the other.
 """
 
-MIN_SHARD_S, MAX_SHARD_S = 900.0, 3600.0
+MIN_SHARD_S, MAX_SHARD_S = 600.0, 2400.0
 # Files without a length (empty, vanished) would all fit into one shard, however many there are.
 _MAX_ITEMS = 2_000
 # A header may promise years: what is beyond so many parts is read only if it is there.
 _MAX_PARTS = 1_000
 # A last part may hold this much more than planned, so that an inexact header makes no crumbs.
 _LAST_PART_FACTOR = 1.5
-SHARDS_IN_FLIGHT = 1 + (n_cores() + 1) // 2
-"""One is scored, on all cores, while others are read, by a thread each: half of the cores can read
-twice as much as all of them score (YAMNet: 20 s of a core an hour, reading 3 to 9)."""
+SHARDS_IN_FLIGHT = 2 + n_cores() // 2
+"""One is scored, on all cores, the next is ready, and others are read, by a thread each: half of
+the cores can read as fast as all of them score (YAMNet: an hour is read in 3 to 9 s of a core and
+scored in 20)."""
 # Enough for reading, scoring and writing to overlap also in a small corpus; each costs Prefect
 # about 0.1 s of CPU.
-_SHARDS_PER_SLOT = 5
+_SHARDS_PER_SLOT = 3
 
 
 class Shard:

@@ -78,7 +78,7 @@ def test_budgets_are_positive_and_parts_are_consistent(
 
 
 @pytest.mark.parametrize(
-    ("estimated_s", "expected"), [(0, 900), (1_000, 900), (12_000, 1_200), (1e9, 3_600)]
+    ("estimated_s", "expected"), [(0, 600), (1_000, 600), (9_000, 1_500), (1e9, 2_400)]
 )
 def test_a_shard_grows_with_the_run_up_to_a_bound(estimated_s: float, expected: float) -> None:
     assert shard_length_s(estimated_s, in_flight=2) == expected
