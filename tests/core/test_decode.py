@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import gc
 import os
 import struct
 import sys
@@ -87,6 +88,7 @@ def fails(path: Path, reason: Reason, match: str = ".") -> str:
 
 @pytest.fixture(autouse=True)
 def no_descriptor_leaks() -> Iterator[None]:
+    gc.collect()  # what an earlier test left is not closed in the middle of this one
     before = os.listdir("/proc/self/fd")  # noqa: PTH208
     yield
     assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
