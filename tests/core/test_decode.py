@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import gc
+import io
 import os
 import struct
 import sys
