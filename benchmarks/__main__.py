@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import statistics
 import sys
@@ -21,6 +20,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from audioset_core.cores import n_cores
 from benchmarks.corpora import CORPORA, Corpus, default_folder, files_of
 from benchmarks.processes import ROOT, Outcome, run_python
 from benchmarks.ways import PIPELINE, WAYS, Way
@@ -145,7 +145,7 @@ def machine() -> dict[str, Any]:
         model = named[0].partition(":")[2].strip() if named else ""
     return {
         "cpu": model,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": n_cores(),
         "system": platform.platform(),
         "python": platform.python_version(),
         "day": time.strftime("%Y-%m-%d"),

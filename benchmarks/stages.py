@@ -30,6 +30,7 @@ import soundfile
 
 from audioset_core.audio import Recording, resampled
 from audioset_core.bundle import YAMNET
+from audioset_core.cores import n_cores
 from audioset_core.decode import mix_to_mono
 from audioset_core.export import check_scores, npy_bytes, write_many
 from audioset_core.frontend import FrontendConfig, LogMelStream
@@ -57,12 +58,12 @@ def main() -> None:
             audio_s += heard_s
             spent += costs
     per_hour = {stage: cost / audio_s * 3600 for stage, cost in spent.items()}
-    gflops, n_cores = matrix_gflops(), len(os.sched_getaffinity(0))
-    network_s = 3600 / options.hop * FLOP_PER_PATCH / (gflops / n_cores * 1e9)
+    gflops, cores = matrix_gflops(), n_cores()
+    network_s = 3600 / options.hop * FLOP_PER_PATCH / (gflops / cores * 1e9)
     decode_s = min(per_hour["decode"], per_hour.get("decode by FFmpeg", np.inf))
     others_s = per_hour["mix"] + per_hour["resample"] + per_hour["log-mel"]
-    bound = n_cores * 3600 / (decode_s + others_s + network_s)
-    print(json.dumps({"per_hour": per_hour, "gflops": gflops, "bound": bound, "cores": n_cores}))
+    bound = cores * 3600 / (decode_s + others_s + network_s)
+    print(json.dumps({"per_hour": per_hour, "gflops": gflops, "bound": bound, "cores": cores}))
 
 
 def stages(
@@ -122,15 +123,15 @@ def decode_by_ffmpeg(path: Path, timed: Callable[[str], Any]) -> None:
 
 def matrix_gflops() -> float:
     """float32 matrix products of all cores together, the median of a few rounds."""
-    n_cores = len(os.sched_getaffinity(0))
+    cores = n_cores()
     pairs = [np.random.default_rng(n).random((2, _MATRIX, _MATRIX), np.float32) for n in
-             range(n_cores)]  # fmt: skip
+             range(cores)]  # fmt: skip
     rates = []
-    with ThreadPoolExecutor(n_cores) as pool_of_cores:
+    with ThreadPoolExecutor(cores) as pool_of_cores:
         for _ in range(9):
             began = time.perf_counter()
             list(pool_of_cores.map(lambda pair: [pair[0] @ pair[1] for _ in range(8)], pairs))
-            rates.append(n_cores * 8 * 2 * _MATRIX**3 / (time.perf_counter() - began) / 1e9)
+            rates.append(cores * 8 * 2 * _MATRIX**3 / (time.perf_counter() - began) / 1e9)
     return statistics.median(rates)
 
 

@@ -6,7 +6,6 @@ The model is Google's, converted here; soxr resamples, and the interpreter has a
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from audioset_core.cores import n_cores
 from benchmarks.peers import protocol
 from benchmarks.peers.keras_yamnet import HOP_S, PATCH_HOP_SAMPLES, PATCH_SAMPLES, RATE_HZ, load
 
@@ -59,9 +59,7 @@ def _interpreter(tf: Any, model: Any) -> Any:
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
         [concrete.get_concrete_function()], model
     )
-    interpreter = tf.lite.Interpreter(
-        model_content=converter.convert(), num_threads=len(os.sched_getaffinity(0))
-    )
+    interpreter = tf.lite.Interpreter(model_content=converter.convert(), num_threads=n_cores())
     interpreter.allocate_tensors()
     return interpreter
 

@@ -317,7 +317,7 @@ def test_a_translation_is_kept_and_needs_no_torch(
     (folder,) = (tmp_path / "openvino").iterdir()
     assert sorted(p.name for p in folder.iterdir()) == ["network.bin", "network.xml"]
     script = (
-        "import sys, pickle, numpy as np\n"
+        "import sys, numpy as np\n"
         "from pathlib import Path\n"
         "from audioset_core.bundle import YAMNET\n"
         "from audioset_core.inference import Scorer\n"
