@@ -1,4 +1,4 @@
-"""One file of many hours: how fast, in how much memory, and whether its scores are those of the whole.
+"""One file of many hours: how fast, in how much memory, and whether its scores are the whole's.
 
     .venv/bin/python -m benchmarks.long_file [--hours 10]
 
