@@ -15,7 +15,7 @@ from sqlalchemy import make_url
 
 from audioset_core import weights as weights_files
 from audioset_core.bundle import ModelBundle, find_bundle
-from audioset_core.discovery import read_inputs
+from audioset_core.discovery import Inputs, read_inputs
 from audioset_core.networks import needs_torch
 from audioset_core.weights import ReadyWeights
 from db.engine import open_engine
@@ -38,11 +38,11 @@ def label_paths(
     Raises:
         UserError, DatabaseUserError: an input is off.
     """
-    read_inputs(paths, manifest)
+    inputs = read_inputs(paths, manifest, follow_symlinks=options.follow_symlinks)
     bundle = find_bundle(options.model)
     home.mkdir(parents=True, exist_ok=True)
     ready = _ready_weights(bundle, options.weights)
-    summary = _nothing_to_do(paths, manifest, ready, bundle, options, url)
+    summary = _nothing_to_do(inputs, ready, bundle, options, url)
     if summary is None:
         summary = _run_flow(paths, manifest, home, options, url)
     _report(summary, home, url, has_scores=ready.has_scores)
@@ -77,8 +77,7 @@ def _download_line() -> Callable[[int, int], None]:
 
 
 def _nothing_to_do(
-    paths: list[str],
-    manifest: Path | None,
+    inputs: Inputs,
     ready: ReadyWeights,
     bundle: ModelBundle,
     options: LabelOptions,
@@ -90,7 +89,7 @@ def _nothing_to_do(
     try:
         ensure_schema(engine)
         variant = find_variant(engine, bundle.name, ready.version, parameters.digest)
-        found = variant and look_for_work(engine, variant, paths, manifest)
+        found = variant and look_for_work(engine, variant, inputs)
         return Summary.of(found) if found else None
     finally:
         engine.dispose()
