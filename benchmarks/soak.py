@@ -64,6 +64,8 @@ class Growth:
     threads_late: int
     early_s_per_1000_clips: float
     late_s_per_1000_clips: float
+    rss_mb: tuple[float, ...]
+    """Medians of each twentieth of the clips."""
 
 
 @dataclass(slots=True)
@@ -141,6 +143,11 @@ def growth(looks: Sequence[Look], stored: Sequence[tuple[float, int]]) -> Growth
         threads_late=int(threads[late].max()),
         early_s_per_1000_clips=float(marks_s[1] - marks_s[0]) / n_clips * 4000,
         late_s_per_1000_clips=float(marks_s[3] - marks_s[2]) / n_clips * 4000,
+        rss_mb=tuple(
+            round(float(np.median(rss_mb[part])), 1)
+            for part in (np.floor(done * 20) == number for number in range(20))
+            if part.any()
+        ),
     )
 
 
