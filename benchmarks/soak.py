@@ -105,9 +105,7 @@ class Watcher:
 
 def look() -> Look:
     """This process's memory, descriptors and threads, from /proc."""
-    status = dict(
-        line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines()
-    )
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return Look(
         at_s=time.monotonic(),
         rss_mb=int(status["VmRSS"].split()[0]) / 1024,
@@ -173,9 +171,7 @@ def soak(corpus: Path, home: Path, weights: Path | None) -> tuple[Growth, dict[s
 
     watcher = Watcher()
     with watcher.watching(), listening(watcher):
-        summary = label_audio(
-            paths=[str(corpus)], home=home, options=LabelOptions(weights=weights)
-        )
+        summary = label_audio(paths=[str(corpus)], home=home, options=LabelOptions(weights=weights))
     scores_bytes = sum(path.stat().st_size for path in (home / "scores").rglob("*.npy"))
     return growth(watcher.looks, watcher.stored), {
         "database_bytes_per_clip": size_of(home / "labels.db") / summary.n_labelled,

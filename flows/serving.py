@@ -79,9 +79,7 @@ class Plan:
     def options(self) -> LabelOptions:
         """How the runs label."""
         weights = self.weights and self.weights.absolute()
-        return LabelOptions(
-            model=self.model, weights=weights, follow_symlinks=self.follow_symlinks
-        )
+        return LabelOptions(model=self.model, weights=weights, follow_symlinks=self.follow_symlinks)
 
 
 def serve_plan(plan: Plan) -> None:

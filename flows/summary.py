@@ -169,7 +169,12 @@ class Summary:
             lines += _table(
                 ("category", "before", "now", "change"),
                 [
-                    (cleaned(s.category), f"{s.before:.1%}", f"{s.now:.1%}", f"{100 * s.change:+.1f} points")
+                    (
+                        cleaned(s.category),
+                        f"{s.before:.1%}",
+                        f"{s.now:.1%}",
+                        f"{100 * s.change:+.1f} points",
+                    )
                     for s in self.drift
                 ],
             )
@@ -202,7 +207,8 @@ _MARKUP = re.compile(r"[\\`*_\[\]~!]|:(?=//)|@|(?<=www)\.", re.IGNORECASE)
 _AS_ENTITY = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"})
 _BEGINS_BLOCK = re.compile(r"(?:[-+=#]|(?<=\d)[.)])")
 _MAY_BE_MARKUP = re.compile(
-    r"[\\`*~<>&|@]|\][(\[:]|!\[|://|www\.|(?<!\w)_|_(?!\w)|^(?![/\w])|^\d+[.)]", re.IGNORECASE
+    r"[\\`*~@]|<[a-z/!?]|&[#\w]|\][(\[:]|!\[|://|www\.|(?<!\w)_|_(?!\w)|^(?![/\w])|^\d+[.)]",
+    re.IGNORECASE,
 )
 
 

@@ -23,9 +23,10 @@ MARKUP = st.text(
 )
 HOSTILE = (
     '<img src=x onerror="alert(1)">', "[click](javascript:alert(1))", "x\\|[click](http:evil)",
-    "a\r\r# head\r[click](http:evil)\r", "`[click](http:evil)", "![pixel](http:evil)", "<http:evil>",
-    "&lt;b&gt;", "**bold** ~~gone~~ _em_", "1. list", "- list", "    code", "[a]: http:evil", "a | b",
-    "===", "\\", "\u202egnp.wav",
+    "a\r\r# head\r[click](http:evil)\r", "`[click](http:evil)", "![pixel](http:evil)",
+    "<http:evil>", "&lt;b&gt;", "**bold** ~~gone~~ _em_", "1. list", "- list", "    code",
+    "[a]: http:evil",
+    "a | b", "===", "\\", "\u202egnp.wav",
 )  # fmt: skip
 
 
@@ -62,7 +63,9 @@ def test_a_row_keeps_its_cells(text: str) -> None:
     assert cells == [shown, shown, "end"]
 
 
-@pytest.mark.parametrize("text", ["http://evil.org", "HTTPS://evil.org", "www.evil.org", "a@evil.org"])
+@pytest.mark.parametrize(
+    "text", ["http://evil.org", "HTTPS://evil.org", "www.evil.org", "a@evil.org"]
+)
 def test_addresses_are_no_links(text: str) -> None:
     """GitHub's Markdown links what merely looks like an address; only code is safe from it."""
     for shown in (cleaned(text), as_cell(text)):
