@@ -7,6 +7,15 @@ The flow `label-audio` labels generated clips, each of another content, reportin
 server beside it. Memory, descriptors and threads are looked at every half second, a shard's clips
 when they are in the database. What a run needs at its start is no growth: the first quarter is
 left out. The table goes to ``benchmarks/results/`` as JSON as well.
+
+Measured on 2 cores, beside other work, 20,000 clips of 0.5 s with YAMNet (17 shards):
+
+- Before memory was given back after each shard: 575 MB in the second quarter, 604 in the last, a
+  slope of +4.0 MB in 1,000 clips, peak 633. What malloc had in use stayed at 110 MB all the while,
+  and the number of Python's objects the same: the rest were holes in glibc's heaps.
+- With it (measured with `malloc_trim` called as each shard was stored): 444 and 393 MB, a slope of
+  -2.7 MB, peak 494.
+- Descriptors 35 and 34, threads 22 and 22, 1,370 bytes of SQLite and 1,170 of scores a clip.
 """
 
 from __future__ import annotations
