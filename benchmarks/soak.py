@@ -12,9 +12,8 @@ Measured on 2 cores, beside other work, 20,000 clips of 0.5 s with YAMNet (17 sh
 
 - Before memory was given back after each shard: 575 MB in the second quarter, 604 in the last, a
   slope of +4.0 MB in 1,000 clips, peak 633. What malloc had in use stayed at 110 MB all the while,
-  and the number of Python's objects the same: the rest were holes in glibc's heaps.
-- With it (measured with `malloc_trim` called as each shard was stored): 444 and 393 MB, a slope of
-  -2.7 MB, peak 494.
+  and as many Python objects: the rest were holes in glibc's heaps.
+- With it: 452 and 365 MB, a slope of -6.1 MB, peak 492.
 - Descriptors 35 and 34, threads 22 and 22, 1,370 bytes of SQLite and 1,170 of scores a clip.
 """
 

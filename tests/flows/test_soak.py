@@ -28,9 +28,8 @@ def test_a_long_run_does_not_grow(
     assert found.descriptors_late <= found.descriptors_early + 4
     assert found.threads_late <= found.threads_early + 2
     assert found.mb_per_1000_clips < MOST_MB_PER_1000_CLIPS
-    assert (
-        0 < sizes["database_bytes_per_clip"] < 40_000
-    )  # the placeholder hears something of everything
+    # The placeholder hears something of everything.
+    assert 0 < sizes["database_bytes_per_clip"] < 40_000
     assert lab.count("labellings", "status = 'done'") == N_CLIPS
 
 
