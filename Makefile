@@ -12,7 +12,7 @@ ifneq ($(wildcard ../shared/assets),)
 export AUDIOSET_ASSETS ?= $(abspath ../shared/assets)
 endif
 
-.PHONY: demo test test-slow check lint types format bench postgresql chromium clean help
+.PHONY: demo test test-slow check lint types audit format bench postgresql chromium clean help
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -42,6 +42,9 @@ lint: $(INSTALLED)  ## style and the direction of imports
 
 types: $(INSTALLED)  ## static types, strict
 	$(BIN)/mypy
+
+audit: $(INSTALLED)  ## known vulnerabilities of the pinned versions (lint has bandit's checks)
+	$(BIN)/python .ci/audit.py $(BIN)/pip-audit
 
 format: $(INSTALLED)  ## put the code in shape
 	$(BIN)/ruff check --fix-only --quiet .

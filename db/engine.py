@@ -65,10 +65,12 @@ def open_engine(url: str, create: bool = True) -> Engine:
             conn.exec_driver_sql("SELECT 1")
     except DBAPIError as error:
         engine.dispose()
-        raise DatabaseUserError(f"cannot open {_shown(parsed)}: {_line(error, parsed)}") from None
+        raise DatabaseUserError(
+            f"cannot open {shown_url(parsed)}: {_line(error, parsed)}"
+        ) from None
     if encoding not in (None, "UTF8"):
         engine.dispose()
-        raise DatabaseUserError(f"{_shown(parsed)} is encoded in {encoding}; create it in UTF8")
+        raise DatabaseUserError(f"{shown_url(parsed)} is encoded in {encoding}; create it in UTF8")
     return engine
 
 
@@ -141,8 +143,33 @@ def network_file_system(path: Path, mounts: str) -> str | None:
     return kind if kind in NETWORK_FILE_SYSTEMS else None
 
 
+def shown_url(url: str | URL) -> str:
+    """The address for people: without its password, wherever that stands."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        # Not an address: whatever follows a colon may be meant as a password.
+        return re.sub(r"(://[^:/@]*:|password=).*", r"\1***", str(url), flags=re.IGNORECASE)
+    hidden = {name: "***" for name in parsed.query if "password" in name.lower()}
+    return parsed.update_query_dict(hidden).render_as_string(hide_password=True)
+
+
+def has_password(url: str) -> bool:
+    """Whether the address holds a password, so that it must not be stored or shown."""
+    parsed = _parse(url)
+    return bool(_passwords(parsed))
+
+
+def _passwords(url: URL) -> list[str]:
+    given = [url.password] if url.password else []
+    for name, value in url.query.items():
+        if "password" in name.lower():
+            given += [value] if isinstance(value, str) else value
+    return [password for password in given if password]
+
+
 def _parse(url: str) -> URL:
-    shown = re.sub(r"://([^:/@]*):.*@", r"://\1:***@", url)
+    shown = shown_url(url)
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
@@ -234,8 +261,6 @@ def _one_line_errors() -> Iterator[None]:
 
 def _line(error: DBAPIError, url: URL | None = None) -> str:
     text = " ".join(str(error.orig).split())
-    return text.replace(url.password, "***") if url is not None and url.password else text
-
-
-def _shown(url: URL) -> str:
-    return url.render_as_string(hide_password=True)
+    for password in _passwords(url) if url is not None else ():
+        text = text.replace(password, "***")
+    return text

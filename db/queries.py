@@ -120,7 +120,7 @@ def categories_of(engine: Engine, model: str) -> list[tuple[int, str, str]]:
     """(index, MID, name) of the newest version of a model."""
     with reading(engine) as conn:
         ids = model_ids(conn, model)
-        assert ids is not None
+        assert ids is not None  # noqa: S101 (for mypy: None is for no model)
         query = (
             select(categories.c.idx, nodes.c.mid, categories.c.name)
             .join(nodes, nodes.c.id == categories.c.node_id)

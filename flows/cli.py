@@ -23,7 +23,7 @@ from flows import (
     commands_serve,
     commands_verify,
 )
-from flows.options import DEFAULT_HOME, Database, Home, database_url
+from flows.options import DEFAULT_HOME, Database, FollowSymlinks, Home, database_url
 
 _STOPPED = "stopped; what is done is kept, the same command goes on from there"
 
@@ -77,6 +77,7 @@ def label(
     embeddings: Annotated[
         bool, typer.Option("--embeddings", help="Store the embeddings of every patch as well.")
     ] = False,
+    follow_symlinks: FollowSymlinks = False,
     home: Home = DEFAULT_HOME,
     db: Database = None,
 ) -> None:
@@ -94,6 +95,7 @@ def label(
         precision=precision,
         score_dtype=score_dtype,
         embeddings=embeddings,
+        follow_symlinks=follow_symlinks,
     )
     raise typer.Exit(label_paths(paths or [], manifest, home, options, database_url(home, db)))
 

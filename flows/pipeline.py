@@ -68,8 +68,9 @@ def run_pipeline(request: Request) -> Summary:
         weights_future = convert_weights.submit(request.options.model, request.options.weights)
         variant_future = load_ontology.submit(url, later(weights_future), parameters)
         found_future = discover_files.submit(
-            url, run.run_id, later(variant_future), paths, request.manifest, request.settle_s
-        )
+            url, run.run_id, later(variant_future), paths, request.manifest, request.settle_s,
+            request.options.follow_symlinks,
+        )  # fmt: skip
         # In the order of the chain: the first that failed says why, the rest only that it did.
         weights, variant = weights_future.result(), variant_future.result()
         found = found_future.result()

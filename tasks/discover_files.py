@@ -27,13 +27,17 @@ def discover_files(
     paths: Sequence[str],
     manifest: Path | None,
     settle_s: float | None,
+    follow_symlinks: bool = False,
 ) -> Discovery:
     """Walk the inputs and enrol what needs labelling as the run's work list.
 
     With a settle time the paths are watched folders: see `tasks.watching`.
     """
     watch = None if settle_s is None else Watch(paths, settle_s, now())
-    found = discover(engine_for(database_url), run_id, variant, paths, manifest, watch=watch)
+    found = discover(
+        engine_for(database_url), run_id, variant, paths, manifest,
+        follow_symlinks=follow_symlinks, watch=watch,
+    )  # fmt: skip
     logger = get_run_logger()
     logger.info(
         "%d files: %d to label (about %.1f h), %d known, %d failed before",

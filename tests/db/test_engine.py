@@ -5,10 +5,18 @@ import threading
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, func, insert, select, text
+from sqlalchemy import Engine, func, insert, make_url, select, text
+from sqlalchemy.exc import OperationalError
 
 from db import engine as engine_module
-from db.engine import network_file_system, open_engine, reading, writing
+from db.engine import (
+    has_password,
+    network_file_system,
+    open_engine,
+    reading,
+    shown_url,
+    writing,
+)
 from db.errors import DatabaseError, DatabaseUnavailableError, DatabaseUserError
 from db.tables import models
 from tests.db.build import NOW
@@ -47,6 +55,47 @@ def test_an_unreachable_server_gives_one_line_without_the_password() -> None:
         with pytest.raises(DatabaseUserError, match=f"me:\\*\\*\\*@127.0.0.1:{port}") as caught:
             open_engine(f"postgresql://me:s3cret@127.0.0.1:{port}/name")
     _assert_clean(str(caught.value))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:s3cret@host/name",
+        "postgresql://me:s3c%40ret@@host/name",
+        "postgresql://me@host/name?password=s3cret",
+        "postgresql://h/n?sslpassword=s3cret&x=1",
+        "postgresql://h/n?sslmode=require&PASSWORD=s3cret",
+        "postgresql://me:s3cret",
+        "mysql://me:s3cret@host/name",
+        "postgresql://h:s3cret/name?password=s3cret",
+    ],
+)
+def test_a_password_is_never_shown(url: str) -> None:
+    assert "s3c" not in shown_url(url)
+    with pytest.raises(DatabaseUserError) as caught:
+        # Where it is an address at all, nobody answers there.
+        open_engine(url.replace("host", "127.0.0.1:9").replace("//h/", "//127.0.0.1:9/"))
+    _assert_clean(str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgresql://me:s3cret@host/name", True),
+        ("postgresql://me@host/name", False),
+        ("postgresql://h/n?password=s3cret", True),
+        ("sqlite:////rec/a.db", False),
+    ],
+)
+def test_which_addresses_hold_a_password(url: str, expected: bool) -> None:
+    assert has_password(url) is expected
+
+
+def test_a_server_that_repeats_the_password_is_not_repeated() -> None:
+    """libpq quotes a part of an address that it does not understand."""
+    error = OperationalError(None, None, Exception("no s3cret for\nme"))
+    url = make_url("postgresql://me@host/name?password=s3cret")
+    assert engine_module._line(error, url) == "no *** for me"
 
 
 def test_an_unknown_database_or_user_gives_one_line(postgres_server: str) -> None:

@@ -241,3 +241,16 @@ class TestEmbeddings:
                 assert np.load(lab.home / path).shape == (n_patches, 128)
         # What was known of the clips is still what is said of them.
         assert lab.rows("SELECT clip, name FROM labels") == said
+
+
+@pytest.mark.parametrize("follow_symlinks", [False, True])
+def test_links_in_folders_are_followed_on_request(
+    lab: Lab, tmp_path: Path, follow_symlinks: bool
+) -> None:
+    write_clip(tmp_path / "rec" / "a.wav", 1)
+    write_clip(tmp_path / "elsewhere" / "b.wav", 2)
+    (tmp_path / "rec" / "aside").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "rec" / "loop").symlink_to(tmp_path / "rec")
+    summary = lab.label(tmp_path / "rec", follow_symlinks=follow_symlinks)
+    assert summary.n_labelled == 1 + follow_symlinks
+    assert summary.passed_over.n_links == (1 if follow_symlinks else 2)
