@@ -11,8 +11,8 @@ left out. The table goes to ``benchmarks/results/`` as JSON as well.
 Measured on 2 cores, beside other work, 20,000 clips of 0.5 s with YAMNet (17 shards):
 
 - Before memory was given back after each shard: 575 MB in the second quarter, 604 in the last, a
-  slope of +4.0 MB in 1,000 clips, peak 633. What malloc had in use, in a run of its own, was 86 to 147 MB without a trend,
-  and as many Python objects: the rest were holes in glibc's heaps.
+  slope of +4.0 MB in 1,000 clips, peak 633. What malloc had in use, in a run of its own, was 86 to
+  147 MB without a trend, and as many Python objects: the rest were holes in glibc's heaps.
 - With it: 452 and 365 MB, a slope of -6.1 MB, peak 492.
 - Descriptors 35 and 34, threads 22 and 22, 1,370 bytes of SQLite and 1,170 of scores a clip.
 """
