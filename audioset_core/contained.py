@@ -31,6 +31,7 @@ from audioset_core.decode import BLOCK_SAMPLES, F32, Decoder, StreamInfo
 from audioset_core.decode_process import (
     CLOSE,
     CPU_S,
+    CPU_S_PER_S,
     END,
     FAILED,
     HEAD,
@@ -192,7 +193,10 @@ class _Worker:
         if is_silent or code == -signal.SIGALRM:
             return AudioError(Reason.UNREADABLE, f"nothing came for {WAIT_S:.0f} s")
         if code == -signal.SIGPROF:
-            return AudioError(Reason.TOO_SLOW, f"after {CPU_S:.0f} s of CPU, and more by its size")
+            return AudioError(
+                Reason.TOO_SLOW,
+                f"more than {CPU_S:.0f} s of CPU, and {60 * CPU_S_PER_S:.0f} s per minute of audio",
+            )
         if code < 0 and -code not in _CRASHES:
             name = signal.Signals(-code).name
             return AudioError(Reason.INTERNAL, f"the decoder was ended from outside ({name})")

@@ -18,7 +18,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from audioset_core.errors import AudioError, Reason
-from audioset_core.headers import OggFault, ogg_fault, stated_size
+from audioset_core.headers import OggFault, mp3_goes_on, ogg_fault, stated_size
 
 F32 = NDArray[np.float32]
 
@@ -238,6 +238,9 @@ class _SndfileDecoder(Decoder):
             at_s = n_samples / self.info.sample_rate_hz
             reason, detail = _OGG_FAULTS[fault]
             raise AudioError(reason, detail.format(at_s))
+        if self._file.format in ("MP3", "MPEG") and mp3_goes_on(self._fd, self._size_bytes):
+            at_s = n_samples / self.info.sample_rate_hz
+            raise AudioError(Reason.UNSUPPORTED, f"more MP3 follows its stated end at {at_s:.2f} s")
         _check_size(self._fd, self._size_bytes, n_samples, self.info)
 
     def close(self) -> None:
@@ -273,7 +276,7 @@ class _FFmpegDecoder(Decoder):
             )
             # What the stream turns into later (rate, channels) is brought to what was announced.
             self._resampler = av.AudioResampler("flt", codec.layout, self.info.sample_rate_hz)
-        except AudioError:
+        except (AudioError, MemoryError):
             self.close()
             raise
         except Exception as error:  # PyAV answers damage with any type at all
@@ -285,7 +288,7 @@ class _FFmpegDecoder(Decoder):
             for frame in self._container.decode(self._stream):
                 yield from self._planes(frame)
             yield from self._planes(None)
-        except AudioError:
+        except (AudioError, MemoryError):
             raise
         except Exception as error:  # PyAV answers damage with any type at all
             raise AudioError(Reason.DAMAGED, _plain(error)) from error

@@ -16,6 +16,7 @@ from typing import Literal
 OggFault = Literal["cut", "damaged", "chained"]
 
 _MAX_CHUNKS = 10_000
+_MP3_SLACK_BYTES = 1 << 16
 _EBML, _SEGMENT = b"\x1aE\xdf\xa3", b"\x18S\x80g"
 
 
@@ -70,6 +71,31 @@ def ogg_fault(fd: int, size_bytes: int) -> OggFault | None:
         is_last = bool(flags & 0x04)
         at += n_bytes
     return None if is_last else "cut"
+
+
+def mp3_goes_on(fd: int, size_bytes: int) -> bool:
+    """Whether much more MP3 follows where the first frame says that it ends.
+
+    That is where decoders stop: of MP3 files joined end to end they play the first.
+    """
+    at = 0
+    while (tag := os.pread(fd, 10, at))[:3] == b"ID3":
+        at += 10 + sum(byte << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=False))
+    head = os.pread(fd, 64, at)
+    found = max(head.find(b"Xing"), head.find(b"Info"))
+    if found < 0 or not head[found + 7] & 0x02:
+        return False
+    field = found + 8 + 4 * (head[found + 7] & 0x01)
+    stated = int.from_bytes(head[field : field + 4], "big")
+    if size_bytes - at - stated < max(_MP3_SLACK_BYTES, stated // 20):
+        return False
+    after = os.pread(fd, 4096, at + stated)
+    return any(_is_same_mp3(head, after[n:]) for n in range(len(after) - 4))
+
+
+def _is_same_mp3(head: bytes, other: bytes) -> bool:
+    """Whether both begin as frames of the same version, layer and rate."""
+    return other[0] == 0xFF and other[1] & 0xFE == head[1] & 0xFE and other[2] & 12 == head[2] & 12
 
 
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))

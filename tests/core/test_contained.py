@@ -49,15 +49,17 @@ FAULTS = {
     "segfault": (Reason.CRASHED, "its process ended with SIGSEGV"),
     "abort": (Reason.CRASHED, "its process ended with SIGABRT"),
     "leave": (Reason.CRASHED, "its process ended with exit code 3"),
-    "spin": (Reason.TOO_SLOW, "after 60 s of CPU"),
+    "spin": (Reason.TOO_SLOW, "more than 60 s of CPU"),
     "sleep": (Reason.UNREADABLE, "nothing came for 120 s"),
     "eat": (Reason.TOO_LARGE, "it takes more than 128 MiB"),
     "raise": (Reason.INTERNAL, "ZeroDivisionError: of the decoder"),
 }
 
 
-@pytest.mark.parametrize("when", ["open", "amid"])
-@pytest.mark.parametrize("order", FAULTS)
+@pytest.mark.parametrize(
+    ("order", "when"),
+    [(order, "amid") for order in FAULTS] + [("segfault", "open"), ("eat", "open")],
+)
 def test_a_fault_is_its_files_and_no_others(
     faulty: DecoderPool, tmp_path: Path, order: str, when: str
 ) -> None:
@@ -167,12 +169,10 @@ def test_audio_without_end_is_cut_off(tmp_path: Path, is_stated: bool) -> None:
         week[22:26] = bytes(4)
     path = tmp_path / "week.flac"
     path.write_bytes(week)
-    with pytest.raises(AudioError) as caught, Recording(os.fsencode(path)) as recording:
-        assert not is_stated
-        n_samples = sum(map(len, recording.blocks()))
-        assert n_samples < 25 * 3600 * 1_000
-    assert caught.value.reason is Reason.TOO_LONG
-    assert f"h in {len(week):,} bytes" in caught.value.detail
+    reason, detail = outcome(path)
+    assert reason is Reason.TOO_LONG
+    # What is stated is believed; else it is decoded as far as it may go.
+    assert detail.startswith(f"{168 if is_stated else 24} h in {len(week):,} bytes")
 
 
 def test_reasons_of_the_file_itself_last() -> None:

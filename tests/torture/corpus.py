@@ -317,7 +317,10 @@ def _mp3() -> Entries:
     yield b"tags-in-a-row.mp3", id3(10, bytes(10)) * 5_000 + whole, LABELLED, Reason.DAMAGED
     yield b"tag-behind.mp3", whole + b"TAG" + bytes(125), LABELLED
     yield b"zeros-amid.mp3", whole[:middle] + bytes(500) + whole[middle:], LABELLED, Reason.DAMAGED
-    yield b"twice.mp3", whole + whole, LABELLED, Reason.DAMAGED
+    long = encoded("mp3", _sound(20.0, 44_100), 44_100)
+    yield b"long.mp3", long, LABELLED
+    yield b"twice.mp3", long + long, Reason.UNSUPPORTED
+    yield b"a-tagged-one-behind.mp3", long + id3(9, bytes(9)) + long, Reason.UNSUPPORTED
     yield b"a-sync-word-forever.mp3", b"\xff\xfb\x90\x00" * 5_000, *(
         LABELLED, Reason.DAMAGED, Reason.NOT_AUDIO,
     )  # fmt: skip

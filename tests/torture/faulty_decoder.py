@@ -15,7 +15,7 @@ from audioset_core.decode import F32, Decoder, open_decoder
 from tests.torture.makers import chunk, pcm, wav
 
 ORDERS = ("segfault", "abort", "leave", "spin", "sleep", "eat", "raise", "poison")
-CPU_S, WAIT_S = 0.3, 2.0
+CPU_S, WAIT_S = 0.3, 1.5
 
 
 def told(order: str, when: str = "open", n_samples: int = 300_000) -> bytes:
