@@ -3,12 +3,14 @@
 Source-ambiguous classes count only in company (`db.ambiguity`), unless asked for.
 
 Exact top k without reading the subtree: where some category has k clips that reach a score, so has
-the subtree; nothing below the highest of the categories' k-th peaks can be among its best k.
+the subtree; nothing below the highest of the categories' k-th peaks can be among its best k. Read
+from the index alone, without a look at which clips count, that peak is only a guess: where k clips
+that count reach it, they are the best k; else it is tried further down, and then exactly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -93,12 +95,11 @@ def top_clips(
             raise DatabaseUserError(f"{message}; ask for at least {floor:g}, or for no minimum")
         allowed = and_(speaks(ids), *_exclusions(excluded, min_score))
         ambiguous = [] if with_ambiguous else ambiguous_below(conn, root)
-        at_least = min_score
-        if limit is not None:
-            kth = kth_peak_query(root, min_score, limit, allowed, ambiguous)
-            at_least = max(min_score, conn.execute(kth).scalar() or 0.0)
-        query = best_query(root, at_least, limit, allowed, ambiguous)
-        return [_hit(row) for row in conn.execute(query)]
+        for at_least in _lower_bounds(conn, root, min_score, limit, allowed, ambiguous):
+            rows = conn.execute(best_query(root, at_least, limit, allowed, ambiguous)).all()
+            if len(rows) == limit:
+                break
+        return [_hit(row) for row in rows]
 
 
 def predictable_members(
@@ -129,26 +130,48 @@ def categories_of(engine: Engine, model: str) -> list[tuple[int, str, str]]:
         return [(row[0], row[1], row[2]) for row in conn.execute(query)]
 
 
+def _lower_bounds(
+    conn: Connection,
+    root: int,
+    min_score: float,
+    limit: int | None,
+    allowed: ColumnElement[bool],
+    ambiguous: Sequence[int],
+) -> Iterator[float]:
+    """Scores from which on to look for the best; the last is sure to be low enough."""
+    if limit is not None:
+        for place in (limit, 4 * limit):
+            guess = conn.execute(kth_peak_query(root, min_score, place, None, ambiguous)).scalar()
+            if guess is None:
+                break
+            yield max(min_score, guess)
+        kth = kth_peak_query(root, min_score, limit, allowed, ambiguous)
+        yield max(min_score, conn.execute(kth).scalar() or 0.0)
+    else:
+        yield min_score
+
+
 def kth_peak_query(
     root: int,
     min_score: float,
     limit: int,
-    allowed: ColumnElement[bool],
+    allowed: ColumnElement[bool] | None,
     ambiguous: Sequence[int] = (),
 ) -> Select[Any]:
     """The highest of what the subtree's categories' `limit`-th best clips reach.
 
     The `ambiguous` ones are left aside: not all of their clips count, so theirs is no bound.
+    Without `allowed` all labellings count, and the index alone answers.
     """
+    its_scores = select(clip_scores.c.peak).where(
+        clip_scores.c.node_id == closure.c.descendant_id, clip_scores.c.peak >= min_score
+    )
+    if allowed is not None:
+        its_scores = its_scores.join(
+            labellings, labellings.c.id == clip_scores.c.labelling_id
+        ).where(allowed)
     kth = (
-        select(clip_scores.c.peak)
-        .join(labellings, labellings.c.id == clip_scores.c.labelling_id)
-        .where(
-            clip_scores.c.node_id == closure.c.descendant_id,
-            clip_scores.c.peak >= min_score,
-            allowed,
-        )
-        .order_by(clip_scores.c.peak.desc())
+        its_scores.order_by(clip_scores.c.peak.desc())
         .limit(1)
         .offset(limit - 1)
         .correlate(closure)
