@@ -76,9 +76,10 @@ def turn(target: str, seed: int, duration_s: float, failures: Path) -> None:
     failures.mkdir(parents=True, exist_ok=True)
     suffix = TARGETS[target].suffix
     current = failures / f"{target}-ended-its-process-{seed}{suffix}"
-    _limit()
     n_files = n_failed = 0
-    for data, error in outcomes(target, seed, duration_s, current, time_limit=_in_time):
+    for data, error in outcomes(
+        target, seed, duration_s, current, when_warm=_limit, time_limit=_in_time
+    ):
         n_files += 1
         if error is not None:
             n_failed += 1
@@ -101,6 +102,7 @@ def outcomes(
     current: Path,
     *,
     n_most: int | None = None,
+    when_warm: Callable[[], None] = lambda: None,
     time_limit: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Iterator[tuple[bytes, Exception | None]]:
     """Each spoilt file with what it raised, unless that was seen before at the same place."""
@@ -111,6 +113,7 @@ def outcomes(
     for data in seeds:  # the good ones first: what they raise is wrong in any case
         current.write_bytes(data)
         check(current)
+    when_warm()  # with its libraries loaded
     n_files = 0
     while time.monotonic() < end and (n_most is None or n_files < n_most):
         n_files += 1

@@ -54,9 +54,9 @@ def sound_seeds() -> list[bytes]:
             path = Path(folder) / "sound"
             for codec, container in (
                 ("aac", "ipod"), ("alac", "mov"), ("libopus", "webm"), ("flac", "matroska"),
-                ("aac", "adts"), ("pcm_s16le", "avi"), ("aac", "flv"),
+                ("aac", "adts"), ("pcm_s16le", "avi"),
             ):  # fmt: skip
-                with_ffmpeg(path, noise(44_100, 1, 0.2), 44_100, codec, container)
+                with_ffmpeg(path, noise(48_000, 1, 0.2), 48_000, codec, container)
                 seeds.append(path.read_bytes())
     return seeds
 
