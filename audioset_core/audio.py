@@ -19,13 +19,15 @@ from typing import TypeVar
 import numpy as np
 import soxr
 
-from audioset_core.decode import F32, Decoder, open_decoder
+from audioset_core.contained import open_contained
+from audioset_core.decode import F32, Decoder
 from audioset_core.errors import AudioError, Reason
 
 IN_MEMORY_BYTES = 64 << 20
 """Up to this size the bytes are copied while hashed; above, the file is read twice."""
 
 _READ_BYTES = 1 << 20
+_NO_FILE = "a folder, device, socket or pipe"
 _AGAIN = "it is tried again in the next run"
 
 T = TypeVar("T")
@@ -66,8 +68,11 @@ class Recording:
             self._before = os.fstat(self._fd)
             self.size_bytes = self._before.st_size
             self.mtime_ns = self._before.st_mtime_ns
+            if self.size_bytes > IN_MEMORY_BYTES:
+                self._open_decoder().close()  # before reading gigabytes that are no sound
+                os.lseek(self._fd, 0, os.SEEK_SET)
             self.sha256 = self._take_in()
-            self._decoder: Decoder = self._watched(lambda: open_decoder(self._fd, self.size_bytes))
+            self._decoder = self._open_decoder()
         except BaseException:
             os.close(self._fd)
             raise
@@ -112,6 +117,9 @@ class Recording:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _open_decoder(self) -> Decoder:
+        return self._watched(lambda: open_contained(self._fd, self.size_bytes))
 
     def _take_in(self) -> str:
         """Hash the bytes; a small file's move into memory so that these are what is decoded."""
@@ -186,7 +194,7 @@ def stated_duration_s(path: bytes) -> float | None:
     except AudioError:
         return None
     try:
-        decoder = open_decoder(fd, os.fstat(fd).st_size)
+        decoder = open_contained(fd, os.fstat(fd).st_size)
         info = decoder.info
         decoder.close()
     except (AudioError, OSError):
@@ -202,8 +210,10 @@ def _open(path: bytes) -> int:
     except FileNotFoundError as error:
         raise AudioError(Reason.VANISHED, "it was listed, but is no longer there") from error
     except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise AudioError(Reason.NOT_A_FILE, _NO_FILE) from error
         raise AudioError(Reason.UNREADABLE, error.strerror or str(error)) from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise AudioError(Reason.NOT_A_FILE, "a folder, device, socket or pipe")
+        raise AudioError(Reason.NOT_A_FILE, _NO_FILE)
     return fd

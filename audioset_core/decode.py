@@ -18,7 +18,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from audioset_core.errors import AudioError, Reason
-from audioset_core.headers import ogg_ends, stated_size
+from audioset_core.headers import OggFault, mp3_goes_on, ogg_fault, stated_size
 
 F32 = NDArray[np.float32]
 
@@ -59,6 +59,13 @@ _OTHER_SIGNATURES = (
     (b"\x7fELF", "a program"),
     (b"\x1f\x8b", "a gzip archive"),
 )
+
+
+_OGG_FAULTS: dict[OggFault, tuple[Reason, str]] = {
+    "cut": (Reason.TRUNCATED, "the Ogg stream breaks off after {:.2f} s"),
+    "damaged": (Reason.DAMAGED, "an Ogg page is spoilt or missing; {:.2f} s could be read"),
+    "chained": (Reason.UNSUPPORTED, "another Ogg stream follows the first, which is {:.2f} s long"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,9 +234,13 @@ class _SndfileDecoder(Decoder):
 
     def _check_length(self, n_samples: int) -> None:
         super()._check_length(n_samples)
-        if self._file.format == "OGG" and not ogg_ends(self._fd, self._size_bytes):
+        if self._file.format == "OGG" and (fault := ogg_fault(self._fd, self._size_bytes)):
             at_s = n_samples / self.info.sample_rate_hz
-            raise AudioError(Reason.TRUNCATED, f"the Ogg stream breaks off after {at_s:.2f} s")
+            reason, detail = _OGG_FAULTS[fault]
+            raise AudioError(reason, detail.format(at_s))
+        if self._file.format in ("MP3", "MPEG") and mp3_goes_on(self._fd, self._size_bytes):
+            at_s = n_samples / self.info.sample_rate_hz
+            raise AudioError(Reason.UNSUPPORTED, f"more MP3 follows its stated end at {at_s:.2f} s")
         _check_size(self._fd, self._size_bytes, n_samples, self.info)
 
     def close(self) -> None:
@@ -256,6 +267,7 @@ class _FFmpegDecoder(Decoder):
                 raise AudioError(Reason.EMPTY, f"{container} without an audio stream")
             self._stream = self._container.streams.audio[0]
             codec = self._stream.codec_context
+            codec.thread_count = 1  # files fill the cores
             self.info = StreamInfo(
                 format=f"{container}/{codec.name}",
                 sample_rate_hz=int(codec.sample_rate or 0),
@@ -264,7 +276,7 @@ class _FFmpegDecoder(Decoder):
             )
             # What the stream turns into later (rate, channels) is brought to what was announced.
             self._resampler = av.AudioResampler("flt", codec.layout, self.info.sample_rate_hz)
-        except AudioError:
+        except (AudioError, MemoryError):
             self.close()
             raise
         except Exception as error:  # PyAV answers damage with any type at all
@@ -276,7 +288,7 @@ class _FFmpegDecoder(Decoder):
             for frame in self._container.decode(self._stream):
                 yield from self._planes(frame)
             yield from self._planes(None)
-        except AudioError:
+        except (AudioError, MemoryError):
             raise
         except Exception as error:  # PyAV answers damage with any type at all
             raise AudioError(Reason.DAMAGED, _plain(error)) from error

@@ -12,6 +12,7 @@ from prefect.runtime import flow_run
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
+from audioset_core.contained import decoders
 from audioset_core.frontend import FrontendConfig
 from audioset_core.weights import ReadyWeights
 from db.errors import DatabaseError
@@ -164,6 +165,7 @@ def label_here(
             monitor.advance(receipt)
             listener().advance(receipt)
             note_progress(engine, job.run_id, run.summary.counts, now())
+    decoders().close()  # a process that waits for the next run keeps none
 
 
 def _look_back(engine: Engine, run: LiveRun) -> None:
