@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _FAST = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=100"
+# A commit that returned outlives the server's processes, as it does by default.
+_KEEPING = _FAST.replace("synchronous_commit=off", "synchronous_commit=on")
 
 
 def find_binaries() -> Path | None:
@@ -34,6 +36,7 @@ class Cluster:
     folder: Path
     port: int
     user: str | None
+    settings: str
 
     @property
     def url(self) -> str:
@@ -43,7 +46,8 @@ class Cluster:
     def start(self) -> None:
         """Start the server and wait until it answers."""
         options = (
-            f"-c listen_addresses=127.0.0.1 -p {self.port} -c unix_socket_directories='' {_FAST}"
+            f"-c listen_addresses=127.0.0.1 -p {self.port} -c unix_socket_directories='' "
+            f"{self.settings}"
         )
         self._control("-w", "-t", "60", "-l", self.folder / "log", "-o", options, "start")
 
@@ -59,12 +63,12 @@ class Cluster:
 @contextmanager
 def running_postgres(binaries: Path) -> Iterator[str]:
     """Start a server, give the URL of its maintenance database, stop it at the end."""
-    with running_cluster(binaries) as cluster:
+    with running_cluster(binaries, _FAST) as cluster:
         yield cluster.url
 
 
 @contextmanager
-def running_cluster(binaries: Path) -> Iterator[Cluster]:
+def running_cluster(binaries: Path, settings: str = _KEEPING) -> Iterator[Cluster]:
     """Start a server, and stop it at the end; inside the block it may be stopped and started."""
     user = _unprivileged_user()
     folder = Path(tempfile.mkdtemp(prefix="audioset-pg-"))
@@ -74,7 +78,7 @@ def running_cluster(binaries: Path) -> Iterator[Cluster]:
             shutil.chown(folder, user)
         init = ("--auth=trust", "--username=audioset", "--encoding=UTF8", "--no-locale", "-N")
         _call(binaries / "initdb", "-D", data, *init, user=user, cwd=folder)
-        cluster = Cluster(binaries, folder, _free_port(), user)
+        cluster = Cluster(binaries, folder, _free_port(), user, settings)
         cluster.start()
         try:
             yield cluster
