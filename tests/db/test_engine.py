@@ -14,10 +14,16 @@ from db.engine import (
     network_file_system,
     open_engine,
     reading,
+    repeatable,
     shown_url,
     writing,
 )
-from db.errors import DatabaseError, DatabaseUnavailableError, DatabaseUserError
+from db.errors import (
+    ConnectionLostError,
+    DatabaseError,
+    DatabaseUnavailableError,
+    DatabaseUserError,
+)
 from db.tables import models
 from tests.db.build import NOW
 
@@ -225,3 +231,59 @@ def test_a_lost_connection_is_one_line_and_the_next_call_works(fresh_db: Engine)
     assert isinstance(caught.value, DatabaseError)
     with reading(fresh_db) as conn:
         assert conn.execute(text("SELECT 1")).scalar_one() == 1
+
+
+_MODEL = {
+    "name": "m", "version": "1", "weights_sha256": "0", "sample_rate_hz": 1, "window_s": 1.0,
+    "n_classes": 0, "registered_at": NOW,
+}  # fmt: skip
+
+
+def _lose_connection(engine: Engine, times: list[None]) -> None:
+    with writing(engine) as conn:
+        if times:
+            times.pop()
+            conn.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        conn.execute(insert(models), _MODEL)
+
+
+def test_a_broken_transaction_is_repeated_and_kept_once(
+    fresh_db: Engine, postgres_server: str
+) -> None:
+    if fresh_db.dialect.name == "sqlite":
+        pytest.skip("SQLite has no connection to lose")
+    repeatable(_lose_connection)(fresh_db, [None, None])
+    with reading(fresh_db) as conn:
+        assert conn.execute(select(func.count()).select_from(models)).scalar_one() == 1
+    with pytest.raises(ConnectionLostError):
+        repeatable(_lose_connection)(fresh_db, [None] * 3)
+
+
+def test_other_errors_are_not_repeated(fresh_db: Engine) -> None:
+    calls: list[None] = []
+
+    def fail() -> None:
+        calls.append(None)
+        with reading(fresh_db) as conn:
+            conn.execute(text("SELECT * FROM absent"))
+
+    with pytest.raises(Exception, match="absent"):
+        repeatable(fail)()
+    assert len(calls) == 1
+
+
+def test_a_server_that_does_not_come_back_is_an_error(
+    fresh_db: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "_PAUSES_S", (0.0, 0.0))
+    tried: list[None] = []
+
+    def refuse() -> None:
+        tried.append(None)
+        raise OperationalError("connect", None, Exception("connection refused"))
+
+    monkeypatch.setattr(fresh_db, "connect", refuse)
+    with pytest.raises(DatabaseUnavailableError, match="refused"), reading(fresh_db):
+        pass
+    # SQLite's file does not come back by itself.
+    assert len(tried) == (1 if fresh_db.dialect.name == "sqlite" else 3)
