@@ -128,7 +128,7 @@ class _Worker:
         self._wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
         with theirs, _room() as room:
             self._memory = mmap.mmap(room.fileno(), ROOM_BYTES)
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 (this Python, our own module)
                 # Not what lies in the working directory: only what this process would import.
                 [sys.executable, "-P", "-m", module, str(theirs.fileno()), str(room.fileno())],
                 pass_fds=(theirs.fileno(), room.fileno()),
@@ -260,7 +260,7 @@ class _ContainedDecoder(Decoder):
     def _begin_again(self, death: _DiedError) -> None:
         """Once more in a process that has decoded nothing yet, unless this one was such."""
         worker, self._worker = self._worker, None
-        assert worker is not None
+        assert worker is not None  # noqa: S101 (for mypy: taken when opened)
         worker.end()
         if worker.n_files == 1 or death.error.reason not in _MAY_BE_ANOTHERS:
             raise death.error from None
@@ -272,7 +272,7 @@ class _ContainedDecoder(Decoder):
 
     def _stream(self) -> Iterator[F32]:
         worker, slot = self._worker, 0
-        assert worker is not None
+        assert worker is not None  # noqa: S101 (for mypy: taken when opened)
         self._is_streaming = True
         worker.send(NEXT * N_SLOTS)
         while True:
@@ -299,7 +299,7 @@ class _ContainedDecoder(Decoder):
     def _release(self) -> None:
         """The process has closed the recording by itself."""
         worker, self._worker, self._is_streaming = self._worker, None, False
-        assert worker is not None
+        assert worker is not None  # noqa: S101 (for mypy: taken when opened)
         self._pool.give_back(worker)
 
 

@@ -106,7 +106,7 @@ class _Work:
 
     def next(self) -> tuple[int, Any]:
         """Fill a slot, however small the decoder's own blocks: FFmpeg gives 20 ms at a time."""
-        assert self._decoder is not None
+        assert self._decoder is not None  # noqa: S101 (for mypy: opened before)
         slot, n = self._slots[self._slot], 0
         with self._limits():
             while n < len(slot):
