@@ -90,6 +90,22 @@ class EventRow:
     peak_s: float
 
 
+def check(conn: Connection, choice: Choice) -> None:
+    """Whether the model exists and has stored all that is asked for.
+
+    Raises:
+        DatabaseUserError: it does not, or detections begin at a higher threshold.
+    """
+    ids = model_ids(conn, choice.model)
+    asked = labellings.c.is_current if ids is None else labellings.c.model_id.in_(ids)
+    in_use = exists().where(labellings.c.parameter_set_id == parameter_sets.c.id, asked)
+    query = select(func.max(parameter_sets.c.detection_threshold)).where(in_use)
+    threshold = float(conn.execute(query).scalar() or 0.0)
+    if 0.0 < choice.min_score < threshold:
+        message = f"detections below {threshold:g} are not stored, so {choice.min_score:g}"
+        raise DatabaseUserError(f"{message} would miss some; ask for at least {threshold:g}")
+
+
 def recordings(conn: Connection, choice: Choice, page: int = _PAGE) -> Iterator[RecordingRow]:
     """Labelled recordings in the order they were seen.
 
@@ -117,7 +133,7 @@ def labelled(
     Raises:
         DatabaseUserError: unknown model or node, or `min_score` is below what is stored.
     """
-    _check_min_score(conn, choice)
+    check(conn, choice)
     wanted = _wanted(conn, choice)
     for found_rows in _pages(conn, choice, _recording_query(conn, choice), page):
         rows = [_recording(row) for row in found_rows]
@@ -283,15 +299,3 @@ def _node_id(conn: Connection, mid: str) -> int:
     if found is None:
         raise DatabaseUserError(f"the ontology in the database has no node {mid!r}")
     return int(found)
-
-
-def _check_min_score(conn: Connection, choice: Choice) -> None:
-    """Detections begin at the threshold that they were made with."""
-    ids = model_ids(conn, choice.model)
-    asked = labellings.c.is_current if ids is None else labellings.c.model_id.in_(ids)
-    in_use = exists().where(labellings.c.parameter_set_id == parameter_sets.c.id, asked)
-    query = select(func.max(parameter_sets.c.detection_threshold)).where(in_use)
-    threshold = float(conn.execute(query).scalar() or 0.0)
-    if 0.0 < choice.min_score < threshold:
-        message = f"detections below {threshold:g} are not stored, so {choice.min_score:g}"
-        raise DatabaseUserError(f"{message} would miss some; ask for at least {threshold:g}")

@@ -1,6 +1,6 @@
 """Names of exported files: the recordings' own, made safe, and no two alike.
 
-A byte that must not stand in a name becomes `%XX`, as in addresses: control characters, bytes that
+A byte that must not stand in a name becomes `%XX`, as in addresses: what is not printable, bytes that
 are no UTF-8, `.` and `..` as folders, and a `%` that would read as such an escape itself. So a
 name can be turned back into the path, and different paths have different names. A name that is
 too long for a file system ends in `%~` and a digest instead.
@@ -19,7 +19,7 @@ _NAME_MAX_BYTES = 255
 _PATH_BYTES = 700
 _DIGEST_HEX = 32
 
-_UNSAFE = re.compile("%(?=[0-9A-Fa-f]{2}|~)|[\\\\\x00-\x1f\x7f-\x9f\udc80-\udcff\u2028\u2029]")
+_AMBIGUOUS = re.compile("%(?=[0-9A-Fa-f]{2}|~)")
 _OUTSIDE = "%2F"
 _EMPTY = "%00"  # no name holds a NUL, so nothing else is written like this
 
@@ -73,18 +73,18 @@ def uri(path: bytes) -> str:
 
 
 def _parts(path: bytes, root: bytes) -> list[str]:
-    below = relative(path, root)
-    parts = [
-        _escape(part.decode("utf-8", "surrogateescape"))
-        for part in below.removeprefix(b"/").split(b"/")
-    ]
-    return [_OUTSIDE, *parts] if below.startswith(b"/") else parts
+    prefix = root.rstrip(b"/") + b"/"
+    is_below = path.startswith(prefix)
+    below = path.removeprefix(prefix) if is_below else path[1:]
+    parts = [_escape(part.decode("utf-8", "surrogateescape")) for part in below.split(b"/")]
+    return parts if is_below else [_OUTSIDE, *parts]
 
 
 def _escape(part: str) -> str:
     if part in ("", ".", ".."):
         return part.replace(".", "%2E") or _EMPTY
-    return _UNSAFE.sub(lambda found: _percent(found.group()), part)
+    kept = _AMBIGUOUS.sub("%25", part)
+    return "".join(c if c.isprintable() and c != "\\" else _percent(c) for c in kept)
 
 
 def _escape_end(folder: str, suffix: str) -> str:
