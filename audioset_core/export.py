@@ -18,6 +18,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal
@@ -157,6 +158,38 @@ def write_many(items: Iterable[tuple[Path, bytes | Sequence[Block]]]) -> None:
         OSError: the disk is full, a sync failed, ...
     """
     _write_streams((path, (data,) if isinstance(data, bytes) else data) for path, data in items)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which takes the place of `path` once the block has ended without an error.
+
+    Raises:
+        OSError: the disk is full, a sync failed, ...; the old file stays.
+    """
+    _make_folder(path.parent)
+    temp = path.with_name(f".{secrets.token_hex(8)}{TEMP_SUFFIX}")
+    try:
+        with temp.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temp.replace(path)
+    except BaseException:
+        temp.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_text(path: Path, texts: Iterable[str]) -> None:
+    """Write a text in UTF-8, piece by piece, and put it in the place of `path`.
+
+    Raises:
+        OSError: the disk is full, a sync failed, ...; the old file stays.
+    """
+    with replacing(path) as file:
+        for text in texts:
+            file.write(text.encode())
 
 
 def write_seed_json(

@@ -18,6 +18,7 @@ from db.errors import DatabaseError, DatabaseUserError
 from flows import (
     commands_ask,
     commands_demo,
+    commands_export,
     commands_model,
     commands_ontology,
     commands_serve,
@@ -109,7 +110,7 @@ app.add_typer(commands_ontology.app, name="ontology")
 app.command()(commands_ask.query)
 app.command()(commands_ask.show)
 app.command()(commands_ask.failures)
-app.add_typer(commands_ask.export_app, name="export")
+app.add_typer(commands_export.app, name="export")
 app.command()(commands_verify.verify)
 
 

@@ -1,4 +1,4 @@
-"""``audioset query``, ``show``, ``failures`` and ``export``: what the database knows.
+"""``audioset query``, ``show`` and ``failures``: what the database knows.
 
 Nothing here imports Prefect or torch: an answer should take less time than the question.
 """
@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from sqlalchemy import Engine
@@ -22,16 +21,8 @@ from audioset_core.ontology import Node, Ontology, load_default
 from db import queries, reports
 from db.engine import open_engine
 from db.migrate import ensure_schema
-from db.results import PredictionRow
 from flows.options import DEFAULT_HOME, Database, Home, database_url
 from flows.terminal import clock, note, one_line, print_csv, print_json, print_table, shown_path
-
-if TYPE_CHECKING:
-    from audioset_core.export import Prediction
-
-export_app = typer.Typer(
-    help="Write labels in other tools' formats.", no_args_is_help=True, rich_markup_mode=None
-)
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="CSV on stdout.")]
@@ -81,7 +72,7 @@ def query(
     excluded = [ontology.find(text).mid for text in not_under or []]
     with opened(home, db) as engine:
         if not queries.predictable_members(engine, node.mid, model):
-            raise UserError(_cannot_predict(engine, ontology, node, model))
+            raise UserError(cannot_predict(engine, ontology, node, model))
         hits = queries.top_clips(
             engine, node.mid, excluded, min_score, limit, model, with_ambiguous=ambiguous
         )
@@ -210,62 +201,8 @@ def failures(
     raise typer.Exit(1 if rows else 0)
 
 
-@export_app.command("json")
-def export_json(
-    out: Annotated[Path, typer.Argument(help="The file to write.")],
-    model: Annotated[
-        str | None, typer.Option(help="A model other than the current one.", show_default=False)
-    ] = None,
-    home: Home = DEFAULT_HOME,
-    db: Database = None,
-) -> None:
-    """Predictions as JSON: model, model_categories, predictions with their .npy files."""
-    from audioset_core.categories import Category
-    from audioset_core.export import write_seed_json
-
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with opened(home, db) as engine:
-        name = model or _only_model(engine)
-        categories = [Category(*row) for row in queries.categories_of(engine, name)]
-        counts = Counter[str]()
-
-        def predictions() -> Iterator[Prediction]:
-            for row in reports.prediction_rows(engine, name):
-                # A clip too short for a patch has no scores to point to.
-                counts["written" if row.scores_path else "without scores"] += 1
-                if row.scores_path:
-                    yield _prediction(row, row.scores_path, home, out)
-
-        write_seed_json(out, name, categories, predictions())
-    print(f"{counts['written']:,} predictions of {name}: {out}")
-    if counts["without scores"]:
-        note(f"left out: {counts['without scores']:,} clips too short for a patch")
-
-
-def _prediction(row: PredictionRow, scores_path: str, home: Path, out: Path) -> Prediction:
-    from audioset_core.export import Prediction
-
-    scores = os.path.relpath(home.absolute() / scores_path, out.absolute().parent)
-    return Prediction(
-        id=row.user_id or row.clip,
-        scores_file=scores,
-        patch_hop_s=row.patch_hop_s,
-        meta=row.meta,
-        extra={"clip": row.clip, "path": row.path_text, "model_version": row.model_version},
-    )
-
-
-def _only_model(engine: Engine) -> str:
-    known = [model for model in reports.models_known(engine) if model.n_current]
-    names = sorted({model.name for model in known})
-    if not names:
-        raise UserError("nothing is labelled yet: run audioset label first")
-    if len(names) > 1:
-        raise UserError(f"choose one of the models with --model: {', '.join(names)}")
-    return names[0]
-
-
-def _cannot_predict(engine: Engine, ontology: Ontology, node: Node, model: str | None) -> str:
+def cannot_predict(engine: Engine, ontology: Ontology, node: Node, model: str | None) -> str:
+    """Why a question about a node has no answer, with the nearest that has one."""
     known = [m for m in reports.models_known(engine) if model in (None, m.name)]
     if known and not any(m.n_classes for m in known):
         return f"{known[-1].name} gives embeddings only here: there are no scores to query"

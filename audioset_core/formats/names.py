@@ -1,0 +1,109 @@
+"""Names of exported files: the recordings' own, made safe, and no two alike.
+
+A byte that must not stand in a name becomes `%XX`, as in addresses: what is not printable, bytes that
+are no UTF-8, `.` and `..` as folders, and a `%` that would read as such an escape itself. So a
+name can be turned back into the path, and different paths have different names. A name that is
+too long for a file system ends in `%~` and a digest instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+from urllib.parse import quote_from_bytes
+
+# Source: NAME_MAX of Linux and macOS; PATH_MAX is 4,096, 1,024 on macOS, for the whole path.
+_NAME_MAX_BYTES = 255
+_PATH_BYTES = 700
+_DIGEST_HEX = 32
+
+_AMBIGUOUS = re.compile("%(?=[0-9A-Fa-f]{2}|~)")
+_OUTSIDE = "%2F"
+_EMPTY = "%00"  # no name holds a NUL, so nothing else is written like this
+
+
+def common_folder(paths: Iterable[bytes]) -> bytes:
+    """The deepest folder that holds all of some absolute paths; `/` for none. One pass."""
+    common: list[bytes] | None = None
+    for path in paths:
+        folder = path.split(b"/")[:-1]
+        if common is None:
+            common = folder
+        elif folder[: len(common)] != common:
+            same = (a == b for a, b in zip(common, folder, strict=False))
+            common = common[: next((i for i, equal in enumerate(same) if not equal), len(folder))]
+    return b"/".join(common or []) or b"/"
+
+
+def relative(path: bytes, root: bytes) -> bytes:
+    """The path below `root`, or the whole path where it lies elsewhere."""
+    below = root.rstrip(b"/") + b"/"
+    return path.removeprefix(below)
+
+
+def tree_name(path: bytes, root: bytes, suffix: str) -> PurePosixPath:
+    """Where the export of a recording lies in a folder that mirrors `root`: `sub/x.wav.txt`.
+
+    The suffix comes after the recording's own, so `x.wav` and `x.flac` keep apart.
+    """
+    *folders, last = _parts(path, root)
+    # A folder that ends like an exported file could stand where such a file belongs.
+    kept = [_escape_end(folder, suffix) for folder in folders]
+    name = PurePosixPath(*map(_short, kept), _short(last, suffix))
+    if len(str(name).encode()) <= _PATH_BYTES:
+        return name
+    return PurePosixPath(f"%~{_digest(path)}{suffix}")
+
+
+def flat_name(path: bytes, root: bytes) -> str:
+    """As `tree_name`, for a folder without folders: `sub%2Fx.wav`; no suffix."""
+    return _short("%2F".join(_parts(path, root)), ".tsv")
+
+
+def line_name(path: bytes, root: bytes) -> str:
+    """The path below `root` as one line of text, escaped as file names are: `sub/x.wav`."""
+    return "/".join(_parts(path, root))
+
+
+def uri(path: bytes) -> str:
+    """The address of a file (RFC 8089): any path, in ASCII, to be turned back byte by byte."""
+    return "file://" + quote_from_bytes(path, safe="/")
+
+
+def _parts(path: bytes, root: bytes) -> list[str]:
+    prefix = root.rstrip(b"/") + b"/"
+    is_below = path.startswith(prefix)
+    below = path.removeprefix(prefix) if is_below else path[1:]
+    parts = [_escape(part.decode("utf-8", "surrogateescape")) for part in below.split(b"/")]
+    return parts if is_below else [_OUTSIDE, *parts]
+
+
+def _escape(part: str) -> str:
+    if part in ("", ".", ".."):
+        return part.replace(".", "%2E") or _EMPTY
+    kept = _AMBIGUOUS.sub("%25", part)
+    return "".join(c if c.isprintable() and c != "\\" else _percent(c) for c in kept)
+
+
+def _escape_end(folder: str, suffix: str) -> str:
+    if folder.endswith(suffix):
+        return folder.removesuffix(suffix) + "%2E" + suffix[1:]
+    return folder
+
+
+def _short(part: str, suffix: str = "") -> str:
+    if len(part.encode()) + len(suffix) <= _NAME_MAX_BYTES:
+        return part + suffix
+    end = f"%~{_digest(part.encode())}{suffix}"
+    kept = part.encode()[: _NAME_MAX_BYTES - len(end)].decode(errors="ignore")
+    return kept + end
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:_DIGEST_HEX]
+
+
+def _percent(text: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in text.encode("utf-8", "surrogateescape"))
