@@ -21,6 +21,7 @@ from flows import (
     commands_model,
     commands_ontology,
     commands_serve,
+    commands_times,
     commands_verify,
 )
 from flows.options import DEFAULT_HOME, Database, Home, database_url
@@ -107,6 +108,7 @@ app.add_typer(commands_ontology.app, name="ontology")
 app.command()(commands_ask.query)
 app.command()(commands_ask.show)
 app.command()(commands_ask.failures)
+app.command()(commands_times.times)
 app.add_typer(commands_ask.export_app, name="export")
 app.command()(commands_verify.verify)
 
