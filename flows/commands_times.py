@@ -80,9 +80,7 @@ def note_assumed_zone(engine: Engine) -> None:
     n_assumed = sum(f.n_sources for f in found if (f.found_by or "").endswith(ASSUMED))
     n_unknown = sum(f.n_sources for f in found if f.found_by in (None, NOT_FOUND))
     if n_assumed:
-        note(
-            f"no time zone is known for {n_assumed:,} files, UTC is taken: audioset times --timezone"
-        )
+        note(f"no time zone is known for {n_assumed:,} files, so UTC: audioset times --timezone")
     if n_unknown:
         note(f"no start is known of {n_unknown:,} files: audioset times --pattern")
 

@@ -9,22 +9,23 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, delete, insert, select, text
 
 from db.ambiguity import SOURCE_AMBIGUOUS_MID
+from db.ask import found_query, kth_peak_query
 from db.claims import admit, commit_labellings, record_failures
 from db.engine import reading, writing
 from db.errors import DatabaseUserError
+from db.hits import with_details
 from db.models_rows import register_parameters
 from db.queries import (
-    best_query,
     clip_by_ref,
     corpus_summary,
     failures,
-    kth_peak_query,
     prediction_rows,
     score_floor,
     top_clips,
 )
 from db.records import Claim, DetectionRow, Failure, Parameters
 from db.selection import speaks
+from db.subtrees import Subtree
 from db.tables import Base, categories, clip_scores, clips, labellings, nodes
 from tests.db.build import (
     INDEX,
@@ -255,9 +256,14 @@ def _insert_corpus(world: World, corpus) -> None:
 def test_the_top_query_seeks_in_the_covering_index(world: World) -> None:
     if world.engine.dialect.name != "sqlite":
         pytest.skip("the plan is SQLite's; PostgreSQL reads a small table whole")
-    current = speaks(None)
+    tree, current = Subtree((1, 2, 3)), speaks(None)
     index = "USING COVERING INDEX ix_clip_scores_node_id_peak_labelling_id (node_id=? AND peak>?)"
-    for statement in (kth_peak_query(1, 0.0, 100, current), best_query(1, 0.5, 100, current)):
+    best = with_details(found_query(tree, 0.5, current).subquery(), (), "score", 100)
+    for statement in (
+        kth_peak_query(tree, 0.1, 100, None),
+        kth_peak_query(tree, 0.1, 100, current),
+        best,
+    ):
         compiled = statement.compile(world.engine, compile_kwargs={"literal_binds": True})
         with reading(world.engine) as conn:
             plan = [row[3] for row in conn.execute(text(f"EXPLAIN QUERY PLAN {compiled}"))]
