@@ -20,6 +20,7 @@ from flows import (
     commands_demo,
     commands_model,
     commands_ontology,
+    commands_query,
     commands_serve,
     commands_times,
     commands_verify,
@@ -105,7 +106,7 @@ app.command()(commands_model.convert)
 app.add_typer(commands_model.app, name="models")
 app.command()(commands_model.diff)
 app.add_typer(commands_ontology.app, name="ontology")
-app.command()(commands_ask.query)
+app.command()(commands_query.query)
 app.command()(commands_ask.show)
 app.command()(commands_ask.failures)
 app.command()(commands_times.times)
