@@ -156,6 +156,8 @@ def intervals_query(
             labellings.c.clip_id,
             detections.c.start_patch,
             source_id.label("source_id"),
+            begins.label("start_s"),
+            ends.label("end_s"),
         )
         .select_from(clip_scores)
         .join(labellings, labellings.c.id == clip_scores.c.labelling_id)
@@ -167,21 +169,49 @@ def intervals_query(
     )
 
 
-def _find(engine: Engine, question: Question, *, by_interval: bool, once: bool) -> list[Hit]:
+def with_source(found: Select[Any]) -> Select[Any]:
+    """The rows of an `intervals_query` with a span for which a source fits."""
+    part = found.subquery("found")
+    return select(part).where(part.c.source_id.is_not(None))
+
+
+def best_of_clips(found: Select[Any]) -> Any:
+    """The best row of each clip: highest peak, then ontology order, then earliest."""
+    part = found.subquery("of_clips")
+    best_first = (part.c.peak.desc(), part.c.node_id, part.c.start_patch)
+    rank = func.row_number().over(partition_by=part.c.labelling_id, order_by=best_first)
+    ranked = select(part, rank.label("place")).subquery("ranked")
+    return select(ranked).where(ranked.c.place == 1).subquery("chosen")
+
+
+def prepared(
+    conn: Connection, question: Question, *, by_interval: bool
+) -> tuple[Subtree, ColumnElement[bool]]:
+    """The nodes that a question is about, and what must hold of a row of labellings.
+
+    Raises:
+        DatabaseUserError: as `find_clips`.
+    """
     _check(question)
+    ids = model_ids(conn, question.model)
+    tree = _tree(conn, question, ids)
+    stored = "detection_threshold" if by_interval else "score_floor"
+    _check_floor(question.min_score, floor(conn, ids, stored), by_interval)
+    return tree, and_(speaks(ids), *_conditions(conn, question))
+
+
+def _find(engine: Engine, question: Question, *, by_interval: bool, once: bool) -> list[Hit]:
     with reading(engine) as conn:
-        ids = model_ids(conn, question.model)
-        tree = _tree(conn, question, ids)
-        stored = "detection_threshold" if by_interval else "score_floor"
-        _check_floor(question.min_score, floor(conn, ids, stored), by_interval)
-        allowed = and_(speaks(ids), *_conditions(conn, question))
+        tree, allowed = prepared(conn, question, by_interval=by_interval)
         rows: Sequence[Any] = []
         for at_least in _lower_bounds(conn, tree, question, allowed, is_exact=not by_interval):
             if by_interval:
                 found = intervals_query(tree, at_least, allowed, question)
             else:
                 found = found_query(tree, at_least, allowed)
-            chosen = _chosen(found, once=once, needs_source=question.span is not None)
+            if question.span is not None:
+                found = with_source(found)
+            chosen = best_of_clips(found) if once else found.subquery("chosen")
             query = with_details(chosen, question.paths, question.order, question.limit)
             rows = conn.execute(query).all()
             if len(rows) == question.limit:
@@ -226,18 +256,6 @@ def _conditions(conn: Connection, question: Question) -> list[ColumnElement[bool
         own = sources.c.clip_id == labellings.c.clip_id
         wanted.append(exists().where(own, at_paths(question.paths, sources)).correlate(labellings))
     return wanted
-
-
-def _chosen(found: Select[Any], *, once: bool, needs_source: bool) -> Any:
-    """The rows found; of each clip only the best if `once`."""
-    part = found.subquery("found")
-    wanted = [part.c.source_id.is_not(None)] if needs_source else []
-    if not once:
-        return select(part).where(*wanted).subquery("chosen")
-    best_first = (part.c.peak.desc(), part.c.node_id, part.c.start_patch)
-    rank = func.row_number().over(partition_by=part.c.labelling_id, order_by=best_first)
-    ranked = select(part, rank.label("place")).where(*wanted).subquery("ranked")
-    return select(ranked).where(ranked.c.place == 1).subquery("chosen")
 
 
 def _lower_bounds(

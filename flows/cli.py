@@ -18,9 +18,11 @@ from db.errors import DatabaseError, DatabaseUserError
 from flows import (
     commands_ask,
     commands_demo,
+    commands_hours,
     commands_model,
     commands_ontology,
     commands_query,
+    commands_rank,
     commands_serve,
     commands_times,
     commands_verify,
@@ -107,6 +109,9 @@ app.add_typer(commands_model.app, name="models")
 app.command()(commands_model.diff)
 app.add_typer(commands_ontology.app, name="ontology")
 app.command()(commands_query.query)
+app.command()(commands_hours.hours)
+app.command()(commands_rank.rank)
+app.command()(commands_rank.similar)
 app.command()(commands_ask.show)
 app.command()(commands_ask.failures)
 app.command()(commands_times.times)

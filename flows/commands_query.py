@@ -36,6 +36,31 @@ Under = Annotated[
         help="A class or category: name, MID or path. Several: any of them.", show_default=False
     ),
 ]
+Between = Annotated[
+    tuple[str, str] | None,
+    typer.Option(
+        metavar="START END",
+        help="The sound is heard then: two days (2024-05-18, the last one included), moments "
+        "(2024-05-18T04:30), or times of every day on the recorder's clock (04:30).",
+        show_default=False,
+    ),
+]
+Timezone = Annotated[
+    str | None,
+    typer.Option(
+        help="The zone of --between: Europe/Berlin, +02:00. [default: the one stated with "
+        "`audioset times`, else UTC]",
+        show_default=False,
+    ),
+]
+Source = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="GLOB",
+        help="Files whose path fits: '*.flac', 'site-3/*', a folder. Several: any of them.",
+        show_default=False,
+    ),
+]
 Model = Annotated[
     str | None, typer.Option(help="A model other than the current one.", show_default=False)
 ]
@@ -64,31 +89,9 @@ def query(
     min_duration: Annotated[
         float, typer.Option(min=0.0, help="The sound lasts so many seconds at a stretch.")
     ] = 0.0,
-    between: Annotated[
-        tuple[str, str] | None,
-        typer.Option(
-            metavar="START END",
-            help="The sound is heard then: two days (2024-05-18, the last one included), moments "
-            "(2024-05-18T04:30), or times of every day on the recorder's clock (04:30).",
-            show_default=False,
-        ),
-    ] = None,
-    timezone: Annotated[
-        str | None,
-        typer.Option(
-            help="The zone of --between: Europe/Berlin, +02:00. [default: the one stated with "
-            "`audioset times`, else UTC]",
-            show_default=False,
-        ),
-    ] = None,
-    source: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="GLOB",
-            help="Files whose path fits: '*.flac', 'site-3/*', a folder. Several: any of them.",
-            show_default=False,
-        ),
-    ] = None,
+    between: Between = None,
+    timezone: Timezone = None,
+    source: Source = None,
     order: Annotated[
         Literal["score", "time", "duration", "path"],
         typer.Option(help="Best, earliest or longest sound first, or by path."),
@@ -117,7 +120,7 @@ def query(
             not_under=mids(ontology, not_under or []),
             min_score=min_score,
             min_duration_s=min_duration,
-            span=None if between is None else _span(engine, between, timezone),
+            span=asked_span(engine, between, timezone),
             paths=tuple(source or ()),
             model=model,
             order=order,
@@ -161,7 +164,16 @@ def check_predictable(
             raise UserError(_cannot_predict(engine, ontology, ontology.nodes[mid], model))
 
 
-def _span(engine: Engine, between: tuple[str, str], timezone: str | None) -> Span:
+def asked_span(
+    engine: Engine, between: tuple[str, str] | None, timezone: str | None
+) -> Span | None:
+    """What ``--between`` means, in the zone given, or stated before; says which.
+
+    Raises:
+        UserError: not times, or no such zone.
+    """
+    if between is None:
+        return None
     stated = {rule.timezone for rule in stored_rules(engine) if rule.timezone}
     if timezone is None and len(stated) == 1:
         timezone = stated.pop()
