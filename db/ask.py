@@ -9,68 +9,23 @@ that count reach it, they are the best k; else it is tried further down, and the
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Engine,
-    Integer,
-    Select,
-    and_,
-    cast,
-    exists,
-    func,
-    null,
-    select,
-)
+from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, exists, func, select
 
 from db.engine import reading
 from db.errors import DatabaseUserError
-from db.hits import first_source, hit_of, with_details
+from db.found import best_of_clips, found_query, intervals_query, kth_peak_query, with_source
+from db.hits import hit_of, with_details
+from db.question import Question
 from db.results import Hit
 from db.selection import floor, model_ids, speaks
-from db.spans import Span, at_paths, end_s, in_span, start_s
-from db.subtrees import Subtree, counts, heard_in, predicted_below, reaches, subtree
-from db.tables import (
-    clip_scores,
-    clips,
-    detections,
-    labellings,
-    models,
-    nodes,
-    parameter_sets,
-    sources,
-)
+from db.spans import at_paths
+from db.subtrees import Subtree, heard_in, predicted_below, subtree
+from db.tables import clips, labellings, sources
 
-# With a type, which PostgreSQL wants to know.
-_UNKNOWN = cast(null(), Integer)
-
-Order = Literal["score", "time", "duration", "path"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What is asked for. MIDs; scores in [0, 1], 0 for all that is stored.
-
-    A sound below any of `under`, in clips where each of `all_of` and none of `not_under` is heard.
-    `min_duration_s` and `span` are about the sound, `paths` (globs) about the file. `model` asks
-    its newest labelling, not the current one. `with_ambiguous` lets source-ambiguous classes (Hiss,
-    Tick, ...) count on their own.
-    """
-
-    under: tuple[str, ...]
-    all_of: tuple[str, ...] = ()
-    not_under: tuple[str, ...] = ()
-    min_score: float = 0.0
-    min_duration_s: float = 0.0
-    span: Span | None = None
-    paths: tuple[str, ...] = ()
-    model: str | None = None
-    order: Order = "score"
-    limit: int | None = 100
-    with_ambiguous: bool = False
+# So many clips are read one by one sooner than a large subtree is searched.
+_FEW_CLIPS = 20_000
 
 
 def find_clips(engine: Engine, question: Question) -> list[Hit]:
@@ -96,94 +51,6 @@ def find_intervals(engine: Engine, question: Question) -> list[Hit]:
     return _find(engine, question, by_interval=True, once=False)
 
 
-def kth_peak_query(
-    tree: Subtree, min_score: float, place: int, allowed: ColumnElement[bool] | None
-) -> Select[Any]:
-    """The highest of what the subtree's categories' clips in that place reach.
-
-    Ambiguous ones are left aside: not all of their clips count, so theirs is no bound. Without
-    `allowed` all labellings count, and the index alone answers.
-    """
-    its_scores = select(clip_scores.c.peak).where(
-        clip_scores.c.node_id == nodes.c.id, reaches(clip_scores, min_score)
-    )
-    if allowed is not None:
-        joined = labellings.c.id == clip_scores.c.labelling_id
-        its_scores = its_scores.join(labellings, joined).where(allowed)
-    best_first = its_scores.order_by(clip_scores.c.peak.desc())
-    kth = best_first.limit(1).offset(place - 1).correlate(nodes).scalar_subquery()
-    return select(func.max(kth)).where(nodes.c.id.in_(tree.plain))
-
-
-def found_query(tree: Subtree, at_least: float, allowed: ColumnElement[bool]) -> Select[Any]:
-    """The scores of clips that reach `at_least`; their interval is left to be looked up."""
-    return (
-        select(
-            clip_scores.c.labelling_id,
-            clip_scores.c.node_id,
-            clip_scores.c.peak,
-            labellings.c.clip_id,
-            _UNKNOWN.label("start_patch"),
-            _UNKNOWN.label("source_id"),
-        )
-        .select_from(clip_scores)
-        .join(labellings, labellings.c.id == clip_scores.c.labelling_id)
-        .where(reaches(clip_scores, at_least), counts(clip_scores, tree), allowed)
-    )
-
-
-def intervals_query(
-    tree: Subtree, at_least: float, allowed: ColumnElement[bool], question: Question
-) -> Select[Any]:
-    """The intervals that reach `at_least`, are long enough and lie in the span."""
-    begins, ends = start_s(detections), end_s(detections)
-    conditions = [reaches(detections, at_least)]
-    if question.min_duration_s > 0:
-        conditions.append(ends - begins >= question.min_duration_s)
-    source_id: ColumnElement[Any] = _UNKNOWN
-    if question.span is not None:
-        in_time = in_span(question.span, sources, begins, ends)
-        first = first_source(labellings.c.clip_id, question.paths, in_time)
-        source_id = first.correlate(labellings, detections, clips, models, parameter_sets)
-        source_id = source_id.scalar_subquery()
-    own = and_(detections.c.labelling_id == clip_scores.c.labelling_id,
-               detections.c.node_id == clip_scores.c.node_id)  # fmt: skip
-    return (
-        select(
-            detections.c.labelling_id,
-            detections.c.node_id,
-            detections.c.peak,
-            labellings.c.clip_id,
-            detections.c.start_patch,
-            source_id.label("source_id"),
-            begins.label("start_s"),
-            ends.label("end_s"),
-        )
-        .select_from(clip_scores)
-        .join(labellings, labellings.c.id == clip_scores.c.labelling_id)
-        .join(clips, clips.c.id == labellings.c.clip_id)
-        .join(models, models.c.id == labellings.c.model_id)
-        .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
-        .join(detections, own)
-        .where(reaches(clip_scores, at_least), counts(clip_scores, tree), allowed, *conditions)
-    )
-
-
-def with_source(found: Select[Any]) -> Select[Any]:
-    """The rows of an `intervals_query` with a span for which a source fits."""
-    part = found.subquery("found")
-    return select(part).where(part.c.source_id.is_not(None))
-
-
-def best_of_clips(found: Select[Any]) -> Any:
-    """The best row of each clip: highest peak, then ontology order, then earliest."""
-    part = found.subquery("of_clips")
-    best_first = (part.c.peak.desc(), part.c.node_id, part.c.start_patch)
-    rank = func.row_number().over(partition_by=part.c.labelling_id, order_by=best_first)
-    ranked = select(part, rank.label("place")).subquery("ranked")
-    return select(ranked).where(ranked.c.place == 1).subquery("chosen")
-
-
 def prepared(
     conn: Connection, question: Question, *, by_interval: bool
 ) -> tuple[Subtree, ColumnElement[bool]]:
@@ -200,13 +67,30 @@ def prepared(
     return tree, and_(speaks(ids), *_conditions(conn, question))
 
 
+def few_clips(conn: Connection, question: Question) -> Select[Any] | None:
+    """The ids of the clips that can lie in the span, if an index shows that they are few."""
+    span = question.span
+    if span is None or span.is_daily:
+        return None
+    longest_s = conn.execute(select(func.max(clips.c.duration_s))).scalar() or 0.0
+    in_time = select(sources.c.clip_id).where(
+        sources.c.recorded_unix_ms < span.to_ms,
+        sources.c.recorded_unix_ms >= span.from_ms - round(longest_s * 1_000) - 1,
+        sources.c.clip_id.is_not(None),
+    )
+    n_found = select(func.count()).select_from(in_time.limit(_FEW_CLIPS + 1).subquery())
+    return in_time if conn.execute(n_found).scalar_one() <= _FEW_CLIPS else None
+
+
 def _find(engine: Engine, question: Question, *, by_interval: bool, once: bool) -> list[Hit]:
     with reading(engine) as conn:
         tree, allowed = prepared(conn, question, by_interval=by_interval)
+        within = few_clips(conn, question)
+        bounds = _lower_bounds(conn, tree, question, allowed, is_exact=not by_interval)
         rows: Sequence[Any] = []
-        for at_least in _lower_bounds(conn, tree, question, allowed, is_exact=not by_interval):
+        for at_least in bounds if within is None else [question.min_score]:
             if by_interval:
-                found = intervals_query(tree, at_least, allowed, question)
+                found = intervals_query(tree, at_least, allowed, question, within)
             else:
                 found = found_query(tree, at_least, allowed)
             if question.span is not None:

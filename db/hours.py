@@ -23,9 +23,11 @@ from sqlalchemy import (
     select,
 )
 
-from db.ask import Question, intervals_query, prepared, with_source
+from db.ask import few_clips, prepared
 from db.engine import reading
+from db.found import intervals_query, with_source
 from db.hits import first_source
+from db.question import Question
 from db.selection import model_ids
 from db.spans import DAY_MS
 from db.subtrees import Subtree, predicted_below
@@ -101,7 +103,7 @@ def covered_query(found: Select[Any], by: str, paths: tuple[str, ...] = ()) -> S
 
 def _query(conn: Connection, question: Question, by: str) -> Select[Any]:
     tree, allowed = prepared(conn, question, by_interval=True)
-    found = intervals_query(tree, question.min_score, allowed, question)
+    found = intervals_query(tree, question.min_score, allowed, question, few_clips(conn, question))
     if question.span is not None:
         found = with_source(found)
     return covered_query(found, by, question.paths)

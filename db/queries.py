@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from sqlalchemy import Engine, select
 
-from db.ask import Question, find_clips, find_intervals
+from db.ask import find_clips, find_intervals
 from db.engine import reading
+from db.question import Question
 from db.reports import clip_by_ref, corpus_summary, failures, models_known, prediction_rows
 from db.results import Hit
 from db.selection import floor, model_ids

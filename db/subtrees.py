@@ -55,9 +55,13 @@ def subtree(conn: Connection, mids: Sequence[str], *, with_ambiguous: bool = Fal
     return Subtree(tuple(sorted(plain)), tuple(group for group in groups if group[0]))
 
 
-def counts(scores: Any, tree: Subtree) -> ColumnElement[bool]:
-    """The condition that a row of clip_scores (or detections) counts for the subtree."""
-    is_below: ColumnElement[bool] = scores.c.node_id.in_(tree.ids)
+def counts(scores: Any, tree: Subtree, *, seek: bool = True) -> ColumnElement[bool]:
+    """The condition that a row of clip_scores (or detections) counts for the subtree.
+
+    Without `seek` no plan can begin with the index of a class's scores.
+    """
+    node = scores.c.node_id if seek else scores.c.node_id + 0
+    is_below: ColumnElement[bool] = node.in_(tree.ids)
     if not tree.in_company:
         return is_below
     ways = [scores.c.node_id.in_(tree.plain)]

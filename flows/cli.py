@@ -24,6 +24,7 @@ from flows import (
     commands_query,
     commands_rank,
     commands_serve,
+    commands_sql,
     commands_times,
     commands_verify,
 )
@@ -113,6 +114,8 @@ app.command()(commands_hours.hours)
 app.command()(commands_rank.rank)
 app.command()(commands_rank.similar)
 app.command()(commands_ask.show)
+app.command()(commands_sql.sql)
+app.command()(commands_sql.browse)
 app.command()(commands_ask.failures)
 app.command()(commands_times.times)
 app.add_typer(commands_ask.export_app, name="export")

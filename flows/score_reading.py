@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import Engine
 
-from db.ask import Question
 from db.hours import Grouping, HeardFor
+from db.question import Question
 from db.score_files import ScoreFile, score_files
 from db.similar import Vectors, comparable
 

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from db.ask import Question, find_clips, find_intervals, intervals_query
+from db import ask
+from db.ask import few_clips, find_clips, find_intervals
 from db.engine import reading
 from db.errors import DatabaseUserError
+from db.found import intervals_query
+from db.question import Question
 from db.recorded import SourceTime, store_times
 from db.records import DetectionRow
 from db.selection import speaks
@@ -189,6 +192,38 @@ def test_intervals_are_sought_by_index(world: World) -> None:
     assert sum(index in line for line in plan) == 1
     scanned = {line.split()[1] for line in plan if line.startswith("SCAN")}
     assert not scanned & set(Base.metadata.tables)
+
+
+def test_a_short_span_is_sought_by_the_time_of_recording(world: World) -> None:
+    if world.engine.dialect.name != "sqlite":
+        pytest.skip("the plan is SQLite's; PostgreSQL reads a small table whole")
+    question = Question(under=("/a",), span=Span(DAY_MS, DAY_MS + HOUR_MS))
+    with reading(world.engine) as conn:
+        within = few_clips(conn, question)
+        assert within is not None
+        query = intervals_query(Subtree((1, 2, 3)), 0.5, speaks(None), question, within)
+        compiled = query.compile(world.engine, compile_kwargs={"literal_binds": True})
+        plan = [row[3] for row in conn.execute(text(f"EXPLAIN QUERY PLAN {compiled}"))]
+    lines = "\n".join(plan)
+    assert (
+        "ix_sources_recorded_unix_ms_clip_id (recorded_unix_ms>? AND recorded_unix_ms<?)" in lines
+    )
+    assert "ix_clip_scores_node_id" not in lines
+    scanned = {line.split()[1] for line in plan if line.startswith("SCAN")}
+    assert not scanned & set(Base.metadata.tables)
+
+
+@pytest.mark.parametrize("most", [0, 1, 10])
+def test_few_clips_or_many_the_answer_is_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(ask, "_FEW_CLIPS", most)
+    day = Span(DAY_MS, DAY_MS + 24 * HOUR_MS)
+    assert _names(find_clips(world.engine, Question(under=("/a",), span=day))) == [DAWN, DUSK]
+    # A recording that began before the span reaches into it.
+    late = Span(DAY_MS + 4 * HOUR_MS + 10_000, DAY_MS + 5 * HOUR_MS)
+    (hit,) = find_clips(world.engine, Question(under=("/e",), span=late))
+    assert hit.path_text == "/audio/dawn.wav"
 
 
 def test_an_older_model_can_be_asked(world: World) -> None:
