@@ -35,6 +35,9 @@ WHERE l.is_current
 
 _HEARD_MS = f"(f.recorded_unix_ms + CAST(ROUND({_START_S} * 1000) AS BIGINT))"
 
+# Whole hours since 1970 on the recorder's clock; no '%', which one of the drivers takes for its own.
+_HEARD_HOURS = f"(({_HEARD_MS} + f.recorded_utc_offset_s * 1000) / 3600000)"
+
 
 def _score(column: str) -> str:
     """A stored score as a double: plain division would give PostgreSQL's numeric."""
@@ -76,7 +79,7 @@ VIEWS = {
         SELECT f.path_text AS path, c.sha256 AS clip, n.mid AS mid, n.name AS name,
                {_START_S} AS start_s, {_END_S} AS end_s, {_score("d.peak")} AS peak,
                CAST({_HEARD_MS} AS DOUBLE PRECISION) / 1000 AS heard_unix_s,
-               ({_HEARD_MS} + f.recorded_utc_offset_s * 1000) / 3600000 % 24 AS heard_hour,
+               {_HEARD_HOURS} - {_HEARD_HOURS} / 24 * 24 AS heard_hour,
                m.name AS model
         {_CURRENT_DETECTIONS.replace("WHERE", "JOIN sources AS f ON f.clip_id = c.id WHERE")}
     """,
