@@ -114,9 +114,10 @@ def _check(question: Question) -> None:
 
 def _tree(conn: Connection, question: Question, ids: Sequence[int] | None) -> Subtree:
     tree = subtree(conn, question.under, with_ambiguous=question.with_ambiguous)
-    for mid in (*question.under, *question.all_of):
-        if not predicted_below(conn, mid, ids):
-            raise DatabaseUserError(f"no model here predicts {mid} or anything below it")
+    for wanted in (question.under, *((mid,) for mid in question.all_of)):
+        if not any(predicted_below(conn, mid, ids) for mid in wanted):
+            named = " or ".join(wanted)
+            raise DatabaseUserError(f"no model here predicts {named} or anything below it")
     return tree
 
 

@@ -27,10 +27,10 @@ def parse_span(first: str, last: str, zone: tzinfo) -> Span:
         return Span(_of_day_ms(daily[0]), _of_day_ms(daily[1]), is_daily=True)
     if daily[0] or daily[1]:
         raise UserError(f"--between {first} {last}: one is a time of day, the other is not")
-    until = _moment(last, zone)
+    begin, until = _moment(first, zone), _moment(last, zone)
     if _DAY.fullmatch(last):
         until += timedelta(days=1)
-    span = Span(_unix_ms(_moment(first, zone)), _unix_ms(until))
+    span = Span(_unix_ms(begin), _unix_ms(until))
     if span.to_ms <= span.from_ms:
         raise UserError(f"--between {first} {last}: the end is not after the start")
     return span
