@@ -35,7 +35,7 @@ WHERE l.is_current
 
 _HEARD_MS = f"(f.recorded_unix_ms + CAST(ROUND({_START_S} * 1000) AS BIGINT))"
 
-# Whole hours since 1970 on the recorder's clock; no '%', which one of the drivers takes for its own.
+# Whole hours since 1970 on the recorder's clock. No '%': psycopg takes it for a placeholder.
 _HEARD_HOURS = f"(({_HEARD_MS} + f.recorded_utc_offset_s * 1000) / 3600000)"
 
 
