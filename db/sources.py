@@ -260,6 +260,8 @@ def _upsert_pending(conn: Connection) -> Any:
             "mtime_ns": new.mtime_ns,
             "user_id": func.coalesce(new.user_id, sources.c.user_id),
             "meta": func.coalesce(new.meta, sources.c.meta),
+            # A manifest may tell the start of the recording: it is looked for again.
+            "recorded_by": case((new.meta.is_(None), sources.c.recorded_by), else_=null()),
         },
     )
 
@@ -289,6 +291,7 @@ def _annotation_changes(conn: Connection, given: dict[bytes, SeenSource]) -> lis
             wanted_meta = meta if new.meta is None else new.meta
             if (wanted_id, wanted_meta) != (user_id, meta):
                 changes.append(
-                    {"digest": digest, "key": source_id, "user_id": wanted_id, "meta": wanted_meta}
+                    {"digest": digest, "key": source_id, "user_id": wanted_id}
+                    | {"meta": wanted_meta, "recorded_by": None}
                 )
     return changes

@@ -180,7 +180,16 @@ class SourceRow(Base):
     """
 
     __tablename__ = "sources"
-    __table_args__ = (_one_of("status", SOURCE_STATUSES),)
+    __table_args__ = (
+        _one_of("status", SOURCE_STATUSES),
+        Index(None, "recorded_unix_ms", "clip_id"),
+        Index(
+            "ix_sources_untimed",
+            "id",
+            sqlite_where=text("recorded_by IS NULL"),
+            postgresql_where=text("recorded_by IS NULL"),
+        ),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     path_digest: Mapped[bytes] = mapped_column(unique=True)
     path: Mapped[bytes]
@@ -197,6 +206,22 @@ class SourceRow(Base):
     last_read_at: Mapped[datetime | None]
     missing_at: Mapped[datetime | None]
     waiting_since: Mapped[datetime | None]
+    # Milliseconds, since both databases add and divide whole numbers alike.
+    recorded_unix_ms: Mapped[int | None] = mapped_column(BigInteger)
+    recorded_utc_offset_s: Mapped[int | None]
+    # How the start was found; NULL: nobody has looked yet.
+    recorded_by: Mapped[str | None]
+
+
+class TimeRuleRow(Base):
+    """How the files below a folder (all, if it is empty) tell when they were recorded."""
+
+    __tablename__ = "time_rules"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    folder: Mapped[str]
+    pattern: Mapped[str | None]
+    timezone: Mapped[str | None]
+    stated_at: Mapped[datetime]
 
 
 class RunRow(Base):
@@ -321,6 +346,7 @@ categories = _table(CategoryRow)
 parameter_sets = _table(ParameterSetRow)
 clips = _table(ClipRow)
 sources = _table(SourceRow)
+time_rules = _table(TimeRuleRow)
 runs = _table(RunRow)
 run_items = _table(RunItemRow)
 labellings = _table(LabellingRow)

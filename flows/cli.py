@@ -19,9 +19,14 @@ from flows import (
     commands_ask,
     commands_demo,
     commands_export,
+    commands_hours,
     commands_model,
     commands_ontology,
+    commands_query,
+    commands_rank,
     commands_serve,
+    commands_sql,
+    commands_times,
     commands_verify,
 )
 from flows.options import DEFAULT_HOME, Database, FollowSymlinks, Home, database_url
@@ -107,10 +112,16 @@ app.command()(commands_model.convert)
 app.add_typer(commands_model.app, name="models")
 app.command()(commands_model.diff)
 app.add_typer(commands_ontology.app, name="ontology")
-app.command()(commands_ask.query)
+app.command()(commands_query.query)
+app.command()(commands_hours.hours)
+app.command()(commands_rank.rank)
+app.command()(commands_rank.similar)
 app.command()(commands_ask.show)
+app.command()(commands_sql.sql)
+app.command()(commands_sql.browse)
 app.command()(commands_ask.failures)
 app.add_typer(commands_export.app, name="export")
+app.command()(commands_times.times)
 app.command()(commands_verify.verify)
 
 

@@ -25,6 +25,7 @@ from flows.progress import listening
 from flows.settings import labelling_settings
 from flows.summary import Summary
 from flows.terminal import LabelProgress, note, one_line, print_table
+from tasks.recording_times import time_recordings
 from tasks.worklist import look_for_work
 
 
@@ -88,6 +89,8 @@ def _nothing_to_do(
         ensure_schema(engine)
         variant = find_variant(engine, bundle.name, ready.version, parameters.digest)
         found = variant and look_for_work(engine, variant, inputs)
+        if found:
+            time_recordings(engine)
         return Summary.of(found) if found else None
     finally:
         engine.dispose()

@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from db.records import Variant, Verdict
 from tasks.job import engine_for, now
+from tasks.recording_times import time_recordings
 from tasks.watching import Watch
 from tasks.worklist import Discovery, discover
 
@@ -34,10 +35,11 @@ def discover_files(
     With a settle time the paths are watched folders: see `tasks.watching`.
     """
     watch = None if settle_s is None else Watch(paths, settle_s, now())
+    engine = engine_for(database_url)
     found = discover(
-        engine_for(database_url), run_id, variant, paths, manifest,
-        follow_symlinks=follow_symlinks, watch=watch,
-    )  # fmt: skip
+        engine, run_id, variant, paths, manifest, follow_symlinks=follow_symlinks, watch=watch
+    )
+    time_recordings(engine)
     logger = get_run_logger()
     logger.info(
         "%d files: %d to label (about %.1f h), %d known, %d failed before",
