@@ -175,9 +175,7 @@ def score_blocks(logits: FloatArray, block_values: int) -> Iterator[tuple[int, F
         yield first, sigmoid(logits[first : first + n_rows])
 
 
-def runs_in(
-    scores: Float32Array, threshold: np.float32 | Float32Array, first_patch: int
-) -> Runs:
+def runs_in(scores: Float32Array, threshold: np.float32 | Float32Array, first_patch: int) -> Runs:
     """Runs within one block of patches that begins at `first_patch`, by category and start.
 
     Shape:
@@ -207,9 +205,7 @@ def joined(blocks: list[Runs]) -> Runs:
 def merged(runs: Runs, most_missing: int) -> Runs:
     """Runs, in order, with at most so many patches between them made one."""
     begins = np.ones(len(runs.start), dtype=bool)
-    begins[1:] = (np.diff(runs.category) != 0) | (
-        runs.start[1:] > runs.end[:-1] + 1 + most_missing
-    )
+    begins[1:] = (np.diff(runs.category) != 0) | (runs.start[1:] > runs.end[:-1] + 1 + most_missing)
     return _reduced(np.flatnonzero(begins), runs)
 
 

@@ -21,6 +21,7 @@ from flows import (
     commands_model,
     commands_ontology,
     commands_serve,
+    commands_thresholds,
     commands_verify,
 )
 from flows.options import DEFAULT_HOME, Database, Home, database_url
@@ -109,6 +110,7 @@ app.command()(commands_ask.show)
 app.command()(commands_ask.failures)
 app.add_typer(commands_ask.export_app, name="export")
 app.command()(commands_verify.verify)
+app.add_typer(commands_thresholds.app, name="thresholds")
 
 
 def main() -> NoReturn:

@@ -24,6 +24,7 @@ from db.engine import open_engine
 from db.migrate import ensure_schema
 from db.results import PredictionRow
 from flows.options import DEFAULT_HOME, Database, Home, database_url
+from flows.set_queries import found_by_set
 from flows.terminal import clock, note, one_line, print_csv, print_json, print_table, shown_path
 
 if TYPE_CHECKING:
@@ -70,6 +71,13 @@ def query(
     model: Annotated[
         str | None, typer.Option(help="A model other than the current one.", show_default=False)
     ] = None,
+    threshold_set: Annotated[
+        str | None,
+        typer.Option(
+            help="What this set of thresholds found, NAME or NAME@VERSION, not --min-score.",
+            show_default=False,
+        ),
+    ] = None,
     home: Home = DEFAULT_HOME,
     db: Database = None,
     as_json: AsJson = False,
@@ -82,9 +90,12 @@ def query(
     with opened(home, db) as engine:
         if not queries.predictable_members(engine, node.mid, model):
             raise UserError(_cannot_predict(engine, ontology, node, model))
-        hits = queries.top_clips(
-            engine, node.mid, excluded, min_score, limit, model, with_ambiguous=ambiguous
-        )
+        if threshold_set is not None:
+            hits = found_by_set(engine, threshold_set, model, node.mid, excluded, limit, ambiguous)
+        else:
+            hits = queries.top_clips(
+                engine, node.mid, excluded, min_score, limit, model, with_ambiguous=ambiguous
+            )
     if as_json:
         print_json([{k: v for k, v in asdict(hit).items() if k != "path"} for hit in hits])
         return
@@ -121,7 +132,8 @@ def query(
         ],
     )
     if not hits:
-        note(f"no clip has {node.name!r} at {min_score:g} or above")
+        least = f"at {min_score:g} or above" if threshold_set is None else f"by {threshold_set}"
+        note(f"no clip has {node.name!r} {least}")
     elif len(hits) == limit:
         note(f"the best {limit} clips; more with --limit")
 
