@@ -4,8 +4,8 @@
     *,every other class,0.5,0.3,0.0,0.5,yamnet
     /m/0bt9lr,Dog,0.34,0.2,,,
 
-The row `*` is for every class that is not listed (no high: they are not detected), and alone has the
-last three columns. A class may be named in either column; without a low it is the high.
+The row `*` is for every class that is not listed (no high: they are not detected), and it alone
+has the last three columns. A class may be named in either column; without a low it is the high.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from db.errors import DatabaseError, DatabaseUserError
 from flows import (
     commands_ask,
     commands_demo,
+    commands_evaluate,
     commands_model,
     commands_ontology,
     commands_serve,
@@ -110,6 +111,7 @@ app.command()(commands_ask.show)
 app.command()(commands_ask.failures)
 app.add_typer(commands_ask.export_app, name="export")
 app.command()(commands_verify.verify)
+app.command()(commands_evaluate.evaluate)
 app.add_typer(commands_thresholds.app, name="thresholds")
 
 

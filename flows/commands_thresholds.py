@@ -17,6 +17,7 @@ from audioset_core.errors import UserError
 from audioset_core.ontology import load_default
 from db.threshold_sets import ThresholdSet, find_set, list_sets, remove_set, store_set
 from flows.commands_ask import AsJson, opened
+from flows.commands_fit import fit
 from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import note, one_line, print_csv, print_json, print_table
 
@@ -28,6 +29,8 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+
+app.command()(fit)
 
 Name = Annotated[str, typer.Argument(help="NAME or NAME@VERSION of a set.", metavar="NAME")]
 
