@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -45,23 +46,27 @@ class Collection:
     """YAMNet's classes, patches of 0.96 s every 0.48 s; scores as the test wants them."""
 
     home: Path
-    url: str
+    template: Path | None = None
+    """The database of a new collection, to begin with a copy of it."""
     engine: Engine = field(init=False)
     variant: Variant = field(init=False)
     files: dict[str, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
-        self.engine = open_engine(self.url)
-        ensure_schema(self.engine)
-        store_ontology(self.engine, load_default())
+        if self.template is not None:
+            shutil.copy(self.template, self.home / "labels.db")
+        self.engine = open_engine(f"sqlite:///{self.home / 'labels.db'}")
+        if self.template is None:
+            ensure_schema(self.engine)
+            store_ontology(self.engine, load_default())
+            start_run(self.engine, RUN, "host", 1, {}, NOW)
         categories = tuple((c.index, c.mid, c.name) for c in YAMNET.categories)
         model = Model("yamnet", "hand", "c" * 64, 16_000, 0.96, 1024, categories)
         parameters = Parameters(0.48, 0.1, 0.1)
         self.variant = Variant(
             register_model(self.engine, model, NOW), register_parameters(self.engine, parameters)
         )
-        start_run(self.engine, RUN, "host", 1, {}, NOW)
 
     def add(
         self, path: str, scores: Mapping[str, Sequence[float]], user_id: str | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,7 @@ pytest.importorskip("sklearn", reason="needs the extra 'evaluate'")
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Collection]:
-    collection = Collection(tmp_path / "home", f"sqlite:///{tmp_path / 'home' / 'labels.db'}")
-    yield collection
-    collection.engine.dispose()
-
-
-@pytest.fixture
-def four(home: Collection) -> Collection:
+def four(collection: Collection) -> Collection:
     """Means of Dog 0.9, 0.8, 0.7, 0.1 and peaks the other way round but for the first."""
     for name, scores in {
         "a": [0.9, 0.9],
@@ -35,18 +28,18 @@ def four(home: Collection) -> Collection:
         "c": [0.55, 0.85],
         "d": [0.01, 0.19],
     }.items():
-        home.add(f"/x/{name}.wav", {"Dog": scores, "Speech": [0.3, 0.3]})
-    return home
+        collection.add(f"/x/{name}.wav", {"Dog": scores, "Speech": [0.3, 0.3]})
+    return collection
 
 
 @pytest.fixture
-def evaluate(audioset: Audioset, home: Collection, tmp_path: Path) -> Audioset:
+def evaluate(audioset: Audioset, collection: Collection, tmp_path: Path) -> Audioset:
     """Evaluates a truth file of this text; what it said, and its JSON."""
 
     def run(text: str, *arguments: object) -> tuple[Any, Any]:
         path = tmp_path / "truth"
         path.write_text(text)
-        command = ("evaluate", "--truth", path, "--home", home.home, "--json", *arguments)
+        command = ("evaluate", "--truth", path, "--home", collection.home, "--json", *arguments)
         said = audioset(*command)
         return said, json.loads(said.out) if said.out else None
 
@@ -70,11 +63,11 @@ def test_known_answers(evaluate: Audioset, four: Collection) -> None:
     assert (by_peak["mean_ap"], by_peak["auc"], by_peak["intervals"]) == (1.0, 1.0, {})
 
 
-def test_scores_that_sql_does_not_keep_count(evaluate: Audioset, home: Collection) -> None:
+def test_scores_that_sql_does_not_keep_count(evaluate: Audioset, collection: Collection) -> None:
     """All below the floor of 0.1, and yet in order."""
     for name, score in {"a": 0.05, "b": 0.04, "c": 0.03}.items():
-        home.add(f"/x/{name}.wav", {"Dog": [score]})
-    assert home.rows("SELECT count(*) FROM clip_scores") == [(0,)]
+        collection.add(f"/x/{name}.wav", {"Dog": [score]})
+    assert collection.rows("SELECT count(*) FROM clip_scores") == [(0,)]
     assert evaluate("file,label\na.wav,Dog\nb.wav,Dog\nc.wav,\n")[1]["auc"] == 1.0
 
 
@@ -110,19 +103,21 @@ def test_nothing_is_left_out_silently(evaluate: Audioset, four: Collection) -> N
         assert line in said.err
 
 
-def test_a_class_is_its_subtree_or_its_own_output(evaluate: Audioset, home: Collection) -> None:
-    home.add("/x/dog.wav", {"Dog": [0.9], "Animal": [0.1]})
-    home.add("/x/car.wav", {"Animal": [0.2]})
+def test_a_class_is_its_subtree_or_its_own_output(
+    evaluate: Audioset, collection: Collection
+) -> None:
+    collection.add("/x/dog.wav", {"Dog": [0.9], "Animal": [0.1]})
+    collection.add("/x/car.wav", {"Animal": [0.2]})
     truth = "file,label\ndog.wav,Animal\ncar.wav,\n"
     assert evaluate(truth)[1]["auc"] == 1.0
     assert evaluate(truth, "--reach", "class")[1]["auc"] == 0.0
 
 
-def test_zero_shot_by_the_ontology(evaluate: Audioset, home: Collection) -> None:
+def test_zero_shot_by_the_ontology(evaluate: Audioset, collection: Collection) -> None:
     """An engine is any engine, but not the chainsaw that is a class of its own."""
-    home.add("/x/1-1-A-41.wav", {"Chainsaw": [0.9, 0.7], "Engine": [0.3, 0.3]})
-    home.add("/x/1-2-A-44.wav", {"Lawn mower": [0.8], "Chainsaw": [0.2]})
-    home.add("/x/1-3-A-0.wav", {"Bark": [0.1], "Chainsaw": [0.2]})
+    collection.add("/x/1-1-A-41.wav", {"Chainsaw": [0.9, 0.7], "Engine": [0.3, 0.3]})
+    collection.add("/x/1-2-A-44.wav", {"Lawn mower": [0.8], "Chainsaw": [0.2]})
+    collection.add("/x/1-3-A-0.wav", {"Bark": [0.1], "Chainsaw": [0.2]})
     text = (
         "filename,fold,target,category,esc10,src_file,take\n1-1-A-41.wav,1,41,chainsaw,,,\n"
         "1-2-A-44.wav,1,44,engine,,,\n1-3-A-0.wav,1,0,dog,,,\n1-4-A-0.wav,1,36,washing_machine,,,\n"
@@ -134,12 +129,12 @@ def test_zero_shot_by_the_ontology(evaluate: Audioset, home: Collection) -> None
     assert {each["name"]: each["auc"] for each in found["classes"]}["Dog"] == 1.0
 
 
-def test_audiosets_own_files(evaluate: Audioset, home: Collection) -> None:
+def test_audiosets_own_files(evaluate: Audioset, collection: Collection) -> None:
     """A segment's file by its usual names, and a segment in the file of the whole video."""
-    home.add("/v/aaaaaaaaaaa_30000.flac", {"Dog": [0.9] * 20})
-    home.add("/v/Ybbbbbbbbbbb.wav", {"Dog": [0.2] * 20})
+    collection.add("/v/aaaaaaaaaaa_30000.flac", {"Dog": [0.9] * 20})
+    collection.add("/v/Ybbbbbbbbbbb.wav", {"Dog": [0.2] * 20})
     # 10 to 20 s are loud.
-    home.add("/v/ccccccccccc.mp4", {"Dog": [0.01] * 20 + [0.8] * 22 + [0.01] * 20})
+    collection.add("/v/ccccccccccc.mp4", {"Dog": [0.01] * 20 + [0.8] * 22 + [0.01] * 20})
     text = (
         "# YTID, start_seconds, end_seconds, positive_labels\n"
         f'aaaaaaaaaaa, 30.000, 40.000, "{DOG}"\nbbbbbbbbbbb, 0.000, 10.000, "{SPEECH}"\n'
@@ -152,9 +147,9 @@ def test_audiosets_own_files(evaluate: Audioset, home: Collection) -> None:
     assert 0.2 < dog["best"]["threshold"] < 0.8
 
 
-def test_strong_labels_by_the_second(evaluate: Audioset, home: Collection) -> None:
+def test_strong_labels_by_the_second(evaluate: Audioset, collection: Collection) -> None:
     scores = [0.9 if 4 <= n <= 9 else 0.1 for n in range(20)]
-    home.add("/v/aaaaaaaaaaa_30000.wav", {"Dog": scores})
+    collection.add("/v/aaaaaaaaaaa_30000.wav", {"Dog": scores})
     text = (
         "segment_id\tstart_time_seconds\tend_time_seconds\tlabel\n"
         f"aaaaaaaaaaa_30000\t2.2\t4.8\t{DOG}\n"
@@ -167,9 +162,11 @@ def test_strong_labels_by_the_second(evaluate: Audioset, home: Collection) -> No
     assert evaluate(text, *strong)[1]["n_items"] == 1
 
 
-def test_fsd50k_names_files_without_their_ending(evaluate: Audioset, home: Collection) -> None:
-    home.add("/f/64760.wav", {"Bark": [0.9]})
-    home.add("/f/16399.wav", {"Speech": [0.9]})
+def test_fsd50k_names_files_without_their_ending(
+    evaluate: Audioset, collection: Collection
+) -> None:
+    collection.add("/f/64760.wav", {"Bark": [0.9]})
+    collection.add("/f/16399.wav", {"Speech": [0.9]})
     text = f'fname,labels,mids\n64760,"Bark,Dog","/m/05tny_,{DOG}"\n16399,Speech,{SPEECH}\n'
     said, found = evaluate(text, "--format", "fsd50k")
     assert (said.err, found["mean_ap"]) == ("", 1.0)

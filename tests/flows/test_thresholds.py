@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +18,13 @@ QUIET = 0.01
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Collection]:
-    collection = Collection(tmp_path / "home", f"sqlite:///{tmp_path / 'home' / 'labels.db'}")
-    yield collection
-    collection.engine.dispose()
-
-
-@pytest.fixture
-def barks(home: Collection) -> Collection:
+def barks(collection: Collection) -> Collection:
     """A swell of barks; a bark too faint; two barks with 0.96 s of silence between; no patch."""
-    home.add("/a/swell.wav", {"Dog": [0.2, 0.4, 0.7, 0.4, 0.2, QUIET], "Bark": [0.1] * 6})
-    home.add("/a/faint.wav", {"Dog": [0.4, 0.4, QUIET]})
-    home.add("/a/two.wav", {"Dog": [0.8, QUIET, QUIET, QUIET, 0.6], "Speech": [0.9] * 5})
-    home.add("/a/short.wav", {})
-    return home
+    collection.add("/a/swell.wav", {"Dog": [0.2, 0.4, 0.7, 0.4, 0.2, QUIET], "Bark": [0.1] * 6})
+    collection.add("/a/faint.wav", {"Dog": [0.4, 0.4, QUIET]})
+    collection.add("/a/two.wav", {"Dog": [0.8, QUIET, QUIET, QUIET, 0.6], "Speech": [0.9] * 5})
+    collection.add("/a/short.wav", {})
+    return collection
 
 
 def table(tmp_path: Path, *lines: str) -> Path:
@@ -42,8 +35,8 @@ def table(tmp_path: Path, *lines: str) -> Path:
 
 
 @pytest.fixture
-def run(audioset: Audioset, home: Collection) -> Audioset:
-    return lambda *arguments: audioset(*arguments, "--home", home.home)
+def run(audioset: Audioset, collection: Collection) -> Audioset:
+    return lambda *arguments: audioset(*arguments, "--home", collection.home)
 
 
 @pytest.fixture
@@ -191,7 +184,7 @@ def test_list_show_and_remove(run: Audioset, dogs: Collection) -> None:
     ],
 )
 def test_mistakes_in_a_table(
-    run: Audioset, home: Collection, tmp_path: Path, line: str, message: str
+    run: Audioset, collection: Collection, tmp_path: Path, line: str, message: str
 ) -> None:
     said = run("thresholds", "import", table(tmp_path, line), "--name", "x")
     assert (said.code, said.out) == (2, "")
@@ -204,11 +197,11 @@ class TestFit:
     def _sklearn(self) -> None:
         pytest.importorskip("sklearn", reason="needs the extra 'evaluate'")
 
-    def test_from_a_review(self, run: Audioset, home: Collection, tmp_path: Path) -> None:
+    def test_from_a_review(self, run: Audioset, collection: Collection, tmp_path: Path) -> None:
         """Of one recording, spans are judged: barks from 0.6 on, what is below is none."""
         peaks = [0.9, 0.4, 0.6, 0.5, 0.8, 0.3, 0.7, 0.2]
         spread = [p for peak in peaks for p in (peak, QUIET, QUIET, QUIET)]
-        clip = home.add("/a/long.wav", {"Dog": spread, "Cat": spread})
+        clip = collection.add("/a/long.wav", {"Dog": spread, "Cat": spread})
         lines = ["clip,path,start_s,end_s,mid,name,score,verdict,reviewed_at"]
         for n, peak in enumerate(peaks):
             start_s = n * 4 * 0.48
@@ -229,7 +222,7 @@ class TestFit:
         assert "not fitted: 1 classes with under 3 positives: Cat" in said.err
         assert "left out: 7 verdicts that are unsure" in said.err
         run("thresholds", "apply", "mine")
-        assert home.rows("SELECT count(*) FROM intervals") == [(4,)]
+        assert collection.rows("SELECT count(*) FROM intervals") == [(4,)]
         how = json.loads(run("thresholds", "show", "mine", "--json").out)["how"]
         assert (how["by"], how["format"], how["items"]) == ("fit", "csv", 8)
 
