@@ -7,6 +7,8 @@
     clip_sources     clip, path, status, reason, reason_detail, user_id, size_bytes,
                      modified_unix_s, missing_at, waiting_since, recorded_unix_s,
                      recorded_utc_offset_s, recorded_by
+    interval_times   threshold_set, set_version, clip, mid, name, start_s, end_s, peak, peak_s,
+                     model
     class_hours      mid, name, n_clips, hours
     failures         path, reason, reason_detail, user_id, size_bytes, last_read_at
 
@@ -84,6 +86,22 @@ VIEWS = {
                {_HEARD_HOURS} - {_HEARD_HOURS} / 24 * 24 AS heard_hour,
                m.name AS model
         {_CURRENT_DETECTIONS.replace("WHERE", "JOIN sources AS f ON f.clip_id = c.id WHERE")}
+    """,
+    # An interval of a score file that is no longer the labelling's has no place here.
+    "interval_times": f"""
+        SELECT t.name AS threshold_set, t.version AS set_version, c.sha256 AS clip,
+               n.mid AS mid, n.name AS name, {_START_S} AS start_s, {_END_S} AS end_s,
+               {_score("d.peak")} AS peak, d.peak_patch * p.patch_hop_s AS peak_s,
+               m.name AS model
+        FROM threshold_sets AS t
+        JOIN intervals AS d ON d.threshold_set_id = t.id
+        JOIN derivations AS v ON v.threshold_set_id = t.id AND v.labelling_id = d.labelling_id
+        JOIN labellings AS l ON l.id = d.labelling_id AND l.scores_sha256 = v.scores_sha256
+        JOIN clips AS c ON c.id = l.clip_id
+        JOIN models AS m ON m.id = l.model_id
+        JOIN parameter_sets AS p ON p.id = l.parameter_set_id
+        JOIN nodes AS n ON n.id = d.node_id
+        WHERE l.status = 'done'
     """,
     "clip_sources": """
         SELECT c.sha256 AS clip, s.path_text AS path, s.status AS status, s.reason AS reason,

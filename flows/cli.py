@@ -18,6 +18,7 @@ from db.errors import DatabaseError, DatabaseUserError
 from flows import (
     commands_ask,
     commands_demo,
+    commands_evaluate,
     commands_export,
     commands_hours,
     commands_model,
@@ -26,6 +27,7 @@ from flows import (
     commands_rank,
     commands_serve,
     commands_sql,
+    commands_thresholds,
     commands_times,
     commands_verify,
 )
@@ -123,6 +125,8 @@ app.command()(commands_ask.failures)
 app.add_typer(commands_export.app, name="export")
 app.command()(commands_times.times)
 app.command()(commands_verify.verify)
+app.command()(commands_evaluate.evaluate)
+app.add_typer(commands_thresholds.app, name="thresholds")
 
 
 def main() -> NoReturn:

@@ -6,7 +6,7 @@ Nothing here imports Prefect or torch: an answer should take less time than the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC
 from typing import Annotated, Literal
 
@@ -24,6 +24,7 @@ from db.spans import Span
 from flows.commands_ask import AsCsv, AsJson, opened, shown_interval
 from flows.commands_times import note_assumed_zone
 from flows.options import DEFAULT_HOME, Database, Home
+from flows.set_queries import found_by_set
 from flows.terminal import clock, note, print_csv, print_json, print_table, shown_path
 from flows.wall_clock import parse_span
 
@@ -100,6 +101,13 @@ def query(
         bool, typer.Option("--intervals", help="Each time that it is heard, not each clip.")
     ] = False,
     ambiguous: Ambiguous = False,
+    threshold_set: Annotated[
+        str | None,
+        typer.Option(
+            help="What this set of thresholds found, NAME or NAME@VERSION, not --min-score.",
+            show_default=False,
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most this many rows.")] = 100,
     model: Model = None,
     home: Home = DEFAULT_HOME,
@@ -130,8 +138,11 @@ def query(
         if not question.under:
             raise UserError("say what to look for: --under or --all-of")
         check_predictable(engine, ontology, (*question.under, *all_mids), model)
-        find = queries.find_intervals if intervals else queries.find_clips
-        hits = find(engine, question)
+        if threshold_set is not None:
+            hits = _found_by_set(engine, threshold_set, question, intervals=intervals)
+        else:
+            find = queries.find_intervals if intervals else queries.find_clips
+            hits = find(engine, question)
         if between is not None:
             note_assumed_zone(engine)
     _print_hits(hits, as_json=as_json, as_csv=as_csv)
@@ -144,6 +155,26 @@ def query(
             ", with all that is asked" if question != _plain(question) else ""))  # fmt: skip
     elif len(hits) == limit:
         note(f"the first {limit} {what}s; more with --limit")
+
+
+def _found_by_set(
+    engine: Engine, threshold_set: str, question: Question, *, intervals: bool
+) -> list[Hit]:
+    """The set's own intervals stand in place of the least score.
+
+    Raises:
+        UserError: something is asked for beside it that it does not know.
+    """
+    known = replace(_plain(question), not_under=question.not_under, order="score")
+    if intervals or len(question.under) != 1 or question != known:
+        raise UserError(
+            "--threshold-set goes with one --under, --not-under, --ambiguous, --model and --limit; "
+            "for each interval and more conditions, ask the view interval_times (audioset sql)"
+        )
+    return found_by_set(
+        engine, threshold_set, question.model, question.under[0], question.not_under,
+        question.limit, question.with_ambiguous,
+    )  # fmt: skip
 
 
 def mids(ontology: Ontology, texts: Sequence[str]) -> tuple[str, ...]:
