@@ -18,8 +18,10 @@ from db.errors import DatabaseError, DatabaseUserError
 from flows import (
     commands_ask,
     commands_demo,
+    commands_look,
     commands_model,
     commands_ontology,
+    commands_pages,
     commands_serve,
     commands_verify,
 )
@@ -107,6 +109,10 @@ app.add_typer(commands_ontology.app, name="ontology")
 app.command()(commands_ask.query)
 app.command()(commands_ask.show)
 app.command()(commands_ask.failures)
+app.command()(commands_look.plot)
+app.command()(commands_look.curve)
+app.command()(commands_pages.report)
+app.command()(commands_pages.review)
 app.add_typer(commands_ask.export_app, name="export")
 app.command()(commands_verify.verify)
 
