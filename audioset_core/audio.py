@@ -62,7 +62,7 @@ class Recording:
     """
 
     def __init__(self, path: bytes) -> None:
-        self._fd = _open(path)
+        self._fd = open_regular(path)
         self._is_open = True
         try:
             self._before = os.fstat(self._fd)
@@ -190,7 +190,7 @@ def usual_duration_s(path: bytes, size_bytes: int) -> float:
 def stated_duration_s(path: bytes) -> float | None:
     """A recording's length by its header alone; None where that cannot be read."""
     try:
-        fd = _open(path)
+        fd = open_regular(path)
     except AudioError:
         return None
     try:
@@ -204,7 +204,12 @@ def stated_duration_s(path: bytes) -> float | None:
     return info.promised_samples / info.sample_rate_hz if info.promised_samples else None
 
 
-def _open(path: bytes) -> int:
+def open_regular(path: bytes) -> int:
+    """A descriptor of a regular file, opened without blocking.
+
+    Raises:
+        AudioError: gone, unreadable, or no regular file.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:

@@ -100,6 +100,13 @@ class Decoder:
             yield mono
         self._check_length(n_samples)
 
+    def skip(self, n_samples: int) -> int:  # noqa: ARG002 - a decoder that can will need it
+        """Go on to about that sample before the first block is read; returns where that is.
+
+        0 where the format cannot; whoever skips stops before the end, whose length is checked.
+        """
+        return 0
+
     def close(self) -> None:
         """Release the decoder (not the file)."""
 
@@ -225,6 +232,15 @@ class _SndfileDecoder(Decoder):
                 yield block
             if len(block) < want:
                 return
+
+    def skip(self, n_samples: int) -> int:
+        """As `Decoder.skip`; a file that is not what its header says is read from the start."""
+        if not 0 < n_samples < (self.info.promised_samples or 0):
+            return 0
+        try:
+            return int(self._file.seek(n_samples))
+        except (soundfile.LibsndfileError, RuntimeError):
+            return int(self._file.seek(0))
 
     def _broken(self, n_samples: int, error: Exception) -> AudioError:
         at_s = n_samples / self.info.sample_rate_hz

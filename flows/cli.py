@@ -21,8 +21,10 @@ from flows import (
     commands_evaluate,
     commands_export,
     commands_hours,
+    commands_look,
     commands_model,
     commands_ontology,
+    commands_pages,
     commands_query,
     commands_rank,
     commands_serve,
@@ -124,6 +126,10 @@ app.command()(commands_sql.browse)
 app.command()(commands_ask.failures)
 app.add_typer(commands_export.app, name="export")
 app.command()(commands_times.times)
+app.command()(commands_look.plot)
+app.command()(commands_look.curve)
+app.command()(commands_pages.report)
+app.command()(commands_pages.review)
 app.command()(commands_verify.verify)
 app.command()(commands_evaluate.evaluate)
 app.add_typer(commands_thresholds.app, name="thresholds")
