@@ -109,12 +109,11 @@ def outcomes(
     rng = np.random.default_rng([seed, *target.encode()])
     seeds, check = TARGETS[target].seeds(), TARGETS[target].check
     seen: dict[str, int] = {}
-    end = time.monotonic() + duration_s
     for data in seeds:  # the good ones first: what they raise is wrong in any case
         current.write_bytes(data)
         check(current)
     when_warm()  # with its libraries loaded
-    n_files = 0
+    n_files, end = 0, time.monotonic() + duration_s
     while time.monotonic() < end and (n_most is None or n_files < n_most):
         n_files += 1
         data = mutated(rng, seeds)
