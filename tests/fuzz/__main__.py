@@ -53,10 +53,13 @@ def main() -> None:
 
 def campaign(targets: list[str], seed: int, duration_s: float, failures: Path) -> int:
     """Turns of all targets until the time is over; returns how many ended with a failure."""
-    end, n_failed = time.monotonic() + duration_s, 0
+    end, n_failed, n_turns = time.monotonic() + duration_s, 0, 0
     turn_s = min(_TURN_S, duration_s / len(targets))
     while time.monotonic() < end:
         for target in targets:
+            if n_turns >= len(targets) and time.monotonic() >= end:
+                break
+            n_turns += 1
             line = ["--target", target, "--seed", str(seed), "--turn", str(turn_s)]
             done = subprocess.run(
                 [sys.executable, "-m", "tests.fuzz", *line, "--failures", str(failures)],
