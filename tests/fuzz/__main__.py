@@ -53,10 +53,13 @@ def main() -> None:
 
 def campaign(targets: list[str], seed: int, duration_s: float, failures: Path) -> int:
     """Turns of all targets until the time is over; returns how many ended with a failure."""
-    end, n_failed = time.monotonic() + duration_s, 0
+    end, n_failed, n_turns = time.monotonic() + duration_s, 0, 0
     turn_s = min(_TURN_S, duration_s / len(targets))
     while time.monotonic() < end:
         for target in targets:
+            if n_turns >= len(targets) and time.monotonic() >= end:
+                break
+            n_turns += 1
             line = ["--target", target, "--seed", str(seed), "--turn", str(turn_s)]
             done = subprocess.run(
                 [sys.executable, "-m", "tests.fuzz", *line, "--failures", str(failures)],
@@ -109,12 +112,11 @@ def outcomes(
     rng = np.random.default_rng([seed, *target.encode()])
     seeds, check = TARGETS[target].seeds(), TARGETS[target].check
     seen: dict[str, int] = {}
-    end = time.monotonic() + duration_s
     for data in seeds:  # the good ones first: what they raise is wrong in any case
         current.write_bytes(data)
         check(current)
     when_warm()  # with its libraries loaded
-    n_files = 0
+    n_files, end = 0, time.monotonic() + duration_s
     while time.monotonic() < end and (n_most is None or n_files < n_most):
         n_files += 1
         data = mutated(rng, seeds)
