@@ -183,7 +183,7 @@ def _stamp(match: re.Match[str]) -> datetime | None:
     micros = int((part["f"] or "0").ljust(6, "0"))
     numbers = [int(part[each]) for each in "YmdHMS"]
     try:
-        when = _plausible(datetime(*numbers, micros))  # type: ignore[arg-type]
+        when = _plausible(datetime(*numbers, micros))  # type: ignore[arg-type,call-arg]
     except ValueError:
         return None
     zone = part["z"]

@@ -83,8 +83,8 @@ def intervals_query(
     if question.span is not None:
         in_time = in_span(question.span, sources, begins, ends)
         first = first_source(labellings.c.clip_id, question.paths, in_time)
-        source_id = first.correlate(labellings, detections, clips, models, parameter_sets)
-        source_id = source_id.scalar_subquery()
+        first = first.correlate(labellings, detections, clips, models, parameter_sets)
+        source_id = first.scalar_subquery()
     own = and_(detections.c.labelling_id == clip_scores.c.labelling_id,
                detections.c.node_id == clip_scores.c.node_id)  # fmt: skip
     return (

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, Select, and_, func, select
 
-from db.ambiguity import ambiguous_below, speaks_for_source
 from db.engine import reading
 from db.errors import DatabaseUserError
 from db.selection import speaks
+from db.subtrees import Subtree, counts, subtree
 from db.tables import (
     clip_scores,
     clips,
@@ -62,7 +62,7 @@ def review_sample(
         if root is None:
             raise DatabaseUserError(f"the ontology in the database has no node {under!r}")
         bins: list[list[_Drawn]] = [[] for _ in range(n_bins)]
-        query = _best_scores(root, least, ambiguous_below(conn, root))
+        query = _best_scores(subtree(conn, [under]), least)
         with conn.execution_options(yield_per=_PAGE).execute(query) as rows:
             for clip, labelling_id, score in rows:
                 drawn = (_lot(seed, clip), labelling_id)
@@ -100,15 +100,13 @@ def _dealt(bins: list[list[_Drawn]], size: int) -> list[_Drawn]:
     return [drawn for _, drawn in zip(range(size), turns, strict=False)]
 
 
-def _best_scores(root: int, least: float, ambiguous: list[int]) -> Select[tuple[str, int, float]]:
+def _best_scores(tree: Subtree, least: float) -> Select[tuple[str, int, float]]:
     return (
         select(clips.c.sha256, labellings.c.id, func.max(clip_scores.c.peak))
-        .select_from(closure)
-        .join(clip_scores, clip_scores.c.node_id == closure.c.descendant_id)
+        .select_from(clip_scores)
         .join(labellings, labellings.c.id == clip_scores.c.labelling_id)
         .join(clips, clips.c.id == labellings.c.clip_id)
-        .where(closure.c.ancestor_id == root, clip_scores.c.peak >= least, speaks(None))
-        .where(*speaks_for_source(root, ambiguous))
+        .where(counts(clip_scores, tree), clip_scores.c.peak >= least, speaks(None))
         .group_by(clips.c.sha256, labellings.c.id)
     )
 

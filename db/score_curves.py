@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, Select, case, func, select
 
-from db.ambiguity import ambiguous_below, speaks_for_source
 from db.engine import reading
 from db.errors import DatabaseUserError
 from db.selection import speaks
+from db.subtrees import Subtree, counts, subtree
 from db.tables import (
     clip_scores,
     clips,
@@ -57,7 +57,7 @@ def score_curves(engine: Engine, under: str, min_score: float) -> list[ScoreCurv
         row = conn.execute(select(nodes).where(nodes.c.mid == under)).one_or_none()
         if row is None:
             raise DatabaseUserError(f"the ontology in the database has no node {under!r}")
-        whole = conn.execute(_subtree_counts(row.id, ambiguous_below(conn, row.id))).all()
+        whole = conn.execute(_subtree_counts(subtree(conn, [under]))).all()
         curves = [_curve(row.mid, row.name, [(r[0], r[1]) for r in whole], None)]
         hours = {r[0]: float(r[1]) for r in conn.execute(_hours(row.id, min_score))}
         classes = _class_curves(conn, row.id, hours)
@@ -66,9 +66,9 @@ def score_curves(engine: Engine, under: str, min_score: float) -> list[ScoreCurv
 
 
 def _class_curves(conn: Connection, root: int, hours: dict[int, float]) -> list[ScoreCurve]:
-    counts: dict[int, list[tuple[float, int]]] = {}
+    found: dict[int, list[tuple[float, int]]] = {}
     for node, peak, n in conn.execute(_class_counts(root)):
-        counts.setdefault(node, []).append((peak, n))
+        found.setdefault(node, []).append((peak, n))
     named = {}
     query = select(nodes.c.id, nodes.c.mid, nodes.c.name)
     for row in conn.execute(
@@ -77,21 +77,18 @@ def _class_curves(conn: Connection, root: int, hours: dict[int, float]) -> list[
         )
     ):
         named[row.id] = (row.mid, row.name)
-    return [_curve(*named[node], rows, hours.get(node, 0.0)) for node, rows in counts.items()]
+    return [_curve(*named[node], rows, hours.get(node, 0.0)) for node, rows in found.items()]
 
 
 def _curve(mid: str, name: str, rows: list[tuple[float, int]], hours: float | None) -> ScoreCurve:
     return ScoreCurve(mid, name, tuple(r[0] for r in rows), tuple(r[1] for r in rows), hours)
 
 
-def _subtree_counts(root: int, ambiguous: list[int]) -> Select[tuple[float, int]]:
+def _subtree_counts(tree: Subtree) -> Select[tuple[float, int]]:
     best = (
         select(func.max(clip_scores.c.peak).label("peak"))
-        .select_from(closure)
-        .join(clip_scores, clip_scores.c.node_id == closure.c.descendant_id)
         .join(labellings, labellings.c.id == clip_scores.c.labelling_id)
-        .where(closure.c.ancestor_id == root, speaks(None))
-        .where(*speaks_for_source(root, ambiguous))
+        .where(counts(clip_scores, tree), speaks(None))
         .group_by(clip_scores.c.labelling_id)
         .subquery("best")
     )

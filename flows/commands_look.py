@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from audioset_core.errors import AudioError, UserError
 from audioset_core.ontology import Node, load_default
 from db import queries, reports
-from flows.commands_ask import AsCsv, AsJson, _reference, opened
+from flows.commands_ask import AsCsv, AsJson, clip_reference, opened
 from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import clock, note, one_line, print_csv, print_json, shown_path
 
@@ -51,7 +51,7 @@ def plot(
     from audioset_core.export import write_atomically
 
     with opened(home, db) as engine:
-        report = reports.clip_by_ref(engine, _reference(clip))
+        report = reports.clip_by_ref(engine, clip_reference(clip))
         picture = _picture(engine, report, home, top)
     target = out or Path(f"{report.clip.sha256[:12]}.png")
     write_atomically(target, image_bytes(clip_figure(picture), kind))
