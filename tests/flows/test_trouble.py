@@ -271,6 +271,7 @@ def test_postgresql_restarts_during_a_run(
 # --- many at once --------------------------------------------------------------------------------
 
 
+@pytest.mark.timeout(600)
 def test_eight_runs_at_once_on_one_home(
     lab: Lab,
     corpus: Path,
@@ -290,7 +291,7 @@ def test_eight_runs_at_once_on_one_home(
     ]  # fmt: skip
     try:
         for process in processes:
-            _, stderr = process.communicate(timeout=240)
+            _, stderr = process.communicate(timeout=500)
             said = stderr.decode()
             assert process.returncode == 1, said  # bad.wav
             assert "Traceback" not in said

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -20,7 +22,8 @@ from prefect.flows import load_flow_from_entrypoint
 from pydantic import SecretStr
 from sqlalchemy import make_url, text
 
-from audioset_core.audit_files import stored_files
+from audioset_core.audit_files import Fault, Promise, check_file, stored_files
+from audioset_core.export import npy_bytes, read_scores
 from db.claims import ENDED
 from db.engine import writing
 from flows.verify import StoreDamagedError, verify
@@ -277,6 +280,38 @@ class TestDamage:
         assert store.results() == results
         assert command_line("--deep").code == 0
 
+    def test_a_flipped_bit_anywhere_is_found_and_repaired(
+        self, lab: Lab, corpus: Path, audioset: Audioset
+    ) -> None:
+        lab.label(corpus)
+        results, files, _ = _state(lab)
+        path = _file(lab)
+        whole = path.read_bytes()
+        choice = random.Random(20_170_305)
+        (row,) = lab.rows(
+            f"SELECT scores_sha256, n_patches, score_dtype FROM labellings WHERE id = {FIRST}"
+        )
+        promise = Promise(row[0], row[1], row[2], 521)
+        assert check_file(path, promise, is_deep=True).fault is None
+        # Every byte of the header, and as many of the scores, one bit each.
+        places = {*range(HEADER_BYTES), *choice.sample(range(HEADER_BYTES, len(whole)), 100)}
+        for at_byte in places:
+            damaged = bytearray(whole)
+            damaged[at_byte] ^= 1 << choice.randrange(8)
+            path.write_bytes(damaged)
+            assert check_file(path, promise, is_deep=True).fault is Fault.DAMAGED, at_byte
+        report = _check(lab, deep=True)
+        assert (_kinds(report), report.n_found) == ({Damage.DAMAGED}, 1)
+        said = audioset(
+            "verify", "--deep", "--repair", "--home", lab.home, "--weights", lab.weights
+        )
+        assert said.code == 0, said
+        assert lab.results() == results
+        assert path.read_bytes() == whole
+        untouched = {p: f for p, f in files.items() if p != str(path)}
+        assert untouched.items() <= _state(lab)[1].items()
+        assert _check(lab, deep=True).n_found == 0
+
     def test_embeddings(self, lab: Lab, corpus: Path, audioset: Audioset) -> None:
         lab.label(corpus, embeddings=True)
         results, files, _ = _state(lab)
@@ -303,6 +338,30 @@ class TestDamage:
         assert _kinds(report) == {Damage.LENGTH}
         (finding,) = report.examples[Damage.LENGTH]
         assert "96,000 samples at 16000 Hz make 12" in finding.reason
+
+    def test_scores_that_do_not_fit_the_recording_are_labelled_again(
+        self, lab: Lab, corpus: Path, audioset: Audioset
+    ) -> None:
+        """Whole, named and promised as they are: another recording's, or one that was cut short."""
+        lab.label(corpus)
+        results, files, _ = _state(lab)
+        path = _file(lab)
+        short = npy_bytes(read_scores(path)[:-1])
+        digest = hashlib.sha256(short).hexdigest()
+        path.unlink()
+        path = path.with_name(f"{path.name[:64]}-{digest[:16]}.npy")
+        path.write_bytes(short)
+        values = "scores_path = :path, scores_sha256 = :digest, n_patches = n_patches - 1"
+        where = str(path.relative_to(lab.home))
+        _run(lab, f"UPDATE labellings SET {values} WHERE id = {FIRST}", path=where, digest=digest)
+        assert _kinds(_check(lab)) == {Damage.LENGTH}
+        os.utime(path, (LONG_AGO, LONG_AGO))
+        said = audioset(
+            "verify", "--deep", "--repair", "--home", lab.home, "--weights", lab.weights
+        )
+        assert said.code == 0, said
+        assert lab.results() == results
+        assert {p: f[0] for p, f in _state(lab)[1].items()} == {p: f[0] for p, f in files.items()}
 
     @pytest.mark.parametrize(
         "options",
@@ -520,7 +579,7 @@ class TestFolders:
     def test_a_file_that_cannot_be_read_is_left_as_it_is(
         self, lab: Lab, corpus: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from audioset_core.audit_files import Checked, Fault
+        from audioset_core.audit_files import Checked
 
         lab.label(corpus)
         results = lab.results()
