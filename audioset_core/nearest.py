@@ -103,4 +103,4 @@ def _unit(vectors: Float64Array) -> Float64Array:
 
 
 def _rows(matrix: FloatArray) -> int:
-    return max(1, _BLOCK_VALUES // max(1, matrix.shape[1]))
+    return max(1, _BLOCK_VALUES // max(1, int(matrix.shape[1])))

@@ -1,5 +1,7 @@
 """When recordings began, and how their files tell it."""
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -8,7 +10,7 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-_NEW = {
+_NEW: dict[str, sa.types.TypeEngine[Any]] = {
     "recorded_unix_ms": sa.BigInteger(),
     "recorded_utc_offset_s": sa.Integer(),
     "recorded_by": sa.Text(),
