@@ -181,9 +181,9 @@ def _from_name(path_text: str, pattern: str | None) -> tuple[datetime, str] | No
 def _stamp(match: re.Match[str]) -> datetime | None:
     part = match.groupdict()
     micros = int((part["f"] or "0").ljust(6, "0"))
-    numbers = [int(part[each]) for each in "YmdHMS"]
+    year, month, day, hour, minute, second = (int(part[each]) for each in "YmdHMS")
     try:
-        when = _plausible(datetime(*numbers, micros))  # type: ignore[arg-type,call-arg]
+        when = _plausible(datetime(year, month, day, hour, minute, second, micros))
     except ValueError:
         return None
     zone = part["z"]

@@ -83,9 +83,9 @@ def intervals_query(
     if question.span is not None:
         in_time = in_span(question.span, sources, begins, ends)
         first = first_source(labellings.c.clip_id, question.paths, in_time)
-        first = first.correlate(labellings, detections, clips, models, parameter_sets)
-        source_id = first.scalar_subquery()
-    own = and_(detections.c.labelling_id == clip_scores.c.labelling_id,
+        fitting = first.correlate(labellings, detections, clips, models, parameter_sets)
+        source_id = fitting.scalar_subquery()
+    same = and_(detections.c.labelling_id == clip_scores.c.labelling_id,
                detections.c.node_id == clip_scores.c.node_id)  # fmt: skip
     return (
         select(
@@ -103,7 +103,7 @@ def intervals_query(
         .join(clips, clips.c.id == labellings.c.clip_id)
         .join(models, models.c.id == labellings.c.model_id)
         .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
-        .join(detections, own)
+        .join(detections, same)
         .where(reaches(clip_scores, at_least), allowed, *conditions)
     )
 

@@ -64,9 +64,9 @@ def hours_heard(engine: Engine, question: Question, by: Grouping) -> list[HeardF
             heard = _branches(conn, question)
         else:
             heard = [
-                HeardFor(what, mid, row.n_clips, row.seconds / 3600)
+                HeardFor(name, mid, row.n_clips, row.seconds / 3600)
                 for row in conn.execute(_query(conn, question, by)).all()
-                for what, mid in [_NAMED[by](conn, row.what)]
+                for name, mid in [_NAMED[by](conn, row.what)]
             ]
         if by == "class":
             heard += _unheard(conn, question, tree, {row.mid for row in heard})

@@ -87,7 +87,9 @@ def _shell(url: URL, query: str | None, *, as_csv: bool) -> tuple[list[str], dic
         command += ["-csv"] if as_csv else ["-column"]
         return [*command, str(url.database), *([] if query is None else [query])], {}
     # A password in the command could be read by everyone on the machine.
-    plain = url.set(drivername="postgresql", password=None).render_as_string()
+    plain = URL.create(
+        "postgresql", url.username, None, url.host, url.port, url.database, url.query
+    ).render_as_string()
     options = f"{os.environ.get('PGOPTIONS', '')} {_READ_ONLY}".strip()
     environment = {"PGOPTIONS": options}
     if url.password:
