@@ -7,6 +7,7 @@ the rules that they check: its `validate_score_dataframe`, and the documented sh
 from __future__ import annotations
 
 import csv
+import html
 import io
 import itertools
 import json
@@ -130,7 +131,7 @@ class TestNames:
     )
     def test_a_name_gives_back_the_path(self, parts: list[bytes]) -> None:
         path = b"/" + b"/".join(parts)
-        for name in (line_name(path, b"/"), flat_name(path, b"/")):
+        for name in (line_name(path, b"/"), flat_name(path, b"/").removesuffix(".tsv")):
             if path == b"/":
                 continue
             assert unquote_to_bytes(name).replace(b"\0", b"") == path[1:]
@@ -187,7 +188,7 @@ class TestCsv:
         import pandas
 
         text = "".join(csv_texts(labelled(HOSTILE_EVENTS), ROOT))
-        frame = pandas.read_csv(io.StringIO(text), float_precision="round_trip")
+        frame = pandas.read_csv(io.StringIO(text))
         assert list(frame.columns) == list(COLUMNS)
         assert frame["name"].tolist() == [e.name for e in HOSTILE_EVENTS] * len(RECORDINGS)
         assert frame["end_s"].tolist() == [2.0, 2.0000001] * len(RECORDINGS)
@@ -231,7 +232,7 @@ class TestAudacity:
         from crowsetta.formats.seq import AudSeq
 
         track = AudSeq.from_file(written(tmp_path / "a.txt", audacity_texts(PLAIN, EVENTS)))
-        read = track.to_seq()
+        read = track.to_seq(round_times=False)
         # The reader's floats are good to the last digit but one.
         assert read.onsets_s.tolist() == pytest.approx([e.start_s for e in EVENTS], abs=1e-12)
         assert read.offsets_s.tolist() == pytest.approx([e.end_s for e in EVENTS], abs=1e-12)
@@ -247,6 +248,8 @@ class TestAudacity:
 
 
 class TestRaven:
+    # crowsetta 5.1 on pandas 3.1.
+    @pytest.mark.filterwarnings("ignore:The inplace keyword in DataFrame.rename")
     def test_crowsetta_reads_the_selections(self, tmp_path: Path) -> None:
         from crowsetta.formats.bbox import Raven
 
@@ -277,7 +280,7 @@ class TestDataSets:
         import pandas
 
         text = "".join(dcase_texts(labelled(), ROOT))
-        frame = pandas.read_csv(io.StringIO(text), sep="\t", float_precision="round_trip")
+        frame = pandas.read_csv(io.StringIO(text), sep="\t")
         assert list(frame.columns) == ["filename", "onset", "offset", "event_label"]
         first = frame[frame["filename"] == "day/a.wav"]
         assert first[["onset", "offset", "event_label"]].values.tolist() == [
@@ -328,7 +331,7 @@ class TestWebVtt:
 
         path = written(tmp_path / "a.vtt", webvtt_texts(recording, [*EVENTS, *HOSTILE_EVENTS]))
         captions = list(webvtt.read(str(path)))
-        assert [c.text for c in captions] == [
+        assert [html.unescape(c.text) for c in captions] == [
             "Dog 0.97", "Canidae, dogs, wolves 0.10", "Baby laughter 1.00",
             'a b c "d" --> & <e> 0.75', '" 0.75',
         ]  # fmt: skip
@@ -453,7 +456,7 @@ class TestSedScores:
         borders = frame_borders(n_patches, hop_s, 0.96, duration_s)
         names = column_names(self.CLASSES)
         text = "".join(sed_scores_texts(logits, [0, 1, 2, 3], names, borders))
-        frame = pandas.read_csv(io.StringIO(text), sep="\t", float_precision="round_trip")
+        frame = pandas.read_csv(io.StringIO(text), sep="\t")
         # What sed_scores_eval's validate_score_dataframe asks for.
         assert list(frame.columns) == [
             "onset", "offset", "Dog (/m/a)", "Bark", 'a "b" c', "Dog (/m/d)",
