@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from db.score_curves import ScoreCurve
 from flows.clip_figure import DPI, WIDTH_IN, shortened
@@ -49,7 +51,7 @@ def curve_figure(
         axes.set_xlim(1, largest * 1.02)
     else:
         axes.set_xlim(0, largest * 1.02)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(0, 1.01)
     axes.set_xlabel("clips, best first", fontsize=10, color=_QUIET)
     axes.set_ylabel("best score of the clip", fontsize=10, color=_QUIET)
@@ -80,14 +82,14 @@ def _draw_table(
 ) -> None:
     """The legend, with what a line cannot say."""
     left, y = 0.71, 0.87
-    head = {"fontsize": 9, "color": _QUIET}
+    head: dict[str, Any] = {"fontsize": 9, "color": _QUIET}
     figure.text(left + 0.025, y, f"at {min_score:g} or more", **head)
     figure.text(0.925, y, "clips", ha="right", **head)
     figure.text(0.985, y, "minutes", ha="right", **head)
     names = [f"all of {curves[0].name}", *(curve.name for curve in curves[1:])]
     for curve, name, colour in zip(curves, names, (_INK, *_COLOURS), strict=False):
         y -= 0.058
-        style = {"fontsize": 10, "color": _INK, "parse_math": False}
+        style: dict[str, Any] = {"fontsize": 10, "color": _INK, "parse_math": False}
         figure.text(left, y, "━", fontsize=12, color=colour)
         figure.text(left + 0.025, y, shortened(name, 26), **style)
         figure.text(0.925, y, f"{curve.clips_at_least(min_score):,}", ha="right", **style)
