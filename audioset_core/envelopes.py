@@ -95,6 +95,6 @@ def peak_scores(
         rows = np.full((end - begin + 1, len(categories)), -np.inf, np.float32)
         rows[:-1] = logits[begin:end][:, categories]
         # reduceat takes [start, end) pairs, and every end must be a row: hence one more.
-        bounds = (some - begin + np.array([0, 1])).ravel()
+        bounds = (some - begin + np.array([0, 1], np.int64)).ravel()
         peaks[columns] = sigmoid(np.maximum.reduceat(rows, bounds, axis=0)[::2])
     return peaks

@@ -147,8 +147,8 @@ def _draw_mel(axes: Axes, picture: ClipPicture) -> None:
         _explain(axes, "")
         return
     low, high = shown_range(overview.log_mel)
-    colours = ListedColormap(palette() / 255.0, name="sound")
-    colours.set_bad(palette()[0] / 255.0)
+    darkest = tuple((palette()[0] / 255.0).tolist())
+    colours = ListedColormap(palette() / 255.0, name="sound").with_extremes(bad=darkest)
     axes.imshow(
         overview.log_mel.T, aspect="auto", origin="lower", interpolation="nearest", cmap=colours,
         vmin=low, vmax=high, extent=(0, overview.mel_end_s, -0.5, YAMNET.n_mels - 0.5),
@@ -162,8 +162,7 @@ def _draw_classes(axes: Axes, picture: ClipPicture) -> None:
     if not n_rows:
         _explain(axes, "no class reaches a score that is stored")
         return
-    colours = LinearSegmentedColormap.from_list("scores", list(_SCORES))
-    colours.set_bad("white")
+    colours = LinearSegmentedColormap.from_list("scores", list(_SCORES)).with_extremes(bad="white")
     for row, (name, peak) in enumerate(zip(picture.classes, picture.peaks, strict=True)):
         axes.imshow(
             picture.scores[np.newaxis, :, row], aspect="auto", interpolation="nearest",

@@ -102,7 +102,7 @@
   })(roots, [whole]);
   for (const branch of document.querySelectorAll("#tree details")) {
     branch.querySelector("summary").addEventListener("click", () => {
-      if (!branch.open) show(paths.get(branch.dataset.mid));
+      show(paths.get(branch.dataset.mid));
     });
   }
   show([whole]);

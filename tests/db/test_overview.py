@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Engine
+
+from db.errors import DatabaseUserError
+from db.overview import (
+    branch_days,
+    failure_reasons,
+    node_hours,
+    ontology_edges,
+    places,
+    recorded_days,
+)
+from db.records import DetectionRow
+from db.review import review_sample
+from db.score_curves import score_curves
+from tests.db.build import EDGES, INDEX, World, labelled, make_world, sha
+
+
+@pytest.fixture
+def world(fresh_db: Engine) -> World:
+    return make_world(fresh_db)
+
+
+def _heard(mid: str, start: int, end: int, peak: float) -> DetectionRow:
+    return DetectionRow(INDEX[mid], start, end, peak, peak / 2, start)
+
+
+def _two_clips(world: World) -> None:
+    labelled(
+        world, "one", {"/b": 0.9, "/d": 0.8},
+        [_heard("/b", 0, 4, 0.9), _heard("/d", 3, 8, 0.8), _heard("/d", 15, 19, 0.3)],
+    )  # fmt: skip
+    labelled(world, "two", {"/c": 0.6}, [_heard("/c", 0, 0, 0.6)])
+
+
+def test_hours_below_a_node_are_the_union_of_its_intervals(world: World) -> None:
+    _two_clips(world)
+    found = {n.mid: (round(n.hours * 3600, 6), n.n_clips) for n in node_hours(world.engine, 0.5)}
+    # Patch k covers 0.48 k to 0.48 k + 0.96; /d is below /b and /c, all below /a.
+    assert found == {"/a": (5.76, 2), "/b": (4.8, 1), "/c": (4.32, 2), "/d": (3.36, 1)}
+    low = {n.mid: round(n.hours * 3600, 6) for n in node_hours(world.engine, 0.2)}
+    assert low["/d"] == 6.16  # the second interval ends with the clip, at 10 s
+
+
+def test_days_by_time_of_change(world: World) -> None:
+    _two_clips(world)
+    (day,) = recorded_days(world.engine)
+    assert (day.day, day.n_clips) == (0, 2)
+    assert day.hours == pytest.approx(20 / 3600)
+    assert branch_days(world.engine, ["/a", "/d", "/e"], 0.5) == {
+        "/a": [(0, 2)], "/d": [(0, 1)], "/e": []
+    }  # fmt: skip
+
+
+def test_places_edges_and_no_failures(world: World) -> None:
+    _two_clips(world)
+    (place,) = places(world.engine, sha("one"))
+    assert (place.path, place.size_bytes, place.mtime_ns) == (b"/audio/one.wav", 1_000, 7)
+    assert set(ontology_edges(world.engine)) == set(EDGES)
+    assert failure_reasons(world.engine) == []
+
+
+def test_curves_count_clips_per_score(world: World) -> None:
+    _two_clips(world)
+    labelled(world, "three", {"/d": 0.6})
+    whole, *classes = score_curves(world.engine, "/a", 0.5)
+    assert (whole.scores, whole.n_clips) == ((0.9, 0.6), (1, 2))
+    assert [(c.mid, c.scores, c.n_clips) for c in classes] == [
+        ("/d", (0.8, 0.6), (1, 1)), ("/b", (0.9,), (1,)), ("/c", (0.6,), (1,)),
+    ]  # fmt: skip
+    assert classes[1].hours == pytest.approx(2.88 / 3600)
+    assert whole.clips_at_least(0.7) == 1
+
+
+def test_a_sample_names_the_best_class_and_its_interval(world: World) -> None:
+    _two_clips(world)
+    labelled(world, "three", {"/d": 0.07})
+    items = review_sample(world.engine, "/a", 10, n_bins=3, least=0.05, seed=0)
+    found = {i.clip: (i.mid, i.score, i.start_s, i.end_s, i.peak_s) for i in items}
+    assert found == {
+        sha("one"): ("/b", 0.9, 0.0, pytest.approx(2.88), 0.0),
+        sha("two"): ("/c", 0.6, 0.0, pytest.approx(0.96), 0.0),
+        sha("three"): ("/d", 0.07, None, None, None),
+    }
+    with pytest.raises(DatabaseUserError, match="no node '/x'"):
+        review_sample(world.engine, "/x", 10, n_bins=3, least=0.05, seed=0)

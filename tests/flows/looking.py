@@ -1,0 +1,116 @@
+"""A collection made by hand: files, score matrices and rows, without a run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from sqlalchemy import Engine
+
+from audioset_core.bundle import YAMNET
+from audioset_core.export import npy_bytes
+from audioset_core.ontology import load_default
+from audioset_core.pooling import pool
+from db.claims import admit, commit_labellings
+from db.engine import open_engine
+from db.migrate import ensure_schema
+from db.models_rows import register_model, register_parameters
+from db.ontology_rows import load_ontology
+from db.records import (
+    Claim,
+    ClassScore,
+    Clip,
+    DetectionRow,
+    Labelling,
+    Model,
+    Node,
+    Parameters,
+    SeenSource,
+    Variant,
+)
+from db.runs import start_run
+from db.sources import enrol, iter_items
+
+RATE_HZ = 16_000
+RUN = "00000000-0000-0000-0000-000000000001"
+NOW = datetime(2024, 5, 1, 12, tzinfo=UTC)
+INDEX = {category.mid: category.index for category in YAMNET.categories}
+SIREN, SPEECH, ANIMAL = "/m/03kmc9", "/m/09x0r", "/m/0jbk"
+
+
+@dataclass
+class Collection:
+    """A home with an empty database that knows AudioSet and YAMNet."""
+
+    home: Path
+    engine: Engine = field(init=False)
+    variant: Variant = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.engine = open_engine(f"sqlite:///{self.home / 'labels.db'}")
+        ensure_schema(self.engine)
+        ontology = load_default()
+        nodes = [
+            Node(n.mid, n.name, n.is_abstract, n.is_blacklisted) for n in ontology.nodes.values()
+        ]
+        edges = list(ontology.edges())
+        load_ontology(self.engine, nodes, edges, list(ontology.closure()))
+        model = Model(
+            name="yamnet", version="1", weights_sha256="a" * 64, sample_rate_hz=16_000,
+            window_s=0.96, embedding_dim=None,
+            categories=tuple((c.index, c.mid, c.name) for c in YAMNET.categories),
+        )  # fmt: skip
+        parameters = Parameters(patch_hop_s=0.48, score_floor=0.1, detection_threshold=0.1)
+        self.variant = Variant(
+            register_model(self.engine, model, NOW), register_parameters(self.engine, parameters)
+        )
+        start_run(self.engine, RUN, "host", 1, {}, NOW)
+
+    def add(
+        self, path: Path, duration_s: float, heard: Mapping[str, tuple[int, int, float]]
+    ) -> str:
+        """A recording of noise in which classes have a score from one patch to another."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        n_samples = round(duration_s * RATE_HZ)
+        seed = int.from_bytes(hashlib.sha256(str(path.name).encode()).digest()[:4])
+        noise = np.random.default_rng(seed).uniform(-0.3, 0.3, n_samples)
+        soundfile.write(path, noise, RATE_HZ, format="WAV")
+        content = path.read_bytes()
+        sha = hashlib.sha256(content).hexdigest()
+        n_patches = YAMNET.frontend.n_patches(n_samples)
+        logits = np.full((n_patches, 521), -6, np.float32)
+        for mid, (first, last, score) in heard.items():
+            logits[first : last + 1, INDEX[mid]] = np.log(score / (1 - score))
+        data = npy_bytes(logits)
+        place = self.home / "scores" / f"{sha}.npy"
+        place.parent.mkdir(exist_ok=True)
+        place.write_bytes(data)
+        pooled = pool(logits, floor=0.1, threshold=0.1)
+        seen = path.stat()
+        start = len(list(iter_items(self.engine, RUN)))
+        source = SeenSource(str(path).encode(), seen.st_size, seen.st_mtime_ns)
+        enrol(self.engine, RUN, [(source, 1.0)], start=start, now=NOW)
+        (item,) = list(iter_items(self.engine, RUN))[start:]
+        clip = Clip(sha, len(content), duration_s, RATE_HZ, 1, n_samples, "WAV/PCM_16")
+        claim = admit(self.engine, item.source_id, clip, self.variant, RUN, 60.0, NOW)
+        assert isinstance(claim, Claim)
+        row = Labelling(
+            claim=claim, clip=clip, n_patches=n_patches, scores_path=f"scores/{sha}.npy",
+            scores_sha256=hashlib.sha256(data).hexdigest(), score_dtype="float32",
+            class_scores=tuple(
+                ClassScore(s.category_index, s.peak, s.mean) for s in pooled.class_scores
+            ),
+            detections=tuple(
+                DetectionRow(
+                    d.category_index, d.start_patch, d.end_patch, d.peak, d.mean, d.peak_patch
+                )
+                for d in pooled.detections
+            ),
+        )  # fmt: skip
+        assert commit_labellings(self.engine, self.variant, [row], RUN, NOW) == [True]
+        return sha
