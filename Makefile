@@ -12,7 +12,7 @@ ifneq ($(wildcard ../shared/assets),)
 export AUDIOSET_ASSETS ?= $(abspath ../shared/assets)
 endif
 
-.PHONY: demo test test-slow check lint types format bench postgresql chromium clean help
+.PHONY: demo test test-slow check lint types audit format bench fuzz postgresql chromium clean help
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -43,6 +43,9 @@ lint: $(INSTALLED)  ## style and the direction of imports
 types: $(INSTALLED)  ## static types, strict
 	$(BIN)/mypy
 
+audit: $(INSTALLED)  ## known vulnerabilities of the pinned versions (lint has bandit's checks)
+	$(BIN)/python .ci/audit.py $(BIN)/pip-audit
+
 format: $(INSTALLED)  ## put the code in shape
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format --quiet .
@@ -50,6 +53,9 @@ format: $(INSTALLED)  ## put the code in shape
 bench: $(INSTALLED)  ## speed and memory against other ways and this machine's bound (BENCH_ARGS=--full)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+fuzz: $(INSTALLED)  ## read spoilt files for 10 minutes (FUZZ_ARGS="--minutes 60 --seed 7 --target sound")
+	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
 
 # The database tests run on a real PostgreSQL that they start themselves. Without one they are
 # skipped with a reason, so it is installed where that is possible without asking.

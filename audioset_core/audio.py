@@ -19,13 +19,15 @@ from typing import TypeVar
 import numpy as np
 import soxr
 
-from audioset_core.decode import F32, Decoder, open_decoder
+from audioset_core.contained import open_contained
+from audioset_core.decode import F32, Decoder
 from audioset_core.errors import AudioError, Reason
 
 IN_MEMORY_BYTES = 64 << 20
 """Up to this size the bytes are copied while hashed; above, the file is read twice."""
 
 _READ_BYTES = 1 << 20
+_NO_FILE = "a folder, device, socket or pipe"
 _AGAIN = "it is tried again in the next run"
 
 T = TypeVar("T")
@@ -60,14 +62,17 @@ class Recording:
     """
 
     def __init__(self, path: bytes) -> None:
-        self._fd = _open(path)
+        self._fd = open_regular(path)
         self._is_open = True
         try:
             self._before = os.fstat(self._fd)
             self.size_bytes = self._before.st_size
             self.mtime_ns = self._before.st_mtime_ns
+            if self.size_bytes > IN_MEMORY_BYTES:
+                self._open_decoder().close()  # before reading gigabytes that are no sound
+                os.lseek(self._fd, 0, os.SEEK_SET)
             self.sha256 = self._take_in()
-            self._decoder: Decoder = self._watched(lambda: open_decoder(self._fd, self.size_bytes))
+            self._decoder = self._open_decoder()
         except BaseException:
             os.close(self._fd)
             raise
@@ -112,6 +117,9 @@ class Recording:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _open_decoder(self) -> Decoder:
+        return self._watched(lambda: open_contained(self._fd, self.size_bytes))
 
     def _take_in(self) -> str:
         """Hash the bytes; a small file's move into memory so that these are what is decoded."""
@@ -182,11 +190,11 @@ def usual_duration_s(path: bytes, size_bytes: int) -> float:
 def stated_duration_s(path: bytes) -> float | None:
     """A recording's length by its header alone; None where that cannot be read."""
     try:
-        fd = _open(path)
+        fd = open_regular(path)
     except AudioError:
         return None
     try:
-        decoder = open_decoder(fd, os.fstat(fd).st_size)
+        decoder = open_contained(fd, os.fstat(fd).st_size)
         info = decoder.info
         decoder.close()
     except (AudioError, OSError):
@@ -196,14 +204,21 @@ def stated_duration_s(path: bytes) -> float | None:
     return info.promised_samples / info.sample_rate_hz if info.promised_samples else None
 
 
-def _open(path: bytes) -> int:
+def open_regular(path: bytes) -> int:
+    """A descriptor of a regular file, opened without blocking.
+
+    Raises:
+        AudioError: gone, unreadable, or no regular file.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise AudioError(Reason.VANISHED, "it was listed, but is no longer there") from error
     except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise AudioError(Reason.NOT_A_FILE, _NO_FILE) from error
         raise AudioError(Reason.UNREADABLE, error.strerror or str(error)) from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise AudioError(Reason.NOT_A_FILE, "a folder, device, socket or pipe")
+        raise AudioError(Reason.NOT_A_FILE, _NO_FILE)
     return fd

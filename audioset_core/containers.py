@@ -195,6 +195,10 @@ def _open_torch(container: Container) -> Iterator[Mapping[str, Stored]]:
     strange = sorted(str(n) for n, t in state.items() if t.layout is not torch.strided)
     if strange:
         raise WeightsError(f"{source}: {strange[0]} is a sparse tensor")
+    for name, tensor in state.items():
+        # A stride of 0 makes terabytes of one value, at the first copy.
+        if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+            raise WeightsError(f"{source}: {name} claims more values than the file holds")
     yield {
         str(name): (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
         for name, tensor in state.items()

@@ -213,6 +213,6 @@ def _rate_hz(rate: Any) -> int:
     try:
         if float(rate).is_integer():
             return int(rate)
-    except Exception:  # None, text, a tensor of many: as a fraction, no rate
+    except Exception:  # noqa: S110 (None, text, a tensor of many: as a fraction, no rate)
         pass
     raise RefusedError(ItemReason.MALFORMED, f"sr is {str(rate)[:40]!r}, not a whole number of Hz")

@@ -18,7 +18,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from audioset_core.errors import AudioError, Reason
-from audioset_core.headers import ogg_ends, stated_size
+from audioset_core.headers import OggFault, mp3_goes_on, ogg_fault, stated_size
 
 F32 = NDArray[np.float32]
 
@@ -61,6 +61,13 @@ _OTHER_SIGNATURES = (
 )
 
 
+_OGG_FAULTS: dict[OggFault, tuple[Reason, str]] = {
+    "cut": (Reason.TRUNCATED, "the Ogg stream breaks off after {:.2f} s"),
+    "damaged": (Reason.DAMAGED, "an Ogg page is spoilt or missing; {:.2f} s could be read"),
+    "chained": (Reason.UNSUPPORTED, "another Ogg stream follows the first, which is {:.2f} s long"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
     """What the header says. ``promised_samples`` is None where it makes no promise."""
@@ -92,6 +99,13 @@ class Decoder:
             n_samples += len(mono)
             yield mono
         self._check_length(n_samples)
+
+    def skip(self, n_samples: int) -> int:  # noqa: ARG002 - a decoder that can will need it
+        """Go on to about that sample before the first block is read; returns where that is.
+
+        0 where the format cannot; whoever skips stops before the end, whose length is checked.
+        """
+        return 0
 
     def close(self) -> None:
         """Release the decoder (not the file)."""
@@ -219,6 +233,15 @@ class _SndfileDecoder(Decoder):
             if len(block) < want:
                 return
 
+    def skip(self, n_samples: int) -> int:
+        """As `Decoder.skip`; a file that is not what its header says is read from the start."""
+        if not 0 < n_samples < (self.info.promised_samples or 0):
+            return 0
+        try:
+            return int(self._file.seek(n_samples))
+        except (soundfile.LibsndfileError, RuntimeError):
+            return int(self._file.seek(0))
+
     def _broken(self, n_samples: int, error: Exception) -> AudioError:
         at_s = n_samples / self.info.sample_rate_hz
         if os.lseek(self._fd, 0, os.SEEK_CUR) >= self._size_bytes and self.info.promised_samples:
@@ -227,9 +250,13 @@ class _SndfileDecoder(Decoder):
 
     def _check_length(self, n_samples: int) -> None:
         super()._check_length(n_samples)
-        if self._file.format == "OGG" and not ogg_ends(self._fd, self._size_bytes):
+        if self._file.format == "OGG" and (fault := ogg_fault(self._fd, self._size_bytes)):
             at_s = n_samples / self.info.sample_rate_hz
-            raise AudioError(Reason.TRUNCATED, f"the Ogg stream breaks off after {at_s:.2f} s")
+            reason, detail = _OGG_FAULTS[fault]
+            raise AudioError(reason, detail.format(at_s))
+        if self._file.format in ("MP3", "MPEG") and mp3_goes_on(self._fd, self._size_bytes):
+            at_s = n_samples / self.info.sample_rate_hz
+            raise AudioError(Reason.UNSUPPORTED, f"more MP3 follows its stated end at {at_s:.2f} s")
         _check_size(self._fd, self._size_bytes, n_samples, self.info)
 
     def close(self) -> None:
@@ -256,6 +283,7 @@ class _FFmpegDecoder(Decoder):
                 raise AudioError(Reason.EMPTY, f"{container} without an audio stream")
             self._stream = self._container.streams.audio[0]
             codec = self._stream.codec_context
+            codec.thread_count = 1  # files fill the cores
             self.info = StreamInfo(
                 format=f"{container}/{codec.name}",
                 sample_rate_hz=int(codec.sample_rate or 0),
@@ -264,7 +292,7 @@ class _FFmpegDecoder(Decoder):
             )
             # What the stream turns into later (rate, channels) is brought to what was announced.
             self._resampler = av.AudioResampler("flt", codec.layout, self.info.sample_rate_hz)
-        except AudioError:
+        except (AudioError, MemoryError):
             self.close()
             raise
         except Exception as error:  # PyAV answers damage with any type at all
@@ -276,7 +304,7 @@ class _FFmpegDecoder(Decoder):
             for frame in self._container.decode(self._stream):
                 yield from self._planes(frame)
             yield from self._planes(None)
-        except AudioError:
+        except (AudioError, MemoryError):
             raise
         except Exception as error:  # PyAV answers damage with any type at all
             raise AudioError(Reason.DAMAGED, _plain(error)) from error

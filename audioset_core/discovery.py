@@ -11,7 +11,7 @@ import difflib
 import glob
 import json
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 
 from audioset_core.audio import AUDIO_SUFFIXES
 from audioset_core.errors import UserError
+from audioset_core.patterns import EnteredFolders, Pattern
 
 _AUDIO_SUFFIXES = frozenset(os.fsencode(suffix) for suffix in AUDIO_SUFFIXES)
 
@@ -50,23 +51,36 @@ class PassedOver:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Checked inputs: single files and folders (absolute), and manifest entries by path."""
+    """Checked inputs: single files and folders (absolute), and manifest entries by path.
+
+    ``n_links`` are those that patterns met and passed over.
+    """
 
     files: tuple[bytes, ...]
     folders: tuple[bytes, ...]
     listed: dict[bytes, tuple[str | None, dict[str, Any] | None]]
+    follow_symlinks: bool = False
+    n_links: int = 0
 
 
-def read_inputs(paths: Sequence[str], manifest: Path | None = None) -> Inputs:
+def read_inputs(
+    paths: Sequence[str], manifest: Path | None = None, *, follow_symlinks: bool = False
+) -> Inputs:
     """Check what a person typed and sort it into files, folders and manifest entries.
+
+    What is named outright may be a link; links that a walk or a pattern meets are followed only
+    with `follow_symlinks`.
 
     Raises:
         UserError: a path or pattern without a file, a manifest that is not one, or nothing.
     """
     files: dict[bytes, None] = {}
     folders: dict[bytes, None] = {}
+    n_links = 0
     for text in paths:
-        for path in _expand(text):
+        expanded, n_passed_over = _expand(text, follow_symlinks)
+        n_links += n_passed_over
+        for path in expanded:
             (folders if os.path.isdir(path) else files)[os.path.abspath(path)] = None
     if not paths and manifest is None:
         raise UserError("nothing to label: give files, folders or globs, or --manifest FILE")
@@ -74,6 +88,8 @@ def read_inputs(paths: Sequence[str], manifest: Path | None = None) -> Inputs:
         files=tuple(files),
         folders=tuple(_outermost(folders)),
         listed=_read_manifest(manifest) if manifest is not None else {},
+        follow_symlinks=follow_symlinks,
+        n_links=n_links,
     )
 
 
@@ -87,19 +103,25 @@ def find_recordings(inputs: Inputs, passed_over: PassedOver) -> Iterator[Found]:
     # A file that is named outright counts whatever its ending, hidden or a link; the walk, which
     # might not take it, leaves it alone.
     named = inputs.listed.keys() | set(inputs.files)
+    passed_over.n_links += inputs.n_links
+    walk = _Walk(named, passed_over, follow_symlinks=inputs.follow_symlinks)
     for folder in inputs.folders:
-        yield from _walk(folder, named, passed_over)
+        yield from walk.below(folder)
+    yield from walk.behind_links()
 
 
-def _expand(text: str) -> list[bytes]:
+def _expand(text: str, follow_symlinks: bool) -> tuple[list[bytes], int]:
+    """The paths that are meant, and how many links a pattern passed over."""
     path = os.path.expanduser(os.fsencode(text))
     if os.path.lexists(path):
-        return [path]
-    if glob.has_magic(text):
-        matches = sorted(glob.glob(path, recursive=True))
+        return [path], 0
+    if glob.has_magic(text) and "\0" not in text:
+        pattern = Pattern(path, follow_symlinks=follow_symlinks)
+        matches = pattern.paths()
         if matches:
-            return matches
-        raise UserError(f"no file matches {text!r}")
+            return matches, pattern.n_links
+        links = f" but {pattern.n_links:,} links: --follow-symlinks" if pattern.n_links else ""
+        raise UserError(f"no file matches {text!r}{links}")
     raise UserError(f"no file or folder at {text!r}{_did_you_mean(path)}")
 
 
@@ -124,29 +146,57 @@ def _outermost(folders: dict[bytes, None]) -> Iterator[bytes]:
             yield folder
 
 
-def _walk(folder: bytes, named: Set[bytes], passed_over: PassedOver) -> Iterator[Found]:
-    """Depth first, sorted by name; links are not followed, and `named` paths are left out."""
-    # A stack of our own: folders may nest deeper than Python's calls.
-    open_folders = [_entries(folder, passed_over)]
-    while open_folders:
-        entry = next(open_folders[-1], None)
-        if entry is None:
-            open_folders.pop()
-        elif entry.path in named:
-            continue
-        elif entry.name.startswith(b"."):
-            passed_over.n_hidden += 1
-        elif entry.is_symlink():
-            passed_over.n_links += 1
-        elif entry.is_dir(follow_symlinks=False):
-            if _is_audio_name(entry.name):
-                yield Found(entry.path, 0, 0)  # becomes a failure with a reason: not a file
-            open_folders.append(_entries(entry.path, passed_over))
-        elif _is_audio_name(entry.name):
-            yield _found(entry.path)
-        else:
-            suffix = os.path.splitext(entry.name)[1].lower()
-            passed_over.by_suffix[os.fsdecode(suffix) or "no ending"] += 1
+class _Walk:
+    """Depth first, sorted by name; `named` paths are left out.
+
+    Folders behind links come last, where links are followed, and none is entered twice: real
+    paths win, and loops of links end.
+    """
+
+    def __init__(
+        self, named: Set[bytes], passed_over: PassedOver, *, follow_symlinks: bool
+    ) -> None:
+        self._named, self._passed_over = named, passed_over
+        self._entered = EnteredFolders() if follow_symlinks else None
+        self._linked: deque[bytes] = deque()
+
+    def below(self, folder: bytes) -> Iterator[Found]:
+        """The recordings in a folder."""
+        # A stack of our own: folders may nest deeper than Python's calls.
+        open_folders = [self._entries(folder)]
+        while open_folders:
+            entry = next(open_folders[-1], None)
+            if entry is None:
+                open_folders.pop()
+            elif entry.path in self._named:
+                continue
+            elif entry.name.startswith(b"."):
+                self._passed_over.n_hidden += 1
+            elif entry.is_symlink() and self._entered is None:
+                self._passed_over.n_links += 1
+            elif _is_folder(entry):
+                if _is_audio_name(entry.name):
+                    yield Found(entry.path, 0, 0)  # becomes a failure with a reason: not a file
+                if entry.is_symlink():
+                    self._linked.append(entry.path)
+                else:
+                    open_folders.append(self._entries(entry.path))
+            elif _is_audio_name(entry.name):
+                yield _found(entry.path)
+            else:
+                suffix = os.path.splitext(entry.name)[1].lower()
+                self._passed_over.by_suffix[os.fsdecode(suffix) or "no ending"] += 1
+
+    def behind_links(self) -> Iterator[Found]:
+        """The recordings in the folders that links led to, and in those that links there do."""
+        while self._linked:
+            yield from self.below(self._linked.popleft())
+
+    def _entries(self, folder: bytes) -> Iterator[os.DirEntry[bytes]]:
+        if self._entered is not None and not self._entered.enter(folder):
+            self._passed_over.n_links += 1  # its files have been found by another name
+            return iter(())
+        return _entries(folder, self._passed_over)
 
 
 def _entries(folder: bytes, passed_over: PassedOver) -> Iterator[os.DirEntry[bytes]]:
@@ -156,6 +206,11 @@ def _entries(folder: bytes, passed_over: PassedOver) -> Iterator[os.DirEntry[byt
     except OSError as error:
         passed_over.unlistable.append(f"{os.fsdecode(folder)}: {error.strerror}")
         return iter(())
+
+
+def _is_folder(entry: os.DirEntry[bytes]) -> bool:
+    # What a link leads to may not be looked at, or be a loop: then it is none.
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir(follow_symlinks=False)
 
 
 def _is_audio_name(name: bytes) -> bool:

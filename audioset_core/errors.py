@@ -27,6 +27,10 @@ class Reason(StrEnum):
     NOT_A_FILE = "not a regular file"
     NOT_FINITE = "samples are not finite"
     OUT_OF_RANGE = "sample rate or channels out of range"
+    CRASHED = "decoder crashed"
+    TOO_SLOW = "decoder too slow"
+    TOO_LARGE = "decoder out of memory"
+    TOO_LONG = "too long for its size"
     INTERNAL = "internal error"
 
     @property

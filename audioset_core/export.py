@@ -237,6 +237,9 @@ def _write_streams(items: Iterable[tuple[Path, Iterable[Block]]]) -> None:
                 for block in blocks:
                     _write_all(descriptor, block)
                 os.fsync(descriptor)
+            except OSError as error:
+                error.filename = error.filename or str(path.parent)  # which disk is full
+                raise
             finally:
                 os.close(descriptor)
         for temp, path in written:

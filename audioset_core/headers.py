@@ -10,8 +10,13 @@ specifications, RFC 8794 (EBML), RFC 3533 (Ogg).
 from __future__ import annotations
 
 import os
+import zlib
+from typing import Literal
+
+OggFault = Literal["cut", "damaged", "chained"]
 
 _MAX_CHUNKS = 10_000
+_MP3_SLACK_BYTES = 1 << 16
 _EBML, _SEGMENT = b"\x1aE\xdf\xa3", b"\x18S\x80g"
 
 
@@ -34,16 +39,73 @@ def stated_size(fd: int, size_bytes: int) -> tuple[int, int] | None:
     return (stated, max(0, size_bytes - start)) if _is_promise(stated) else None
 
 
-def ogg_ends(fd: int, size_bytes: int) -> bool:
-    """Whether the last Ogg page is whole and marked as the end of its stream."""
-    start = max(0, size_bytes - (1 << 17))
-    tail = os.pread(fd, 1 << 17, start)
-    at = tail.rfind(b"OggS")
-    if at < 0 or len(tail) < at + 27:
+def ogg_fault(fd: int, size_bytes: int) -> OggFault | None:
+    """What is wrong with an Ogg file's pages; libsndfile passes over it without a word.
+
+    A page whose checksum is wrong or that is missing is left out, and of several streams one
+    behind the other only the first is read.
+    """
+    sequence: dict[bytes, int] = {}
+    is_last, has_data, has_sound, at = False, False, False, 0
+    while at + 27 <= size_bytes:
+        head = os.pread(fd, 282, at)
+        n_segments = head[26] if len(head) > 26 and head[:4] == b"OggS" else -1
+        if n_segments < 0:
+            break  # tags that some programs put behind the last page
+        n_bytes = 27 + n_segments + sum(head[27 : 27 + n_segments])
+        if at + n_bytes > size_bytes:
+            return "cut"
+        page = os.pread(fd, n_bytes, at)
+        flags, serial, number = page[5], page[14:18], int.from_bytes(page[18:22], "little")
+        if _ogg_checksum(page) != int.from_bytes(page[22:26], "little"):
+            return "damaged"
+        if flags & 0x02:  # a stream begins
+            if has_data:
+                return "chained"
+        # Who records a live stream has its headers, and then the pages of the moment.
+        elif has_sound and number != sequence.get(serial, -1) + 1:
+            return "damaged"
+        has_data = has_data or not flags & 0x02
+        has_sound = has_sound or int.from_bytes(page[6:14], "little", signed=True) > 0
+        sequence[serial] = number
+        is_last = bool(flags & 0x04)
+        at += n_bytes
+    return None if is_last else "cut"
+
+
+def mp3_goes_on(fd: int, size_bytes: int) -> bool:
+    """Whether much more MP3 follows where the first frame says that it ends.
+
+    That is where decoders stop: of MP3 files joined end to end they play the first.
+    """
+    at = 0
+    while (tag := os.pread(fd, 10, at))[:3] == b"ID3":
+        at += 10 + sum(byte << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=False))
+    head = os.pread(fd, 64, at)
+    found = max(head.find(b"Xing"), head.find(b"Info"))
+    if found < 0 or not head[found + 7] & 0x02:
         return False
-    n_segments = tail[at + 26]
-    body = sum(tail[at + 27 : at + 27 + n_segments])
-    return bool(tail[at + 5] & 0x04) and len(tail) >= at + 27 + n_segments + body
+    field = found + 8 + 4 * (head[found + 7] & 0x01)
+    stated = int.from_bytes(head[field : field + 4], "big")
+    if size_bytes - at - stated < max(_MP3_SLACK_BYTES, stated // 20):
+        return False
+    after = os.pread(fd, 4096, at + stated)
+    return any(_is_same_mp3(head, after[n:]) for n in range(len(after) - 4))
+
+
+def _is_same_mp3(head: bytes, other: bytes) -> bool:
+    """Whether both begin as frames of the same version, layer and rate."""
+    return other[0] == 0xFF and other[1] & 0xFE == head[1] & 0xFE and other[2] & 12 == head[2] & 12
+
+
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def _ogg_checksum(page: bytes) -> int:
+    """CRC-32 with the bits the other way round than zlib's, from 0, the checksum itself as 0."""
+    blank = page[:22] + bytes(4) + page[26:]
+    crc = zlib.crc32(blank.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int.from_bytes(crc.to_bytes(4, "little").translate(_REVERSED), "big")
 
 
 def _is_promise(size: int) -> bool:

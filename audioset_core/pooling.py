@@ -7,7 +7,7 @@ and leaves seconds to the caller. Scores are `sigmoid(logits)` in float32, whate
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -18,8 +18,8 @@ from audioset_core.errors import AudioError, Reason
 FloatArray = npt.NDArray[np.floating[Any]]
 Float32Array = npt.NDArray[np.float32]
 
-# Values per block of rows: temporaries stay near the cache, memory flat for a clip of any length.
-_BLOCK_VALUES = 2**18
+BLOCK_VALUES = 2**18
+"""Values per block of rows: temporaries stay near the cache, memory flat for any length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,11 @@ class Pooled:
 
 
 @dataclass(frozen=True, slots=True)
-class _Runs:
-    """Runs as columns of equal length; sums are float64, so that long runs lose nothing."""
+class Runs:
+    """Runs as columns of equal length; sums are float64, so that long runs lose nothing.
+
+    `total` is the sum over `n_patches` patches, which are all of them unless runs were merged.
+    """
 
     category: npt.NDArray[np.int64]
     start: npt.NDArray[np.int64]
@@ -61,6 +64,11 @@ class _Runs:
     peak: Float32Array
     total: npt.NDArray[np.float64]
     peak_patch: npt.NDArray[np.int64]
+    n_patches: npt.NDArray[np.int64]
+
+    def where(self, kept: npt.NDArray[np.bool_]) -> Runs:
+        """The runs for which `kept` is true."""
+        return Runs(*(getattr(self, each.name)[kept] for each in fields(self)))
 
 
 def sigmoid(logits: FloatArray) -> Float32Array:
@@ -76,7 +84,7 @@ def pool(
     *,
     floor: float,
     threshold: float,
-    block_values: int = _BLOCK_VALUES,
+    block_values: int = BLOCK_VALUES,
 ) -> Pooled:
     """Class scores with `peak >= floor`, and detections: runs of scores `>= threshold`.
 
@@ -92,18 +100,18 @@ def pool(
     n_patches, n_classes = logits.shape
     peaks = np.zeros(n_classes, dtype=np.float32)
     totals = np.zeros(n_classes, dtype=np.float64)
-    found: list[_Runs] = []
-    for first_patch, scores in _score_blocks(logits, block_values):
+    found: list[Runs] = []
+    for first_patch, scores in score_blocks(logits, block_values):
         np.maximum(peaks, scores.max(axis=0), out=peaks)
         totals += scores.sum(axis=0, dtype=np.float64)
-        found.append(_runs(scores, np.float32(threshold), first_patch))
+        found.append(runs_in(scores, np.float32(threshold), first_patch))
     if np.isnan(peaks).any():
         raise AudioError(Reason.INTERNAL, "the logits hold values that are not numbers")
     kept = np.flatnonzero(peaks >= np.float32(floor)) if n_patches else np.empty(0, dtype=np.int64)
     means = totals[kept] / max(1, n_patches)
     return Pooled(
         tuple(map(ClassScore, kept.tolist(), peaks[kept].tolist(), means.tolist())),
-        _detections(_joined(found)) if found else (),
+        detections_of(joined(found)) if found else (),
     )
 
 
@@ -146,7 +154,7 @@ def sliding_scores(
     """
     spans = window_spans(len(logits), window=window, stride=stride)
     pooled = np.empty((len(spans), logits.shape[1]), dtype=np.float32)
-    block = max(1, _BLOCK_VALUES // max(1, logits.shape[1] * stride))
+    block = max(1, BLOCK_VALUES // max(1, logits.shape[1] * stride))
     for first in range(0, len(spans), block):
         some = spans[first : first + block]
         rows = logits[some[0, 0] : some[-1, 1] + 1].astype(np.float32)
@@ -160,48 +168,48 @@ def sliding_scores(
     return sigmoid(pooled)
 
 
-def _score_blocks(logits: FloatArray, block_values: int) -> Iterator[tuple[int, Float32Array]]:
+def score_blocks(logits: FloatArray, block_values: int) -> Iterator[tuple[int, Float32Array]]:
+    """(first patch, scores) of block after block of rows."""
     n_rows = max(1, block_values // max(1, logits.shape[1]))
     for first in range(0, len(logits), n_rows):
         yield first, sigmoid(logits[first : first + n_rows])
 
 
-def _runs(scores: Float32Array, threshold: np.float32, first_patch: int) -> _Runs:
-    """Runs within one block, ordered by category and start."""
+def runs_in(scores: Float32Array, threshold: np.float32 | Float32Array, first_patch: int) -> Runs:
+    """Runs within one block of patches that begins at `first_patch`, by category and start.
+
+    Shape:
+        scores: [n_patches, n_classes]
+        threshold: one, or [n_classes]
+    """
     category, patch = np.nonzero((scores >= threshold).T)
     values = scores[patch, category]
     begins = np.ones(len(patch), dtype=bool)
     begins[1:] = (np.diff(category) != 0) | (np.diff(patch) != 1)
+    ones = np.ones(len(patch), dtype=np.int64)
     return _reduced(
         np.flatnonzero(begins),
-        _Runs(category, patch, patch, values, values.astype(np.float64), patch),
+        Runs(category, patch, patch, values, values.astype(np.float64), patch, ones),
         shift=first_patch,
     )
 
 
-def _joined(blocks: list[_Runs]) -> _Runs:
-    """Runs of all blocks, those that touch across a border made one."""
-    category = np.concatenate([runs.category for runs in blocks])
-    start = np.concatenate([runs.start for runs in blocks])
-    order = np.lexsort((start, category))
-    category, start = category[order], start[order]
-    end = np.concatenate([runs.end for runs in blocks])[order]
-    begins = np.ones(len(order), dtype=bool)
-    begins[1:] = (np.diff(category) != 0) | (start[1:] != end[:-1] + 1)
-    return _reduced(
-        np.flatnonzero(begins),
-        _Runs(
-            category,
-            start,
-            end,
-            np.concatenate([runs.peak for runs in blocks])[order],
-            np.concatenate([runs.total for runs in blocks])[order],
-            np.concatenate([runs.peak_patch for runs in blocks])[order],
-        ),
-    )
+def joined(blocks: list[Runs]) -> Runs:
+    """Runs of all blocks by category and start, those that touch across a border made one."""
+    columns = [each.name for each in fields(Runs)]
+    runs = Runs(*(np.concatenate([getattr(each, name) for each in blocks]) for name in columns))
+    order = np.lexsort((runs.start, runs.category))
+    return merged(Runs(*(getattr(runs, name)[order] for name in columns)), 0)
 
 
-def _reduced(first: npt.NDArray[np.int64], parts: _Runs, *, shift: int = 0) -> _Runs:
+def merged(runs: Runs, most_missing: int) -> Runs:
+    """Runs, in order, with at most so many patches between them made one."""
+    begins = np.ones(len(runs.start), dtype=bool)
+    begins[1:] = (np.diff(runs.category) != 0) | (runs.start[1:] > runs.end[:-1] + 1 + most_missing)
+    return _reduced(np.flatnonzero(begins), runs)
+
+
+def _reduced(first: npt.NDArray[np.int64], parts: Runs, *, shift: int = 0) -> Runs:
     """Merge neighbours: part `first[i]` up to the next `first` become run i, moved by `shift`."""
     if not len(first):
         return parts
@@ -210,18 +218,20 @@ def _reduced(first: npt.NDArray[np.int64], parts: _Runs, *, shift: int = 0) -> _
     # Of several parts as high as the peak, the earliest.
     is_peak = parts.peak == np.repeat(peak, last - first + 1)
     candidates = np.where(is_peak, parts.peak_patch, np.iinfo(np.int64).max)
-    return _Runs(
+    return Runs(
         parts.category[first],
         parts.start[first] + shift,
         parts.end[last] + shift,
         peak,
         np.add.reduceat(parts.total, first),
         np.minimum.reduceat(candidates, first) + shift,
+        np.add.reduceat(parts.n_patches, first),
     )
 
 
-def _detections(runs: _Runs) -> tuple[Detection, ...]:
-    means = runs.total / (runs.end - runs.start + 1)
+def detections_of(runs: Runs) -> tuple[Detection, ...]:
+    """As records, in the same order."""
+    means = runs.total / runs.n_patches
     return tuple(
         map(
             Detection,

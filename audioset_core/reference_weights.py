@@ -48,6 +48,8 @@ _BATCH_NORM_TORCH = {
 _NAME_STARTS = re.compile(r"(?<![^/])(layer\d+/|logits/|vggish/)")
 # Later versions of yamnet.py leave the last layer's name to Keras, which counts.
 _UNNAMED_LOGITS = re.compile(r"(?<![^/])dense(_\d+)?/")
+# No array of a known model has more; a shape costs a file nothing.
+_MAX_VALUES = 1 << 28
 # The entry of an object-based checkpoint that says which variable each entry is.
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
@@ -91,6 +93,8 @@ def _read_h5(source: Path) -> dict[str, F32]:
 
     def keep(path: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset):
+            if item.external or item.is_virtual or item.size > _MAX_VALUES:
+                raise WeightsError(f"{source.name}: {path} is not an array that weights hold")
             found[_plain_name(path)] = np.asarray(item, np.float32)
 
     with h5py.File(source, "r") as file:
@@ -145,6 +149,8 @@ def _read_torch(source: Path) -> dict[str, F32]:
     import torch
 
     state = torch.load(source, map_location="cpu", weights_only=True)
+    if any(t.untyped_storage().nbytes() < t.numel() * t.element_size() for t in state.values()):
+        raise WeightsError(f"{source.name} claims more values than it holds")
     arrays = {str(name): np.asarray(array.float().numpy()) for name, array in state.items()}
     if "features.0.weight" in arrays:
         return _from_torch_vggish(arrays)

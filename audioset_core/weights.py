@@ -19,6 +19,8 @@ from audioset_core.containers import find_container
 from audioset_core.convert import convert, file_sha256, read_metadata
 from audioset_core.errors import WeightsError
 
+_THIS_MACHINE = frozenset({"127.0.0.1", "localhost", "::1"})
+
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all)."""
 
@@ -99,7 +101,7 @@ def prepare(
     """
     source = find_source(bundle, given)
     if source is None:
-        assert bundle.official is not None  # or find_source would have raised
+        assert bundle.official is not None  # noqa: S101 (find_source would have raised)
         source = download(bundle.official, cache_dir() / "downloads", progress=progress)
     path = _converted(bundle, source)
     if not path.is_file():
@@ -110,11 +112,17 @@ def prepare(
 def download(official: OfficialWeights, folder: Path, *, progress: Progress | None = None) -> Path:
     """Fetch a published file, resuming an interrupted try; verified before it gets its name.
 
+    Only over https (plain http from this very machine), and no redirect is followed.
+
     Raises:
-        WeightsError: no network, an HTTP error, or bytes that do not hash to the pinned value.
+        WeightsError: no network, an HTTP error, another kind of address, or bytes that do not
+            hash to the pinned value.
     """
     import httpx
 
+    address = httpx.URL(official.url)
+    if address.scheme != "https" and address.host not in _THIS_MACHINE:
+        raise WeightsError(f"{official.url} is not fetched: only https is")
     target = folder / official.file_name
     part = target.with_name(target.name + ".part")
     try:

@@ -8,11 +8,9 @@ counts only in clips where an unambiguous class of the same subtree is heard as 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from sqlalchemy import Connection, select
 
-from sqlalchemy import ColumnElement, Connection, exists, or_, select
-
-from db.tables import clip_scores, closure, nodes
+from db.tables import closure, nodes
 
 SOURCE_AMBIGUOUS_MID = "/t/dd00098"
 
@@ -29,18 +27,3 @@ def ambiguous_below(conn: Connection, root: int) -> list[int]:
     )
     found = list(conn.execute(query.order_by(closure.c.descendant_id)).scalars())
     return [] if root in found else found
-
-
-def speaks_for_source(root: int, ambiguous: Sequence[int]) -> list[ColumnElement[bool]]:
-    """The condition that a row of clip_scores counts below `root`; the list is empty or of one."""
-    if not ambiguous:
-        return []
-    other = clip_scores.alias("unambiguous")
-    below = closure.alias("below")
-    heard = exists().where(
-        other.c.labelling_id == clip_scores.c.labelling_id,
-        other.c.node_id.not_in(ambiguous),
-        below.c.ancestor_id == root,
-        below.c.descendant_id == other.c.node_id,
-    )
-    return [or_(clip_scores.c.node_id.not_in(ambiguous), heard.correlate(clip_scores))]

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, bindparam, delete, insert, select, update
 
 from db.clip_rows import lock_clips, remove_unreferenced, store_clip, write_figures
-from db.engine import Prepared, upsert, writing
+from db.engine import Prepared, repeatable, upsert, writing
 from db.errors import DatabaseError, InvalidValueError
 from db.records import AdmissionOutcome, Claim, Clip, Failure, Labelling, Variant
 from db.tables import categories, clip_scores, detections, labellings, models, runs, sources
@@ -23,6 +23,7 @@ ENDED = datetime(1970, 1, 1, tzinfo=UTC)
 """A lease that is over whatever the clock says."""
 
 
+@repeatable
 def admit(
     engine: Engine,
     source_id: int,
@@ -37,7 +38,8 @@ def admit(
     """Record which clip the source holds, and claim its labelling if nobody has it.
 
     `mtime_ns` is the file's time when it was read (None keeps the one from discovery). A claim that
-    the same run took for the same source is taken over: its task died, and is tried again.
+    the same run took for the same source is taken over: its task died, and is tried again. So is
+    one with a lease longer than there are: it was taken before the clock was set back.
     """
     with writing(engine) as conn:
         clip_id = store_clip(conn, clip, now)
@@ -52,6 +54,7 @@ def admit(
                 "run_id": run_id,
                 "source_id": source_id,
                 "asked_at": now,
+                "no_lease_until": now + timedelta(seconds=2 * lease_s),
             },
         ).one_or_none()
         if row is not None:
@@ -69,6 +72,7 @@ def admit(
         return AdmissionOutcome.AGAIN if is_again else AdmissionOutcome.DONE
 
 
+@repeatable
 def commit_labellings(
     engine: Engine,
     variant: Variant,
@@ -98,6 +102,7 @@ def commit_labellings(
     return [at in set(kept) for at in range(len(batch))]
 
 
+@repeatable
 def renew_leases(engine: Engine, run_id: str, lease_s: float, now: datetime) -> int:
     """A run's sign of life: extend the leases that it still holds; returns how many."""
     with writing(engine) as conn:
@@ -107,6 +112,7 @@ def renew_leases(engine: Engine, run_id: str, lease_s: float, now: datetime) -> 
     return len(held)
 
 
+@repeatable
 def release_claims(engine: Engine, claims: Sequence[Claim]) -> None:
     """Give claims back, so that the next `admit` of their clips succeeds at once."""
     with writing(engine) as conn:
@@ -114,6 +120,7 @@ def release_claims(engine: Engine, claims: Sequence[Claim]) -> None:
             conn.execute(update(labellings).where(_held(claim)).values(lease_until=ENDED))
 
 
+@repeatable
 def record_failures(engine: Engine, failures: Sequence[Failure], now: datetime) -> None:
     """Mark sources as failed, drop their claims and the clips that nothing refers to any more."""
     if not failures:
@@ -203,7 +210,10 @@ def _claiming(conn: Connection) -> Any:
         },
     )  # fmt: skip
     new = claim.excluded
-    is_free = labellings.c.lease_until < bindparam("asked_at", type_=labellings.c.lease_until.type)
+    lease_until = labellings.c.lease_until
+    is_free = (lease_until < bindparam("asked_at", type_=lease_until.type)) | (
+        lease_until > bindparam("no_lease_until", type_=lease_until.type)
+    )
     is_own = (labellings.c.run_id == new.run_id) & (labellings.c.source_id == new.source_id)
     claim = claim.on_conflict_do_update(
         index_elements=["clip_id", "model_id", "parameter_set_id"],

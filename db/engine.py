@@ -3,6 +3,10 @@
 SQLite runs in WAL mode with explicit BEGIN (pysqlite's implicit one loses updates between
 concurrent writers), and `writing` takes the write lock at once: a deferred transaction that
 writes after it has read fails when another process wrote in between.
+
+A PostgreSQL server that goes away during a run and comes back within half a minute costs nothing:
+both ways wait for a connection, and functions that are one transaction and may be done twice
+are `repeatable`. What lasts longer is an error, and Prefect's to try again.
 """
 
 from __future__ import annotations
@@ -11,10 +15,12 @@ import fcntl
 import os
 import re
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from sqlalchemy import (
     URL,
@@ -29,7 +35,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 
-from db.errors import DatabaseUnavailableError, DatabaseUserError
+from db.errors import ConnectionLostError, DatabaseUnavailableError, DatabaseUserError
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects.postgresql import Insert
@@ -42,6 +48,14 @@ NETWORK_FILE_SYSTEMS = frozenset(
     | {"nfs", "nfs4", "ocfs2", "orangefs", "smb", "smb2", "smb3", "smbfs"}
 )
 _WRITING = "audioset_writing"
+# Between attempts to connect again to a server that has answered before: half a minute in all.
+_PAUSES_S = (0.1, 0.4, 1.0, 2.0, 4.0, 8.0, 15.0)
+_REPEATS = 2
+# PostgreSQL is shutting down, has crashed, or is starting up.
+_PASSING_STATES = ("57P01", "57P02", "57P03")
+
+P = ParamSpec("P")
+R = TypeVar("R")
 _EXAMPLES = "sqlite:///folder/audioset.db or postgresql://user@host/name"
 _MOUNTS = Path("/proc/mounts")
 
@@ -65,17 +79,19 @@ def open_engine(url: str, create: bool = True) -> Engine:
             conn.exec_driver_sql("SELECT 1")
     except DBAPIError as error:
         engine.dispose()
-        raise DatabaseUserError(f"cannot open {_shown(parsed)}: {_line(error, parsed)}") from None
+        raise DatabaseUserError(
+            f"cannot open {shown_url(parsed)}: {_line(error, parsed)}"
+        ) from None
     if encoding not in (None, "UTF8"):
         engine.dispose()
-        raise DatabaseUserError(f"{_shown(parsed)} is encoded in {encoding}; create it in UTF8")
+        raise DatabaseUserError(f"{shown_url(parsed)} is encoded in {encoding}; create it in UTF8")
     return engine
 
 
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """A connection that sees one moment of the database, and changes nothing."""
-    with _one_line_errors(), engine.connect() as conn:
+    with _one_line_errors(), _connect(engine) as conn:
         if conn.dialect.name == "postgresql":  # SQLite's transactions are like that already
             conn = conn.execution_options(isolation_level="REPEATABLE READ")
         yield conn
@@ -84,10 +100,28 @@ def reading(engine: Engine) -> Iterator[Connection]:
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """A connection inside one transaction: kept whole at the end, or not at all."""
-    with _one_line_errors(), engine.connect() as plain:
+    with _one_line_errors(), _connect(engine) as plain:
         conn = writer(plain)
         with conn.begin():
             yield conn
+
+
+def repeatable(function: Callable[P, R]) -> Callable[P, R]:
+    """For a function that is one transaction and may be done twice: a lost connection repeats it.
+
+    When the loss hid that the transaction was kept, the second time finds its work done.
+    """
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        for _ in range(_REPEATS):
+            try:
+                return function(*args, **kwargs)
+            except ConnectionLostError:
+                continue
+        return function(*args, **kwargs)
+
+    return call
 
 
 def writer(conn: Connection) -> Connection:
@@ -141,8 +175,33 @@ def network_file_system(path: Path, mounts: str) -> str | None:
     return kind if kind in NETWORK_FILE_SYSTEMS else None
 
 
+def shown_url(url: str | URL) -> str:
+    """The address for people: without its password, wherever that stands."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        # Not an address: whatever follows a colon may be meant as a password.
+        return re.sub(r"(://[^:/@]*:|password=).*", r"\1***", str(url), flags=re.IGNORECASE)
+    hidden = {name: "***" for name in parsed.query if "password" in name.lower()}
+    return parsed.update_query_dict(hidden).render_as_string(hide_password=True)
+
+
+def has_password(url: str) -> bool:
+    """Whether the address holds a password, so that it must not be stored or shown."""
+    parsed = _parse(url)
+    return bool(_passwords(parsed))
+
+
+def _passwords(url: URL) -> list[str]:
+    given = [url.password] if url.password else []
+    for name, value in url.query.items():
+        if "password" in name.lower():
+            given += [value] if isinstance(value, str) else value
+    return [password for password in given if password]
+
+
 def _parse(url: str) -> URL:
-    shown = re.sub(r"://([^:/@]*):.*@", r"://\1:***@", url)
+    shown = shown_url(url)
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
@@ -224,18 +283,35 @@ def _postgresql_engine(url: URL) -> Engine:
         raise DatabaseUserError(f"{message}; pip install 'psycopg[binary]'") from None
 
 
+def _connect(engine: Engine) -> Connection:
+    """A connection; a server that answered before is waited for a while."""
+    for pause_s in _PAUSES_S:
+        try:
+            return engine.connect()
+        except OperationalError as error:
+            if not _may_come_back(engine, error):
+                raise
+            time.sleep(pause_s)
+    return engine.connect()
+
+
+def _may_come_back(engine: Engine, error: OperationalError) -> bool:
+    """Whether it is a server that does not answer, or says that it will."""
+    state = getattr(error.orig, "sqlstate", None)
+    return engine.dialect.name == "postgresql" and state in (None, *_PASSING_STATES)
+
+
 @contextmanager
 def _one_line_errors() -> Iterator[None]:
     try:
         yield
     except (OperationalError, InterfaceError) as error:
-        raise DatabaseUnavailableError(f"the database failed: {_line(error)}") from error
+        kind = ConnectionLostError if error.connection_invalidated else DatabaseUnavailableError
+        raise kind(f"the database failed: {_line(error)}") from error
 
 
 def _line(error: DBAPIError, url: URL | None = None) -> str:
     text = " ".join(str(error.orig).split())
-    return text.replace(url.password, "***") if url is not None and url.password else text
-
-
-def _shown(url: URL) -> str:
-    return url.render_as_string(hide_password=True)
+    for password in _passwords(url) if url is not None else ():
+        text = text.replace(password, "***")
+    return text

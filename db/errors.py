@@ -3,6 +3,7 @@
 DatabaseError
 ├── DatabaseUserError          the person's input is off: one clear line, exit code 2
 ├── DatabaseUnavailableError   lost, locked or full: the same call may work later
+│   └── ConnectionLostError    broken off in the middle
 └── InvalidValueError          a value that one of the two databases would not store faithfully
 """
 
@@ -21,6 +22,10 @@ class DatabaseUserError(DatabaseError):
 
 class DatabaseUnavailableError(DatabaseError):
     """The database did not answer, or could not write; nothing of the transaction was kept."""
+
+
+class ConnectionLostError(DatabaseUnavailableError):
+    """The connection broke in a transaction; if that was at its end, it may have been kept."""
 
 
 class InvalidValueError(DatabaseError, ValueError, DontWrapMixin):

@@ -104,7 +104,7 @@ def _insert_model(conn: Connection, model: Model, now: datetime | None) -> int:
     model_id = conn.execute(statement.returning(models.c.id)).scalar()
     if model_id is None:  # another process registered it meanwhile (PostgreSQL)
         found = _registered(conn, model)
-        assert found is not None
+        assert found is not None  # noqa: S101 (for mypy: the conflict says that it is there)
         return found
     if model.categories:
         conn.execute(

@@ -15,7 +15,8 @@ class Hit:
     """A clip in a subtree: its best category there, and that category's best interval.
 
     `path` is the first of `n_sources` (None once every copy is gone); the interval is None where
-    no patch reached the detection threshold.
+    no patch reached the detection threshold. The last two are when the recording and the interval
+    began, on the recorder's clock, where that is known.
     """
 
     clip: str
@@ -30,6 +31,8 @@ class Hit:
     end_s: float | None
     peak_s: float | None
     duration_s: float
+    recorded_at: datetime | None = None
+    heard_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

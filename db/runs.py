@@ -9,7 +9,7 @@ from typing import Any, cast
 from sqlalchemy import Connection, Engine, Row, delete, func, insert, select, update
 
 from db.claims import drop_claims, end_leases
-from db.engine import reading, writing
+from db.engine import reading, repeatable, writing
 from db.errors import DatabaseError
 from db.records import Run, RunCounts, RunStatus
 from db.tables import clips, labellings, run_items, runs
@@ -59,6 +59,7 @@ def recent_runs(engine: Engine, limit: int = 20) -> list[Run]:
         return [_run(row) for row in conn.execute(query)]
 
 
+@repeatable
 def child_runs(engine: Engine, run_id: str) -> list[Run]:
     """The runs that did parts of a run's work, oldest first."""
     query = select(runs).where(runs.c.parent_id == run_id)
@@ -90,6 +91,7 @@ def summary_of(engine: Engine, run_id: str) -> Mapping[str, Any] | None:
         return cast(Mapping[str, Any] | None, conn.execute(query).scalar())
 
 
+@repeatable
 def note_progress(engine: Engine, run_id: str, counts: RunCounts, now: datetime) -> None:
     """Note how far the run is, so that it is known whatever becomes of it."""
     with writing(engine) as conn:
@@ -97,18 +99,21 @@ def note_progress(engine: Engine, run_id: str, counts: RunCounts, now: datetime)
         conn.execute(update(runs).where(runs.c.id == run_id).values(row))
 
 
+@repeatable
 def labelled_by(engine: Engine, run_id: str) -> tuple[int, float]:
     """How many clips the run labelled itself, and how many seconds of audio they are."""
     with reading(engine) as conn:
         return _labelled_by(conn, run_id)
 
 
+@repeatable
 def sign_of_life(engine: Engine, run_id: str, now: datetime) -> None:
     """Note that the run is at work, where nothing else says so for a while."""
     with writing(engine) as conn:
         conn.execute(update(runs).where(runs.c.id == run_id).values(seen_at=now))
 
 
+@repeatable
 def ask_to_stop(engine: Engine, run_id: str, now: datetime) -> None:
     """Have the run's tasks, and the runs that do parts of it, end at the next opportunity."""
     with writing(engine) as conn:
@@ -153,6 +158,7 @@ def abandon_run(engine: Engine, run_id: str, now: datetime) -> bool:
         return True
 
 
+@repeatable
 def finish_run(
     engine: Engine,
     run_id: str,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, exists, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, or_, select, true
 
 from db.errors import DatabaseUserError
-from db.tables import labellings, models
+from db.tables import labellings, models, parameter_sets
 
 
 def model_ids(conn: Connection, model: str | None) -> list[int] | None:
@@ -42,6 +42,24 @@ def _versions(conn: Connection, model: str) -> Sequence[Row[Any]]:
         message = f"no labels by a model called {model!r}; known models: {known or 'none yet'}"
         raise DatabaseUserError(message)
     return found
+
+
+def floor(conn: Connection, ids: Sequence[int] | None, stored: str = "score_floor") -> float:
+    """From which score on everything is stored: the highest such floor in use.
+
+    `stored` is "score_floor" for clips, "detection_threshold" for intervals. An index answers
+    whether a set of parameters is in use.
+    """
+    in_use = exists().where(
+        labellings.c.parameter_set_id == parameter_sets.c.id,
+        labellings.c.model_id == models.c.id,
+    )
+    which = in_use.where(labellings.c.is_current)
+    query = select(func.max(parameter_sets.c[stored]))
+    query = query.join_from(parameter_sets, models, true())
+    if ids is not None:
+        which = in_use.where(labellings.c.status == "done", models.c.id.in_(ids))
+    return float(conn.execute(query.where(which)).scalar() or 0.0)
 
 
 def speaks(ids: Sequence[int] | None, table: Any = labellings) -> ColumnElement[bool]:

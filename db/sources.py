@@ -16,6 +16,7 @@ from sqlalchemy import (
     Connection,
     Engine,
     Row,
+    Select,
     and_,
     bindparam,
     case,
@@ -26,7 +27,7 @@ from sqlalchemy import (
     update,
 )
 
-from db.engine import reading, upsert, writing
+from db.engine import reading, repeatable, upsert, writing
 from db.records import Judgement, SeenSource, Variant, Verdict, WorkItem
 from db.tables import labellings, run_items, runs, sources
 from db.types import path_text
@@ -175,14 +176,19 @@ def iter_items(
     )
     last = first - 1
     while True:
-        with reading(engine) as conn:
-            rows = conn.execute(query, {"last": last}).all()
+        rows = _page(engine, query, last)
         for row in rows:
             if not row.done_id:
                 yield WorkItem(*row[1:-1])
         if len(rows) < page:
             return
         last = rows[-1].position
+
+
+@repeatable
+def _page(engine: Engine, query: Select[Any], last: int) -> Sequence[Row[Any]]:
+    with reading(engine) as conn:
+        return conn.execute(query, {"last": last}).all()
 
 
 def _known(
@@ -254,6 +260,8 @@ def _upsert_pending(conn: Connection) -> Any:
             "mtime_ns": new.mtime_ns,
             "user_id": func.coalesce(new.user_id, sources.c.user_id),
             "meta": func.coalesce(new.meta, sources.c.meta),
+            # A manifest may tell the start of the recording: it is looked for again.
+            "recorded_by": case((new.meta.is_(None), sources.c.recorded_by), else_=null()),
         },
     )
 
@@ -283,6 +291,7 @@ def _annotation_changes(conn: Connection, given: dict[bytes, SeenSource]) -> lis
             wanted_meta = meta if new.meta is None else new.meta
             if (wanted_id, wanted_meta) != (user_id, meta):
                 changes.append(
-                    {"digest": digest, "key": source_id, "user_id": wanted_id, "meta": wanted_meta}
+                    {"digest": digest, "key": source_id, "user_id": wanted_id}
+                    | {"meta": wanted_meta, "recorded_by": None}
                 )
     return changes

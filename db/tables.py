@@ -7,24 +7,45 @@ in `db/migrations/versions` (a test compares both).
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     ForeignKey,
     Index,
-    LargeBinary,
-    MetaData,
     String,
-    Table,
     UniqueConstraint,
     false,
     text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
-from db.types import CleanJson, CleanText, FiniteFloat, ScoreType, UtcDateTime
+from db.base import Base, table_of
+from db.threshold_tables import derivations, intervals, threshold_sets, thresholds
+from db.types import CleanJson, ScoreType
+
+__all__ = [
+    "Base",
+    "categories",
+    "clip_scores",
+    "clips",
+    "closure",
+    "derivations",
+    "detections",
+    "edges",
+    "intervals",
+    "labellings",
+    "models",
+    "node_examples",
+    "nodes",
+    "parameter_sets",
+    "run_items",
+    "runs",
+    "sources",
+    "threshold_sets",
+    "thresholds",
+]
 
 SOURCE_STATUSES = ("pending", "identified", "failed", "missing")
 LABELLING_STATUSES = ("claimed", "done")
@@ -34,26 +55,6 @@ RUN_STATUSES = ("running", "completed", "failed", "crashed", "cancelled")
 def _one_of(column: str, allowed: tuple[str, ...]) -> CheckConstraint:
     values = ", ".join(f"'{value}'" for value in allowed)
     return CheckConstraint(f"{column} IN ({values})", name=column)
-
-
-class Base(DeclarativeBase):
-    """Common metadata: every constraint has a name, so that migrations can reach it."""
-
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it as a class attribute
-        str: CleanText,
-        float: FiniteFloat,
-        datetime: UtcDateTime,
-        bytes: LargeBinary,
-    }
 
 
 class NodeRow(Base):
@@ -180,7 +181,16 @@ class SourceRow(Base):
     """
 
     __tablename__ = "sources"
-    __table_args__ = (_one_of("status", SOURCE_STATUSES),)
+    __table_args__ = (
+        _one_of("status", SOURCE_STATUSES),
+        Index(None, "recorded_unix_ms", "clip_id"),
+        Index(
+            "ix_sources_untimed",
+            "id",
+            sqlite_where=text("recorded_by IS NULL"),
+            postgresql_where=text("recorded_by IS NULL"),
+        ),
+    )
     id: Mapped[int] = mapped_column(primary_key=True)
     path_digest: Mapped[bytes] = mapped_column(unique=True)
     path: Mapped[bytes]
@@ -197,6 +207,22 @@ class SourceRow(Base):
     last_read_at: Mapped[datetime | None]
     missing_at: Mapped[datetime | None]
     waiting_since: Mapped[datetime | None]
+    # Milliseconds, since both databases add and divide whole numbers alike.
+    recorded_unix_ms: Mapped[int | None] = mapped_column(BigInteger)
+    recorded_utc_offset_s: Mapped[int | None]
+    # How the start was found; NULL: nobody has looked yet.
+    recorded_by: Mapped[str | None]
+
+
+class TimeRuleRow(Base):
+    """How the files below a folder (all, if it is empty) tell when they were recorded."""
+
+    __tablename__ = "time_rules"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    folder: Mapped[str]
+    pattern: Mapped[str | None]
+    timezone: Mapped[str | None]
+    stated_at: Mapped[datetime]
 
 
 class RunRow(Base):
@@ -308,21 +334,18 @@ class DetectionRow(Base):
     peak_patch: Mapped[int]
 
 
-def _table(row: type[Base]) -> Table:
-    return cast(Table, row.__table__)
-
-
-nodes = _table(NodeRow)
-edges = _table(EdgeRow)
-closure = _table(ClosureRow)
-node_examples = _table(NodeExampleRow)
-models = _table(ModelRow)
-categories = _table(CategoryRow)
-parameter_sets = _table(ParameterSetRow)
-clips = _table(ClipRow)
-sources = _table(SourceRow)
-runs = _table(RunRow)
-run_items = _table(RunItemRow)
-labellings = _table(LabellingRow)
-clip_scores = _table(ClipScoreRow)
-detections = _table(DetectionRow)
+nodes = table_of(NodeRow)
+edges = table_of(EdgeRow)
+closure = table_of(ClosureRow)
+node_examples = table_of(NodeExampleRow)
+models = table_of(ModelRow)
+categories = table_of(CategoryRow)
+parameter_sets = table_of(ParameterSetRow)
+clips = table_of(ClipRow)
+sources = table_of(SourceRow)
+time_rules = table_of(TimeRuleRow)
+runs = table_of(RunRow)
+run_items = table_of(RunItemRow)
+labellings = table_of(LabellingRow)
+clip_scores = table_of(ClipScoreRow)
+detections = table_of(DetectionRow)

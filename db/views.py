@@ -3,8 +3,12 @@
     labels           clip, duration_s, mid, name, peak, mean, model, model_version
     subtree_labels   ancestor_mid, ancestor_name, clip, duration_s, mid, name, peak
     detection_times  clip, mid, name, start_s, end_s, peak, peak_s, model
+    sound_times      path, clip, mid, name, start_s, end_s, peak, heard_unix_s, heard_hour, model
     clip_sources     clip, path, status, reason, reason_detail, user_id, size_bytes,
-                     modified_unix_s, missing_at, waiting_since
+                     modified_unix_s, missing_at, waiting_since, recorded_unix_s,
+                     recorded_utc_offset_s, recorded_by
+    interval_times   threshold_set, set_version, clip, mid, name, start_s, end_s, peak, peak_s,
+                     model
     class_hours      mid, name, n_clips, hours
     failures         path, reason, reason_detail, user_id, size_bytes, last_read_at
 
@@ -12,6 +16,8 @@
 labelling only. Views are dropped before and created after every migration, so a revision may
 rebuild any table; a changed view needs a (possibly empty) revision to reach old databases.
 """
+
+# ruff: noqa: S608 (SELECTs put together of this module's own constants)
 
 from __future__ import annotations
 
@@ -30,6 +36,11 @@ JOIN detections AS d ON d.labelling_id = l.id
 JOIN nodes AS n ON n.id = d.node_id
 WHERE l.is_current
 """
+
+_HEARD_MS = f"(f.recorded_unix_ms + CAST(ROUND({_START_S} * 1000) AS BIGINT))"
+
+# Whole hours since 1970 on the recorder's clock. No '%': psycopg takes it for a placeholder.
+_HEARD_HOURS = f"(({_HEARD_MS} + f.recorded_utc_offset_s * 1000) / 3600000)"
 
 
 def _score(column: str) -> str:
@@ -68,19 +79,58 @@ VIEWS = {
                m.name AS model
         {_CURRENT_DETECTIONS}
     """,
+    "sound_times": f"""
+        SELECT f.path_text AS path, c.sha256 AS clip, n.mid AS mid, n.name AS name,
+               {_START_S} AS start_s, {_END_S} AS end_s, {_score("d.peak")} AS peak,
+               CAST({_HEARD_MS} AS DOUBLE PRECISION) / 1000 AS heard_unix_s,
+               {_HEARD_HOURS} - {_HEARD_HOURS} / 24 * 24 AS heard_hour,
+               m.name AS model
+        {_CURRENT_DETECTIONS.replace("WHERE", "JOIN sources AS f ON f.clip_id = c.id WHERE")}
+    """,
+    # An interval of a score file that is no longer the labelling's has no place here.
+    "interval_times": f"""
+        SELECT t.name AS threshold_set, t.version AS set_version, c.sha256 AS clip,
+               n.mid AS mid, n.name AS name, {_START_S} AS start_s, {_END_S} AS end_s,
+               {_score("d.peak")} AS peak, d.peak_patch * p.patch_hop_s AS peak_s,
+               m.name AS model
+        FROM threshold_sets AS t
+        JOIN intervals AS d ON d.threshold_set_id = t.id
+        JOIN derivations AS v ON v.threshold_set_id = t.id AND v.labelling_id = d.labelling_id
+        JOIN labellings AS l ON l.id = d.labelling_id AND l.scores_sha256 = v.scores_sha256
+        JOIN clips AS c ON c.id = l.clip_id
+        JOIN models AS m ON m.id = l.model_id
+        JOIN parameter_sets AS p ON p.id = l.parameter_set_id
+        JOIN nodes AS n ON n.id = d.node_id
+        WHERE l.status = 'done'
+    """,
     "clip_sources": """
         SELECT c.sha256 AS clip, s.path_text AS path, s.status AS status, s.reason AS reason,
                s.reason_detail AS reason_detail, s.user_id AS user_id,
                s.size_bytes AS size_bytes,
                CAST(s.mtime_ns AS DOUBLE PRECISION) / 1000000000 AS modified_unix_s,
-               s.missing_at AS missing_at, s.waiting_since AS waiting_since
+               s.missing_at AS missing_at, s.waiting_since AS waiting_since,
+               CAST(s.recorded_unix_ms AS DOUBLE PRECISION) / 1000 AS recorded_unix_s,
+               s.recorded_utc_offset_s AS recorded_utc_offset_s, s.recorded_by AS recorded_by
         FROM sources AS s
         LEFT JOIN clips AS c ON c.id = s.clip_id
     """,
     "class_hours": f"""
-        SELECT n.mid AS mid, n.name AS name, COUNT(DISTINCT c.id) AS n_clips,
-               SUM(({_END_S}) - {_START_S}) / 3600 AS hours
-        {_CURRENT_DETECTIONS}
+        SELECT n.mid AS mid, n.name AS name, COUNT(DISTINCT i.labelling_id) AS n_clips,
+               SUM(CASE WHEN i.before_s IS NULL OR i.before_s <= i.start_s THEN i.end_s - i.start_s
+                        WHEN i.before_s < i.end_s THEN i.end_s - i.before_s
+                        ELSE 0 END) / 3600 AS hours
+        FROM (
+            SELECT t.*, MAX(t.end_s) OVER (
+                PARTITION BY t.labelling_id, t.node_id ORDER BY t.start_s
+                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+            ) AS before_s
+            FROM (
+                SELECT d.labelling_id AS labelling_id, d.node_id AS node_id,
+                       {_START_S} AS start_s, {_END_S} AS end_s
+                {_CURRENT_DETECTIONS}
+            ) AS t
+        ) AS i
+        JOIN nodes AS n ON n.id = i.node_id
         GROUP BY n.id, n.mid, n.name
     """,
     "failures": """

@@ -18,13 +18,22 @@ from db.errors import DatabaseError, DatabaseUserError
 from flows import (
     commands_ask,
     commands_demo,
+    commands_evaluate,
     commands_export,
+    commands_hours,
+    commands_look,
     commands_model,
     commands_ontology,
+    commands_pages,
+    commands_query,
+    commands_rank,
     commands_serve,
+    commands_sql,
+    commands_thresholds,
+    commands_times,
     commands_verify,
 )
-from flows.options import DEFAULT_HOME, Database, Home, database_url
+from flows.options import DEFAULT_HOME, Database, FollowSymlinks, Home, database_url
 
 _STOPPED = "stopped; what is done is kept, the same command goes on from there"
 
@@ -78,6 +87,7 @@ def label(
     embeddings: Annotated[
         bool, typer.Option("--embeddings", help="Store the embeddings of every patch as well.")
     ] = False,
+    follow_symlinks: FollowSymlinks = False,
     home: Home = DEFAULT_HOME,
     db: Database = None,
 ) -> None:
@@ -95,6 +105,7 @@ def label(
         precision=precision,
         score_dtype=score_dtype,
         embeddings=embeddings,
+        follow_symlinks=follow_symlinks,
     )
     raise typer.Exit(label_paths(paths or [], manifest, home, options, database_url(home, db)))
 
@@ -105,11 +116,23 @@ app.command()(commands_model.convert)
 app.add_typer(commands_model.app, name="models")
 app.command()(commands_model.diff)
 app.add_typer(commands_ontology.app, name="ontology")
-app.command()(commands_ask.query)
+app.command()(commands_query.query)
+app.command()(commands_hours.hours)
+app.command()(commands_rank.rank)
+app.command()(commands_rank.similar)
 app.command()(commands_ask.show)
+app.command()(commands_sql.sql)
+app.command()(commands_sql.browse)
 app.command()(commands_ask.failures)
 app.add_typer(commands_export.app, name="export")
+app.command()(commands_times.times)
+app.command()(commands_look.plot)
+app.command()(commands_look.curve)
+app.command()(commands_pages.report)
+app.command()(commands_pages.review)
 app.command()(commands_verify.verify)
+app.command()(commands_evaluate.evaluate)
+app.add_typer(commands_thresholds.app, name="thresholds")
 
 
 def main() -> NoReturn:

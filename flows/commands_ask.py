@@ -1,4 +1,4 @@
-"""``audioset query``, ``show`` and ``failures``: what the database knows.
+"""``audioset show`` and ``failures``: what the database knows.
 
 Nothing here imports Prefect or torch: an answer should take less time than the question.
 """
@@ -16,13 +16,11 @@ from typing import Annotated
 import typer
 from sqlalchemy import Engine
 
-from audioset_core.errors import UserError
-from audioset_core.ontology import Node, Ontology, load_default
-from db import queries, reports
+from db import reports
 from db.engine import open_engine
 from db.migrate import ensure_schema
 from flows.options import DEFAULT_HOME, Database, Home, database_url
-from flows.terminal import clock, note, one_line, print_csv, print_json, print_table, shown_path
+from flows.terminal import clock, one_line, print_csv, print_json, print_table, shown_path
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="CSV on stdout.")]
@@ -43,80 +41,6 @@ def opened(home: Path, db: str | None) -> Iterator[Engine]:
         engine.dispose()
 
 
-def query(
-    under: Annotated[str, typer.Option(help="A class or category: name, MID or path.")],
-    min_score: Annotated[float, typer.Option(min=0.0, max=1.0, help="Least score.")] = 0.5,
-    not_under: Annotated[
-        list[str] | None,
-        typer.Option(help="Leave out clips with such a sound at --min-score.", show_default=False),
-    ] = None,
-    ambiguous: Annotated[
-        bool,
-        typer.Option(
-            "--ambiguous",
-            help="Also clips where only a source-ambiguous class (Hiss, Tick, Buzz, ...) fits.",
-        ),
-    ] = False,
-    limit: Annotated[int, typer.Option(min=1, help="At most this many clips.")] = 100,
-    model: Annotated[
-        str | None, typer.Option(help="A model other than the current one.", show_default=False)
-    ] = None,
-    home: Home = DEFAULT_HOME,
-    db: Database = None,
-    as_json: AsJson = False,
-    as_csv: AsCsv = False,
-) -> None:
-    """Clips with any sound under a node: best score, which class, and when; best first."""
-    ontology = load_default()
-    node = ontology.find(under)
-    excluded = [ontology.find(text).mid for text in not_under or []]
-    with opened(home, db) as engine:
-        if not queries.predictable_members(engine, node.mid, model):
-            raise UserError(cannot_predict(engine, ontology, node, model))
-        hits = queries.top_clips(
-            engine, node.mid, excluded, min_score, limit, model, with_ambiguous=ambiguous
-        )
-    if as_json:
-        print_json([{k: v for k, v in asdict(hit).items() if k != "path"} for hit in hits])
-        return
-    if as_csv:
-        columns = [
-            "score",
-            "mid",
-            "name",
-            "start_s",
-            "end_s",
-            "peak_s",
-            "duration_s",
-            "clip",
-            "n_sources",
-            "path",
-        ]
-        rows = ([getattr(h, "path_text" if c == "path" else c) for c in columns] for h in hits)
-        print_csv(columns, rows)
-        return
-    print_table(
-        (">score", "class", "when", ">of", "clip", "file"),
-        [
-            (
-                f"{hit.score:.2f}",
-                hit.name,
-                _interval(hit.start_s, hit.end_s),
-                clock(hit.duration_s),
-                hit.clip[:12],
-                shown_path(hit.path_text)
-                + (" (missing)" if hit.is_missing else "")
-                + (f" (+{hit.n_sources - 1} copies)" if hit.n_sources > 1 else ""),
-            )
-            for hit in hits
-        ],
-    )
-    if not hits:
-        note(f"no clip has {node.name!r} at {min_score:g} or above")
-    elif len(hits) == limit:
-        note(f"the best {limit} clips; more with --limit")
-
-
 def show(
     clip: Annotated[
         str,
@@ -131,7 +55,7 @@ def show(
 ) -> None:
     """What is known of a clip: sources, labellings, top labels, detections with times."""
     with opened(home, db) as engine:
-        report = reports.clip_by_ref(engine, _reference(clip))
+        report = reports.clip_by_ref(engine, clip_reference(clip))
     if as_json:
         described = asdict(report)
         for source in described["sources"]:
@@ -165,7 +89,7 @@ def show(
     print_table(
         ("when", "class", ">peak", ">mean"),
         [
-            (_interval(d.start_s, d.end_s), d.name, f"{d.peak:.2f}", f"{d.mean:.2f}")
+            (shown_interval(d.start_s, d.end_s), d.name, f"{d.peak:.2f}", f"{d.mean:.2f}")
             for d in report.detections
             if d.mid in names
         ],
@@ -201,32 +125,13 @@ def failures(
     raise typer.Exit(1 if rows else 0)
 
 
-def cannot_predict(engine: Engine, ontology: Ontology, node: Node, model: str | None) -> str:
-    """Why a question about a node has no answer, with the nearest that has one."""
-    known = [m for m in reports.models_known(engine) if model in (None, m.name)]
-    if known and not any(m.n_classes for m in known):
-        return f"{known[-1].name} gives embeddings only here: there are no scores to query"
-    who = {"yamnet": "YAMNet", "vggish": "VGGish", "panns": "PANNs"}.get(
-        model or "yamnet", model or ""
-    )
-    nearest = next(
-        (
-            n.name
-            for n in ontology.ancestors(node.mid)
-            if n.mid in {mid for mid, _ in queries.predictable_members(engine, n.mid, model)}
-        ),
-        None,
-    )
-    hint = f"; the nearest class above it that it can: {nearest!r}" if nearest else ""
-    return f"{who} cannot predict {node.name!r} ({node.mid}) or anything below it{hint}"
-
-
-def _reference(text: str) -> str | bytes:
+def clip_reference(text: str) -> str | bytes:
     """A clip id stays text, anything else is a file's path."""
     if re.fullmatch(r"[0-9a-fA-F]{6,64}", text) and not os.path.lexists(text):
         return text.lower()
     return os.path.abspath(os.fsencode(text))  # noqa: PTH100 (bytes)
 
 
-def _interval(start_s: float | None, end_s: float | None) -> str:
+def shown_interval(start_s: float | None, end_s: float | None) -> str:
+    """From when to when, or nothing where there is no interval."""
     return "" if start_s is None or end_s is None else f"{clock(start_s)}-{clock(end_s)}"

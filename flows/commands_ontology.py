@@ -1,4 +1,4 @@
-"""``audioset ontology``: show, tree, search, load."""
+"""``audioset ontology``: show, tree, search, missing, load."""
 
 from __future__ import annotations
 
@@ -87,6 +87,33 @@ def search(
 
 
 @app.command()
+def missing(
+    name: Annotated[str, typer.Argument(help=_NAME)],
+    model: Annotated[str, typer.Option(help="yamnet, vggish or panns.")] = "yamnet",
+    as_json: AsJson = False,
+) -> None:
+    """Concrete classes below a node that a model cannot predict; exit code 0 also if there are any.
+
+    Abstract nodes only gather others: no model predicts them, and they are not listed.
+    """
+    from audioset_core.bundle import find_bundle
+
+    ontology = load_default()
+    node = ontology.find(name)
+    predicted = _predictable(find_bundle(model).categories_name)
+    concrete = [each for each in ontology.subtree(node.mid) if not each.is_abstract]
+    lacking = [each for each in concrete if each.mid not in predicted]
+    if as_json:
+        print_json([{"mid": each.mid, "name": each.name} for each in lacking])
+    else:
+        rows = [
+            (n.mid, n.name, " > ".join(next(iter(ontology.paths(n.mid)))[:-1])) for n in lacking
+        ]
+        print_table(("mid", "name", "below"), rows)
+    _say(f"{model} lacks {len(lacking)} of {len(concrete)} classes at or below {node.name!r}")
+
+
+@app.command()
 def load(
     file: Annotated[Path, typer.Argument(help="An official ontology.json.")],
     home: Home = DEFAULT_HOME,
@@ -148,9 +175,11 @@ def _stored_texts(mid: str, home: Path, db: str | None) -> dict[str, object]:
     return {"description": description, "citation_uri": citation_uri, "examples": list(examples)}
 
 
-def _predictable(categories_name: str) -> frozenset[str]:
+def _predictable(categories_name: str | None) -> frozenset[str]:
     from audioset_core.categories import load_categories
 
+    if categories_name is None:
+        return frozenset()
     return frozenset(category.mid for category in load_categories(categories_name))
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.options import DEFAULT_HOME, Database, Home
+from flows.options import DEFAULT_HOME, Database, FollowSymlinks, Home
 
 
 def serve(
@@ -29,6 +29,7 @@ def serve(
         Path | None,
         typer.Option(help="Weights file instead of the official ones.", show_default=False),
     ] = None,
+    follow_symlinks: FollowSymlinks = False,
     with_server: Annotated[
         bool, typer.Option("--with-server", help="Prefect's web page as well, on port 4200.")
     ] = False,
@@ -55,6 +56,7 @@ def serve(
             settle_s=settle,
             model=model,
             weights=weights,
+            follow_symlinks=follow_symlinks,
             home=home,
             database=db,
             with_ui=with_server,

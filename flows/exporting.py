@@ -23,7 +23,8 @@ from audioset_core.ontology import load_default
 from db import exports, queries
 from db.engine import reading
 from db.exports import Choice
-from flows.commands_ask import cannot_predict, opened
+from flows.commands_ask import opened
+from flows.commands_query import cannot_predict
 from flows.terminal import note, one_line
 
 Under = Annotated[
@@ -169,7 +170,7 @@ def write_sed_scores(job: Job, home: Path, out: Path, root: Path | None) -> Coun
     from audioset_core.export import read_scores, write_text
     from audioset_core.formats.sed_scores import column_names, frame_borders, sed_scores_texts
 
-    assert job.choice.model is not None
+    assert job.choice.model is not None  # noqa: S101 (for mypy: the command chose one)
     every = queries.categories_of(job.engine, job.choice.model)
     wanted = dict(exports.classes(job.conn, job.choice))
     columns = [(index, (mid, wanted[mid])) for index, mid, _ in every if mid in wanted]

@@ -11,14 +11,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from sqlalchemy import make_url
-
 from audioset_core import weights as weights_files
 from audioset_core.bundle import ModelBundle, find_bundle
-from audioset_core.discovery import read_inputs
+from audioset_core.discovery import Inputs, read_inputs
 from audioset_core.networks import needs_torch
 from audioset_core.weights import ReadyWeights
-from db.engine import open_engine
+from db.engine import open_engine, shown_url
 from db.migrate import ensure_schema
 from db.models_rows import find_variant
 from flows.engine_settings import command_line_engine
@@ -27,6 +25,7 @@ from flows.progress import listening
 from flows.settings import labelling_settings
 from flows.summary import Summary
 from flows.terminal import LabelProgress, note, one_line, print_table
+from tasks.recording_times import time_recordings
 from tasks.worklist import look_for_work
 
 
@@ -38,11 +37,11 @@ def label_paths(
     Raises:
         UserError, DatabaseUserError: an input is off.
     """
-    read_inputs(paths, manifest)
+    inputs = read_inputs(paths, manifest, follow_symlinks=options.follow_symlinks)
     bundle = find_bundle(options.model)
     home.mkdir(parents=True, exist_ok=True)
     ready = _ready_weights(bundle, options.weights)
-    summary = _nothing_to_do(paths, manifest, ready, bundle, options, url)
+    summary = _nothing_to_do(inputs, ready, bundle, options, url)
     if summary is None:
         summary = _run_flow(paths, manifest, home, options, url)
     _report(summary, home, url, has_scores=ready.has_scores)
@@ -77,8 +76,7 @@ def _download_line() -> Callable[[int, int], None]:
 
 
 def _nothing_to_do(
-    paths: list[str],
-    manifest: Path | None,
+    inputs: Inputs,
     ready: ReadyWeights,
     bundle: ModelBundle,
     options: LabelOptions,
@@ -90,7 +88,9 @@ def _nothing_to_do(
     try:
         ensure_schema(engine)
         variant = find_variant(engine, bundle.name, ready.version, parameters.digest)
-        found = variant and look_for_work(engine, variant, paths, manifest)
+        found = variant and look_for_work(engine, variant, inputs)
+        if found:
+            time_recordings(engine)
         return Summary.of(found) if found else None
     finally:
         engine.dispose()
@@ -133,8 +133,7 @@ def _report(summary: Summary, home: Path, url: str, *, has_scores: bool) -> None
     if summary.n_failed or summary.n_failed_before:
         print(f"\nWhat failed and why:  {_program()} failures{shown_home}")
     if summary.n_labelled:
-        where = make_url(url).render_as_string(hide_password=True)
-        print(f"\nLabels: {where}\nResults: {home.absolute()}")
+        print(f"\nLabels: {shown_url(url)}\nResults: {home.absolute()}")
     if summary.n_labelled and has_scores:
         print("Next:")
         for command in (f'query --under "Animal" --min-score 0.3{shown_home}', "ontology tree"):

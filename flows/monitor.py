@@ -24,7 +24,8 @@ from prefect.events import emit_event
 from prefect.runtime import flow_run
 
 from flows.options import AlertOptions
-from flows.summary import Summary, printable
+from flows.summary import Summary, as_cell
+from flows.terminal import one_line
 from tasks.job import now
 from tasks.shards import Receipt
 
@@ -117,7 +118,7 @@ def run_name(verb: str, parameter: str) -> str:
     paths = [str(path) for path in flow_run.parameters.get(parameter) or []]
     what = paths[0] if paths else str(flow_run.parameters.get("manifest") or "")
     more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-    return f"{verb} {now():%Y-%m-%d %H:%M} UTC {what[-60:]}{more}"
+    return f"{verb} {now():%Y-%m-%d %H:%M} UTC {one_line(what[-60:])}{more}"
 
 
 def is_alarming(summary: Summary, alerts: AlertOptions) -> bool:
@@ -129,7 +130,7 @@ def _leave_failures(summary: Summary, kind: str) -> None:
     more = ", the first of them" if summary.n_failed > len(summary.shown_failures) else ""
     create_table_artifact(
         [
-            {"file": printable(path), "reason": reason, "detail": printable(detail)}
+            {"file": as_cell(path), "reason": as_cell(reason), "detail": as_cell(detail)}
             for path, reason, detail in summary.shown_failures
         ],
         key=f"{kind}-failures",
@@ -153,7 +154,7 @@ def _send_failures(summary: Summary, run_id: str) -> None:
             "failed": summary.n_failed,
             "opened": _opened(summary),
             "by_reason": dict(summary.failures),
-            "first": [printable(path) for path, _, _ in summary.shown_failures[:10]],
+            "first": [one_line(path) for path, _, _ in summary.shown_failures[:10]],
         },
     )
 

@@ -67,6 +67,12 @@ class LabelOptions(BaseModel):
         title="Embeddings",
         description="Store the embeddings of every patch as well.",
     )
+    follow_symlinks: bool = Field(
+        default=False,
+        title="Follow links",
+        description="Also label what symbolic links in the folders lead to, which may lie "
+        "anywhere. No folder is entered twice. What is named outright may be a link anyway.",
+    )
 
 
 class WatchOptions(BaseModel):
@@ -167,4 +173,8 @@ Database = Annotated[
         show_default=False,
         show_envvar=True,
     ),
+]
+FollowSymlinks = Annotated[
+    bool,
+    typer.Option("--follow-symlinks", help="Follow symbolic links in the folders as well."),
 ]

@@ -111,7 +111,7 @@ def child_server(
     log = database.path.with_name("prefect.log")
     with log.open("wb") as output:
         # A session of its own: Ctrl-C must not end it before the runs have reported to it.
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 (this Python, its own words)
             [*line, "--host", "127.0.0.1", "--port", str(port)], env=environment,
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip

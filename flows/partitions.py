@@ -10,6 +10,8 @@ from prefect.futures import PrefectConcurrentFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import SecretStr
 
+from audioset_core.errors import UserError
+from db.engine import has_password
 from db.errors import DatabaseError
 from db.runs import child_runs, sign_of_life, summary_of
 from db.sources import iter_items
@@ -35,8 +37,14 @@ def label_partitions(
     """Have the work list carried out by child runs, and count in what they did.
 
     Raises:
+        UserError: the database's URL would hand a password to Prefect.
         PartitionError: a part was not done, however often it was tried; the others were.
     """
+    if database and has_password(database.get_secret_value()):
+        raise UserError(
+            "the database's URL holds a password, which Prefect would store and show with the "
+            "partitions' parameters: give every machine AUDIOSET_DB in its environment instead"
+        )
     engine = engine_for(job.database_url)
     partitions = _cut(job, found, engine_options.partitions)
     parameters = {

@@ -12,6 +12,7 @@ from prefect.runtime import flow_run
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
+from audioset_core.contained import decoders
 from audioset_core.frontend import FrontendConfig
 from audioset_core.weights import ReadyWeights
 from db.errors import DatabaseError
@@ -68,8 +69,9 @@ def run_pipeline(request: Request) -> Summary:
         weights_future = convert_weights.submit(request.options.model, request.options.weights)
         variant_future = load_ontology.submit(url, later(weights_future), parameters)
         found_future = discover_files.submit(
-            url, run.run_id, later(variant_future), paths, request.manifest, request.settle_s
-        )
+            url, run.run_id, later(variant_future), paths, request.manifest, request.settle_s,
+            request.options.follow_symlinks,
+        )  # fmt: skip
         # In the order of the chain: the first that failed says why, the rest only that it did.
         weights, variant = weights_future.result(), variant_future.result()
         found = found_future.result()
@@ -163,6 +165,7 @@ def label_here(
             monitor.advance(receipt)
             listener().advance(receipt)
             note_progress(engine, job.run_id, run.summary.counts, now())
+    decoders().close()  # a process that waits for the next run keeps none
 
 
 def _look_back(engine: Engine, run: LiveRun) -> None:

@@ -16,14 +16,14 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine
 
 from audioset_core.inference import Cancelled
-from db.records import RunStatus
+from db.records import Run, RunStatus
 from db.runs import (
     abandon_run,
     child_runs,
@@ -61,7 +61,7 @@ def recorded_run(
 ) -> Iterator[LiveRun]:
     """Record a run around the block; how the block ends decides the run's status."""
     run = LiveRun(str(uuid.uuid4()))
-    with _locked(home, run.run_id):
+    with _locked(home, run.run_id) as lock:
         abandon_dead_runs(engine, home)
         start_run(
             engine, run.run_id, socket.gethostname(), os.getpid(), parameters, run.started_at,
@@ -85,6 +85,8 @@ def recorded_run(
                 found = labelled_by(engine, run.run_id)
                 run.summary.n_labelled, run.summary.audio_s = found
             finish_run(engine, run.run_id, status, run.summary.counts, run.summary.as_json(), now())
+            # Not before: where the end could not be written, a file that nobody locks tells of it.
+            lock.unlink(missing_ok=True)
 
 
 def abandon_dead_runs(engine: Engine, home: Path) -> list[str]:
@@ -97,7 +99,7 @@ def abandon_dead_runs(engine: Engine, home: Path) -> list[str]:
         run.run_id
         for run in running_runs(engine)
         if (
-            not _is_alive(_lock_path(home, run.run_id), run.pid)
+            not _is_alive(_lock_path(home, run.run_id), run)
             if run.host == host
             else (run.seen_at or run.started_at) < silent_since
         )
@@ -110,29 +112,34 @@ def _lock_path(home: Path, run_id: str) -> Path:
 
 
 @contextmanager
-def _locked(home: Path, run_id: str) -> Iterator[None]:
+def _locked(home: Path, run_id: str) -> Iterator[Path]:
     path = _lock_path(home, run_id)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
+        yield path
 
 
-def _is_alive(path: Path, pid: int) -> bool:
+def _is_alive(path: Path, run: Run) -> bool:
     try:
         with path.open("r") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except FileNotFoundError:
-        # A run of another home with the same database; its process is all that can be seen.
-        return _has_process(pid)
+        # A run of another home with the same database; its process is all that can be seen. Or a
+        # power cut took the lock's file along, and a process of today has that run's number.
+        return run.started_at > _booted_at() and _has_process(run.pid)
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)
     return False
+
+
+def _booted_at() -> datetime:
+    """When this machine was started; long ago where it does not tell."""
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        return datetime.fromtimestamp(0, UTC)
+    return now() - timedelta(seconds=time.clock_gettime(time.CLOCK_BOOTTIME))
 
 
 def _has_process(pid: int) -> bool:

@@ -71,6 +71,7 @@ class Plan:
     weights: Path | None
     home: Path
     database: str | None
+    follow_symlinks: bool = False
     with_ui: bool = False
     port: int | None = None
 
@@ -78,7 +79,7 @@ class Plan:
     def options(self) -> LabelOptions:
         """How the runs label."""
         weights = self.weights and self.weights.absolute()
-        return LabelOptions(model=self.model, weights=weights)
+        return LabelOptions(model=self.model, weights=weights, follow_symlinks=self.follow_symlinks)
 
 
 def serve_plan(plan: Plan) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from audioset_core.discovery import PassedOver
 from db.records import RunCounts, Verdict
 from flows.drift import Share
+from flows.terminal import one_line
 from tasks.shards import Receipt
 from tasks.worklist import Discovery
 
@@ -107,7 +108,7 @@ class Summary:
             "wall_s": round(self.wall_s, 3),
             "failures": dict(self.failures),
             "shown_failures": [
-                [printable(text) for text in failure] for failure in self.shown_failures
+                [one_line(text) for text in failure] for failure in self.shown_failures
             ],
             "n_failed_before": self.n_failed_before,
             "n_labelled": self.n_labelled,
@@ -117,7 +118,7 @@ class Summary:
             "n_missing": self.n_missing,
             "n_moved": self.n_moved,
             "n_back": self.n_back,
-            "problems": [printable(text) for text in self.problems],
+            "problems": [one_line(text) for text in self.problems],
             "labels": self.labels,
         }
 
@@ -156,19 +157,24 @@ class Summary:
 
     def as_markdown(self, title: str) -> str:
         """The page that the run leaves in Prefect."""
-        lines = [f"# {title}", ""]
+        lines = [f"# {cleaned(title)}", ""]
         lines += [f"**{cleaned(problem)}**\n" for problem in self.problems]
-        lines += _table(("", ""), [(what, cleaned(value)) for what, value in self.rows()])
+        lines += _table(("", ""), [(cleaned(what), cleaned(value)) for what, value in self.rows()])
         if self.labels:
             lines += ["", "## New labels", ""]
-            shown = [(name, f"{count:,}") for name, count in self.labels.items()]
+            shown = [(cleaned(name), f"{count:,}") for name, count in self.labels.items()]
             lines += _table(("second-level category", "clips with a peak of 0.5 or above"), shown)
         if self.drift:
             lines += ["", "## Drift", "", "Share of clips, against the run before.", ""]
             lines += _table(
                 ("category", "before", "now", "change"),
                 [
-                    (s.category, f"{s.before:.1%}", f"{s.now:.1%}", f"{100 * s.change:+.1f} points")
+                    (
+                        cleaned(s.category),
+                        f"{s.before:.1%}",
+                        f"{s.now:.1%}",
+                        f"{100 * s.change:+.1f} points",
+                    )
                     for s in self.drift
                 ],
             )
@@ -177,7 +183,7 @@ class Summary:
             lines += _table(
                 ("file", "reason", "detail"),
                 [
-                    (as_code(path), reason, cleaned(detail))
+                    (as_code(path), cleaned(reason), cleaned(detail))
                     for path, reason, detail in self.shown_failures[:_SHOWN_FAILURES]
                 ],
             )
@@ -195,18 +201,39 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     ]
 
 
-def printable(text: str) -> str:
-    """Text that has a UTF-8 form, in one line."""
-    line = text.replace("\0", "\\0").replace("\n", "\\n")
-    return line.encode("utf-8", "backslashreplace").decode()
+# What Markdown takes for markup; the last three are what GitHub's takes for a link.
+_MARKUP = re.compile(r"[\\`*_\[\]~!]|:(?=//)|@|(?<=www)\.", re.IGNORECASE)
+# Not by a backslash: how many of them a bar needs in a table, readers do not agree on.
+_AS_ENTITY = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"})
+_BEGINS_BLOCK = re.compile(r"(?:[-+=#]|(?<=\d)[.)])")
+_MAY_BE_MARKUP = re.compile(
+    r"[\\`*~@]|<[a-z/!?]|&[#\w]|\][(\[:]|!\[|://|www\.|(?<!\w)_|_(?!\w)|^(?![/\w])|^\d+[.)]",
+    re.IGNORECASE,
+)
 
 
 def cleaned(text: str) -> str:
-    """Text that Markdown shows as it is, also in a table."""
-    return re.sub(r"([\\`*_\[\]<|])", r"\\\1", printable(text))
+    """Text that Markdown shows as it is, in a line of its own and in a table; nothing links."""
+    line = one_line(text)
+    body = line.lstrip(" ")
+    indent = "&#32;" * (len(line) - len(body))
+    digits = len(body) - len(body.lstrip("0123456789"))
+    block = _BEGINS_BLOCK.match(body, digits)
+    shown = _MARKUP.sub(r"\\\g<0>", body.translate(_AS_ENTITY))
+    return indent + (f"{shown[:digits]}\\{shown[digits:]}" if block else shown)
 
 
 def as_code(text: str) -> str:
-    """Text as code, also in a table; nothing can be escaped there but the bar."""
-    code = printable(text).replace("`", "'").replace("|", r"\|")
-    return f"`{code}`"
+    """Text as code, also in a table; what code cannot hold there is text that is `cleaned`."""
+    line = one_line(text)
+    return cleaned(line) if re.search(r"[`|]|^ | $|^$", line) else f"`{line}`"
+
+
+def as_cell(text: str) -> str:
+    """Text for a cell of a table artifact.
+
+    One of Prefect's two sets of pages takes a cell for Markdown, the other for plain text: what
+    looks like markup is cleaned, and shows its backslashes on the other.
+    """
+    line = one_line(text)
+    return cleaned(line) if _MAY_BE_MARKUP.search(line) else line

@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -36,6 +37,14 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds, 1), 60)
     hours, minutes = divmod(int(minutes), 60)
     return f"{hours}:{minutes:02d}:{rest:04.1f}" if hours else f"{minutes}:{rest:04.1f}"
+
+
+def when(unix_ms: int | None, utc_offset_s: int = 0) -> str:
+    """A moment on the recorder's clock, to the second: ``2024-05-18 04:30:00``."""
+    if unix_ms is None:
+        return ""
+    local = datetime(1970, 1, 1) + timedelta(milliseconds=unix_ms, seconds=utc_offset_s)
+    return f"{local:%Y-%m-%d %H:%M:%S}"
 
 
 def shown_path(path_text: str | None) -> str:

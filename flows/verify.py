@@ -16,7 +16,7 @@ from flows.commands_ask import opened
 from flows.label_audio import label_audio
 from flows.options import LabelOptions, database_url, default_home
 from flows.relabelling import label_again
-from flows.summary import cleaned, printable
+from flows.summary import as_cell, cleaned
 from tasks.store_report import Report
 from tasks.verify_store import verify_store
 
@@ -83,8 +83,8 @@ def _leave_pages(report: Report) -> None:
             [
                 {
                     "what": str(finding.what),
-                    "where": printable(finding.where),
-                    "why": printable(finding.reason),
+                    "where": as_cell(finding.where),
+                    "why": as_cell(finding.reason),
                     "outcome": str(finding.outcome),
                 }
                 for what in report.found_kinds()
@@ -98,7 +98,7 @@ def _leave_pages(report: Report) -> None:
 
 
 def _as_markdown(report: Report) -> str:
-    lines = ["# Tables and files", "", report.conclusion()]
+    lines = ["# Tables and files", "", cleaned(report.conclusion())]
     if report.n_found:
         lines += ["", "| what | how many | where | why |", "|---|---|---|---|"]
         lines += [f"| {' | '.join(map(cleaned, row))} |" for row in report.rows()]

@@ -10,6 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from db.records import Variant, Verdict
 from tasks.job import engine_for, now
+from tasks.recording_times import time_recordings
 from tasks.watching import Watch
 from tasks.worklist import Discovery, discover
 
@@ -27,13 +28,18 @@ def discover_files(
     paths: Sequence[str],
     manifest: Path | None,
     settle_s: float | None,
+    follow_symlinks: bool = False,
 ) -> Discovery:
     """Walk the inputs and enrol what needs labelling as the run's work list.
 
     With a settle time the paths are watched folders: see `tasks.watching`.
     """
     watch = None if settle_s is None else Watch(paths, settle_s, now())
-    found = discover(engine_for(database_url), run_id, variant, paths, manifest, watch=watch)
+    engine = engine_for(database_url)
+    found = discover(
+        engine, run_id, variant, paths, manifest, follow_symlinks=follow_symlinks, watch=watch
+    )
+    time_recordings(engine)
     logger = get_run_logger()
     logger.info(
         "%d files: %d to label (about %.1f h), %d known, %d failed before",

@@ -22,6 +22,7 @@ from audioset_core.export import (
     scores_path,
     write_many,
 )
+from audioset_core.memory import give_back
 from audioset_core.pooling import Pooled, pool
 from db.claims import commit_labellings, record_failures, renew_leases
 from db.errors import DatabaseUnavailableError
@@ -81,6 +82,7 @@ def persist_shard(job: Job, shard: Shard, scores: ShardScores) -> Receipt:
         audio_s += sum(lab.clip.duration_s for lab, k in zip(labellings, kept, strict=True) if k)
     record_failures(engine, [failed.failure for failed in failures], now())
     renew_leases(engine, job.run_id, LEASE_S, now())
+    give_back()
     return Receipt(
         n_labelled=n_labelled + scores.n_again,
         n_known=scores.n_known + n_lost,

@@ -16,7 +16,7 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from audioset_core.audio import stated_duration_s, usual_duration_s
-from audioset_core.discovery import Found, PassedOver, find_recordings, read_inputs
+from audioset_core.discovery import Found, Inputs, PassedOver, find_recordings, read_inputs
 from audioset_core.errors import Reason
 from db.engine import reading
 from db.records import Judgement, SeenSource, Variant, Verdict
@@ -66,6 +66,7 @@ def discover(
     paths: Sequence[str],
     manifest: Path | None = None,
     *,
+    follow_symlinks: bool = False,
     watch: Watch | None = None,
 ) -> Discovery:
     """Walk the inputs and enrol what needs labelling as the run's work list.
@@ -74,7 +75,8 @@ def discover(
     """
     result, lengths = Discovery(), _Lengths()
     alive_at = now()
-    for batch, judgements in _triaged(engine, variant, paths, manifest, result.passed_over):
+    inputs = read_inputs(paths, manifest, follow_symlinks=follow_symlinks)
+    for batch, judgements in _triaged(engine, variant, inputs, result.passed_over):
         ready, waiting, settled, back = [], [], [], []
         for found, judgement in zip(batch, judgements, strict=True):
             result.verdicts[judgement.verdict] += 1
@@ -105,15 +107,13 @@ def discover(
     return result
 
 
-def look_for_work(
-    engine: Engine, variant: Variant, paths: Sequence[str], manifest: Path | None
-) -> Discovery | None:
+def look_for_work(engine: Engine, variant: Variant, inputs: Inputs) -> Discovery | None:
     """What a walk finds if nothing is left to do; None as soon as something is.
 
     Annotations that a manifest changed, and files that are back, are stored on the way.
     """
     result = Discovery()
-    for batch, judgements in _triaged(engine, variant, paths, manifest, result.passed_over):
+    for batch, judgements in _triaged(engine, variant, inputs, result.passed_over):
         if not _SETTLED.issuperset(judgement.verdict for judgement in judgements):
             return None
         seen = [_seen(found) for found in batch]
@@ -128,11 +128,10 @@ def look_for_work(
 def _triaged(
     engine: Engine,
     variant: Variant,
-    paths: Sequence[str],
-    manifest: Path | None,
+    inputs: Inputs,
     passed_over: PassedOver,
 ) -> Iterator[tuple[list[Found], list[Judgement]]]:
-    recordings = find_recordings(read_inputs(paths, manifest), passed_over)
+    recordings = find_recordings(inputs, passed_over)
     while batch := list(islice(recordings, _BATCH)):
         with reading(engine) as connection:
             judgements = triage(connection, variant, [_seen(f) for f in batch], PASSING_REASONS)

@@ -10,9 +10,12 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 _FAST = "-c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=100"
+# A commit that returned outlives the server's processes, as it does by default.
+_KEEPING = _FAST.replace("synchronous_commit=off", "synchronous_commit=on")
 
 
 def find_binaries() -> Path | None:
@@ -25,9 +28,48 @@ def find_binaries() -> Path | None:
     return newest[-1].parent if newest else None
 
 
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A server that can be stopped and started again; `url` is its maintenance database's."""
+
+    binaries: Path
+    folder: Path
+    port: int
+    user: str | None
+    settings: str
+
+    @property
+    def url(self) -> str:
+        """As SQLAlchemy wants it."""
+        return f"postgresql+psycopg://audioset@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        options = (
+            f"-c listen_addresses=127.0.0.1 -p {self.port} -c unix_socket_directories='' "
+            f"{self.settings}"
+        )
+        self._control("-w", "-t", "60", "-l", self.folder / "log", "-o", options, "start")
+
+    def stop(self, mode: str = "immediate") -> None:
+        """Stop it: "immediate" is a crash, "fast" breaks every transaction off."""
+        self._control("-w", "-m", mode, "stop")
+
+    def _control(self, *arguments: str | Path) -> None:
+        program = self.binaries / "pg_ctl"
+        _call(program, "-D", self.folder / "data", *arguments, user=self.user, cwd=self.folder)
+
+
 @contextmanager
 def running_postgres(binaries: Path) -> Iterator[str]:
     """Start a server, give the URL of its maintenance database, stop it at the end."""
+    with running_cluster(binaries, _FAST) as cluster:
+        yield cluster.url
+
+
+@contextmanager
+def running_cluster(binaries: Path, settings: str = _KEEPING) -> Iterator[Cluster]:
+    """Start a server, and stop it at the end; inside the block it may be stopped and started."""
     user = _unprivileged_user()
     folder = Path(tempfile.mkdtemp(prefix="audioset-pg-"))
     data = folder / "data"
@@ -36,15 +78,12 @@ def running_postgres(binaries: Path) -> Iterator[str]:
             shutil.chown(folder, user)
         init = ("--auth=trust", "--username=audioset", "--encoding=UTF8", "--no-locale", "-N")
         _call(binaries / "initdb", "-D", data, *init, user=user, cwd=folder)
-        port = _free_port()
-        options = f"-c listen_addresses=127.0.0.1 -p {port} -c unix_socket_directories='' {_FAST}"
-        start = ("-w", "-t", "60", "-l", folder / "log", "-o", options, "start")
-        _call(binaries / "pg_ctl", "-D", data, *start, user=user, cwd=folder)
+        cluster = Cluster(binaries, folder, _free_port(), user, settings)
+        cluster.start()
         try:
-            yield f"postgresql+psycopg://audioset@127.0.0.1:{port}/postgres"
+            yield cluster
         finally:
-            stop = ("-w", "-m", "immediate", "stop")
-            _call(binaries / "pg_ctl", "-D", data, *stop, user=user, cwd=folder)
+            cluster.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,9 +1,9 @@
 """Names of exported files: the recordings' own, made safe, and no two alike.
 
 A byte that must not stand in a name becomes `%XX`, as in addresses: what is not printable, bytes
-that are no UTF-8, `.` and `..` as folders, and a `%` that would read as such an escape. So a name
-can be turned back into the path, and different paths have different names. A name that is too long
-for a file system ends in `%~` and a digest instead.
+that are no UTF-8, `.` and `..` as folders, and a `%` that would read as such an escape itself. So a
+name can be turned back into the path, and different paths have different names. A name that is
+too long for a file system ends in `%~` and a digest instead.
 """
 
 from __future__ import annotations

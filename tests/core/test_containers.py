@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ import torch
 from audioset_core.containers import find_container, open_container
 from audioset_core.convert import convert, file_sha256, load_published, tensors_sha256
 from audioset_core.errors import WeightsError
+from audioset_core.reference_weights import read_weights
 
 LAYERS = ((1, 64), (2, 128), (1, 128), (2, 256), (1, 256), (2, 512), *[(1, 512)] * 5,
           (2, 1024), (1, 1024))  # fmt: skip
@@ -106,6 +108,31 @@ def test_other_nested_things_are_refused(tmp_path: Path, state: Any) -> None:
 
 
 # --- TensorFlow ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("read", [load_published, read_weights])
+def test_a_tensor_of_more_values_than_the_file_holds(tmp_path: Path, read: Any) -> None:
+    bomb = torch.zeros(1, dtype=torch.float16).expand(1 << 40)
+    torch.save({"classifier.weight": bomb}, tmp_path / "bomb.pth")
+    with pytest.raises(WeightsError, match="more values than"):
+        read(tmp_path / "bomb.pth")
+
+
+@pytest.mark.parametrize("kind", ["external", "virtual", "huge"])
+def test_the_reference_reads_nothing_but_arrays_of_the_file(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "odd.h5"
+    with h5py.File(path, "w") as file:
+        if kind == "external":
+            (tmp_path / "secret").write_bytes(b"1234")
+            file.create_dataset("a", (1,), "f4", external=[(str(tmp_path / "secret"), 0, 4)])
+        elif kind == "virtual":
+            layout = h5py.VirtualLayout((1,), "f4")
+            layout[:] = h5py.VirtualSource("other.h5", "a", (1,))
+            file.create_virtual_dataset("a", layout)
+        else:
+            file.create_dataset("a", (1 << 40,), "f4", chunks=(1 << 20,), fillvalue=1)
+    with pytest.raises(WeightsError, match="not an array that weights hold"):
+        read_weights(path)
 
 
 def test_without_tensorflow_the_extra_is_named(

@@ -29,10 +29,10 @@ def make(*names: str) -> None:
 
 
 def find(
-    paths: Sequence[str | Path], manifest: Path | None = None
+    paths: Sequence[str | Path], manifest: Path | None = None, *, follow_symlinks: bool = False
 ) -> tuple[list[Found], PassedOver]:
     passed_over = PassedOver()
-    inputs = read_inputs([str(path) for path in paths], manifest)
+    inputs = read_inputs([str(p) for p in paths], manifest, follow_symlinks=follow_symlinks)
     found = list(find_recordings(inputs, passed_over))
     assert len({item.path for item in found}) == len(found), "a path was given twice"
     assert all(os.path.isabs(item.path) for item in found)  # noqa: PTH117
@@ -109,6 +109,10 @@ def test_globs() -> None:
     assert names(find(["rec/*.wav"])[0]) == ["rec/a.wav"]
     assert names(find(["rec/**/*.wav"])[0]) == ["rec/a.wav", "rec/sub/c.wav"]
     assert names(find(["rec/?.*"])[0]) == ["rec/a.wav", "rec/b.flac"]
+    assert names(find(["rec/.h*"])[0]) == ["rec/.hidden.wav"]
+    assert names(find(["rec/*/"])[0]) == ["rec/sub/c.wav"]
+    assert names(find(["rec/**/**/../sub/[a-c].wav"])[0]) == ["rec/sub/c.wav"]
+    assert names(find([f"{Path.cwd()}/*/*.wav"])[0]) == ["rec/a.wav"]
     # A name that looks like a pattern, but is there, is a name.
     assert names(find(["x[1].wav"])[0]) == ["x[1].wav"]
     refused(r"no file matches 'rec/\*\.aiff'", ["rec/*.aiff"])
@@ -188,6 +192,86 @@ def test_a_linked_folder_named_outright_is_walked(here: Path) -> None:
     make("elsewhere/e.wav")
     Path("rec").symlink_to(here / "elsewhere")
     assert names(find(["rec"])[0]) == ["rec/e.wav"]
+
+
+def link(name: str, target: str | Path) -> None:
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(target)
+
+
+@pytest.mark.parametrize("pattern", ["rec", "rec/**/*.wav"])
+def test_links_are_followed_only_on_request(here: Path, pattern: str) -> None:
+    make("rec/a.wav", "elsewhere/deep/e.wav", "elsewhere/f.wav")
+    link("rec/link.wav", here / "rec/a.wav")
+    link("rec/aside", here / "elsewhere")  # sorts before what it leads to would
+    link("elsewhere/further", here / "third")
+    make("third/g.wav")
+    found, passed_over = find([pattern])
+    assert (names(found), passed_over.n_links) == (["rec/a.wav"], 2)
+    found, passed_over = find([pattern], follow_symlinks=True)
+    assert sorted(names(found)) == [
+        "rec/a.wav", "rec/aside/deep/e.wav", "rec/aside/f.wav", "rec/aside/further/g.wav",
+        "rec/link.wav",
+    ]  # fmt: skip
+    assert passed_over.n_links == 0
+    assert find([pattern], follow_symlinks=True)[0] == found
+
+
+@pytest.mark.parametrize("pattern", ["rec", "rec/**/*.wav", "rec/**", "**/*.wav", "*"])
+def test_loops_of_links_end_and_real_paths_win(here: Path, pattern: str) -> None:
+    make("rec/m/a.wav", "rec/z/b.wav")
+    # Each alone is without end, and two in one folder double with every step.
+    for name, target in (
+        ("rec/a-loop", "."), ("rec/b-loop", "."), ("rec/m/up", ".."), ("rec/m/top", here / "rec"),
+        ("rec/a-z", here / "rec/z"), ("rec/z/m", here / "rec/m"), ("rec/self.wav", "self.wav"),
+        ("rec/one", "two"), ("rec/two", "one"),
+    ):  # fmt: skip
+        link(name, target)
+    found, passed_over = find([pattern], follow_symlinks=True)
+    assert [name for name in names(found) if name.endswith(("a.wav", "b.wav"))] == [
+        "rec/m/a.wav", "rec/z/b.wav",
+    ]  # fmt: skip
+    # Opening it will tell that it leads nowhere.
+    assert "rec/self.wav" in names(found)
+    # The folder links that were not entered again, by the pattern and by the walk of its folders.
+    assert passed_over.n_links in (6, 12)
+
+
+def test_a_folder_is_entered_once_however_many_links_lead_there(here: Path) -> None:
+    # Twenty floors with two stairs each: a million ways down.
+    for floor in range(20):
+        link(f"rec/{floor}/left", here / f"rec/{floor + 1}")
+        link(f"rec/{floor}/right", here / f"rec/{floor + 1}")
+    make("rec/20/a.wav")
+    for pattern in ("rec/0", "rec/0/**/*.wav"):
+        found, _ = find([pattern], follow_symlinks=True)
+        assert len(found) == 1
+
+
+def test_links_named_outright_are_followed(here: Path) -> None:
+    make("elsewhere/e.wav")
+    link("rec", here / "elsewhere")
+    link("other.wav", here / "elsewhere/e.wav")
+    for inputs, expected in ((["rec/*.wav"], "rec/e.wav"), (["other.wav"], "other.wav")):
+        assert names(find(inputs)[0]) == [expected]
+    assert names(find([], manifest("path\nrec/e.wav\n"))[0]) == ["rec/e.wav"]
+
+
+def test_a_pattern_that_only_links_match_names_the_option(here: Path) -> None:
+    make("elsewhere/e.wav")
+    link("rec/link.wav", here / "elsewhere/e.wav")
+    refused(r"no file matches 'rec/\*\.wav' but 1 links: --follow-symlinks", ["rec/*.wav"])
+
+
+def test_two_links_to_one_file_are_two_names(here: Path) -> None:
+    make("elsewhere/e.wav")
+    link("rec/a.wav", here / "elsewhere/e.wav")
+    link("rec/b.wav", here / "elsewhere/e.wav")
+    link("rec/folder.wav", here / "elsewhere")
+    assert names(find(["rec"], follow_symlinks=True)[0]) == [
+        "rec/a.wav", "rec/b.wav", "rec/folder.wav", "rec/folder.wav/e.wav",
+    ]  # fmt: skip
 
 
 def test_a_folder_that_cannot_be_listed(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

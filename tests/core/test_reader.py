@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import resource
 import tracemalloc
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +33,7 @@ CONFIGS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def no_descriptor_leaks() -> Iterator[None]:
-    before = os.listdir("/proc/self/fd")  # noqa: PTH208
-    yield
-    assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
+pytestmark = pytest.mark.usefixtures("no_descriptor_leaks")
 
 
 def write_noise(path: Path, rate_hz: int, n_channels: int, n_samples: int, **how: Any) -> Path:

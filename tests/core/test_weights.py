@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from audioset_core.bundle import PANNS, VGGISH, YAMNET, ModelBundle, OfficialWeights
+from audioset_core.bundle import BUNDLES, PANNS, VGGISH, YAMNET, ModelBundle, OfficialWeights
 from audioset_core.convert import convert
 from audioset_core.errors import WeightsError
 from audioset_core.weights import ReadyWeights, cache_dir, download, find_source, peek, prepare
@@ -316,6 +317,22 @@ def test_http_errors_are_one_line_with_two_ways_out(
     assert str(status) in text
     assert "\n" not in text
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("url", ["http://elsewhere.invalid/yamnet.h5", "ftp://a.invalid/x"])
+def test_nothing_is_fetched_but_over_https(site: Site, tmp_path: Path, url: str) -> None:
+    with pytest.raises(WeightsError, match="only https"):
+        download(site.official(url=url), tmp_path)
+    assert names(tmp_path) == []
+
+
+def test_official_weights_have_a_safe_address_and_a_digest() -> None:
+    official = [bundle.official for bundle in BUNDLES.values() if bundle.official]
+    assert official
+    for weights in official:
+        assert weights.url.startswith("https://")
+        assert re.fullmatch("[0-9a-f]{64}", weights.sha256)
+        assert weights.size_bytes > 0
 
 
 def test_a_part_that_cannot_be_resumed_does_not_stay(site: Site, tmp_path: Path) -> None:

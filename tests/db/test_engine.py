@@ -5,11 +5,25 @@ import threading
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, func, insert, select, text
+from sqlalchemy import Engine, func, insert, make_url, select, text
+from sqlalchemy.exc import OperationalError
 
 from db import engine as engine_module
-from db.engine import network_file_system, open_engine, reading, writing
-from db.errors import DatabaseError, DatabaseUnavailableError, DatabaseUserError
+from db.engine import (
+    has_password,
+    network_file_system,
+    open_engine,
+    reading,
+    repeatable,
+    shown_url,
+    writing,
+)
+from db.errors import (
+    ConnectionLostError,
+    DatabaseError,
+    DatabaseUnavailableError,
+    DatabaseUserError,
+)
 from db.tables import models
 from tests.db.build import NOW
 
@@ -47,6 +61,47 @@ def test_an_unreachable_server_gives_one_line_without_the_password() -> None:
         with pytest.raises(DatabaseUserError, match=f"me:\\*\\*\\*@127.0.0.1:{port}") as caught:
             open_engine(f"postgresql://me:s3cret@127.0.0.1:{port}/name")
     _assert_clean(str(caught.value))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:s3cret@host/name",
+        "postgresql://me:s3c%40ret@@host/name",
+        "postgresql://me@host/name?password=s3cret",
+        "postgresql://h/n?sslpassword=s3cret&x=1",
+        "postgresql://h/n?sslmode=require&PASSWORD=s3cret",
+        "postgresql://me:s3cret",
+        "mysql://me:s3cret@host/name",
+        "postgresql://h:s3cret/name?password=s3cret",
+    ],
+)
+def test_a_password_is_never_shown(url: str) -> None:
+    assert "s3c" not in shown_url(url)
+    with pytest.raises(DatabaseUserError) as caught:
+        # Where it is an address at all, nobody answers there.
+        open_engine(url.replace("host", "127.0.0.1:9").replace("//h/", "//127.0.0.1:9/"))
+    _assert_clean(str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgresql://me:s3cret@host/name", True),
+        ("postgresql://me@host/name", False),
+        ("postgresql://h/n?password=s3cret", True),
+        ("sqlite:////rec/a.db", False),
+    ],
+)
+def test_which_addresses_hold_a_password(url: str, expected: bool) -> None:
+    assert has_password(url) is expected
+
+
+def test_a_server_that_repeats_the_password_is_not_repeated() -> None:
+    """libpq quotes a part of an address that it does not understand."""
+    error = OperationalError(None, None, Exception("no s3cret for\nme"))
+    url = make_url("postgresql://me@host/name?password=s3cret")
+    assert engine_module._line(error, url) == "no *** for me"
 
 
 def test_an_unknown_database_or_user_gives_one_line(postgres_server: str) -> None:
@@ -176,3 +231,59 @@ def test_a_lost_connection_is_one_line_and_the_next_call_works(fresh_db: Engine)
     assert isinstance(caught.value, DatabaseError)
     with reading(fresh_db) as conn:
         assert conn.execute(text("SELECT 1")).scalar_one() == 1
+
+
+_MODEL = {
+    "name": "m", "version": "1", "weights_sha256": "0", "sample_rate_hz": 1, "window_s": 1.0,
+    "n_classes": 0, "registered_at": NOW,
+}  # fmt: skip
+
+
+def _lose_connection(engine: Engine, times: list[None]) -> None:
+    with writing(engine) as conn:
+        if times:
+            times.pop()
+            conn.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
+        conn.execute(insert(models), _MODEL)
+
+
+def test_a_broken_transaction_is_repeated_and_kept_once(
+    fresh_db: Engine, postgres_server: str
+) -> None:
+    if fresh_db.dialect.name == "sqlite":
+        pytest.skip("SQLite has no connection to lose")
+    repeatable(_lose_connection)(fresh_db, [None, None])
+    with reading(fresh_db) as conn:
+        assert conn.execute(select(func.count()).select_from(models)).scalar_one() == 1
+    with pytest.raises(ConnectionLostError):
+        repeatable(_lose_connection)(fresh_db, [None] * 3)
+
+
+def test_other_errors_are_not_repeated(fresh_db: Engine) -> None:
+    calls: list[None] = []
+
+    def fail() -> None:
+        calls.append(None)
+        with reading(fresh_db) as conn:
+            conn.execute(text("SELECT * FROM absent"))
+
+    with pytest.raises(Exception, match="absent"):
+        repeatable(fail)()
+    assert len(calls) == 1
+
+
+def test_a_server_that_does_not_come_back_is_an_error(
+    fresh_db: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "_PAUSES_S", (0.0, 0.0))
+    tried: list[None] = []
+
+    def refuse() -> None:
+        tried.append(None)
+        raise OperationalError("connect", None, Exception("connection refused"))
+
+    monkeypatch.setattr(fresh_db, "connect", refuse)
+    with pytest.raises(DatabaseUnavailableError, match="refused"), reading(fresh_db):
+        pass
+    # SQLite's file does not come back by itself.
+    assert len(tried) == (1 if fresh_db.dialect.name == "sqlite" else 3)

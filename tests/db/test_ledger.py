@@ -192,11 +192,26 @@ def test_a_lease_expires_and_the_stale_token_loses(world: World) -> None:
     assert _count(world, clip_scores) == 1
 
 
+def test_a_clock_that_is_set_back_locks_nobody_out_and_does_nothing_twice(world: World) -> None:
+    """Of another host, whose run cannot be asked: it has a claim, and an hour ago begins now."""
+    old = claimed(world, "a")
+    hosts_differ = NOW - timedelta(seconds=LEASE_S - 1)
+    assert _admit(world, old.source_id, "a", hosts_differ, OTHER_RUN) is AdmissionOutcome.BUSY
+    set_back = NOW - timedelta(hours=1)
+    new = _admit(world, old.source_id, "a", set_back, OTHER_RUN)
+    assert isinstance(new, Claim)
+    rows = [labelling(new, "a", {"/b": 0.5})]
+    assert commit_labellings(world.engine, world.variant, rows, OTHER_RUN, set_back) == [True]
+    stale = [labelling(old, "a", {"/c": 0.5})]
+    assert commit_labellings(world.engine, world.variant, stale, RUN, set_back) == [False]
+    assert _count(world, clip_scores) == 1
+
+
 def test_renewed_leases_hold_and_released_ones_do_not(world: World) -> None:
     claim = claimed(world, "a")
     (copy,) = enrolled(world, seen("/copy.wav"))
-    assert renew_leases(world.engine, RUN, 3600, NOW) == 1
-    assert renew_leases(world.engine, OTHER_RUN, 3600, NOW) == 0
+    assert renew_leases(world.engine, RUN, 1_860, NOW) == 1
+    assert renew_leases(world.engine, OTHER_RUN, 1_860, NOW) == 0
     soon = NOW + timedelta(minutes=30)
     assert _admit(world, copy.source_id, "a", soon) is AdmissionOutcome.BUSY
     release_claims(world.engine, [claim])

@@ -12,19 +12,22 @@ from db.ambiguity import SOURCE_AMBIGUOUS_MID
 from db.claims import admit, commit_labellings, record_failures
 from db.engine import reading, writing
 from db.errors import DatabaseUserError
+from db.found import found_query, kth_peak_query
+from db.hits import with_details
 from db.models_rows import register_parameters
 from db.queries import (
-    best_query,
     clip_by_ref,
     corpus_summary,
     failures,
-    kth_peak_query,
     prediction_rows,
     score_floor,
     top_clips,
 )
+from db.recorded import SourceTime, store_times
 from db.records import Claim, DetectionRow, Failure, Parameters
 from db.selection import speaks
+from db.sources import path_digest
+from db.subtrees import Subtree
 from db.tables import Base, categories, clip_scores, clips, labellings, nodes
 from tests.db.build import (
     INDEX,
@@ -255,9 +258,14 @@ def _insert_corpus(world: World, corpus) -> None:
 def test_the_top_query_seeks_in_the_covering_index(world: World) -> None:
     if world.engine.dialect.name != "sqlite":
         pytest.skip("the plan is SQLite's; PostgreSQL reads a small table whole")
-    current = speaks(None)
+    tree, current = Subtree((1, 2, 3)), speaks(None)
     index = "USING COVERING INDEX ix_clip_scores_node_id_peak_labelling_id (node_id=? AND peak>?)"
-    for statement in (kth_peak_query(1, 0.0, 100, current), best_query(1, 0.5, 100, current)):
+    best = with_details(found_query(tree, 0.5, current).subquery(), (), "score", 100)
+    for statement in (
+        kth_peak_query(tree, 0.1, 100, None),
+        kth_peak_query(tree, 0.1, 100, current),
+        best,
+    ):
         compiled = statement.compile(world.engine, compile_kwargs={"literal_binds": True})
         with reading(world.engine) as conn:
             plan = [row[3] for row in conn.execute(text(f"EXPLAIN QUERY PLAN {compiled}"))]
@@ -390,6 +398,15 @@ def test_views_give_the_right_numbers(world: World) -> None:
     (hours,) = view("class_hours", "mid, name, n_clips, hours")
     assert hours[:3] == ("/d", "name /d", 1)
     assert hours[3] == pytest.approx((1.44 + 5.2) / 3600)
+    heard = view("sound_times", "path, clip, mid, start_s, end_s, peak, heard_unix_s, heard_hour")
+    assert [row[:3] for row in heard] == [("/audio/a.wav", sha("a"), "/d")] * 2
+    began_ms = 1_716_069_540_000  # 2024-05-18 21:59 UTC, where clocks are two hours ahead
+    place = SourceTime(path_digest(b"/audio/a.wav"), began_ms, 7_200, "name")
+    store_times(world.engine, [place])
+    (_, late) = view("sound_times", "start_s, heard_unix_s, heard_hour")
+    assert late == (pytest.approx(4.8), began_ms / 1_000 + 4.8, 23)
+    known = view("clip_sources", "path, recorded_unix_s, recorded_utc_offset_s, recorded_by")
+    assert known[0] == ("/audio/a.wav", began_ms / 1_000, 7_200, "name")
     columns = "path, clip, status, reason, reason_detail, user_id, size_bytes, modified_unix_s"
     listed = view("clip_sources", columns)
     assert listed[0][:3] == ("/audio/a.wav", sha("a"), "identified")
@@ -397,6 +414,14 @@ def test_views_give_the_right_numbers(world: World) -> None:
     assert view("failures", "path, reason, reason_detail, size_bytes") == [
         ("/bad", "empty", "0 bytes", 1_000)
     ]
+
+
+def test_class_hours_count_no_moment_twice(world: World) -> None:
+    near = [DetectionRow(INDEX["/b"], start, start, 0.5, 0.5, start) for start in (0, 1, 5)]
+    labelled(world, "a", {"/b": 0.5}, near)
+    with reading(world.engine) as conn:
+        (row,) = conn.execute(text("SELECT name, n_clips, hours FROM class_hours"))
+    assert tuple(row) == ("name /b", 1, pytest.approx((1.44 + 0.96) / 3600))
 
 
 def test_categories_point_to_nodes(world: World) -> None:

@@ -25,6 +25,7 @@ from prefect.settings import (
 
 from tests.db.conftest import new_database, postgres_server
 from tests.flows.build import REPOSITORY, Lab, write_headless_vggish, write_placeholder
+from tests.flows.scored import Collection
 
 __all__ = ["postgres_server"]
 
@@ -81,6 +82,22 @@ def lab(prefect_server: str, placeholder: Path, tmp_path: Path) -> Iterator[Lab]
     yield lab
     if home.exists():
         lab.engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def empty_collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The database of a collection without recordings, to copy."""
+    collection = Collection(tmp_path_factory.mktemp("empty"))
+    collection.engine.dispose()
+    return collection.home / "labels.db"
+
+
+@pytest.fixture
+def collection(empty_collection: Path, tmp_path: Path) -> Iterator[Collection]:
+    """A home to put hand-made scores into."""
+    collection = Collection(tmp_path / "home", empty_collection)
+    yield collection
+    collection.engine.dispose()
 
 
 @pytest.fixture

@@ -233,6 +233,12 @@ def test_answers_load_neither_torch_nor_prefect(
     home = ("--home", str(labelled.home))
     for arguments in (
         ["query", "--under", "Animal", *home],
+        ["hours", "--by", "class", *home],
+        ["hours", "--by", "day", "--exact", *home],
+        ["rank", "--under", "Animal", *home],
+        ["similar", str(tmp_path / "corpus" / "clip1.wav"), *home],
+        ["times", *home],
+        ["ontology", "missing", "Vehicle"],
         ["show", str(tmp_path / "corpus" / "clip1.wav"), *home],
         ["failures", *home],
         ["ontology", "search", "dog"],

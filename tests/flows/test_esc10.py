@@ -110,3 +110,20 @@ def test_a_query_for_pets_finds_every_dog_and_no_chainsaw(
     folders = [Path(hit["path_text"]).parent.name for hit in json.loads(said.out)]
     assert folders.count("dog_bark") == 4
     assert "chainsaw" not in folders
+
+
+def test_evaluate_finds_the_references_zero_shot_accuracy(
+    lab: Lab, assets: Path, audioset: Callable[..., Any]
+) -> None:
+    """37 of 40, from stored float16 scores, by the ontology."""
+    pytest.importorskip("sklearn", reason="needs the extra 'evaluate'")
+    said = audioset(
+        "evaluate", "--truth", assets / "esc10-dev" / "esc10_dev.csv", "--format", "esc",
+        "--json", "--home", lab.home,
+    )  # fmt: skip
+    found = json.loads(said.out)
+    assert (said.code, said.err, found["n_items"]) == (0, "", 40)
+    assert found["zero_shot"] >= 36 / 40
+    low, high = found["intervals"]["zero_shot"]
+    assert low <= 37 / 40 <= high
+    assert found["mean_ap"] > 0.9

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -241,3 +242,25 @@ class TestEmbeddings:
                 assert np.load(lab.home / path).shape == (n_patches, 128)
         # What was known of the clips is still what is said of them.
         assert lab.rows("SELECT clip, name FROM labels") == said
+
+
+@pytest.mark.parametrize("follow_symlinks", [False, True])
+def test_links_in_folders_are_followed_on_request(
+    lab: Lab, tmp_path: Path, follow_symlinks: bool
+) -> None:
+    write_clip(tmp_path / "rec" / "a.wav", 1)
+    write_clip(tmp_path / "elsewhere" / "b.wav", 2)
+    (tmp_path / "rec" / "aside").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "rec" / "loop").symlink_to(tmp_path / "rec")
+    summary = lab.label(tmp_path / "rec", follow_symlinks=follow_symlinks)
+    assert summary.n_labelled == 1 + follow_symlinks
+    assert summary.passed_over.n_links == (1 if follow_symlinks else 2)
+
+
+def test_the_start_of_a_recording_is_found_by_its_name(lab: Lab, tmp_path: Path) -> None:
+    for seed, name in enumerate(("20240518_043000.wav", "meadow.wav")):
+        write_clip(tmp_path / "times" / name, seed)
+    lab.label(tmp_path / "times")
+    rows = lab.rows("SELECT recorded_unix_s, recorded_by FROM clip_sources ORDER BY path")
+    began_s = datetime(2024, 5, 18, 4, 30, tzinfo=UTC).timestamp()
+    assert list(map(tuple, rows)) == [(began_s, "name, UTC assumed"), (None, "not found")]

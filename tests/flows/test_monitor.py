@@ -86,8 +86,8 @@ def test_many_failures_become_an_event(prefect_server: str, lab: Lab, root: Path
 
 
 def test_names_cannot_change_the_page() -> None:
-    assert cleaned("a_b*c[d]<e>|f`g\\h\n") == "a\\_b\\*c\\[d\\]\\<e>\\|f\\`g\\\\h\\\\n"
-    assert as_code("a|b`c<d>\udcff") == "`a\\|b'c<d>\\udcff`"
+    assert cleaned("a_b*c[d]<e>|f`g\\h\n") == "a\\_b\\*c\\[d\\]&lt;e&gt;&#124;f\\`g\\\\h\\\\n"
+    assert as_code("a[b]<d>\udcff") == "`a[b]<d>\\udcff`"
 
 
 @pytest.mark.parametrize(

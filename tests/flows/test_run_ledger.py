@@ -17,6 +17,7 @@ from audioset_core.inference import Cancelled
 from db.engine import open_engine
 from db.migrate import ensure_schema
 from db.runs import recent_runs, start_run
+from flows import run_ledger
 from flows.run_ledger import abandon_dead_runs, recorded_run
 from tasks.job import now, stop_event
 from tests.flows.build import REPOSITORY
@@ -69,6 +70,16 @@ def test_a_dead_run_is_marked_by_the_next(engine: Engine, tmp_path: Path) -> Non
         assert _statuses(engine) == ["crashed", "running"]
     start_run(engine, "no lock", socket.gethostname(), _free_pid(), {}, now())
     assert abandon_dead_runs(engine, tmp_path) == ["no lock"]
+
+
+def test_a_run_from_before_the_reboot_is_dead_whoever_has_its_number_now(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut may take the lock's file along."""
+    start_run(engine, "old", socket.gethostname(), os.getpid(), {}, now())
+    assert abandon_dead_runs(engine, tmp_path) == []
+    monkeypatch.setattr(run_ledger, "_booted_at", now)
+    assert abandon_dead_runs(engine, tmp_path) == ["old"]
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from flows.ingest_new import ingest_new
 from flows.options import AlertOptions, EngineOptions, LabelOptions, WatchOptions
+from flows.summary import as_cell
 from tests.flows.build import REPOSITORY, write_clip
 from tests.flows.servers import Server, prefect, running_server, running_worker, wait_until
 from tests.flows.slow_labelling import slow_site
@@ -23,7 +24,8 @@ from tests.flows.slow_labelling import slow_site
 pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.timeout(600)]
 
 N_CLIPS = 24  # per run; below 20 there is no drift
-BAD = ("cut.wav", "empty.wav", "noise.wav", "odd|name [1] a_b_c.wav")
+HOSTILE = "[click](javascript:alert(1)) <img src=x> `|.wav"
+BAD = ("cut.wav", "empty.wav", "noise.wav", "odd|name [1] a_b_c.wav", HOSTILE)
 N_NEW = N_CLIPS + len(BAD)
 N_SHARDS = 3
 PROGRESS = f"{N_CLIPS} of {N_NEW} files labelled, {len(BAD)} failed"
@@ -130,6 +132,7 @@ def _record(folder: Path, day: int) -> None:
     (folder / "empty.wav").touch()
     (folder / "noise.wav").write_bytes(bytes(range(1, 250)) * 40)
     (folder / "odd|name [1] a_b_c.wav").write_text("no sound")
+    (folder / HOSTILE).write_text("nor here")
     write_clip(folder / "cut.wav", 100 + day, 20.0)
     os.truncate(folder / "cut.wav", 100_000)
 
@@ -195,11 +198,21 @@ class TestArtifacts:
         expect(page.get_by_role("cell", name=re.compile(r"^[+-]\d+\.\d points$"))).to_have_count(5)
         for name in BAD:
             screen.shows(str(ingested.root / "day1" / name))
+        self._has_no_markup_of_names(page)
+
+    @staticmethod
+    def _has_no_markup_of_names(page: Page) -> None:
+        expect(page.locator("a[href^='javascript']")).to_have_count(0)
+        expect(page.get_by_role("link", name="click")).to_have_count(0)
+        expect(page.locator("img[src='x']")).to_have_count(0)
 
     def test_the_failures(self, screen: Screen, ingested: Ingested) -> None:
-        self._open(screen, ingested, "failures")
+        page = self._open(screen, ingested, "failures")
+        takes_markdown = not screen.base.endswith(UIS["v2"])
         for name in BAD:
-            screen.shows(str(ingested.root / "day1" / name))
+            path = str(ingested.root / "day1" / name)
+            screen.shows(path if takes_markdown else as_cell(path))
+        self._has_no_markup_of_names(page)
         screen.shows("the header promises 20.00 s")
 
     def test_the_progress(self, screen: Screen, ingested: Ingested) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import httpx
 import pytest
 from prefect.flows import load_flow_from_entrypoint
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
 from audioset_core.audit_files import stored_files
 from db.claims import ENDED
@@ -25,6 +27,7 @@ from flows.verify import StoreDamagedError, verify
 from tasks import store_check, store_folders
 from tasks.store_check import check_store
 from tasks.store_report import Damage, Report
+from tests.db.conftest import new_database
 from tests.flows.build import REPOSITORY, Lab, command, run_command, write_clip
 
 Audioset = Callable[..., Any]
@@ -33,24 +36,74 @@ HEADER_BYTES = 128
 LONG_AGO = 1_000_000_000.0
 
 
-@pytest.fixture
-def corpus(tmp_path: Path) -> Path:
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """One place for corpus and home, put back for every test from what was labelled once."""
+
+    folder: Path
+    pristine: Path
+    database: str | None = None
+
+    @property
+    def corpus(self) -> Path:
+        return self.folder / "corpus"
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    def restore(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.copytree(self.pristine, self.folder)
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    shop = Workshop(tmp_path_factory.mktemp("shop") / "now", tmp_path_factory.mktemp("pristine"))
     for seed in range(N_CLIPS):
-        write_clip(tmp_path / "corpus" / f"{seed}.wav", seed, 2.0 + seed, 16_000 + 6_050 * seed)
-    return tmp_path / "corpus"
+        path = shop.pristine / "corpus" / f"{seed}.wav"
+        write_clip(path, seed, 2.0 + seed, 16_000 + 6_050 * seed)
+    return shop
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, lab: Lab, corpus: Path) -> Iterator[Lab]:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def labelled(
+    request: pytest.FixtureRequest, workshop: Workshop, prefect_server: str, placeholder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Workshop:  # fmt: skip
     """A labelled home on either database."""
-    if request.param == "sqlite":
-        lab.label(corpus)
-        yield lab
-        return
-    other = Lab(lab.home, request.getfixturevalue("postgres_url"), lab.weights)
-    other.label(corpus)
-    yield other
-    other.engine.dispose()
+    workshop.restore()
+    url = f"sqlite:///{workshop.home / 'labels.db'}"
+    if request.param == "postgresql":
+        url = new_database(request.getfixturevalue("postgres_server"), "template0")
+    lab = Lab(workshop.home, url, placeholder)
+    lab.label(workshop.corpus)
+    lab.engine.dispose()
+    pristine = tmp_path_factory.mktemp(f"labelled-{request.param}") / "pristine"
+    shutil.copytree(workshop.folder, pristine)
+    return Workshop(workshop.folder, pristine, make_url(url).database)
+
+
+@pytest.fixture
+def store(request: pytest.FixtureRequest, labelled: Workshop, placeholder: Path) -> Iterator[Lab]:
+    labelled.restore()
+    url = f"sqlite:///{labelled.home / 'labels.db'}"
+    if not str(labelled.database).endswith(".db"):
+        server = request.getfixturevalue("postgres_server")
+        url = new_database(server, str(labelled.database))
+    lab = Lab(labelled.home, url, placeholder)
+    yield lab
+    lab.engine.dispose()
+
+
+@pytest.fixture
+def corpus(request: pytest.FixtureRequest, workshop: Workshop) -> Path:
+    """The recordings; where the test has a `store`, those that it was made of."""
+    if "store" in request.fixturenames:
+        request.getfixturevalue("store")
+    else:
+        workshop.restore()
+    return workshop.corpus
 
 
 def _run(store: Lab, sql: str, **values: Any) -> None:
@@ -479,6 +532,7 @@ class TestFolders:
 
 
 class TestBesideARun:
+    @pytest.mark.slow
     def test_repairs_do_not_disturb_a_labelling_run(
         self, lab: Lab, tmp_path: Path, environment: Mapping[str, str],
         monkeypatch: pytest.MonkeyPatch,
@@ -597,6 +651,7 @@ class TestWhatIsSaid:
             assert done.stdout.splitlines()[-1] == "[]", done
         assert _check(lab).n_found == 0
 
+    @pytest.mark.slow
     def test_from_a_shell(
         self, lab: Lab, corpus: Path, environment: Mapping[str, str], tmp_path: Path
     ) -> None:

@@ -1,0 +1,321 @@
+"""Decoding that cannot take this process down: native decoders work in processes of their own.
+
+A process decodes one recording at a time and is used again for the next. One that crashes, hangs
+or breaks a limit is a failure of the recording that it had in hand, with a reason; if it had
+decoded others before, the recording first gets a fresh one, for the damage may be theirs.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import mmap
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audioset_core.cores import n_cores
+from audioset_core.decode import BLOCK_SAMPLES, F32, Decoder, StreamInfo
+from audioset_core.decode_process import (
+    CLOSE,
+    CPU_S,
+    CPU_S_PER_S,
+    END,
+    FAILED,
+    HEAD,
+    INFO,
+    N_SLOTS,
+    NEXT,
+    OPEN,
+    READY,
+    ROOM_BYTES,
+    SIZE,
+    WAIT_S,
+)
+from audioset_core.errors import AudioError, Reason
+
+# Longer than the process gives itself: this is for one that the system cannot even end.
+_PATIENCE_S = WAIT_S + 30
+_CRASHES = frozenset({
+    signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGTRAP,
+    signal.SIGSYS,
+})  # fmt: skip
+_MAY_BE_ANOTHERS = frozenset({Reason.CRASHED, Reason.TOO_LARGE, Reason.INTERNAL})
+
+
+def open_contained(fd: int, size_bytes: int) -> Decoder:
+    """As `decode.open_decoder`, in another process.
+
+    Raises:
+        AudioError: also if the decoder crashed, or took more than it may.
+    """
+    return _ContainedDecoder(fd, size_bytes, decoders())
+
+
+def decoders() -> DecoderPool:
+    """This process's decoders."""
+    return _pool(os.getpid())  # a fork must not talk over its parent's sockets
+
+
+@cache
+def _pool(process_id: int) -> DecoderPool:
+    del process_id  # the cache's key
+    pool = DecoderPool()
+    atexit.register(pool.close)
+    return pool
+
+
+class DecoderPool:
+    """Processes that decode, started when they are needed and kept for the next recording."""
+
+    def __init__(self, module: str = "audioset_core.decode_process") -> None:
+        self.module = module
+        self._most_idle = 2 + n_cores()
+        self._idle: list[_Worker] = []
+        self._lock = threading.Lock()
+
+    def take(self) -> _Worker:
+        """An idle process, or a new one."""
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return _Worker(self.module)
+
+    def give_back(self, worker: _Worker) -> None:
+        """A process that is done with its recording."""
+        with self._lock:
+            if len(self._idle) < self._most_idle:
+                self._idle.append(worker)
+                return
+        worker.end()
+
+    def close(self) -> None:
+        """End those that are idle; more are started if they are needed."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for worker in idle:
+            worker.end()
+
+
+class _DiedError(Exception):
+    """The process is gone; `error` says what that means for the recording in its hands."""
+
+    def __init__(self, error: AudioError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class _Worker:
+    """A decoding process and the way to talk to it."""
+
+    def __init__(self, module: str) -> None:
+        self.n_files = 0
+        self._wire, theirs = socket.socketpair()
+        # The system's timeout: with Python's own every call would ask first whether it may.
+        patience = struct.pack("ll", int(_PATIENCE_S), 0)
+        self._wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
+        with theirs, _room() as room:
+            self._memory = mmap.mmap(room.fileno(), ROOM_BYTES)
+            self._process = subprocess.Popen(  # noqa: S603 (this Python, our own module)
+                # Not what lies in the working directory: only what this process would import.
+                [sys.executable, "-P", "-m", module, str(theirs.fileno()), str(room.fileno())],
+                pass_fds=(theirs.fileno(), room.fileno()),
+                env=_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # libmpg123 prints what it thinks of a file
+            )
+        self.slots = np.frombuffer(self._memory, np.float32).reshape(N_SLOTS, BLOCK_SAMPLES)
+        try:
+            if self.answer()[0] != READY:
+                raise ConnectionError
+        except (_DiedError, ConnectionError):
+            self.end()
+            code = self._process.returncode
+            hint = f"exit code {code}; python -m {module} may say why"
+            raise AudioError(
+                Reason.INTERNAL, f"the decoder's process does not start: {hint}"
+            ) from None
+
+    def send(self, data: bytes, *fds: int) -> None:
+        """A command. Raises: _DiedError."""
+        try:
+            if fds:
+                socket.send_fds(self._wire, [data], fds)
+            else:
+                self._wire.sendall(data)
+        except OSError:
+            raise _DiedError(self._cause(is_silent=False)) from None
+
+    def answer(self) -> tuple[int, Any]:
+        """The kind of the next answer, and its number or content. Raises: _DiedError."""
+        try:
+            kind, n = HEAD.unpack(self._receive(HEAD.size))
+            return (kind, json.loads(self._receive(n))) if kind in (INFO, FAILED) else (kind, n)
+        except (OSError, ValueError) as error:
+            is_silent = isinstance(error, BlockingIOError)
+            raise _DiedError(self._cause(is_silent=is_silent)) from None
+
+    def end(self) -> None:
+        """Have it gone."""
+        self._process.kill()
+        with suppress(subprocess.TimeoutExpired):  # one that hangs in the kernel is left to it
+            self._process.wait(timeout=10)
+        self._wire.close()
+
+    def _receive(self, n_bytes: int) -> bytes:
+        data = b""
+        while len(data) < n_bytes:
+            piece = self._wire.recv(n_bytes - len(data))
+            if not piece:
+                raise ConnectionError
+            data += piece
+        return data
+
+    def _cause(self, *, is_silent: bool) -> AudioError:
+        """Why it ended, once it has."""
+        try:
+            code = 0 if is_silent else self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            code = 0
+        if is_silent or code == -signal.SIGALRM:
+            return AudioError(Reason.UNREADABLE, f"nothing came for {WAIT_S:.0f} s")
+        if code == -signal.SIGPROF:
+            return AudioError(
+                Reason.TOO_SLOW,
+                f"more than {CPU_S:.0f} s of CPU, and {60 * CPU_S_PER_S:.0f} s per minute of audio",
+            )
+        if code < 0 and -code not in _CRASHES:
+            name = signal.Signals(-code).name
+            return AudioError(Reason.INTERNAL, f"the decoder was ended from outside ({name})")
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return AudioError(Reason.CRASHED, f"its process ended with {how}")
+
+
+class _ContainedDecoder(Decoder):
+    """A recording in the hands of another process."""
+
+    def __init__(self, fd: int, size_bytes: int, pool: DecoderPool) -> None:
+        self._fd, self._size_bytes, self._pool = fd, size_bytes, pool
+        self._worker: _Worker | None = None
+        self._is_streaming = False
+        try:
+            self.info = self._open(pool.take())
+        except _DiedError as death:
+            self._begin_again(death)
+
+    def blocks(self) -> Iterator[F32]:
+        """As `Decoder.blocks`; it goes on in another process where one died of an earlier file."""
+        n_given = 0
+        while True:
+            n_samples = 0
+            try:
+                for block in self._stream():
+                    new = block[max(0, n_given - n_samples) :]
+                    n_samples += len(block)
+                    if len(new):
+                        n_given += len(new)
+                        yield new
+                return
+            except _DiedError as death:
+                self._begin_again(death)
+
+    def close(self) -> None:
+        """Leave the process to the next recording; one that is amid this one is ended."""
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return
+        if self._is_streaming:
+            worker.end()
+            return
+        try:
+            worker.send(CLOSE)
+            worker.answer()  # only now does it let go of the descriptor, whose position is shared
+        except _DiedError:
+            worker.end()
+        else:
+            self._pool.give_back(worker)
+
+    def _open(self, worker: _Worker) -> StreamInfo:
+        worker.n_files += 1
+        self._worker, self._is_streaming = worker, True
+        worker.send(OPEN, self._fd)
+        worker.send(SIZE.pack(self._size_bytes))
+        content = self._content(worker)[1]
+        self._is_streaming = False
+        return StreamInfo(**content)
+
+    def _begin_again(self, death: _DiedError) -> None:
+        """Once more in a process that has decoded nothing yet, unless this one was such."""
+        worker, self._worker = self._worker, None
+        assert worker is not None  # noqa: S101 (for mypy: taken when opened)
+        worker.end()
+        if worker.n_files == 1 or death.error.reason not in _MAY_BE_ANOTHERS:
+            raise death.error from None
+        try:
+            self.info = self._open(_Worker(self._pool.module))
+        except _DiedError as again:
+            self.close()
+            raise again.error from None
+
+    def _stream(self) -> Iterator[F32]:
+        worker, slot = self._worker, 0
+        assert worker is not None  # noqa: S101 (for mypy: taken when opened)
+        self._is_streaming = True
+        worker.send(NEXT * N_SLOTS)
+        while True:
+            kind, n = self._content(worker)
+            if kind == END:
+                self._release()
+                return
+            block = worker.slots[slot, :n].copy()
+            slot = (slot + 1) % N_SLOTS
+            worker.send(NEXT)
+            yield block
+
+    def _content(self, worker: _Worker) -> tuple[int, Any]:
+        """The next answer, unless it is a failure: that is raised."""
+        kind, content = worker.answer()
+        if kind != FAILED:
+            return kind, content
+        error = AudioError(Reason(content[0]), content[1])
+        if error.reason is Reason.TOO_LARGE:  # what earlier files left behind counts too
+            raise _DiedError(error)
+        self._release()
+        raise error
+
+    def _release(self) -> None:
+        """The process has closed the recording by itself."""
+        worker, self._worker, self._is_streaming = self._worker, None, False
+        assert worker is not None  # noqa: S101 (for mypy: taken when opened)
+        self._pool.give_back(worker)
+
+
+def _room() -> Any:
+    """Memory to share, as a file without a name."""
+    if hasattr(os, "memfd_create"):
+        file = os.fdopen(os.memfd_create("blocks", os.MFD_CLOEXEC), "r+b", buffering=0)
+    else:
+        file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (the caller closes it)
+    file.truncate(ROOM_BYTES)
+    return file
+
+
+def _environment() -> dict[str, str]:
+    """This process's, without its secrets: what reads hostile bytes needs no database's URL."""
+    own = {k: v for k, v in os.environ.items() if not k.startswith(("AUDIOSET_", "PREFECT_"))}
+    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
+    one_thread = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+    return {**own, **one_thread, "PYTHONPATH": path}

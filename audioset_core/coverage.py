@@ -1,0 +1,50 @@
+"""How long patches cover: each hears a window, windows overlap, no moment counts twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.floating[Any]]
+
+_BLOCK_VALUES = 2**20
+
+
+def covered_s(
+    is_heard: npt.NDArray[np.bool_], *, hop_s: float, window_s: float, duration_s: float
+) -> float:
+    """Seconds within the clip that the marked patches hear.
+
+    Shape:
+        is_heard: [n_patches]
+    """
+    starts = np.flatnonzero(is_heard) * hop_s
+    if not len(starts):
+        return 0.0
+    ends = np.minimum(starts + window_s, duration_s)
+    # A patch adds what lies beyond the one before; starts and ends both rise.
+    before = np.concatenate([[0.0], ends[:-1]])
+    return float(np.maximum(0.0, ends - np.maximum(starts, before)).sum())
+
+
+def reaching(
+    logits: FloatArray, groups: Mapping[Any, Sequence[int]], score: float
+) -> dict[Any, npt.NDArray[np.bool_]]:
+    """For each group of categories, the patches in which one of them has at least the score.
+
+    Works through a memory-mapped file in blocks.
+
+    Shape:
+        logits: [n_patches, n_classes] -> each [n_patches]
+    """
+    least = np.float32(np.inf) if score >= 1 else np.float32(np.log(score / (1 - score)))
+    marks = {key: np.zeros(len(logits), dtype=bool) for key in groups}
+    block = max(1, _BLOCK_VALUES // max(1, logits.shape[1]))
+    for first in range(0, len(logits), block):
+        rows = np.asarray(logits[first : first + block], dtype=np.float32)
+        for key, indices in groups.items():
+            marks[key][first : first + block] = (rows[:, list(indices)] >= least).any(axis=1)
+    return marks

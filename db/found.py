@@ -1,0 +1,123 @@
+"""Statements that find scores and intervals; what they share is which rows count."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Integer, Select, and_, cast, func, null, select
+
+from db.hits import first_source
+from db.question import Question
+from db.spans import end_s, in_span, start_s
+from db.subtrees import Subtree, counts, reaches
+from db.tables import (
+    clip_scores,
+    clips,
+    detections,
+    labellings,
+    models,
+    nodes,
+    parameter_sets,
+    sources,
+)
+
+# With a type, which PostgreSQL wants to know.
+_UNKNOWN = cast(null(), Integer)
+
+
+def kth_peak_query(
+    tree: Subtree, min_score: float, place: int, allowed: ColumnElement[bool] | None
+) -> Select[Any]:
+    """The highest of what the subtree's categories' clips in that place reach.
+
+    Ambiguous ones are left aside: not all of their clips count, so theirs is no bound. Without
+    `allowed` all labellings count, and the index alone answers.
+    """
+    its_scores = select(clip_scores.c.peak).where(
+        clip_scores.c.node_id == nodes.c.id, reaches(clip_scores, min_score)
+    )
+    if allowed is not None:
+        joined = labellings.c.id == clip_scores.c.labelling_id
+        its_scores = its_scores.join(labellings, joined).where(allowed)
+    best_first = its_scores.order_by(clip_scores.c.peak.desc())
+    kth = best_first.limit(1).offset(place - 1).correlate(nodes).scalar_subquery()
+    return select(func.max(kth)).where(nodes.c.id.in_(tree.plain))
+
+
+def found_query(tree: Subtree, at_least: float, allowed: ColumnElement[bool]) -> Select[Any]:
+    """The scores of clips that reach `at_least`; their interval is left to be looked up."""
+    return (
+        select(
+            clip_scores.c.labelling_id,
+            clip_scores.c.node_id,
+            clip_scores.c.peak,
+            labellings.c.clip_id,
+            _UNKNOWN.label("start_patch"),
+            _UNKNOWN.label("source_id"),
+        )
+        .select_from(clip_scores)
+        .join(labellings, labellings.c.id == clip_scores.c.labelling_id)
+        .where(reaches(clip_scores, at_least), counts(clip_scores, tree), allowed)
+    )
+
+
+def intervals_query(
+    tree: Subtree,
+    at_least: float,
+    allowed: ColumnElement[bool],
+    question: Question,
+    within: Select[Any] | None = None,
+) -> Select[Any]:
+    """The intervals that reach `at_least`, are long enough and lie in the span.
+
+    `within`, if given, are the ids of the few clips that can have one: those are read, instead of
+    all that the subtree has in the index.
+    """
+    begins, ends = start_s(detections), end_s(detections)
+    conditions = [reaches(detections, at_least), counts(clip_scores, tree, seek=within is None)]
+    if within is not None:
+        conditions.append(labellings.c.clip_id.in_(within))
+    if question.min_duration_s > 0:
+        conditions.append(ends - begins >= question.min_duration_s)
+    source_id: ColumnElement[Any] = _UNKNOWN
+    if question.span is not None:
+        in_time = in_span(question.span, sources, begins, ends)
+        first = first_source(labellings.c.clip_id, question.paths, in_time)
+        first = first.correlate(labellings, detections, clips, models, parameter_sets)
+        source_id = first.scalar_subquery()
+    own = and_(detections.c.labelling_id == clip_scores.c.labelling_id,
+               detections.c.node_id == clip_scores.c.node_id)  # fmt: skip
+    return (
+        select(
+            detections.c.labelling_id,
+            detections.c.node_id,
+            detections.c.peak,
+            labellings.c.clip_id,
+            detections.c.start_patch,
+            source_id.label("source_id"),
+            begins.label("start_s"),
+            ends.label("end_s"),
+        )
+        .select_from(clip_scores)
+        .join(labellings, labellings.c.id == clip_scores.c.labelling_id)
+        .join(clips, clips.c.id == labellings.c.clip_id)
+        .join(models, models.c.id == labellings.c.model_id)
+        .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
+        .join(detections, own)
+        .where(reaches(clip_scores, at_least), allowed, *conditions)
+    )
+
+
+def with_source(found: Select[Any]) -> Select[Any]:
+    """The rows of an `intervals_query` with a span for which a source fits."""
+    part = found.subquery("found")
+    return select(part).where(part.c.source_id.is_not(None))
+
+
+def best_of_clips(found: Select[Any]) -> Any:
+    """The best row of each clip: highest peak, then ontology order, then earliest."""
+    part = found.subquery("of_clips")
+    best_first = (part.c.peak.desc(), part.c.node_id, part.c.start_patch)
+    rank = func.row_number().over(partition_by=part.c.labelling_id, order_by=best_first)
+    ranked = select(part, rank.label("place")).subquery("ranked")
+    return select(ranked).where(ranked.c.place == 1).subquery("chosen")

@@ -1,0 +1,257 @@
+"""The whole collection in a few hundred rows: what a report shows, summed up in SQL.
+
+A clip counts under its current labelling. Hours below a node are the union of its classes'
+intervals in a clip: a dog that is also an animal barks once. Source-ambiguous classes count for
+themselves and below 'Source-ambiguous sounds', but not for a source (`db.ambiguity`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Select,
+    Subquery,
+    and_,
+    case,
+    func,
+    or_,
+    select,
+)
+
+from db.ambiguity import SOURCE_AMBIGUOUS_MID
+from db.engine import reading
+from db.selection import speaks
+from db.tables import (
+    categories,
+    clip_scores,
+    clips,
+    closure,
+    detections,
+    edges,
+    labellings,
+    models,
+    nodes,
+    parameter_sets,
+    sources,
+)
+
+_DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class NodeHours:
+    """How long anything below a node is heard, and in how many clips."""
+
+    mid: str
+    name: str
+    is_class: bool
+    hours: float
+    n_clips: int
+
+
+@dataclass(frozen=True, slots=True)
+class DayHours:
+    """Recordings that began on a day (UTC, days since 1970): clips and their hours."""
+
+    day: int
+    n_clips: int
+    hours: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReasonCount:
+    """Files that failed for one reason, with the first few of them."""
+
+    reason: str
+    n_files: int
+    examples: tuple[tuple[str, str], ...]
+    """(path as text, detail)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A file that held a clip when it was last looked at."""
+
+    path: bytes
+    path_text: str
+    size_bytes: int
+    mtime_ns: int
+    status: str
+
+
+def node_hours(engine: Engine, min_score: float) -> list[NodeHours]:
+    """Every node below which something is detected at `min_score` or more, most hours first."""
+    with reading(engine) as conn:
+        covered = _new_seconds(min_score, _counting_pairs(conn))
+        is_class = select(categories.c.node_id).where(categories.c.node_id == nodes.c.id).exists()
+        total = func.sum(covered.c.new_s) / 3600
+        n_clips = func.count(func.distinct(covered.c.labelling_id))
+        query = (
+            select(nodes.c.mid, nodes.c.name, is_class, total, n_clips)
+            .join(covered, covered.c.ancestor_id == nodes.c.id)
+            .group_by(nodes.c.id, nodes.c.mid, nodes.c.name)
+            .order_by(total.desc(), nodes.c.id)
+        )
+        return [NodeHours(r[0], r[1], bool(r[2]), float(r[3]), r[4]) for r in conn.execute(query)]
+
+
+def recorded_days(engine: Engine) -> list[DayHours]:
+    """Labelled clips by the day of `recorded_unix_ms`, in order of time."""
+    day = _day()
+    query = (
+        select(day, func.count(), func.sum(clips.c.duration_s) / 3600)
+        .select_from(_first_sources())
+        .where(speaks(None))
+        .group_by(day)
+        .order_by(day)
+    )
+    with reading(engine) as conn:
+        return [DayHours(r[0], r[1], float(r[2])) for r in conn.execute(query)]
+
+
+def branch_days(
+    engine: Engine, mids: Sequence[str], min_score: float
+) -> dict[str, list[tuple[int, int]]]:
+    """(day, clips) for each of some nodes: clips with anything below it at `min_score` or more."""
+    day = _day().label("day")
+    found: dict[str, list[tuple[int, int]]] = {mid: [] for mid in mids}
+    with reading(engine) as conn:
+        query = (
+            select(nodes.c.mid, day, func.count(func.distinct(labellings.c.id)))
+            .select_from(_first_sources())
+            .join(clip_scores, clip_scores.c.labelling_id == labellings.c.id)
+            .join(closure, closure.c.descendant_id == clip_scores.c.node_id)
+            .join(nodes, nodes.c.id == closure.c.ancestor_id)
+            .where(speaks(None), nodes.c.mid.in_(mids), clip_scores.c.peak >= min_score)
+            .where(_counting_pairs(conn))
+            .group_by(nodes.c.mid, day)
+            .order_by(nodes.c.mid, day)
+        )
+        for mid, at, n_clips in conn.execute(query):
+            found[mid].append((at, n_clips))
+    return found
+
+
+def failure_reasons(engine: Engine, n_examples: int = 3) -> list[ReasonCount]:
+    """Failed files by reason, most first, each with its first few files."""
+    failed = sources.c.status == "failed"
+    reason = func.coalesce(sources.c.reason, "")
+    count = func.count()
+    found = []
+    with reading(engine) as conn:
+        counted = select(reason, count).where(failed).group_by(reason)
+        for name, n_files in conn.execute(counted.order_by(count.desc(), reason)).all():
+            few = select(sources.c.path_text, func.coalesce(sources.c.reason_detail, ""))
+            few = few.where(failed, reason == name).order_by(sources.c.id).limit(n_examples)
+            examples = tuple((r[0], r[1]) for r in conn.execute(few))
+            found.append(ReasonCount(name, n_files, examples))
+    return found
+
+
+def places(engine: Engine, sha256: str) -> list[Place]:
+    """Where a clip lay when it was last seen, those that are not missing first."""
+    is_missing = case((sources.c.status == "missing", 1), else_=0)
+    columns = [sources.c[name] for name in Place.__dataclass_fields__]
+    query = (
+        select(*columns)
+        .join(clips, clips.c.id == sources.c.clip_id)
+        .where(clips.c.sha256 == sha256)
+        .order_by(is_missing, sources.c.id)
+    )
+    with reading(engine) as conn:
+        return [Place(*row) for row in conn.execute(query)]
+
+
+def ontology_edges(engine: Engine) -> list[tuple[str, str]]:
+    """(parent, child) as MIDs, children in the ontology's order."""
+    child = nodes.alias("child")
+    query = (
+        select(nodes.c.mid, child.c.mid)
+        .join(edges, edges.c.parent_id == nodes.c.id)
+        .join(child, child.c.id == edges.c.child_id)
+        .order_by(nodes.c.position, nodes.c.id, edges.c.position)
+    )
+    with reading(engine) as conn:
+        return [(row[0], row[1]) for row in conn.execute(query)]
+
+
+def recorded_unix_ms() -> tuple[ColumnElement[int], str]:
+    """When a source's recording began, and what that is, in words for the reader.
+
+    The one place that says how: the file's modification time, until recording times are kept.
+    """
+    said = "the time of each file's last change, as recording times are not known"
+    return sources.c.mtime_ns // 1_000_000, said
+
+
+def _day() -> ColumnElement[int]:
+    return recorded_unix_ms()[0] // _DAY_MS
+
+
+def _first_sources() -> Any:
+    """Labellings, their clips, and each clip's first source."""
+    own = sources.alias("own")
+    first = (
+        select(own.c.clip_id, func.min(own.c.id).label("source_id"))
+        .where(own.c.clip_id.is_not(None))
+        .group_by(own.c.clip_id)
+        .subquery("first_sources")
+    )
+    return (
+        labellings.join(clips, clips.c.id == labellings.c.clip_id)
+        .join(first, first.c.clip_id == clips.c.id)
+        .join(sources, sources.c.id == first.c.source_id)
+    )
+
+
+def _counting_pairs(conn: Connection) -> ColumnElement[bool]:
+    """The rows of closure by which a class counts for what is above it."""
+    by_nature = (
+        select(closure.c.descendant_id)
+        .join(nodes, nodes.c.id == closure.c.ancestor_id)
+        .where(nodes.c.mid == SOURCE_AMBIGUOUS_MID)
+    )
+    ids = list(conn.execute(by_nature).scalars())
+    return or_(closure.c.descendant_id.not_in(ids), closure.c.ancestor_id.in_(ids))
+
+
+def _new_seconds(min_score: float, counts: ColumnElement[bool]) -> Subquery:
+    """Each interval below each node, and how much of it no earlier one of that clip covers."""
+    last_s = detections.c.end_patch * parameter_sets.c.patch_hop_s + models.c.window_s
+    end_s = case((clips.c.duration_s < last_s, clips.c.duration_s), else_=last_s)
+    below: Select[Any] = (
+        select(
+            closure.c.ancestor_id,
+            detections.c.labelling_id,
+            (detections.c.start_patch * parameter_sets.c.patch_hop_s).label("start_s"),
+            end_s.label("end_s"),
+            detections.c.start_patch,
+            detections.c.node_id,
+        )
+        .select_from(labellings)
+        .join(clips, clips.c.id == labellings.c.clip_id)
+        .join(models, models.c.id == labellings.c.model_id)
+        .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
+        .join(detections, detections.c.labelling_id == labellings.c.id)
+        .join(closure, closure.c.descendant_id == detections.c.node_id)
+        .where(and_(speaks(None), detections.c.peak >= min_score, counts))
+    )
+    each = below.subquery("below")
+    covered_to = func.max(each.c.end_s).over(
+        partition_by=(each.c.ancestor_id, each.c.labelling_id),
+        order_by=(each.c.start_patch, each.c.node_id),
+        rows=(None, -1),
+    )
+    ordered = select(each, covered_to.label("covered_to")).subquery("ordered")
+    begin_s = case(
+        (ordered.c.covered_to > ordered.c.start_s, ordered.c.covered_to), else_=ordered.c.start_s
+    )
+    new_s = case((ordered.c.end_s > begin_s, ordered.c.end_s - begin_s), else_=0.0)
+    columns = (ordered.c.ancestor_id, ordered.c.labelling_id, new_s.label("new_s"))
+    return select(*columns).subquery("covered")

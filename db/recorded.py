@@ -1,0 +1,126 @@
+"""When recordings began, as stored with their sources, and the rules by which that was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Engine, bindparam, delete, func, insert, select, update
+
+from db.engine import reading, writing
+from db.tables import sources, time_rules
+
+_PAGE = 2_000
+
+NOT_FOUND = "not found"
+"""What `recorded_by` says where neither manifest nor name tells a start."""
+
+
+@dataclass(frozen=True, slots=True)
+class UntimedSource:
+    """What may tell when a file was recorded."""
+
+    path_digest: bytes
+    path_text: str
+    meta: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTime:
+    """When a file was recorded; both numbers are None where it could not be found."""
+
+    path_digest: bytes
+    unix_ms: int | None
+    utc_offset_s: int | None
+    found_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRule:
+    """How the files below a folder (all, if it is empty) tell their time."""
+
+    folder: str
+    pattern: str | None
+    timezone: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TimesFound:
+    """How many files tell their time in one way, and the span of those times."""
+
+    found_by: str | None
+    n_sources: int
+    first_unix_ms: int | None
+    last_unix_ms: int | None
+
+
+def sources_to_time(engine: Engine, *, again: bool = False) -> Iterator[list[UntimedSource]]:
+    """Sources whose time nobody has looked for, in pages; all of them if `again`.
+
+    No transaction stays open between pages.
+    """
+    query = select(sources.c.id, sources.c.path_digest, sources.c.path_text, sources.c.meta)
+    query = query.where(sources.c.id > bindparam("last")).order_by(sources.c.id).limit(_PAGE)
+    if not again:
+        query = query.where(sources.c.recorded_by.is_(None))
+    last = 0
+    while True:
+        with reading(engine) as conn:
+            rows = conn.execute(query, {"last": last}).all()
+        if not rows:
+            return
+        last = rows[-1].id
+        yield [UntimedSource(*row[1:]) for row in rows]
+
+
+def store_times(engine: Engine, times: Sequence[SourceTime]) -> None:
+    """Store the starts of recordings, in one transaction."""
+    statement = (
+        update(sources)
+        .where(sources.c.path_digest == bindparam("key"))
+        .values(
+            recorded_unix_ms=bindparam("unix_ms"),
+            recorded_utc_offset_s=bindparam("utc_offset_s"),
+            recorded_by=bindparam("found_by"),
+        )
+    )
+    # In the order of the digests, as everywhere, or two writers could wait for each other.
+    rows = [
+        {"key": t.path_digest, "unix_ms": t.unix_ms, "utc_offset_s": t.utc_offset_s}
+        | {"found_by": t.found_by}
+        for t in sorted(times, key=lambda t: t.path_digest)
+    ]
+    if rows:
+        with writing(engine) as conn:
+            conn.execute(statement, rows)
+
+
+def stored_rules(engine: Engine) -> list[StoredRule]:
+    """The rules that were stated, by folder."""
+    columns = (time_rules.c.folder, time_rules.c.pattern, time_rules.c.timezone)
+    with reading(engine) as conn:
+        rows = conn.execute(select(*columns).order_by(time_rules.c.folder, time_rules.c.id))
+        return [StoredRule(*row) for row in rows]
+
+
+def state_rule(engine: Engine, rule: StoredRule, now: datetime) -> None:
+    """Store the rule of a folder, in place of the one before."""
+    with writing(engine) as conn:
+        conn.execute(delete(time_rules).where(time_rules.c.folder == rule.folder))
+        row = {"folder": rule.folder, "pattern": rule.pattern, "timezone": rule.timezone}
+        conn.execute(insert(time_rules), row | {"stated_at": now})
+
+
+def times_found(engine: Engine) -> list[TimesFound]:
+    """How the starts were found, the most frequent way first."""
+    n_sources = func.count()
+    started = sources.c.recorded_unix_ms
+    query = (
+        select(sources.c.recorded_by, n_sources, func.min(started), func.max(started))
+        .group_by(sources.c.recorded_by)
+        .order_by(n_sources.desc(), sources.c.recorded_by)
+    )
+    with reading(engine) as conn:
+        return [TimesFound(*row) for row in conn.execute(query)]

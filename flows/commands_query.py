@@ -1,0 +1,269 @@
+"""``audioset query``: where a sound is heard.
+
+Nothing here imports Prefect or torch: an answer should take less time than the question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import UTC
+from typing import Annotated, Literal
+
+import typer
+from sqlalchemy import Engine
+
+from audioset_core.errors import UserError
+from audioset_core.ontology import Node, Ontology, load_default
+from audioset_core.recording_times import find_zone
+from db import queries, reports
+from db.queries import Question
+from db.recorded import stored_rules
+from db.results import Hit
+from db.spans import Span
+from flows.commands_ask import AsCsv, AsJson, opened, shown_interval
+from flows.commands_times import note_assumed_zone
+from flows.options import DEFAULT_HOME, Database, Home
+from flows.set_queries import found_by_set
+from flows.terminal import clock, note, print_csv, print_json, print_table, shown_path
+from flows.wall_clock import parse_span
+
+_COLUMNS = ("score", "mid", "name", "start_s", "end_s", "peak_s", "duration_s", "clip", "n_sources",
+            "path", "recorded_at", "heard_at")  # fmt: skip
+
+Under = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A class or category: name, MID or path. Several: any of them.", show_default=False
+    ),
+]
+Between = Annotated[
+    tuple[str, str] | None,
+    typer.Option(
+        metavar="START END",
+        help="The sound is heard then: two days (2024-05-18, the last one included), moments "
+        "(2024-05-18T04:30), or times of every day on the recorder's clock (04:30).",
+        show_default=False,
+    ),
+]
+Timezone = Annotated[
+    str | None,
+    typer.Option(
+        help="The zone of --between: Europe/Berlin, +02:00. [default: the one stated with "
+        "`audioset times`, else UTC]",
+        show_default=False,
+    ),
+]
+Source = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="GLOB",
+        help="Files whose path fits: '*.flac', 'site-3/*', a folder. Several: any of them.",
+        show_default=False,
+    ),
+]
+Model = Annotated[
+    str | None, typer.Option(help="A model other than the current one.", show_default=False)
+]
+Ambiguous = Annotated[
+    bool,
+    typer.Option(
+        "--ambiguous",
+        help="Also clips where only a source-ambiguous class (Hiss, Tick, Buzz, ...) fits.",
+    ),
+]
+
+
+def query(
+    under: Under = None,
+    all_of: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Each of these must be heard in the clip, at --min-score.", show_default=False
+        ),
+    ] = None,
+    not_under: Annotated[
+        list[str] | None,
+        typer.Option(help="Leave out clips with such a sound at --min-score.", show_default=False),
+    ] = None,
+    min_score: Annotated[float, typer.Option(min=0.0, max=1.0, help="Least score.")] = 0.5,
+    min_duration: Annotated[
+        float, typer.Option(min=0.0, help="The sound lasts so many seconds at a stretch.")
+    ] = 0.0,
+    between: Between = None,
+    timezone: Timezone = None,
+    source: Source = None,
+    order: Annotated[
+        Literal["score", "time", "duration", "path"],
+        typer.Option(help="Best, earliest or longest sound first, or by path."),
+    ] = "score",
+    intervals: Annotated[
+        bool, typer.Option("--intervals", help="Each time that it is heard, not each clip.")
+    ] = False,
+    ambiguous: Ambiguous = False,
+    threshold_set: Annotated[
+        str | None,
+        typer.Option(
+            help="What this set of thresholds found, NAME or NAME@VERSION, not --min-score.",
+            show_default=False,
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many rows.")] = 100,
+    model: Model = None,
+    home: Home = DEFAULT_HOME,
+    db: Database = None,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """Clips (or intervals) with any sound under a node: score, which class, when, which file.
+
+    With --all-of alone, the sounds shown are any of those.
+    """
+    ontology = load_default()
+    all_mids = mids(ontology, all_of or [])
+    with opened(home, db) as engine:
+        question = Question(
+            under=mids(ontology, under or []) or all_mids,
+            all_of=all_mids,
+            not_under=mids(ontology, not_under or []),
+            min_score=min_score,
+            min_duration_s=min_duration,
+            span=asked_span(engine, between, timezone),
+            paths=tuple(source or ()),
+            model=model,
+            order=order,
+            limit=limit,
+            with_ambiguous=ambiguous,
+        )
+        if not question.under:
+            raise UserError("say what to look for: --under or --all-of")
+        check_predictable(engine, ontology, (*question.under, *all_mids), model)
+        if threshold_set is not None:
+            hits = _found_by_set(engine, threshold_set, question, intervals=intervals)
+        else:
+            find = queries.find_intervals if intervals else queries.find_clips
+            hits = find(engine, question)
+        if between is not None:
+            note_assumed_zone(engine)
+    _print_hits(hits, as_json=as_json, as_csv=as_csv)
+    if as_json or as_csv:
+        return
+    what = "interval" if intervals else "clip"
+    if not hits:
+        names = " or ".join(repr(ontology.nodes[mid].name) for mid in question.under)
+        note(f"no {what} has {names} at {min_score:g} or above" + (
+            ", with all that is asked" if question != _plain(question) else ""))  # fmt: skip
+    elif len(hits) == limit:
+        note(f"the first {limit} {what}s; more with --limit")
+
+
+def _found_by_set(
+    engine: Engine, threshold_set: str, question: Question, *, intervals: bool
+) -> list[Hit]:
+    """The set's own intervals stand in place of the least score.
+
+    Raises:
+        UserError: something is asked for beside it that it does not know.
+    """
+    known = replace(_plain(question), not_under=question.not_under, order="score")
+    if intervals or len(question.under) != 1 or question != known:
+        raise UserError(
+            "--threshold-set goes with one --under, --not-under, --ambiguous, --model and --limit; "
+            "for each interval and more conditions, ask the view interval_times (audioset sql)"
+        )
+    return found_by_set(
+        engine, threshold_set, question.model, question.under[0], question.not_under,
+        question.limit, question.with_ambiguous,
+    )  # fmt: skip
+
+
+def mids(ontology: Ontology, texts: Sequence[str]) -> tuple[str, ...]:
+    """The MIDs of the nodes that the texts stand for, each once."""
+    return tuple(dict.fromkeys(ontology.find(text).mid for text in texts))
+
+
+def check_predictable(
+    engine: Engine, ontology: Ontology, nodes: Sequence[str], model: str | None
+) -> None:
+    """Refuse a question about what the model cannot say.
+
+    Raises:
+        UserError: it predicts nothing at or below one of the nodes.
+    """
+    for mid in nodes:
+        if not queries.predictable_members(engine, mid, model):
+            raise UserError(cannot_predict(engine, ontology, ontology.nodes[mid], model))
+
+
+def asked_span(
+    engine: Engine, between: tuple[str, str] | None, timezone: str | None
+) -> Span | None:
+    """What ``--between`` means, in the zone given, or stated before; says which.
+
+    Raises:
+        UserError: not times, or no such zone.
+    """
+    if between is None:
+        return None
+    stated = {rule.timezone for rule in stored_rules(engine) if rule.timezone}
+    if timezone is None and len(stated) == 1:
+        timezone = stated.pop()
+    span = parse_span(*between, zone=find_zone(timezone) or UTC)
+    if not span.is_daily:
+        note(f"--between is in {timezone or 'UTC, since no --timezone is given'}")
+    return span
+
+
+def _plain(question: Question) -> Question:
+    return Question(under=question.under, min_score=question.min_score, limit=question.limit,
+                    order=question.order, model=question.model,
+                    with_ambiguous=question.with_ambiguous)  # fmt: skip
+
+
+def _print_hits(hits: Sequence[Hit], *, as_json: bool, as_csv: bool) -> None:
+    if as_json:
+        print_json([{k: v for k, v in asdict(hit).items() if k != "path"} for hit in hits])
+    elif as_csv:
+        rows = ([getattr(h, "path_text" if c == "path" else c) for c in _COLUMNS] for h in hits)
+        print_csv(_COLUMNS, rows)
+    else:
+        has_times = any(hit.recorded_at for hit in hits)
+        at = ("at",) if has_times else ()
+        columns = (">score", "class", "when", *at, ">of", "clip", "file")
+        print_table(columns, [_row(hit, has_times=has_times) for hit in hits])
+
+
+def _row(hit: Hit, *, has_times: bool) -> tuple[str, ...]:
+    moment = hit.heard_at or hit.recorded_at
+    at = (f"{moment:%Y-%m-%d %H:%M:%S%z}" if moment else "",) if has_times else ()
+    return (
+        f"{hit.score:.2f}",
+        hit.name,
+        shown_interval(hit.start_s, hit.end_s),
+        *at,
+        clock(hit.duration_s),
+        hit.clip[:12],
+        shown_path(hit.path_text)
+        + (" (missing)" if hit.is_missing else "")
+        + (f" (+{hit.n_sources - 1} copies)" if hit.n_sources > 1 else ""),
+    )
+
+
+def cannot_predict(engine: Engine, ontology: Ontology, node: Node, model: str | None) -> str:
+    """Why a question about a node has no answer, with the nearest that has one."""
+    known = [m for m in reports.models_known(engine) if model in (None, m.name)]
+    if known and not any(m.n_classes for m in known):
+        return f"{known[-1].name} gives embeddings only here: there are no scores to query"
+    who = {"yamnet": "YAMNet", "vggish": "VGGish", "panns": "PANNs"}.get(
+        model or "yamnet", model or ""
+    )
+    nearest = next(
+        (
+            n.name
+            for n in ontology.ancestors(node.mid)
+            if n.mid in {mid for mid, _ in queries.predictable_members(engine, n.mid, model)}
+        ),
+        None,
+    )
+    hint = f"; the nearest class above it that it can: {nearest!r}" if nearest else ""
+    return f"{who} cannot predict {node.name!r} ({node.mid}) or anything below it{hint}"

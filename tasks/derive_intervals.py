@@ -1,0 +1,144 @@
+"""Intervals of a set of thresholds from the scores that are stored: no model runs.
+
+Restartable and idempotent: a clip is done once its intervals are committed for the very score file
+that its labelling names. Without Prefect and torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from audioset_core.audit_files import Promise, check_file
+from audioset_core.errors import AudioError, Reason, UserError
+from audioset_core.export import ScoreArray, read_scores
+from audioset_core.intervals import IntervalRules, Threshold, derive_intervals
+from db.claims import category_nodes
+from db.engine import reading
+from db.records import DetectionRow
+from db.scored import ScoredClip, commit_intervals, count_underived, iter_underived
+from db.threshold_sets import StoredSet
+
+Progress = Callable[[int, int], None]
+
+# Clips per transaction; a batch is also closed by its intervals, so that memory stays flat.
+_BATCH_CLIPS = 64
+_BATCH_INTERVALS = 20_000
+
+
+@dataclass(slots=True)
+class Derived:
+    """What came of it; `failures` are (clip, score file, reason)."""
+
+    n_clips: int = 0
+    n_intervals: int = 0
+    n_changed: int = 0
+    """Labelled again while their scores were read: left for the next time."""
+    failures: list[tuple[str, str, str]] = field(default_factory=list)
+
+
+def derive_set(
+    engine: Engine, home: Path, stored: StoredSet, progress: Progress | None = None
+) -> Derived:
+    """Apply the set to every clip that it was not applied to yet.
+
+    `progress` is told (clips looked at, all) after each.
+
+    Raises:
+        UserError: the folder of scores is not there.
+    """
+    total = count_underived(engine, stored)
+    if total and not (home / "scores").is_dir():
+        raise UserError(
+            f"the tables name files in {home / 'scores'}, which is not there: is --home right, "
+            "is its disk mounted?"
+        )
+    rules = _Rules(engine, stored)
+    done = Derived()
+    batch: list[tuple[ScoredClip, list[DetectionRow]]] = []
+
+    def commit() -> None:
+        n_kept = commit_intervals(engine, stored, batch, rules.node_of, datetime.now(UTC))
+        done.n_clips += n_kept
+        done.n_changed += len(batch) - n_kept
+        done.n_intervals += sum(len(rows) for _, rows in batch)
+        batch.clear()
+
+    for n_seen, clip in enumerate(iter_underived(engine, stored), 1):
+        try:
+            batch.append((clip, rules.intervals_of(home, clip)))
+        except (AudioError, OSError) as error:
+            reason = error.detail if isinstance(error, AudioError) else error.strerror or str(error)
+            done.failures.append((clip.clip_sha256, clip.scores_path or "", reason))
+        is_full = sum(len(rows) for _, rows in batch) >= _BATCH_INTERVALS
+        if batch and (is_full or len(batch) >= _BATCH_CLIPS):
+            commit()
+        if progress is not None:
+            progress(n_seen, max(total, n_seen))
+    if batch:
+        commit()
+    return done
+
+
+def checked_scores(home: Path, clip: ScoredClip) -> ScoreArray | None:
+    """The clip's logits, mapped, after a look at every byte; None where it has no patch.
+
+    Raises:
+        AudioError: the file is missing, damaged, or not the one that its row names.
+    """
+    if clip.scores_path is None:
+        if clip.n_patches:
+            raise AudioError(Reason.INTERNAL, "no score file, though it has patches")
+        return None
+    path = home / clip.scores_path
+    promise = Promise(clip.scores_sha256, clip.n_patches, clip.score_dtype, clip.n_classes)
+    checked = check_file(path, promise, is_deep=True)
+    if checked.fault is not None:
+        raise AudioError(Reason.INTERNAL, checked.reason)
+    return read_scores(path, mmap=True)
+
+
+class _Rules:
+    """A set's rules by the category indices of each model."""
+
+    def __init__(self, engine: Engine, stored: StoredSet) -> None:
+        self._engine, self._stored = engine, stored
+        self.node_of: dict[int, dict[int, int]] = {}
+        self._rules: dict[int, IntervalRules] = {}
+
+    def intervals_of(self, home: Path, clip: ScoredClip) -> list[DetectionRow]:
+        rules = self._of(clip.model_id)
+        logits = checked_scores(home, clip)
+        return [] if logits is None else list(_intervals(logits, rules, clip))
+
+    def _of(self, model_id: int) -> IntervalRules:
+        if model_id not in self._rules:
+            with reading(self._engine) as conn:
+                node_of = category_nodes(conn, model_id)
+            values = self._stored.values
+            self.node_of[model_id] = node_of
+            self._rules[model_id] = IntervalRules(
+                None if values.default is None else Threshold(*values.default),
+                {
+                    index: Threshold(*self._stored.by_node[node_id])
+                    for index, node_id in node_of.items()
+                    if node_id in self._stored.by_node
+                },
+                min_duration_s=values.min_duration_s,
+                merge_gap_s=values.merge_gap_s,
+            )
+        return self._rules[model_id]
+
+
+def _intervals(
+    logits: ScoreArray, rules: IntervalRules, clip: ScoredClip
+) -> Iterator[DetectionRow]:
+    found = derive_intervals(logits, rules, patch_hop_s=clip.patch_hop_s, window_s=clip.window_s)
+    for d in found:
+        yield DetectionRow(
+            d.category_index, d.start_patch, d.end_patch, d.peak, d.mean, d.peak_patch
+        )

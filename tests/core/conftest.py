@@ -1,0 +1,29 @@
+"""Fixtures of the core's tests."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from audioset_core.contained import decoders
+
+
+@pytest.fixture
+def no_descriptor_leaks() -> Iterator[None]:
+    """As many descriptors are open after the test as before, beside one idle decoder's."""
+    _leave_one_decoder()
+    gc.collect()  # what an earlier test left is not closed in the middle of this one
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    yield
+    _leave_one_decoder()
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def _leave_one_decoder() -> None:
+    pool = decoders()
+    idle = pool.take()
+    pool.close()
+    pool.give_back(idle)

@@ -1,0 +1,28 @@
+"""The SQL of docs/database.md runs as written, on both databases."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from db.recorded import SourceTime, store_times
+from db.records import DetectionRow
+from db.sources import path_digest
+from tests.db.build import INDEX, labelled, make_world
+
+DOCS = Path(__file__).parents[2] / "docs" / "database.md"
+QUERIES = re.findall(r"```sql\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_it_runs(fresh_db: Engine, query: str) -> None:
+    world = make_world(fresh_db)
+    labelled(world, "one", {"/b": 0.9}, [DetectionRow(INDEX["/b"], 0, 3, 0.9, 0.5, 1)])
+    store_times(fresh_db, [SourceTime(path_digest(b"/audio/one.wav"), 3_600_000, 3_600, "name")])
+    # The tiny ontology's name stands in for AudioSet's.
+    with fresh_db.connect() as conn:
+        (row,) = conn.execute(text(query.replace("'Bird'", "'name /b'")))
+    assert row.heard_hour == 2

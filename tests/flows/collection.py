@@ -1,0 +1,86 @@
+"""A home with a hand-made collection under AudioSet's own ontology, without a run of any flow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy import Engine
+
+from audioset_core.export import npy_bytes, write_atomically
+from audioset_core.ontology import load_default
+from audioset_core.pooling import pool
+from db.claims import admit, commit_labellings
+from db.engine import open_engine
+from db.migrate import ensure_schema
+from db.models_rows import register_model, register_parameters
+from db.records import Claim, ClassScore, DetectionRow, Labelling, Model, Parameters, Variant
+from db.runs import start_run
+from tasks.load_ontology import store_ontology
+from tests.db.build import LEASE_S, NOW, RUN, World, clip, enrolled, seen, sha
+
+CLASSES = ("Dog", "Meow", "Siren", "Car")
+DURATION_S = 10.56
+N_PATCHES = 21
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """The home, and the logits and embeddings of each recording by name."""
+
+    home: Path
+    engine: Engine
+    logits: dict[str, np.ndarray]
+    embeddings: dict[str, np.ndarray]
+
+
+def make_collection(home: Path, names: tuple[str, ...], seed: int = 5) -> Collection:
+    """Recordings of those names (paths below /audio) with scores and embeddings by chance."""
+    home.mkdir(parents=True)
+    engine = open_engine(f"sqlite:///{home}/labels.db")
+    ensure_schema(engine)
+    ontology = load_default()
+    store_ontology(engine, ontology)
+    categories = tuple((i, ontology.find(name).mid, name) for i, name in enumerate(CLASSES))
+    model = Model("yamnet", "1", "a" * 64, 16_000, 0.96, 3, categories)
+    variant = Variant(
+        register_model(engine, model, NOW), register_parameters(engine, Parameters(0.48, 0.1, 0.1))
+    )
+    start_run(engine, RUN, "host", 1, {}, NOW)
+    rng = np.random.default_rng(seed)
+    made = Collection(home, engine, {}, {})
+    for name in names:
+        logits = rng.normal(-1.5, 2, (N_PATCHES, len(CLASSES))).astype(np.float16)
+        made.logits[name] = logits
+        made.embeddings[name] = rng.normal(0, 1, (N_PATCHES, 3)).astype(np.float16)
+        _store(made, World(engine, variant), name)
+    return made
+
+
+def _store(made: Collection, world: World, name: str) -> None:
+    (item,) = enrolled(world, seen(f"/audio/{name}"))
+    described = clip(name, DURATION_S)
+    claim = admit(world.engine, item.source_id, described, world.variant, RUN, LEASE_S, NOW)
+    assert isinstance(claim, Claim)
+    for kind, array in (("scores", made.logits[name]), ("embeddings", made.embeddings[name])):
+        write_atomically(made.home / kind / f"{sha(name)}.npy", npy_bytes(array))
+    pooled = pool(made.logits[name], floor=0.1, threshold=0.1)
+    row = Labelling(
+        claim=claim,
+        clip=described,
+        n_patches=N_PATCHES,
+        scores_path=f"scores/{sha(name)}.npy",
+        scores_sha256="a" * 64,
+        score_dtype="float16",
+        embeddings_path=f"embeddings/{sha(name)}.npy",
+        embeddings_sha256="a" * 64,
+        class_scores=tuple(
+            ClassScore(s.category_index, s.peak, s.mean) for s in pooled.class_scores
+        ),
+        detections=tuple(
+            DetectionRow(d.category_index, d.start_patch, d.end_patch, d.peak, d.mean, d.peak_patch)
+            for d in pooled.detections
+        ),
+    )
+    assert commit_labellings(world.engine, world.variant, [row], RUN, NOW) == [True]

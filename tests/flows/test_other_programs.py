@@ -1,0 +1,202 @@
+"""The database in sqlite3, psql, Datasette and pandas."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import make_url
+
+from db.engine import open_engine
+from db.migrate import ensure_schema
+from flows import commands_sql
+from flows.browse_metadata import DATABASE
+from flows.frames import open_labels
+from tests.db.build import sha
+from tests.flows.build import REPOSITORY
+from tests.flows.collection import Collection, make_collection
+
+Audioset = Callable[..., Any]
+NAMES = ("20240518_043000.wav", "20240518_203000.wav", "unknown.wav")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
+    collection = make_collection(tmp_path_factory.mktemp("others") / "home", NAMES)
+    yield collection
+    collection.engine.dispose()
+
+
+def _run(*arguments: object, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "flows.cli", *map(str, arguments)],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **settings},
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="sqlite3 is not installed")
+def test_sqlite3_answers_and_cannot_write(made: Collection) -> None:
+    said = _run("sql", "SELECT path FROM clip_sources ORDER BY path", "--csv", "--home", made.home)
+    rows = list(csv.DictReader(io.StringIO(said.stdout)))
+    assert [row["path"] for row in rows] == sorted(f"/audio/{name}" for name in NAMES)
+    said = _run("sql", "DELETE FROM sources", "--home", made.home)
+    assert said.returncode != 0
+    assert "readonly" in said.stderr
+
+
+@pytest.mark.skipif(shutil.which("psql") is None, reason="psql is not installed")
+def test_psql_answers_and_cannot_write(postgres_url: str) -> None:
+    engine = open_engine(postgres_url)
+    ensure_schema(engine)
+    engine.dispose()
+    said = _run("sql", "SELECT count(*) AS n FROM labels", "--csv", AUDIOSET_DB=postgres_url)
+    assert said.stdout == "n\n0\n", said.stderr
+    said = _run("sql", "DELETE FROM sources", AUDIOSET_DB=postgres_url)
+    assert said.returncode != 0
+    assert "read-only transaction" in said.stderr
+
+
+def test_a_password_is_not_in_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setenv("PGOPTIONS", "-c work_mem=1MB")
+    url = make_url("postgresql+psycopg://me:secret@host:5/labels?sslmode=require")
+    command, environment = commands_sql._shell(url, "SELECT 1", as_csv=False)
+    assert command == ["/bin/psql", "-d", "postgresql://me@host:5/labels?sslmode=require", "-c",
+                       "SELECT 1"]  # fmt: skip
+    assert environment["PGPASSWORD"] == "secret"
+    assert environment["PGOPTIONS"] == "-c work_mem=1MB -c default_transaction_read_only=on"
+
+
+def test_programs_that_are_not_there(
+    audioset: Audioset, made: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    said = audioset("sql", "--home", made.home)
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "there is no sqlite3 on this machine" in said.err
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    said = audioset("browse", "--home", made.home)
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "pip install 'audioset-flows[browse]'" in said.err
+
+
+def test_browse_is_not_for_postgresql(audioset: Audioset, postgres_url: str) -> None:
+    said = audioset("browse", "--db", postgres_url)
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "audioset sql" in said.err
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_datasette_shows_tables_and_answers_the_ready_questions(made: Collection) -> None:
+    pytest.importorskip("datasette")
+    port = _free_port()
+    with subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", "browse", "--home", str(made.home), "--port",
+         str(port)],
+        cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    ) as server:  # fmt: skip
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as web:
+                home = _when_up(web, "/labels.json")
+                assert {q["name"] for q in home["queries"]} == set(DATABASE["queries"])
+                given = {"under": "Animal", "name": "Dog", "min_score": "0.1", "_shape": "array"}
+                answers = {
+                    name: web.get(f"/labels/{name}.json", params=given).json()
+                    for name in DATABASE["queries"]
+                }
+                assert {name for name, rows in answers.items() if not rows} == {
+                    "by_hour_of_day", "why_files_failed",
+                }  # fmt: skip
+                assert answers["below_a_node"][0]["clip"] in map(sha, NAMES)
+                refused = web.get("/labels.json", params={"sql": "DELETE FROM sources"})
+                assert refused.status_code == 400
+                page = web.get("/labels/sound_times")
+                assert page.status_code == 200
+        finally:
+            server.terminate()
+
+
+def _when_up(web: httpx.Client, path: str) -> Any:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            return web.get(path).raise_for_status().json()
+        except httpx.TransportError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+def test_frames_say_what_the_commands_say(audioset: Audioset, made: Collection) -> None:
+    pytest.importorskip("pandas")
+    labels = open_labels(made.home)
+    for frame, command in (
+        (labels.clips("Animal", min_score=0.3), ("query", "--under", "Animal", "--min-score", 0.3)),
+        (
+            labels.intervals(["Dog", "Siren"], min_score=0.5, paths="*.wav", order="path"),
+            ("query", "--under", "Dog", "--under", "Siren", "--source", "*.wav", "--order", "path",
+             "--intervals"),
+        ),
+        (labels.hours("class"), ("hours", "--by", "class")),
+        (labels.hours("class", "Vehicle", exact=True), ("hours", "--by", "class", "--under",
+                                                        "Vehicle", "--exact")),
+        (labels.rank("Dog", window_s=2, top=5), ("rank", "--under", "Dog", "--window", 2, "--top",
+                                                 5)),
+        (labels.similar("/audio/unknown.wav", 4.0), ("similar", "/audio/unknown.wav@4.0")),
+    ):  # fmt: skip
+        said = audioset(*command, "--home", made.home, "--csv")
+        rows = list(csv.DictReader(io.StringIO(said.out)))
+        assert len(frame) == len(rows) > 0
+        for column in set(frame.columns) & set(rows[0]):
+            told = [
+                "" if value is None or value != value else str(value) for value in frame[column]
+            ]
+            assert told == [row[column] for row in rows], (command, column)
+    counted = labels.sql("SELECT COUNT(*) AS n FROM labels WHERE peak >= :least", least=0.5)
+    assert counted["n"].tolist()[0] > 0
+
+
+def test_an_empty_answer_has_its_columns(made: Collection) -> None:
+    pytest.importorskip("pandas")
+    empty = open_labels(made.home).clips("Dog", min_score=1.0)
+    assert empty.empty
+    assert {"score", "path", "heard_at"} <= set(empty.columns)
+
+
+def test_the_metadata_names_only_what_there_is(made: Collection) -> None:
+    there = set(
+        json.loads(json.dumps(list(open_labels(made.home).sql(
+            "SELECT name FROM sqlite_master WHERE type IN ('table', 'view')")["name"])))
+    )  # fmt: skip
+    assert set(DATABASE["tables"]) <= there
+
+
+def test_the_shell_needs_a_query_for_csv(audioset: Audioset, made: Collection) -> None:
+    said = audioset("sql", "--csv", "--home", made.home)
+    assert said.code == 2
+    assert "--csv is for a query" in said.err
+
+
+def test_no_database_is_made_by_looking(audioset: Audioset, tmp_path: Path) -> None:
+    for command in ("sql", "browse", "hours", "times"):
+        assert "audioset label" in audioset(command, "--home", tmp_path / "none").err
+    assert not (tmp_path / "none").exists()

@@ -1,0 +1,79 @@
+"""The decoding process with a decoder that does what a file tells it to, in place of a defect.
+
+`told` writes such a file: an ordinary WAV file with an order in a chunk of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+from audioset_core import decode_process
+from audioset_core.decode import F32, Decoder, open_decoder
+from tests.torture.makers import chunk, pcm, wav
+
+ORDERS = ("segfault", "abort", "leave", "spin", "sleep", "eat", "raise", "poison")
+CPU_S, WAIT_S = 0.3, 1.5
+
+
+def told(order: str, when: str = "open", n_samples: int = 300_000) -> bytes:
+    """A WAV file; ``when`` is ``open``, or ``amid`` decoding it."""
+    assert order in ORDERS
+    return wav(pcm(n_samples), extra=chunk(b"test", f"{when}:{order}.".encode()))
+
+
+def faulty(fd: int, size_bytes: int) -> Decoder:
+    """As `open_decoder`, but obedient."""
+    head = os.pread(fd, 200, 0)
+    for order in ORDERS:
+        if f"open:{order}.".encode() in head:
+            obey(order)
+        if f"amid:{order}.".encode() in head:
+            return _amid(order, open_decoder(fd, size_bytes))
+    return open_decoder(fd, size_bytes)
+
+
+def obey(order: str) -> None:
+    match order:
+        case "segfault":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "abort":
+            os.abort()
+        case "leave":
+            os._exit(3)
+        case "spin":
+            while True:
+                pass
+        case "sleep":
+            time.sleep(3600)
+        case "eat":
+            eaten = []
+            while True:
+                eaten.append(bytearray(1 << 24))
+        case "raise":
+            raise ZeroDivisionError("of the decoder")
+        case "poison":  # harms the file after it
+            decode_process.open_decoder = lambda fd, size_bytes: _amid(
+                "segfault", open_decoder(fd, size_bytes)
+            )
+
+
+def _amid(order: str, decoder: Decoder) -> Decoder:
+    blocks = decoder.blocks()
+
+    def spoilt() -> Iterator[F32]:
+        yield next(blocks)
+        obey(order)
+        yield from blocks
+
+    decoder.blocks = spoilt  # type: ignore[method-assign]
+    return decoder
+
+
+if __name__ == "__main__":
+    decode_process.open_decoder = faulty
+    decode_process.CPU_S, decode_process.CPU_S_PER_BYTE = CPU_S, 0.0
+    decode_process.WAIT_S, decode_process.MEMORY_BYTES = WAIT_S, 128 << 20
+    decode_process.main()
