@@ -180,13 +180,13 @@ def _fill(engine: Engine, n_clips: int, n_detections: int) -> None:
         )  # fmt: skip
         conn.execute(insert(labellings), [labelling | {"id": n, "clip_id": n} for n in ids])
         shares = [n_detections // 2, *[n_detections // 2 // (n_clips - 1)] * (n_clips - 1)]
-        for n, share in zip(ids, shares, strict=True):
-            rows = [
-                {"labelling_id": n, "node_id": node, "start_patch": k, "end_patch": k,
-                 "peak": 0.5, "mean": 0.5, "peak_patch": k}
-                for k in range(share)
-            ]  # fmt: skip
-            conn.execute(insert(detections), rows)
+        rows = [
+            {"labelling_id": n, "node_id": node, "start_patch": k, "end_patch": k,
+             "peak": 0.5, "mean": 0.5, "peak_patch": k}
+            for n, share in zip(ids, shares, strict=True)
+            for k in range(share)
+        ]  # fmt: skip
+        conn.execute(insert(detections), rows)
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def test_memory_does_not_grow_with_the_collection(two_engines: list[Engine]) -> 
 
     peaks, n_lines = [], []
     for engine, times in zip(two_engines, (1, 10), strict=True):
-        _fill(engine, 1_000 * times, 10_000 * times)
+        _fill(engine, 600 * times, 6_000 * times)
         for texts in (csv_texts, dcase_texts):
             tracemalloc.start()
             with reading(engine) as conn:
