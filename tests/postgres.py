@@ -63,15 +63,17 @@ class Cluster:
 @contextmanager
 def running_postgres(binaries: Path) -> Iterator[str]:
     """Start a server, give the URL of its maintenance database, stop it at the end."""
-    with running_cluster(binaries, _FAST) as cluster:
+    with running_cluster(binaries, _FAST, _memory()) as cluster:
         yield cluster.url
 
 
 @contextmanager
-def running_cluster(binaries: Path, settings: str = _KEEPING) -> Iterator[Cluster]:
+def running_cluster(
+    binaries: Path, settings: str = _KEEPING, below: Path | None = None
+) -> Iterator[Cluster]:
     """Start a server, and stop it at the end; inside the block it may be stopped and started."""
     user = _unprivileged_user()
-    folder = Path(tempfile.mkdtemp(prefix="audioset-pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="audioset-pg-", dir=below))
     data = folder / "data"
     try:
         if user is not None:
@@ -86,6 +88,12 @@ def running_cluster(binaries: Path, settings: str = _KEEPING) -> Iterator[Cluste
             cluster.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _memory() -> Path | None:
+    """A file system in memory, where one has room: a database is a thousand small files."""
+    memory = Path("/dev/shm")
+    return memory if memory.is_dir() and shutil.disk_usage(memory).free > 4 << 30 else None
 
 
 def _unprivileged_user() -> str | None:

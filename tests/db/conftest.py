@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -58,22 +59,26 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def empty_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def empty_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a database without tables."""
     if backend == "sqlite":
-        return f"sqlite:///{tmp_path / 'empty.db'}"
-    return new_database(request.getfixturevalue("postgres_server"), "template0")
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
+        return
+    with a_database(request.getfixturevalue("postgres_server"), "template0") as url:
+        yield url
 
 
 @pytest.fixture
-def fresh_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def fresh_url(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The URL of a migrated database without rows."""
     if backend == "sqlite":
         path = tmp_path / "audioset.db"
         shutil.copy(request.getfixturevalue("sqlite_template"), path)
-        return f"sqlite:///{path}"
+        yield f"sqlite:///{path}"
+        return
     template = request.getfixturevalue("postgres_template")
-    return new_database(request.getfixturevalue("postgres_server"), template)
+    with a_database(request.getfixturevalue("postgres_server"), template) as url:
+        yield url
 
 
 @pytest.fixture
@@ -82,6 +87,14 @@ def fresh_db(fresh_url: str) -> Iterator[Engine]:
     engine = open_engine(fresh_url)
     yield engine
     engine.dispose()
+
+
+@contextmanager
+def a_database(server: str, template: str) -> Iterator[str]:
+    """A database for the block; its URL."""
+    url = new_database(server, template)
+    yield url
+    _administer(server, f"DROP DATABASE {make_url(url).database} WITH (FORCE)")
 
 
 def new_database(server: str, template: str) -> str:

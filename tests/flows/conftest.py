@@ -23,7 +23,7 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from tests.db.conftest import new_database, postgres_server
+from tests.db.conftest import a_database, postgres_server
 from tests.flows.build import REPOSITORY, Lab, write_headless_vggish, write_placeholder
 from tests.flows.scored import Collection
 
@@ -101,9 +101,10 @@ def collection(empty_collection: Path, tmp_path: Path) -> Iterator[Collection]:
 
 
 @pytest.fixture
-def postgres_url(postgres_server: str) -> str:
+def postgres_url(postgres_server: str) -> Iterator[str]:
     """An empty database on a real server."""
-    return new_database(postgres_server, "template0")
+    with a_database(postgres_server, "template0") as url:
+        yield url
 
 
 @pytest.fixture
