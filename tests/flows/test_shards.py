@@ -152,16 +152,17 @@ LONG = {
 }
 
 
-class TestCuts:
-    @pytest.fixture(scope="class")
-    def corpus(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        folder = tmp_path_factory.mktemp("corpus") / "long"
-        for seed, (name, settings) in enumerate(LONG.items()):
-            write_clip(folder / name, seed, 30.0, **settings)
-        for seed in range(3):
-            write_clip(folder / f"short{seed}.wav", 10 + seed, 1.7)
-        return folder
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus") / "long"
+    for seed, (name, settings) in enumerate(LONG.items()):
+        write_clip(folder / name, seed, 30.0, **settings)
+    for seed in range(3):
+        write_clip(folder / f"short{seed}.wav", 10 + seed, 1.7)
+    return folder
 
+
+class TestCuts:
     @pytest.mark.parametrize("shard_s", [pytest.param(0.3, marks=pytest.mark.slow), 1.0, 2.9, 7.0])
     def test_however_a_clip_is_cut_its_file_is_the_same_to_the_byte(
         self, plain: Lab, corpus: Path, tmp_path: Path, shard_s: float
