@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from pathlib import Path
@@ -55,8 +56,9 @@ def test_a_run_tells_what_it_did(prefect_server: str, lab: Lab, root: Path) -> N
     assert "| labelled now | 24 (" in page
     assert "## New labels" in page
     assert "## Drift" not in page  # there is no run before
-    assert "bad\\|'<b>.wav`" in page
-    assert "bad|`<b>.wav" in left["ingest-new-failures"]
+    assert r"bad&#124;\`&lt;b&gt;.wav" in page
+    (failure,) = json.loads(left["ingest-new-failures"])
+    assert failure["file"].endswith(r"bad&#124;\`&lt;b&gt;.wav")
     for seed in range(30, 54):
         write_clip(root / f"{seed}.wav", seed, 1.0)
     _ingest(lab, root)
