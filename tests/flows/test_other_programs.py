@@ -47,6 +47,7 @@ def _run(*arguments: object, **settings: str) -> subprocess.CompletedProcess[str
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="sqlite3 is not installed")
 def test_sqlite3_answers_and_cannot_write(made: Collection) -> None:
     said = _run("sql", "SELECT path FROM clip_sources ORDER BY path", "--csv", "--home", made.home)
@@ -57,6 +58,7 @@ def test_sqlite3_answers_and_cannot_write(made: Collection) -> None:
     assert "readonly" in said.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("psql") is None, reason="psql is not installed")
 def test_psql_answers_and_cannot_write(postgres_url: str) -> None:
     engine = open_engine(postgres_url)
@@ -105,6 +107,7 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_datasette_shows_tables_and_answers_the_ready_questions(made: Collection) -> None:
     pytest.importorskip("datasette")
     port = _free_port()
