@@ -182,12 +182,10 @@ def ontology_edges(engine: Engine) -> list[tuple[str, str]]:
 
 
 def recorded_unix_ms() -> tuple[ColumnElement[int], str]:
-    """When a source's recording began, and what that is, in words for the reader.
-
-    The one place that says how: the file's modification time, until recording times are kept.
-    """
-    said = "the time of each file's last change, as recording times are not known"
-    return sources.c.mtime_ns // 1_000_000, said
+    """When a source's recording began, and what that is, in words for the reader."""
+    said = "when each recording began (UTC), or where that is not known, its file's last change"
+    changed_ms = sources.c.mtime_ns // 1_000_000
+    return func.coalesce(sources.c.recorded_unix_ms, changed_ms), said
 
 
 def _day() -> ColumnElement[int]:

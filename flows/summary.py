@@ -202,9 +202,9 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
 
 
 # What Markdown takes for markup; the last three are what GitHub's takes for a link.
-_MARKUP = re.compile(r"[\\`*_\[\]~!]|:(?=//)|@|(?<=www)\.", re.IGNORECASE)
-# Not by a backslash: how many of them a bar needs in a table, readers do not agree on.
-_AS_ENTITY = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"})
+_MARKUP = re.compile(r"[\\`*_\[\]~!|]|:(?=//)|@|(?<=www)\.", re.IGNORECASE)
+# A bar needs the backslash: one of Prefect's two sets of pages shows `&#124;` as it stands.
+_AS_ENTITY = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 _BEGINS_BLOCK = re.compile(r"(?:[-+=#]|(?<=\d)[.)])")
 _MAY_BE_MARKUP = re.compile(
     r"[\\`*~@]|<[a-z/!?]|&[#\w]|\][(\[:]|!\[|://|www\.|(?<!\w)_|_(?!\w)|^(?![/\w])|^\d+[.)]",
