@@ -31,7 +31,7 @@ test: $(INSTALLED) postgresql  ## the fast tests
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGS)
 
 test-slow: $(INSTALLED) postgresql chromium  ## the slow tests
-	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m slow --numprocesses auto --maxprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
 check: lint types test  ## what a change must pass
 

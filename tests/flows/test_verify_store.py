@@ -69,7 +69,9 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     return shop
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(
+    scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)]
+)
 def labelled(
     request: pytest.FixtureRequest, workshop: Workshop, prefect_server: str, placeholder: Path,
     tmp_path_factory: pytest.TempPathFactory,
