@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, case, exists, func, or_, select
+from sqlalchemy import ColumnElement, Engine, Row, and_, exists, func, or_, select
 
 from db.ambiguity import ambiguous_below
 from db.engine import reading
-from db.errors import DatabaseUserError
+from db.hits import first_source
 from db.results import Hit
 from db.selection import model_ids, speaks
+from db.subtrees import node_id
 from db.tables import (
     clips,
     closure,
@@ -49,8 +50,8 @@ def top_clips_of_set(
     """
     with reading(engine) as conn:
         ids = model_ids(conn, stored.values.model)
-        root = _node_id(conn, under)
-        excluded = [_node_id(conn, mid) for mid in not_under]
+        root = node_id(conn, under)
+        excluded = [node_id(conn, mid) for mid in not_under]
         ambiguous = [] if with_ambiguous else ambiguous_below(conn, root)
         best_first = (intervals.c.peak.desc(), intervals.c.start_patch, intervals.c.node_id)
         ranked = (
@@ -119,9 +120,7 @@ def _without(stored: StoredSet, excluded: Sequence[int]) -> list[ColumnElement[b
 def _with_details(best: Any) -> Any:
     """Add the class, the recording and its first source."""
     own = sources.c.clip_id == best.c.clip_id
-    is_missing = case((sources.c.status == "missing", 1), else_=0)
     first = sources.alias("first_source")
-    first_id = select(sources.c.id).where(own).order_by(is_missing, sources.c.id).limit(1)
     copies = select(func.count()).select_from(sources).where(own, sources.c.status != "missing")
     return (
         select(
@@ -142,7 +141,7 @@ def _with_details(best: Any) -> Any:
         .join(nodes, nodes.c.id == best.c.node_id)
         .join(models, models.c.id == best.c.model_id)
         .join(parameter_sets, parameter_sets.c.id == best.c.parameter_set_id)
-        .outerjoin(first, first.c.id == first_id.scalar_subquery())
+        .outerjoin(first, first.c.id == first_source(best.c.clip_id).scalar_subquery())
         .order_by(best.c.peak.desc(), clips.c.sha256)
     )
 
@@ -162,10 +161,3 @@ def _hit(row: Row[Any]) -> Hit:
         peak_s=row.peak_patch * row.patch_hop_s,
         duration_s=row.duration_s,
     )
-
-
-def _node_id(conn: Connection, mid: str) -> int:
-    found = conn.execute(select(nodes.c.id).where(nodes.c.mid == mid)).scalar()
-    if found is None:
-        raise DatabaseUserError(f"the ontology in the database has no node {mid!r}")
-    return int(found)
