@@ -39,7 +39,7 @@ FAULTS = {
 SETUP = f"""
 import os
 from audioset_core import audio
-plain_open, take_in = audio._open, audio.Recording._take_in
+plain_open, take_in = audio.open_regular, audio.Recording._take_in
 changing, amid = { ({k: v[:2] for k, v in CHANGING.items()})!r}, dict()
 def meddling_open(path):
     when, what = changing.get(os.path.basename(path).decode(errors="replace"), ("", ""))
@@ -52,7 +52,7 @@ def meddling_take_in(recording):
     path, what = amid.pop(recording._fd)
     exec(what)
     return take_in(recording)
-audio._open, audio.Recording._take_in = meddling_open, meddling_take_in
+audio.open_regular, audio.Recording._take_in = meddling_open, meddling_take_in
 from audioset_core import contained
 contained.DecoderPool.__init__.__defaults__ = ("tests.torture.faulty_decoder",)
 """
