@@ -124,8 +124,8 @@ def _is_htk(config: FrontendConfig) -> bool:
 
 
 def _htk_weights(bins_hz: F64, config: FrontendConfig) -> F64:
-    bins_mel = _hz_to_htk(bins_hz)[:, np.newaxis]
-    lowest, highest = _hz_to_htk(np.array([config.mel_min_hz, config.mel_max_hz]))
+    bins_mel = hz_to_htk(bins_hz)[:, np.newaxis]
+    lowest, highest = hz_to_htk(np.array([config.mel_min_hz, config.mel_max_hz]))
     edges = np.linspace(lowest, highest, config.n_mels + 2)
     weights = _triangles(bins_mel, edges)
     weights[0] = 0.0  # the reference drops the DC bin
@@ -147,7 +147,8 @@ def _triangles(bins: F64, edges: F64) -> F64:
     return np.maximum(0.0, np.minimum(rising, falling))
 
 
-def _hz_to_htk(frequency_hz: F64) -> F64:
+def hz_to_htk(frequency_hz: F64) -> F64:
+    """Frequencies in Hz on HTK's mel scale; any shape."""
     mel: F64 = _HTK_HIGH_Q * np.log1p(frequency_hz / _HTK_BREAK_HZ)
     return mel
 

@@ -6,11 +6,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from audioset_core.audio import Recording, resampled
 from audioset_core.decode import F32
 from audioset_core.envelopes import ColumnPeaks
 from audioset_core.errors import AudioError, Reason
 from audioset_core.frontend import YAMNET, LogMelStream
+from audioset_core.mel import hz_to_htk
 
 FRAME_S = YAMNET.frame_hop_samples / YAMNET.sample_rate_hz
 
@@ -63,12 +66,8 @@ def band_of_hz(frequency_hz: float) -> float:
 
     Source: audioset_core.mel; centres are evenly spaced in mel, the two ends left out.
     """
-    low, high = _htk_mel(YAMNET.mel_min_hz), _htk_mel(YAMNET.mel_max_hz)
-    return (_htk_mel(frequency_hz) - low) / (high - low) * (YAMNET.n_mels + 1) - 1
-
-
-def _htk_mel(frequency_hz: float) -> float:
-    return 1127.0 * math.log1p(frequency_hz / 700.0)
+    at, low, high = hz_to_htk(np.array([frequency_hz, YAMNET.mel_min_hz, YAMNET.mel_max_hz]))
+    return float((at - low) / (high - low) * (YAMNET.n_mels + 1) - 1)
 
 
 def _tapped(blocks: Iterator[F32], wave: ColumnPeaks) -> Iterator[F32]:

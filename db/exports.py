@@ -13,16 +13,14 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, select
 
-from db.ambiguity import ambiguous_below
 from db.errors import DatabaseUserError
-from db.selection import model_ids, speaks
+from db.selection import floor, model_ids, speaks
+from db.subtrees import counts, heard_in, subtree
 from db.tables import (
     categories,
-    clip_scores,
     clips,
-    closure,
     detections,
     labellings,
     models,
@@ -96,11 +94,7 @@ def check(conn: Connection, choice: Choice) -> None:
     Raises:
         DatabaseUserError: it does not, or detections begin at a higher threshold.
     """
-    ids = model_ids(conn, choice.model)
-    asked = labellings.c.is_current if ids is None else labellings.c.model_id.in_(ids)
-    in_use = exists().where(labellings.c.parameter_set_id == parameter_sets.c.id, asked)
-    query = select(func.max(parameter_sets.c.detection_threshold)).where(in_use)
-    threshold = float(conn.execute(query).scalar() or 0.0)
+    threshold = floor(conn, model_ids(conn, choice.model), "detection_threshold")
     if 0.0 < choice.min_score < threshold:
         message = f"detections below {threshold:g} are not stored, so {choice.min_score:g}"
         raise DatabaseUserError(f"{message} would miss some; ask for at least {threshold:g}")
@@ -157,7 +151,7 @@ def classes(conn: Connection, choice: Choice) -> list[tuple[str, str]]:
     is_predicted = exists().where(categories.c.node_id == nodes.c.id, asked)
     query = select(nodes.c.mid, nodes.c.name).where(is_predicted)
     if choice.under:
-        query = query.where(nodes.c.id.in_(_below(conn, choice.under)))
+        query = query.where(nodes.c.id.in_(subtree(conn, choice.under, with_ambiguous=True).ids))
     rows = conn.execute(query.order_by(nodes.c.position, nodes.c.id))
     return [(row.mid, row.name) for row in rows]
 
@@ -258,44 +252,16 @@ def _events(recording: RecordingRow, rows: Iterator[Row[Any]]) -> Iterator[Event
 
 
 def _wanted(conn: Connection, choice: Choice) -> ColumnElement[bool] | None:
-    """The condition on a row of detections; ambiguous classes need company below the same node."""
-    conditions: list[ColumnElement[bool]] = []
-    for mid in choice.under:
-        below = _below(conn, (mid,))
-        root = _node_id(conn, mid)
-        ambiguous = [] if choice.with_ambiguous else ambiguous_below(conn, root)
-        clear = sorted(set(below) - set(ambiguous))
-        conditions.append(detections.c.node_id.in_(clear))
-        if ambiguous:
-            heard = exists().where(
-                clip_scores.c.labelling_id == detections.c.labelling_id,
-                clip_scores.c.node_id.in_(clear),
-            )
-            conditions.append(and_(detections.c.node_id.in_(ambiguous), heard))
-    under = [or_(*conditions)] if conditions else []
-    loud = [detections.c.peak >= choice.min_score] if choice.min_score > 0 else []
-    return and_(*under, *loud) if under or loud else None
+    """The condition on a row of detections."""
+    conditions = [detections.c.peak >= choice.min_score] if choice.min_score > 0 else []
+    if choice.under:
+        tree = subtree(conn, choice.under, with_ambiguous=choice.with_ambiguous)
+        conditions.append(counts(detections, tree))
+    return and_(*conditions) if conditions else None
 
 
 def _exclusion(conn: Connection, choice: Choice) -> list[ColumnElement[bool]]:
     if not choice.not_under:
         return []
-    found = exists().where(
-        clip_scores.c.labelling_id == labellings.c.id,
-        clip_scores.c.peak >= choice.min_score,
-        clip_scores.c.node_id.in_(_below(conn, choice.not_under)),
-    )
-    return [~found.correlate(labellings)]
-
-
-def _below(conn: Connection, mids: Sequence[str]) -> list[int]:
-    roots = [_node_id(conn, mid) for mid in mids]
-    query = select(closure.c.descendant_id).where(closure.c.ancestor_id.in_(roots)).distinct()
-    return list(conn.execute(query.order_by(closure.c.descendant_id)).scalars())
-
-
-def _node_id(conn: Connection, mid: str) -> int:
-    found = conn.execute(select(nodes.c.id).where(nodes.c.mid == mid)).scalar()
-    if found is None:
-        raise DatabaseUserError(f"the ontology in the database has no node {mid!r}")
-    return int(found)
+    tree = subtree(conn, choice.not_under, with_ambiguous=True)
+    return [~heard_in(tree, choice.min_score)]

@@ -22,7 +22,8 @@ from db.tables import (
 )
 
 # With a type, which PostgreSQL wants to know.
-_UNKNOWN = cast(null(), Integer)
+UNKNOWN = cast(null(), Integer)
+"""Still to be looked up, by `db.hits.with_details`."""
 
 
 def kth_peak_query(
@@ -52,8 +53,8 @@ def found_query(tree: Subtree, at_least: float, allowed: ColumnElement[bool]) ->
             clip_scores.c.node_id,
             clip_scores.c.peak,
             labellings.c.clip_id,
-            _UNKNOWN.label("start_patch"),
-            _UNKNOWN.label("source_id"),
+            UNKNOWN.label("start_patch"),
+            UNKNOWN.label("source_id"),
         )
         .select_from(clip_scores)
         .join(labellings, labellings.c.id == clip_scores.c.labelling_id)
@@ -79,7 +80,7 @@ def intervals_query(
         conditions.append(labellings.c.clip_id.in_(within))
     if question.min_duration_s > 0:
         conditions.append(ends - begins >= question.min_duration_s)
-    source_id: ColumnElement[Any] = _UNKNOWN
+    source_id: ColumnElement[Any] = UNKNOWN
     if question.span is not None:
         in_time = in_span(question.span, sources, begins, ends)
         first = first_source(labellings.c.clip_id, question.paths, in_time)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Row, Select, and_, case, func, select
+from sqlalchemy import ColumnElement, FromClause, Row, Select, and_, case, func, select
 
 from db.results import Hit
 from db.spans import at_paths, end_s, start_s
@@ -30,11 +30,17 @@ def first_source(
     return select(sources.c.id).where(*conditions).order_by(is_missing, sources.c.id).limit(1)
 
 
-def with_details(chosen: Any, paths: Sequence[str], order: str, limit: int | None) -> Select[Any]:
+def with_details(
+    chosen: Any,
+    paths: Sequence[str],
+    order: str,
+    limit: int | None,
+    intervals: FromClause = detections,
+) -> Select[Any]:
     """Order and cut the chosen rows; add category, source and interval.
 
     `chosen` has labelling_id, clip_id, node_id, peak, and NULL where there is still to be found
-    which source and which interval.
+    which source and which of the `intervals`.
     """
     columns = (chosen, clips.c.sha256, clips.c.duration_s)
     best = select(*columns).join(clips, clips.c.id == chosen.c.clip_id)
@@ -44,7 +50,7 @@ def with_details(chosen: Any, paths: Sequence[str], order: str, limit: int | Non
         ).limit(limit)
     part = best.subquery("best")
     first = sources.alias("first_source")
-    found = detections.alias("found_detections")
+    found = intervals.alias("found_intervals")
     first_id = func.coalesce(
         part.c.source_id, first_source(part.c.clip_id, paths).correlate(part).scalar_subquery()
     )
@@ -54,7 +60,7 @@ def with_details(chosen: Any, paths: Sequence[str], order: str, limit: int | Non
     own = and_(
         found.c.labelling_id == part.c.labelling_id,
         found.c.node_id == part.c.node_id,
-        found.c.start_patch == func.coalesce(part.c.start_patch, _best_start(part)),
+        found.c.start_patch == func.coalesce(part.c.start_patch, _best_start(part, intervals)),
     )
     begins, ends = start_s(found), end_s(found, part)
     query = (
@@ -125,9 +131,9 @@ def clock_time(unix_ms: int, utc_offset_s: int | None) -> datetime:
     return (_EPOCH + timedelta(milliseconds=unix_ms)).astimezone(zone)
 
 
-def _best_start(part: Any) -> ColumnElement[int]:
+def _best_start(part: Any, intervals: FromClause) -> ColumnElement[int]:
     """Where the best interval of a row's category begins."""
-    inner = detections.alias("inner_detections")
+    inner = intervals.alias("inner_intervals")
     query = (
         select(inner.c.start_patch)
         .where(inner.c.labelling_id == part.c.labelling_id, inner.c.node_id == part.c.node_id)

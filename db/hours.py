@@ -16,7 +16,6 @@ from sqlalchemy import (
     Engine,
     Integer,
     Select,
-    case,
     cast,
     func,
     literal,
@@ -29,7 +28,7 @@ from db.found import intervals_query, with_source
 from db.hits import first_source
 from db.question import Question
 from db.selection import model_ids
-from db.spans import DAY_MS
+from db.spans import DAY_MS, newly_covered
 from db.subtrees import Subtree, predicted_below
 from db.tables import categories, edges, nodes, sources
 
@@ -83,22 +82,9 @@ def covered_query(found: Select[Any], by: str, paths: tuple[str, ...] = ()) -> S
     if its is not None:
         own = func.coalesce(part.c.source_id, _first(part, paths))
         grouped = grouped.join_from(part, its, its.c.id == own, isouter=True)
-    intervals = grouped.subquery("intervals")
-    # How far what came before reaches: only what lies beyond is new.
-    before_s = func.max(intervals.c.end_s).over(
-        partition_by=(intervals.c.what, intervals.c.labelling_id),
-        order_by=(intervals.c.start_s, intervals.c.end_s),
-        rows=(None, -1),
-    )
-    row = select(intervals, before_s.label("before_s")).subquery("with_before").c
-    new_s = case(
-        (row.before_s.is_(None), row.end_s - row.start_s),
-        (row.before_s <= row.start_s, row.end_s - row.start_s),
-        (row.before_s < row.end_s, row.end_s - row.before_s),
-        else_=0.0,
-    )
+    row = newly_covered(grouped.subquery("intervals"), "what", "labelling_id").c
     n_clips = func.count(row.labelling_id.distinct()).label("n_clips")
-    return select(row.what, n_clips, func.sum(new_s).label("seconds")).group_by(row.what)
+    return select(row.what, n_clips, func.sum(row.new_s).label("seconds")).group_by(row.what)
 
 
 def _query(conn: Connection, question: Question, by: str) -> Select[Any]:

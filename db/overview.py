@@ -27,6 +27,7 @@ from sqlalchemy import (
 from db.ambiguity import SOURCE_AMBIGUOUS_MID
 from db.engine import reading
 from db.selection import speaks
+from db.spans import DAY_MS, end_s, newly_covered, start_s
 from db.tables import (
     categories,
     clip_scores,
@@ -40,8 +41,6 @@ from db.tables import (
     parameter_sets,
     sources,
 )
-
-_DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +188,7 @@ def recorded_unix_ms() -> tuple[ColumnElement[int], str]:
 
 
 def _day() -> ColumnElement[int]:
-    return recorded_unix_ms()[0] // _DAY_MS
+    return recorded_unix_ms()[0] // DAY_MS
 
 
 def _first_sources() -> Any:
@@ -221,16 +220,12 @@ def _counting_pairs(conn: Connection) -> ColumnElement[bool]:
 
 def _new_seconds(min_score: float, counts: ColumnElement[bool]) -> Subquery:
     """Each interval below each node, and how much of it no earlier one of that clip covers."""
-    last_s = detections.c.end_patch * parameter_sets.c.patch_hop_s + models.c.window_s
-    end_s = case((clips.c.duration_s < last_s, clips.c.duration_s), else_=last_s)
     below: Select[Any] = (
         select(
             closure.c.ancestor_id,
             detections.c.labelling_id,
-            (detections.c.start_patch * parameter_sets.c.patch_hop_s).label("start_s"),
-            end_s.label("end_s"),
-            detections.c.start_patch,
-            detections.c.node_id,
+            start_s(detections).label("start_s"),
+            end_s(detections).label("end_s"),
         )
         .select_from(labellings)
         .join(clips, clips.c.id == labellings.c.clip_id)
@@ -240,16 +235,4 @@ def _new_seconds(min_score: float, counts: ColumnElement[bool]) -> Subquery:
         .join(closure, closure.c.descendant_id == detections.c.node_id)
         .where(and_(speaks(None), detections.c.peak >= min_score, counts))
     )
-    each = below.subquery("below")
-    covered_to = func.max(each.c.end_s).over(
-        partition_by=(each.c.ancestor_id, each.c.labelling_id),
-        order_by=(each.c.start_patch, each.c.node_id),
-        rows=(None, -1),
-    )
-    ordered = select(each, covered_to.label("covered_to")).subquery("ordered")
-    begin_s = case(
-        (ordered.c.covered_to > ordered.c.start_s, ordered.c.covered_to), else_=ordered.c.start_s
-    )
-    new_s = case((ordered.c.end_s > begin_s, ordered.c.end_s - begin_s), else_=0.0)
-    columns = (ordered.c.ancestor_id, ordered.c.labelling_id, new_s.label("new_s"))
-    return select(*columns).subquery("covered")
+    return newly_covered(below.subquery("below"), "ancestor_id", "labelling_id")

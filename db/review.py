@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, Select, and_, func, select
 
 from db.engine import reading
-from db.errors import DatabaseUserError
 from db.selection import speaks
-from db.subtrees import Subtree, counts, subtree
+from db.subtrees import Subtree, counts, node_id, subtree
 from db.tables import (
     clip_scores,
     clips,
@@ -58,9 +57,7 @@ def review_sample(
         DatabaseUserError: unknown MID.
     """
     with reading(engine) as conn:
-        root = conn.execute(select(nodes.c.id).where(nodes.c.mid == under)).scalar()
-        if root is None:
-            raise DatabaseUserError(f"the ontology in the database has no node {under!r}")
+        root = node_id(conn, under)
         bins: list[list[_Drawn]] = [[] for _ in range(n_bins)]
         query = _best_scores(subtree(conn, [under]), least)
         with conn.execution_options(yield_per=_PAGE).execute(query) as rows:

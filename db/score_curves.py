@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, Engine, Select, case, func, select
 
 from db.engine import reading
-from db.errors import DatabaseUserError
 from db.selection import speaks
-from db.subtrees import Subtree, counts, subtree
+from db.subtrees import Subtree, counts, node_id, subtree
 from db.tables import (
     clip_scores,
     clips,
@@ -54,9 +53,7 @@ def score_curves(engine: Engine, under: str, min_score: float) -> list[ScoreCurv
         DatabaseUserError: unknown MID.
     """
     with reading(engine) as conn:
-        row = conn.execute(select(nodes).where(nodes.c.mid == under)).one_or_none()
-        if row is None:
-            raise DatabaseUserError(f"the ontology in the database has no node {under!r}")
+        row = conn.execute(select(nodes).where(nodes.c.id == node_id(conn, under))).one()
         whole = conn.execute(_subtree_counts(subtree(conn, [under]))).all()
         curves = [_curve(row.mid, row.name, [(r[0], r[1]) for r in whole], None)]
         hours = {r[0]: float(r[1]) for r in conn.execute(_hours(row.id, min_score))}

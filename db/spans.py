@@ -10,7 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, and_, case, cast, func, or_
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    FromClause,
+    Subquery,
+    and_,
+    case,
+    cast,
+    func,
+    or_,
+    select,
+)
 
 from db.errors import DatabaseUserError
 from db.tables import clips, models, parameter_sets
@@ -40,6 +51,28 @@ def end_s(row: Any, clip: Any = clips) -> ColumnElement[float]:
     """Where a detection ends, within its clip; needs parameter_sets, models and the clip."""
     last = row.c.end_patch * parameter_sets.c.patch_hop_s + models.c.window_s
     return case((last > clip.c.duration_s, clip.c.duration_s), else_=last)
+
+
+def newly_covered(part: FromClause, *group: str) -> Subquery:
+    """The rows of `part`, with `new_s`: the seconds that no earlier row of their group covers.
+
+    `part` has start_s, end_s and the columns by which it is grouped. Summed up over a group, that
+    is the length of the union of its intervals.
+    """
+    # How far what came before reaches: only what lies beyond is new.
+    before_s = func.max(part.c.end_s).over(
+        partition_by=[part.c[name] for name in group],
+        order_by=(part.c.start_s, part.c.end_s),
+        rows=(None, -1),
+    )
+    row = select(part, before_s.label("before_s")).subquery("with_before")
+    new_s = case(
+        (row.c.before_s.is_(None), row.c.end_s - row.c.start_s),
+        (row.c.before_s <= row.c.start_s, row.c.end_s - row.c.start_s),
+        (row.c.before_s < row.c.end_s, row.c.end_s - row.c.before_s),
+        else_=0.0,
+    )
+    return select(row, new_s.label("new_s")).subquery("covered")
 
 
 def in_span(

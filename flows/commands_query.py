@@ -28,8 +28,11 @@ from flows.set_queries import found_by_set
 from flows.terminal import clock, note, print_csv, print_json, print_table, shown_path
 from flows.wall_clock import parse_span
 
-_COLUMNS = ("score", "mid", "name", "start_s", "end_s", "peak_s", "duration_s", "clip", "n_sources",
-            "path", "recorded_at", "heard_at")  # fmt: skip
+HIT_COLUMNS = (
+    "score", "mid", "name", "start_s", "end_s", "peak_s", "duration_s", "clip", "n_sources", "path",
+    "recorded_at", "heard_at",
+)  # fmt: skip
+"""Columns of an answer as data; the path is its text."""
 
 Under = Annotated[
     list[str] | None,
@@ -224,8 +227,8 @@ def _print_hits(hits: Sequence[Hit], *, as_json: bool, as_csv: bool) -> None:
     if as_json:
         print_json([{k: v for k, v in asdict(hit).items() if k != "path"} for hit in hits])
     elif as_csv:
-        rows = ([getattr(h, "path_text" if c == "path" else c) for c in _COLUMNS] for h in hits)
-        print_csv(_COLUMNS, rows)
+        rows = ([getattr(h, "path_text" if c == "path" else c) for c in HIT_COLUMNS] for h in hits)
+        print_csv(HIT_COLUMNS, rows)
     else:
         has_times = any(hit.recorded_at for hit in hits)
         at = ("at",) if has_times else ()

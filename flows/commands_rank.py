@@ -54,7 +54,7 @@ def rank(
     Exact, from the stored scores; recordings whose peak cannot be among the best are not read. The
     mean is of logits over the scores that lie within a window. A window's class is its best.
     """
-    from flows.score_reading import rank_windows
+    from flows.score_reading import rank_windows, window_times
 
     ontology = load_default()
     asked = mids(ontology, under or [])
@@ -78,9 +78,8 @@ def rank(
     for place, found in enumerate(ranking.windows, 1):
         file = found.of
         mid, name = file.classes[found.category_index]
-        start_s = found.first_patch * file.patch_hop_s
-        end_s = min(file.duration_s, found.last_patch * file.patch_hop_s + file.window_s)
-        rows.append((place, found.score, mid, name, start_s, end_s, file.clip, file.path_text))
+        times = window_times(found)
+        rows.append((place, found.score, mid, name, *times, file.clip, file.path_text))
     columns = ("place", "score", "mid", "name", "start_s", "end_s", "clip", "path")
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])

@@ -28,16 +28,14 @@ from db.queries import score_floor
 from db.question import Question
 from db.results import Hit
 from db.similar import describe, vectors_of
+from flows.commands_query import HIT_COLUMNS
 from flows.options import database_url
-from flows.score_reading import exact_hours, rank_windows, similar_clips
+from flows.score_reading import exact_hours, rank_windows, similar_clips, window_times
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Names = str | Sequence[str]
-
-_HIT_COLUMNS = ("score", "mid", "name", "start_s", "end_s", "peak_s", "duration_s", "clip",
-                "n_sources", "path", "recorded_at", "heard_at")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,24 +86,13 @@ class Labels:
             window_s=window_s, stride_s=window_s if stride_s is None else stride_s,
             top=top, mode=pooling,
         )  # fmt: skip
-        return _frame(
-            (
-                {
-                    "score": found.score,
-                    "mid": found.of.classes[found.category_index][0],
-                    "name": found.of.classes[found.category_index][1],
-                    "start_s": found.first_patch * found.of.patch_hop_s,
-                    "end_s": min(
-                        found.of.duration_s,
-                        found.last_patch * found.of.patch_hop_s + found.of.window_s,
-                    ),
-                    "clip": found.of.clip,
-                    "path": found.of.path_text,
-                }
-                for found in ranking.windows
-            ),
-            ("score", "mid", "name", "start_s", "end_s", "clip", "path"),
-        )
+        columns = ("score", "mid", "name", "start_s", "end_s", "clip", "path")
+        rows = (
+            (found.score, *found.of.classes[found.category_index], *window_times(found),
+             found.of.clip, found.of.path_text)
+            for found in ranking.windows
+        )  # fmt: skip
+        return _frame((dict(zip(columns, row, strict=True)) for row in rows), columns)
 
     def similar(
         self, clip: str, at_s: float | None = None, *, top: int = 20, model: str | None = None
@@ -172,7 +159,7 @@ def _mids(names: Names) -> tuple[str, ...]:
 def _hits(hits: Iterable[Hit]) -> pd.DataFrame:
     return _frame(
         ({**asdict(hit), "path": hit.path_text} for hit in hits),
-        _HIT_COLUMNS,
+        HIT_COLUMNS,
     )
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from audioset_core.nearest import Neighbour, Prepare
     from audioset_core.pooling import FloatArray
-    from audioset_core.ranking import Ranking
+    from audioset_core.ranking import Ranking, Window
 
 
 def read_logits(home: Path, file: ScoreFile) -> FloatArray:
@@ -60,6 +60,13 @@ def rank_windows(
         min_score=question.min_score,
         mode=mode,
     )
+
+
+def window_times(found: Window[ScoreFile]) -> tuple[float, float]:
+    """From where to where in its clip a window hears, in seconds."""
+    file = found.of
+    end_s = found.last_patch * file.patch_hop_s + file.window_s
+    return found.first_patch * file.patch_hop_s, min(file.duration_s, end_s)
 
 
 def exact_hours(
