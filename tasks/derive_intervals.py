@@ -6,7 +6,7 @@ that its labelling names. Without Prefect and torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from db.engine import reading
 from db.records import DetectionRow
 from db.scored import ScoredClip, commit_intervals, count_underived, iter_underived
 from db.threshold_sets import StoredSet
+from tasks.pooled_rows import detection_rows
 
 Progress = Callable[[int, int], None]
 
@@ -136,9 +137,6 @@ class _Rules:
 
 def _intervals(
     logits: ScoreArray, rules: IntervalRules, clip: ScoredClip
-) -> Iterator[DetectionRow]:
+) -> tuple[DetectionRow, ...]:
     found = derive_intervals(logits, rules, patch_hop_s=clip.patch_hop_s, window_s=clip.window_s)
-    for d in found:
-        yield DetectionRow(
-            d.category_index, d.start_patch, d.end_patch, d.peak, d.mean, d.peak_patch
-        )
+    return detection_rows(found)

@@ -26,9 +26,10 @@ from audioset_core.memory import give_back
 from audioset_core.pooling import Pooled, pool
 from db.claims import commit_labellings, record_failures, renew_leases
 from db.errors import DatabaseUnavailableError
-from db.records import ClassScore, DetectionRow, Failure, Labelling
+from db.records import Failure, Labelling
 from tasks.chunk_and_featurize import Logger
 from tasks.job import LEASE_S, Job, engine_for, now
+from tasks.pooled_rows import class_score_rows, detection_rows
 from tasks.shards import FailedSource, FinishedClip, Receipt, Shard, ShardScores
 
 # Clips per transaction: their folders are synced once, and little is redone after a crash.
@@ -164,11 +165,6 @@ def _labelling(
         embeddings_path=embeddings_file,
         embeddings_sha256=embeddings_sha256,
         note=None if files else _TOO_SHORT,
-        class_scores=tuple(
-            ClassScore(c.category_index, c.peak, c.mean) for c in pooled.class_scores
-        ),
-        detections=tuple(
-            DetectionRow(d.category_index, d.start_patch, d.end_patch, d.peak, d.mean, d.peak_patch)
-            for d in pooled.detections
-        ),
+        class_scores=class_score_rows(pooled.class_scores),
+        detections=detection_rows(pooled.detections),
     )

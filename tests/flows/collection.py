@@ -15,9 +15,10 @@ from db.claims import admit, commit_labellings
 from db.engine import open_engine
 from db.migrate import ensure_schema
 from db.models_rows import register_model, register_parameters
-from db.records import Claim, ClassScore, DetectionRow, Labelling, Model, Parameters, Variant
+from db.records import Claim, Labelling, Model, Parameters, Variant
 from db.runs import start_run
 from tasks.load_ontology import store_ontology
+from tasks.pooled_rows import class_score_rows, detection_rows
 from tests.db.build import LEASE_S, NOW, RUN, World, clip, enrolled, seen, sha
 
 CLASSES = ("Dog", "Meow", "Siren", "Car")
@@ -75,12 +76,7 @@ def _store(made: Collection, world: World, name: str) -> None:
         score_dtype="float16",
         embeddings_path=f"embeddings/{sha(name)}.npy",
         embeddings_sha256="a" * 64,
-        class_scores=tuple(
-            ClassScore(s.category_index, s.peak, s.mean) for s in pooled.class_scores
-        ),
-        detections=tuple(
-            DetectionRow(d.category_index, d.start_patch, d.end_patch, d.peak, d.mean, d.peak_patch)
-            for d in pooled.detections
-        ),
+        class_scores=class_score_rows(pooled.class_scores),
+        detections=detection_rows(pooled.detections),
     )
     assert commit_labellings(world.engine, world.variant, [row], RUN, NOW) == [True]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from prefect.events.worker import EventsWorker
@@ -27,7 +29,16 @@ from tests.db.conftest import a_database, postgres_server
 from tests.flows.build import REPOSITORY, Lab, write_headless_vggish, write_placeholder
 from tests.flows.scored import Collection
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 __all__ = ["postgres_server"]
+
+_CHROMIUM = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--no-first-run",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]  # fmt: skip
 
 IN_MEMORY = "sqlite+aiosqlite:///file::memory:?cache=shared&uri=true&check_same_thread=false"
 
@@ -72,6 +83,23 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What is set on this machine must not reach the commands."""
     for name in ("AUDIOSET_DB", "AUDIOSET_HOME", "AUDIOSET_WEIGHTS"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium, which finds no other machine."""
+    from playwright.sync_api import sync_playwright
+
+    program = shutil.which("chromium")
+    if program is None:
+        message = "no chromium on this machine (install Debian's)"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=_CHROMIUM)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

@@ -20,21 +20,19 @@ from db.claims import admit, commit_labellings
 from db.engine import open_engine
 from db.migrate import ensure_schema
 from db.models_rows import register_model, register_parameters
-from db.ontology_rows import load_ontology
 from db.records import (
     Claim,
-    ClassScore,
     Clip,
-    DetectionRow,
     Labelling,
     Model,
-    Node,
     Parameters,
     SeenSource,
     Variant,
 )
 from db.runs import start_run
 from db.sources import enrol, iter_items
+from tasks.load_ontology import store_ontology
+from tasks.pooled_rows import class_score_rows, detection_rows
 
 RATE_HZ = 16_000
 RUN = "00000000-0000-0000-0000-000000000001"
@@ -54,12 +52,7 @@ class Collection:
     def __post_init__(self) -> None:
         self.engine = open_engine(f"sqlite:///{self.home / 'labels.db'}")
         ensure_schema(self.engine)
-        ontology = load_default()
-        nodes = [
-            Node(n.mid, n.name, n.is_abstract, n.is_blacklisted) for n in ontology.nodes.values()
-        ]
-        edges = list(ontology.edges())
-        load_ontology(self.engine, nodes, edges, list(ontology.closure()))
+        store_ontology(self.engine, load_default())
         model = Model(
             name="yamnet", version="1", weights_sha256="a" * 64, sample_rate_hz=16_000,
             window_s=0.96, embedding_dim=None,
@@ -102,15 +95,8 @@ class Collection:
         row = Labelling(
             claim=claim, clip=clip, n_patches=n_patches, scores_path=f"scores/{sha}.npy",
             scores_sha256=hashlib.sha256(data).hexdigest(), score_dtype="float32",
-            class_scores=tuple(
-                ClassScore(s.category_index, s.peak, s.mean) for s in pooled.class_scores
-            ),
-            detections=tuple(
-                DetectionRow(
-                    d.category_index, d.start_patch, d.end_patch, d.peak, d.mean, d.peak_patch
-                )
-                for d in pooled.detections
-            ),
+            class_scores=class_score_rows(pooled.class_scores),
+            detections=detection_rows(pooled.detections),
         )  # fmt: skip
         assert commit_labellings(self.engine, self.variant, [row], RUN, NOW) == [True]
         return sha

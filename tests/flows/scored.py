@@ -23,9 +23,7 @@ from db.migrate import ensure_schema
 from db.models_rows import register_model, register_parameters
 from db.records import (
     Claim,
-    ClassScore,
     Clip,
-    DetectionRow,
     Labelling,
     Model,
     Parameters,
@@ -35,6 +33,7 @@ from db.records import (
 from db.runs import start_run
 from db.sources import enrol, iter_items
 from tasks.load_ontology import store_ontology
+from tasks.pooled_rows import class_score_rows, detection_rows
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 RUN = "00000000-0000-0000-0000-00000000000a"
@@ -101,15 +100,8 @@ class Collection:
             scores_path=relative if n_patches else None,
             scores_sha256=digest if n_patches else None,
             score_dtype="float32" if n_patches else None,
-            class_scores=tuple(
-                ClassScore(c.category_index, c.peak, c.mean) for c in pooled.class_scores
-            ),
-            detections=tuple(
-                DetectionRow(
-                    d.category_index, d.start_patch, d.end_patch, d.peak, d.mean, d.peak_patch
-                )
-                for d in pooled.detections
-            ),
+            class_scores=class_score_rows(pooled.class_scores),
+            detections=detection_rows(pooled.detections),
         )
         assert commit_labellings(self.engine, self.variant, [labelling], RUN, NOW) == [True]
         return clip_sha256

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from flows.ingest_new import ingest_new
 from flows.options import AlertOptions, EngineOptions, LabelOptions, WatchOptions
@@ -30,11 +29,6 @@ N_NEW = N_CLIPS + len(BAD)
 N_SHARDS = 3
 PROGRESS = f"{N_CLIPS} of {N_NEW} files labelled, {len(BAD)} failed"
 DEPLOYMENT = "ingest-new/scheduled"
-_ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--no-first-run",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-]  # fmt: skip
 _WITHIN_MS = 30_000
 # Prefect ships two sets of pages: those that its links lead to, and the next ones.
 UIS = {"v1": "", "v2": "/v2"}
@@ -77,19 +71,9 @@ class Screen:
         expect(self.page.get_by_text(text).first).to_be_visible()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium")
-    if program is None:
-        message = "no chromium on this machine (install Debian's)"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=_ARGUMENTS)
-        expect.set_options(timeout=_WITHIN_MS)
-        yield browser
-        browser.close()
+@pytest.fixture(scope="module", autouse=True)
+def _patience() -> None:
+    expect.set_options(timeout=_WITHIN_MS)
 
 
 @pytest.fixture(scope="module")
