@@ -83,7 +83,7 @@ def mp3_goes_on(fd: int, size_bytes: int) -> bool:
         at += 10 + sum(byte << shift for byte, shift in zip(tag[6:], (21, 14, 7, 0), strict=False))
     head = os.pread(fd, 64, at)
     found = max(head.find(b"Xing"), head.find(b"Info"))
-    if found < 0 or not head[found + 7] & 0x02:
+    if found < 0 or len(head) < found + 16 or not head[found + 7] & 0x02:
         return False
     field = found + 8 + 4 * (head[found + 7] & 0x01)
     stated = int.from_bytes(head[field : field + 4], "big")

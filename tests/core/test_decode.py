@@ -15,6 +15,7 @@ from audioset_core import audio, decode
 from audioset_core.audio import Recording
 from audioset_core.decode import MAX_CHANNELS, mix_to_mono, open_decoder
 from audioset_core.errors import AudioError, Reason
+from audioset_core.headers import mp3_goes_on
 from tests.torture.makers import F32, FORMATS, encoded, pcm, png, tone, wav, with_ffmpeg
 
 pytestmark = pytest.mark.usefixtures("no_descriptor_leaks")
@@ -326,6 +327,17 @@ def test_spoilt_bytes_never_surprise(tmp_path: Path) -> None:
             path.write_bytes(spoilt)
             with contextlib.suppress(AudioError):
                 read(path)
+
+
+def test_an_mp3_header_that_breaks_off_anywhere(tmp_path: Path) -> None:
+    """`make fuzz` found one whose spoilt ID3 tag leads to the last bytes of a later frame."""
+    path = tmp_path / "cut.mp3"
+    head = encoded("mp3", tone(44_100), 44_100)[:64]
+    assert b"Xing" in head or b"Info" in head
+    for n in range(len(head) + 1):
+        path.write_bytes(head[:n])
+        with path.open("rb") as file:
+            assert not mp3_goes_on(file.fileno(), n)
 
 
 # --- FFmpeg's containers ------------------------------------------------------------------------
