@@ -11,7 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, exists, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    FromClause,
+    Select,
+    and_,
+    exists,
+    func,
+    select,
+)
 
 from db.engine import reading
 from db.errors import DatabaseUserError
@@ -22,7 +32,7 @@ from db.results import Hit
 from db.selection import floor, model_ids, speaks
 from db.spans import at_paths
 from db.subtrees import Subtree, heard_in, predicted_below, subtree
-from db.tables import clips, labellings, sources
+from db.tables import clip_scores, clips, labellings, sources
 
 # So many clips are read one by one sooner than a large subtree is searched.
 _FEW_CLIPS = 20_000
@@ -52,9 +62,11 @@ def find_intervals(engine: Engine, question: Question) -> list[Hit]:
 
 
 def prepared(
-    conn: Connection, question: Question, *, by_interval: bool
+    conn: Connection, question: Question, *, by_interval: bool, heard: FromClause = clip_scores
 ) -> tuple[Subtree, ColumnElement[bool]]:
     """The nodes that a question is about, and what must hold of a row of labellings.
+
+    Other sounds of a clip are looked for in `heard`.
 
     Raises:
         DatabaseUserError: as `find_clips`.
@@ -64,7 +76,7 @@ def prepared(
     tree = _tree(conn, question, ids)
     stored = "detection_threshold" if by_interval else "score_floor"
     _check_floor(question.min_score, floor(conn, ids, stored), by_interval)
-    return tree, and_(speaks(ids), *_conditions(conn, question))
+    return tree, and_(speaks(ids), *_conditions(conn, question, heard))
 
 
 def few_clips(conn: Connection, question: Question) -> Select[Any] | None:
@@ -130,13 +142,16 @@ def _check_floor(min_score: float, stored_from: float, by_interval: bool) -> Non
         raise DatabaseUserError(f"{message}; ask for at least {stored_from:g}, or for no minimum")
 
 
-def _conditions(conn: Connection, question: Question) -> list[ColumnElement[bool]]:
+def _conditions(
+    conn: Connection, question: Question, heard: FromClause
+) -> list[ColumnElement[bool]]:
     """What must hold of a row of labellings."""
     least, lone = question.min_score, question.with_ambiguous
     all_of = [subtree(conn, [mid], with_ambiguous=lone) for mid in question.all_of]
-    wanted = [heard_in(tree, least) for tree in all_of]
+    wanted = [heard_in(tree, least, heard) for tree in all_of]
     if question.not_under:
-        wanted.append(~heard_in(subtree(conn, question.not_under, with_ambiguous=True), least))
+        unwanted = subtree(conn, question.not_under, with_ambiguous=True)
+        wanted.append(~heard_in(unwanted, least, heard))
     if question.paths:
         own = sources.c.clip_id == labellings.c.clip_id
         wanted.append(exists().where(own, at_paths(question.paths, sources)).correlate(labellings))

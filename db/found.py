@@ -74,8 +74,28 @@ def intervals_query(
     `within`, if given, are the ids of the few clips that can have one: those are read, instead of
     all that the subtree has in the index.
     """
-    begins, ends = start_s(detections), end_s(detections)
-    conditions = [reaches(detections, at_least), counts(clip_scores, tree, seek=within is None)]
+    same = and_(detections.c.labelling_id == clip_scores.c.labelling_id,
+               detections.c.node_id == clip_scores.c.node_id)  # fmt: skip
+    return (
+        fitting_intervals(detections, allowed, question, within)
+        .join(clip_scores, same)
+        .where(
+            reaches(clip_scores, at_least),
+            reaches(detections, at_least),
+            counts(clip_scores, tree, seek=within is None),
+        )
+    )
+
+
+def fitting_intervals(
+    intervals: Any,
+    allowed: ColumnElement[bool],
+    question: Question,
+    within: Select[Any] | None = None,
+) -> Select[Any]:
+    """The rows of `intervals` that are long enough and lie in the span, whatever is heard."""
+    begins, ends = start_s(intervals), end_s(intervals)
+    conditions = [allowed]
     if within is not None:
         conditions.append(labellings.c.clip_id.in_(within))
     if question.min_duration_s > 0:
@@ -84,28 +104,25 @@ def intervals_query(
     if question.span is not None:
         in_time = in_span(question.span, sources, begins, ends)
         first = first_source(labellings.c.clip_id, question.paths, in_time)
-        fitting = first.correlate(labellings, detections, clips, models, parameter_sets)
+        fitting = first.correlate(labellings, intervals, clips, models, parameter_sets)
         source_id = fitting.scalar_subquery()
-    same = and_(detections.c.labelling_id == clip_scores.c.labelling_id,
-               detections.c.node_id == clip_scores.c.node_id)  # fmt: skip
     return (
         select(
-            detections.c.labelling_id,
-            detections.c.node_id,
-            detections.c.peak,
+            intervals.c.labelling_id,
+            intervals.c.node_id,
+            intervals.c.peak,
             labellings.c.clip_id,
-            detections.c.start_patch,
+            intervals.c.start_patch,
             source_id.label("source_id"),
             begins.label("start_s"),
             ends.label("end_s"),
         )
-        .select_from(clip_scores)
-        .join(labellings, labellings.c.id == clip_scores.c.labelling_id)
+        .select_from(intervals)
+        .join(labellings, labellings.c.id == intervals.c.labelling_id)
         .join(clips, clips.c.id == labellings.c.clip_id)
         .join(models, models.c.id == labellings.c.model_id)
         .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
-        .join(detections, same)
-        .where(reaches(clip_scores, at_least), allowed, *conditions)
+        .where(*conditions)
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, exists, or_, select
+from sqlalchemy import ColumnElement, Connection, FromClause, and_, exists, or_, select
 
 from db.ambiguity import ambiguous_below
 from db.errors import DatabaseUserError
@@ -55,10 +55,13 @@ def subtree(conn: Connection, mids: Sequence[str], *, with_ambiguous: bool = Fal
     return Subtree(tuple(sorted(plain)), tuple(group for group in groups if group[0]))
 
 
-def counts(scores: Any, tree: Subtree, *, seek: bool = True) -> ColumnElement[bool]:
+def counts(
+    scores: Any, tree: Subtree, *, seek: bool = True, heard: FromClause = clip_scores
+) -> ColumnElement[bool]:
     """The condition that a row of clip_scores (or detections) counts for the subtree.
 
-    Without `seek` no plan can begin with the index of a class's scores.
+    Company is looked for in `heard`. Without `seek` no plan can begin with the index of a class's
+    scores.
     """
     node = scores.c.node_id if seek else scores.c.node_id + 0
     is_below: ColumnElement[bool] = node.in_(tree.ids)
@@ -66,28 +69,26 @@ def counts(scores: Any, tree: Subtree, *, seek: bool = True) -> ColumnElement[bo
         return is_below
     ways = [scores.c.node_id.in_(tree.plain)]
     for ambiguous, company in tree.in_company:
-        other = clip_scores.alias()
-        heard = exists().where(
+        other = heard.alias()
+        has_company = exists().where(
             other.c.labelling_id == scores.c.labelling_id, other.c.node_id.in_(company)
         )
-        ways.append(and_(scores.c.node_id.in_(ambiguous), heard.correlate(scores)))
+        ways.append(and_(scores.c.node_id.in_(ambiguous), has_company.correlate(scores)))
     return and_(is_below, or_(*ways))
 
 
 def reaches(scores: Any, least: float) -> ColumnElement[bool]:
-    """The condition that a row of clip_scores or detections is heard.
-
-    The one place where questions compare scores: thresholds by class are to be joined here, by
-    `scores.c.node_id`.
-    """
+    """The condition that a row of clip_scores or detections is heard."""
     return scores.c.peak >= least  # type: ignore[no-any-return]
 
 
-def heard_in(tree: Subtree, least: float) -> ColumnElement[bool]:
+def heard_in(tree: Subtree, least: float, heard: FromClause = clip_scores) -> ColumnElement[bool]:
     """The condition that something of the subtree is heard in the clip of a row of labellings."""
-    other = clip_scores.alias()
+    other = heard.alias()
     found = exists().where(
-        other.c.labelling_id == labellings.c.id, reaches(other, least), counts(other, tree)
+        other.c.labelling_id == labellings.c.id,
+        reaches(other, least),
+        counts(other, tree, heard=heard),
     )
     return found.correlate(labellings)
 

@@ -6,7 +6,7 @@ Nothing here imports Prefect or torch: an answer should take less time than the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC
 from typing import Annotated, Literal
 
@@ -142,7 +142,7 @@ def query(
             raise UserError("say what to look for: --under or --all-of")
         check_predictable(engine, ontology, (*question.under, *all_mids), model)
         if threshold_set is not None:
-            hits = _found_by_set(engine, threshold_set, question, intervals=intervals)
+            hits = found_by_set(engine, threshold_set, question, intervals=intervals)
         else:
             find = queries.find_intervals if intervals else queries.find_clips
             hits = find(engine, question)
@@ -154,30 +154,11 @@ def query(
     what = "interval" if intervals else "clip"
     if not hits:
         names = " or ".join(repr(ontology.nodes[mid].name) for mid in question.under)
-        note(f"no {what} has {names} at {min_score:g} or above" + (
-            ", with all that is asked" if question != _plain(question) else ""))  # fmt: skip
+        least = f"by {threshold_set}" if threshold_set else f"at {min_score:g} or above"
+        more = ", with all that is asked" if question != _plain(question) else ""
+        note(f"no {what} has {names} {least}{more}")
     elif len(hits) == limit:
         note(f"the first {limit} {what}s; more with --limit")
-
-
-def _found_by_set(
-    engine: Engine, threshold_set: str, question: Question, *, intervals: bool
-) -> list[Hit]:
-    """The set's own intervals stand in place of the least score.
-
-    Raises:
-        UserError: something is asked for beside it that it does not know.
-    """
-    known = replace(_plain(question), not_under=question.not_under, order="score")
-    if intervals or len(question.under) != 1 or question != known:
-        raise UserError(
-            "--threshold-set goes with one --under, --not-under, --ambiguous, --model and --limit; "
-            "for each interval and more conditions, ask the view interval_times (audioset sql)"
-        )
-    return found_by_set(
-        engine, threshold_set, question.model, question.under[0], question.not_under,
-        question.limit, question.with_ambiguous,
-    )  # fmt: skip
 
 
 def mids(ontology: Ontology, texts: Sequence[str]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, text, update
@@ -9,10 +10,13 @@ from sqlalchemy import Engine, text, update
 from db.claims import commit_labellings
 from db.engine import reading, writing
 from db.errors import DatabaseUserError, InvalidValueError
-from db.interval_queries import top_clips_of_set
+from db.interval_queries import find_clips_of_set, find_intervals_of_set
+from db.question import Question
 from db.records import DetectionRow
+from db.results import Hit
 from db.scored import ScoredClip, commit_intervals, count_underived, iter_scored, iter_underived
-from db.tables import labellings
+from db.spans import Span
+from db.tables import labellings, sources
 from db.threshold_sets import StoredSet, ThresholdSet, find_set, list_sets, remove_set, store_set
 from tests.db.build import (
     INDEX,
@@ -47,6 +51,10 @@ def by_index(world: World) -> dict[int, dict[int, int]]:
 
 def found(mid: str, start: int, end: int, peak: float) -> DetectionRow:
     return DetectionRow(INDEX[mid], start, end, peak, peak / 2, start)
+
+
+def of_set(engine: Engine, stored: StoredSet, *under: str, **more: Any) -> list[Hit]:
+    return find_clips_of_set(engine, stored, Question(under=under, **more))
 
 
 def rows(world: World, query: str) -> list[tuple[object, ...]]:
@@ -147,7 +155,7 @@ class TestDerivations:
         with writing(world.engine) as conn:
             conn.execute(update(labellings).values(scores_sha256="f" * 64))
         assert rows(world, "SELECT * FROM interval_times") == []
-        assert top_clips_of_set(world.engine, stored, "/b") == []
+        assert of_set(world.engine, stored, "/b") == []
         assert list(pending(world)) == [clip.clip_sha256]
         # What was read of the old file is not stored for the new one.
         assert commit_intervals(world.engine, stored, [(clip, [])], by_index(world), NOW) == 0
@@ -192,11 +200,53 @@ class TestQueries:
         return stored
 
     def test_the_best_interval_below_a_node_by_clip(self, world: World, stored: StoredSet) -> None:
-        first, second = top_clips_of_set(world.engine, stored, "/a")
+        first, second = of_set(world.engine, stored, "/a")
         assert (first.mid, first.score, first.start_s, first.end_s) == ("/d", 0.8, 1.92, 10.0)
         assert (second.mid, second.score, second.path_text) == ("/c", 0.7, "/audio/two.wav")
-        assert [hit.mid for hit in top_clips_of_set(world.engine, stored, "/a", limit=1)] == ["/d"]
-        assert top_clips_of_set(world.engine, stored, "/a", ["/e"]) == [first]
+        assert [hit.mid for hit in of_set(world.engine, stored, "/a", limit=1)] == ["/d"]
+        assert of_set(world.engine, stored, "/a", not_under=("/e",)) == [first]
+
+    def test_more_than_one_class(self, world: World, stored: StoredSet) -> None:
+        hits = of_set(world.engine, stored, "/d", "/e")
+        assert [(hit.mid, hit.score) for hit in hits] == [("/e", 0.9), ("/d", 0.8), ("/e", 0.5)]
+        both = of_set(world.engine, stored, "/e", all_of=("/c",))
+        assert [hit.path_text for hit in both] == ["/audio/two.wav"]
+
+    def test_the_sets_thresholds_decide_whatever_the_least_score(
+        self, world: World, stored: StoredSet
+    ) -> None:
+        assert of_set(world.engine, stored, "/a", min_score=1.0) == of_set(
+            world.engine, stored, "/a"
+        )
+
+    def test_how_long_and_which_files(self, world: World, stored: StoredSet) -> None:
+        (long,) = of_set(world.engine, stored, "/a", "/e", min_duration_s=5.0)
+        assert (long.mid, long.start_s) == ("/d", 1.92)
+        by_path = of_set(world.engine, stored, "/a", "/e", paths=("t*.wav",), order="path")
+        assert [hit.path_text for hit in by_path] == ["/audio/three.wav", "/audio/two.wav"]
+
+    def test_when(self, world: World, stored: StoredSet) -> None:
+        began_ms = 1_000_000_000_000
+        with writing(world.engine) as conn:
+            one = sources.c.path_text == "/audio/one.wav"
+            conn.execute(update(sources).where(one).values(recorded_unix_ms=began_ms))
+        for from_s, to_s, mids in (
+            (-9, 0, []), (-9, 1, ["/b"]), (-9, 9, ["/d"]), (5, 9, ["/d"]), (10, 99, []),
+        ):  # fmt: skip
+            span = Span(began_ms + from_s * 1_000, began_ms + to_s * 1_000)
+            found = of_set(world.engine, stored, "/a", "/e", span=span)
+            assert [hit.mid for hit in found] == mids
+
+    def test_every_interval(self, world: World, stored: StoredSet) -> None:
+        question = Question(under=("/a", "/e"), order="path")
+        hits = find_intervals_of_set(world.engine, stored, question)
+        assert [(hit.path_text, hit.mid, hit.start_s) for hit in hits] == [
+            ("/audio/one.wav", "/b", 0.0),
+            ("/audio/one.wav", "/d", 1.92),
+            ("/audio/three.wav", "/e", 0.0),
+            ("/audio/two.wav", "/e", 0.0),
+            ("/audio/two.wav", "/c", 0.96),
+        ]
 
     def test_the_view_says_the_same(self, world: World, stored: StoredSet) -> None:
         query = (
@@ -207,7 +257,7 @@ class TestQueries:
 
     def test_an_unknown_node(self, world: World, stored: StoredSet) -> None:
         with pytest.raises(DatabaseUserError, match="no node"):
-            top_clips_of_set(world.engine, stored, "/x")
+            of_set(world.engine, stored, "/x")
 
 
 def test_an_ambiguous_class_counts_in_company_only(fresh_db: Engine) -> None:
@@ -222,10 +272,10 @@ def test_an_ambiguous_class_counts_in_company_only(fresh_db: Engine) -> None:
     batch = [(alone, [found("/c", 0, 1, 0.9)]), (company, [found("/c", 0, 1, 0.9)])]
     batch[1][1].append(found("/b", 5, 5, 0.6))
     commit_intervals(fresh_db, stored, batch, by_index(world), NOW)
-    clips = [hit.clip for hit in top_clips_of_set(fresh_db, stored, "/a")]
+    clips = [hit.clip for hit in of_set(fresh_db, stored, "/a")]
     assert clips == [company.clip_sha256]
-    assert len(top_clips_of_set(fresh_db, stored, "/a", with_ambiguous=True)) == 2
-    assert len(top_clips_of_set(fresh_db, stored, "/c")) == 2
+    assert len(of_set(fresh_db, stored, "/a", with_ambiguous=True)) == 2
+    assert len(of_set(fresh_db, stored, "/c")) == 2
 
 
 def test_a_clip_without_a_patch_is_done_once(world: World) -> None:
