@@ -627,6 +627,7 @@ dataset.label_dataset(items(), sys.argv[1], weights=sys.argv[2], device="cpu")
 """
 
 
+@pytest.mark.slow
 def test_kill_9_loses_nothing(
     tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

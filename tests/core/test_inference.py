@@ -227,6 +227,7 @@ def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return made
 
 
+@pytest.mark.slow
 def test_outputs_of_every_model(other: Scorer) -> None:
     bundle, config = other.bundle, other.bundle.frontend
     size = bundle.cpu_batch_patches
@@ -336,6 +337,7 @@ def test_a_translation_is_kept_and_needs_no_torch(
     np.testing.assert_array_equal(np.load(tmp_path / "logits.npy"), first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["network.xml", "network.bin"])
 def test_a_translation_cut_short_is_made_again(
     yamnet_weights: ReadyWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

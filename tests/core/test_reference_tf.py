@@ -307,6 +307,7 @@ def test_importing_loads_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 @needs_tensorflow
 def test_tensorflow_is_loaded_without_a_word() -> None:
     code = (

@@ -175,6 +175,7 @@ def test_the_port_without_a_head(variables: Arrays, arrays: Arrays, tmp_path: Pa
     assert tensors_sha256(found) == tensors_sha256(headless)
 
 
+@pytest.mark.slow
 def test_the_head_gives_scores(
     folder: Path, arrays: Arrays, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,6 +227,7 @@ def checkpoints(variables: Arrays, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.tf
 @pytest.mark.parametrize("version", ["V1", "V2"])
 def test_googles_checkpoint_gives_the_same_weights(

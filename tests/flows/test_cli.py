@@ -227,6 +227,7 @@ def _loaded(*arguments: str | Path, env: Mapping[str, str]) -> tuple[int, set[st
     return done.returncode, set(done.stderr.splitlines()[-1].split())
 
 
+@pytest.mark.slow
 def test_answers_load_neither_torch_nor_prefect(
     labelled: Lab, environment: Mapping[str, str], tmp_path: Path
 ) -> None:
@@ -302,6 +303,7 @@ def _is_harmless(data: bytes, *, lines: int | None = None) -> str:
     return text
 
 
+@pytest.mark.slow
 class TestHostileNames:
     def test_label_reports_failures_safely(
         self, hostile_home: Lab, environment: Mapping[str, str], tmp_path: Path

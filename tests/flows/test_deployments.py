@@ -191,6 +191,7 @@ class TestCompose:
     def test_images_are_pinned(self, name: str) -> None:
         assert re.fullmatch(r"[a-z-]+:\d+\.\d+(\.\d+)?(-\w+)?", SERVICES[name]["image"])
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", OURS)
     def test_commands_are_real(self, name: str) -> None:
         program, *arguments = shlex.split(SERVICES[name]["command"])

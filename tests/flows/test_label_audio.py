@@ -66,6 +66,7 @@ def test_a_second_run_finds_nothing_to_do(lab: Lab, corpus: Path) -> None:
     assert lab.rows("SELECT id, labelled_at, token FROM labellings") == times
 
 
+@pytest.mark.slow
 def test_other_settings_make_a_labelling_beside_the_old_one(
     lab: Lab, corpus: Path, tmp_path: Path
 ) -> None:
@@ -200,6 +201,7 @@ def test_options_are_refused_when_misspelt() -> None:
         LabelOptions(patch_hop=0.48)  # type: ignore[call-arg]
 
 
+@pytest.mark.slow
 class TestEmbeddings:
     def test_they_lie_beside_the_scores(self, lab: Lab, corpus: Path) -> None:
         lab.label(corpus, embeddings=True)

@@ -123,6 +123,7 @@ def test_no_drift_without_a_basis(n_labelled: int, before: Any) -> None:
     assert drift({"Music": 3}, n_labelled, before) == ()
 
 
+@pytest.mark.slow
 def test_runs_of_days_keep_one_task_run_per_shard_and_give_the_same(
     prefect_server: str, lab: Lab, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

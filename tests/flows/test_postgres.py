@@ -46,6 +46,7 @@ def _prefects_memory(api: str) -> str:
     return "\n".join(stored)
 
 
+@pytest.mark.slow
 def test_the_same_rows_as_on_sqlite(lab: Lab, postgres_url: str, corpus: Path) -> None:
     lab.label(corpus)
     other = Lab(lab.home.parent / "other", postgres_url, lab.weights)
@@ -61,6 +62,7 @@ def test_the_same_rows_as_on_sqlite(lab: Lab, postgres_url: str, corpus: Path) -
         other.engine.dispose()
 
 
+@pytest.mark.slow
 def test_the_urls_password_is_nowhere(
     secret_url: str,
     corpus: Path,
@@ -92,6 +94,7 @@ def test_the_urls_password_is_nowhere(
         assert PASSWORD not in text
 
 
+@pytest.mark.slow
 def test_a_password_is_not_told_when_the_server_is_away(
     corpus: Path, environment: Mapping[str, str], tmp_path: Path
 ) -> None:

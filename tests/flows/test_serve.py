@@ -284,6 +284,7 @@ def test_where_a_server_is_configured_it_reports_there(place: _Place) -> None:
         assert len(server.post("/automations/filter")) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_a_configured_server_that_does_not_answer(place: _Place) -> None:
     place.environment["PREFECT_API_URL"] = "http://127.0.0.1:9/api"

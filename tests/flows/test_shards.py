@@ -162,6 +162,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 class TestCuts:
     @pytest.mark.parametrize("shard_s", [pytest.param(0.3, marks=pytest.mark.slow), 1.0, 2.9, 7.0])
     def test_however_a_clip_is_cut_its_file_is_the_same_to_the_byte(

@@ -238,6 +238,7 @@ def command_line(
 
 
 class TestDamage:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", DAMAGES)
     def test_it_is_found_and_repaired_and_nothing_else_is_touched(
         self, store: Lab, command_line: Audioset, name: str
@@ -341,6 +342,7 @@ class TestDamage:
         (finding,) = report.examples[Damage.LENGTH]
         assert "96,000 samples at 16000 Hz make 12" in finding.reason
 
+    @pytest.mark.slow
     def test_scores_that_do_not_fit_the_recording_are_labelled_again(
         self, lab: Lab, corpus: Path, audioset: Audioset
     ) -> None:
@@ -392,6 +394,7 @@ class TestDamage:
         assert _kinds(_check(lab)) == {Damage.DAMAGED}
 
 
+@pytest.mark.slow
 class TestSources:
     def test_without_its_file_a_labelling_is_kept_and_listed(
         self, store: Lab, command_line: Audioset, corpus: Path
@@ -694,6 +697,7 @@ class TestWhatIsSaid:
         assert "audioset label" in said.err
         assert not (tmp_path / "nowhere").exists()
 
+    @pytest.mark.slow
     def test_a_look_loads_neither_torch_nor_prefect(
         self, lab: Lab, corpus: Path, environment: Mapping[str, str], tmp_path: Path
     ) -> None:
