@@ -20,7 +20,7 @@ from flows.options import EngineOptions, LabelOptions
 from flows.pipeline import label_here, labelling_job, open_home
 from flows.run_ledger import recorded_run
 from flows.settings import labelling_settings
-from flows.shard_runners import THREADS, later
+from flows.shard_runners import THREADS
 from flows.summary import Summary
 from tasks.convert_weights import convert_weights
 from tasks.load_ontology import load_ontology
@@ -67,9 +67,8 @@ def label_partition(
     with recorded_run(
         engine, home, described, flow_run.name, flow_run.id, parent_id=partition.run_id
     ) as run:
-        weights_future = convert_weights.submit(options.model, options.weights)
-        variant_future = load_ontology.submit(url, later(weights_future), parameters)
-        weights, variant = weights_future.result(), variant_future.result()
+        weights = convert_weights(options.model, options.weights)
+        variant = load_ontology(url, weights, parameters)
         if (variant.model_id, variant.parameter_set_id) != (
             partition.model_id,
             partition.parameter_set_id,

@@ -29,7 +29,7 @@ from flows.partitions import label_partitions
 from flows.progress import listener
 from flows.run_ledger import LiveRun, recorded_run
 from flows.settings import labelling_settings
-from flows.shard_runners import label_shards, later, shard_runner
+from flows.shard_runners import label_shards, shard_runner
 from flows.summary import Summary
 from tasks.convert_weights import convert_weights
 from tasks.discover_files import discover_files
@@ -66,15 +66,12 @@ def run_pipeline(request: Request) -> Summary:
         paths, problems = usable_roots(request.paths)
     frontend, parameters = labelling_settings(request.options)
     with recorded_run(engine, home, _described(request), flow_run.name, flow_run.id) as run:
-        weights_future = convert_weights.submit(request.options.model, request.options.weights)
-        variant_future = load_ontology.submit(url, later(weights_future), parameters)
-        found_future = discover_files.submit(
-            url, run.run_id, later(variant_future), paths, request.manifest, request.settle_s,
+        weights = convert_weights(request.options.model, request.options.weights)
+        variant = load_ontology(url, weights, parameters)
+        found = discover_files(
+            url, run.run_id, variant, paths, request.manifest, request.settle_s,
             request.options.follow_symlinks,
         )  # fmt: skip
-        # In the order of the chain: the first that failed says why, the rest only that it did.
-        weights, variant = weights_future.result(), variant_future.result()
-        found = found_future.result()
         run.summary = Summary.of(found)
         run.summary.problems = problems + found.problems
         monitor = Monitor(request.kind, f"Labelled with {weights.model} {weights.version}")

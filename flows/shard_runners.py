@@ -1,16 +1,19 @@
 """How a run's shards are carried out: on threads of this process, or on a Dask cluster.
 
-On threads a shard is three tasks chained through futures, so that decoding, inference and writing
-of neighbouring shards overlap. It is one task on Dask, where patches would have to travel, and in
-runs of days of audio, where Prefect would keep 20 kB of three task runs for every hour of it.
+On threads a shard is three tasks, each started by the flow with what the one before it gave, so
+that decoding, inference and writing of neighbouring shards overlap. (Handed a future, Prefect would
+ask its server about it: 30 ms a task run, and a thread that waits.) It is one task on Dask, where
+patches would have to travel, and in runs of days of audio, where Prefect would keep 20 kB of three
+task runs for every hour of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import Protocol, TypeVar, cast
+from typing import Any
 
 from prefect.futures import PrefectFuture
 
@@ -21,48 +24,43 @@ from tasks.infer import infer
 from tasks.job import Job, stop_run
 from tasks.label_shard import label_shard
 from tasks.persist import persist
-from tasks.shards import (
-    SHARDS_IN_FLIGHT,
-    Receipt,
-    Shard,
-    ShardFeatures,
-    ShardScores,
-    cut_shards,
-    whole_shards,
-)
-
-R = TypeVar("R")
+from tasks.shards import SHARDS_IN_FLIGHT, Receipt, Shard, cut_shards, whole_shards
 
 LONG_RUN_S, LONG_SHARD_S = 24 * 3600.0, 6 * 3600.0
-THREADS = 3 * SHARDS_IN_FLIGHT + 3
-"""Three per shard, as a task that waits for another holds its thread; and the first tasks."""
+THREADS = SHARDS_IN_FLIGHT
+
+Step = Callable[[Job, Shard, Any, Any], PrefectFuture[Any]]
+"""Starts a task of a shard, with what the step before gave, and this step of the part before."""
+Submit = Callable[[Job, Shard], PrefectFuture[Receipt]]
+
+# Of a long clip's parts, one after the other is read and scored; they are stored as they come.
+_CHAIN: tuple[Step, ...] = (
+    lambda job, shard, _, before: chunk_and_featurize.submit(job, shard, before),
+    lambda job, shard, features, before: infer.submit(job, shard, features, before),
+    lambda job, shard, scores, _: persist.submit(job, shard, scores),
+)
+_N_IN_ORDER = 2
 
 
-class InFlight(Protocol):
-    """A shard that has been handed to the runner."""
+@dataclass(frozen=True, slots=True)
+class ShardRunner:
+    """How the work list is cut, which tasks a shard is, and how many are at work at once."""
 
-    shard: Shard
-
-    def result(self) -> Receipt:
-        """Wait for the shard; of a broken chain, the first task's error is raised."""
-
-    def wait(self) -> None:
-        """Wait until nothing of it is at work."""
-
-    def when_done(self, call: Callable[[InFlight], None]) -> None:
-        """Have it told, from whatever thread, when the shard has ended, well or badly."""
-
-
-class ShardRunner(Protocol):
-    """Hands shards to a task runner."""
-
+    steps: tuple[Step, ...]
     in_flight: int
+    is_whole: bool = False
+    """A task reads the shard part by part, a clip to its end: memory does not grow with it."""
+    is_long: bool = False
 
     def shards(self, job: Job, items: Iterator[WorkItem], total: int) -> Iterator[Shard]:
         """The work list, cut."""
-
-    def submit(self, job: Job, shard: Shard, before: InFlight | None) -> InFlight:
-        """Start a shard; ``before`` is the part before it of the same clip."""
+        shards = cut_shards(items, LONG_SHARD_S if self.is_long else job.shard_s, total)
+        if not self.is_whole:
+            yield from shards
+            return
+        for shard in whole_shards(shards):
+            shard.budget_s = min(shard.budget_s, job.shard_s)
+            yield shard
 
 
 @contextmanager
@@ -77,11 +75,13 @@ def shard_runner(options: EngineOptions, estimated_s: float) -> Iterator[ShardRu
 
         with dask_cluster(options) as (submit, n_tasks):
             # Twice what the cluster can do at once: no worker waits for the next shard.
-            yield _WholeShards(submit, 2 * n_tasks + 1, is_long=estimated_s > n_tasks * LONG_RUN_S)
+            is_long = estimated_s > n_tasks * LONG_RUN_S
+            yield ShardRunner((_whole(submit),), 2 * n_tasks + 1, is_whole=True, is_long=is_long)
     elif estimated_s > LONG_RUN_S:
-        yield _WholeShards(label_shard.submit, SHARDS_IN_FLIGHT, is_long=True)
+        whole = _whole(label_shard.submit)
+        yield ShardRunner((whole,), SHARDS_IN_FLIGHT, is_whole=True, is_long=True)
     else:
-        yield _Chains()
+        yield ShardRunner(_CHAIN, SHARDS_IN_FLIGHT)
 
 
 def label_shards(
@@ -92,26 +92,31 @@ def label_shards(
     However it ends, no task of the run is at work afterwards.
     """
     total = sum(1 for _ in runner.shards(job, items(), 0))
-    window: set[InFlight] = set()
-    ended: SimpleQueue[InFlight] = SimpleQueue()
+    window: list[_InFlight] = []
+    ended: SimpleQueue[_InFlight] = SimpleQueue()
 
-    def submit(shard: Shard, before: InFlight | None) -> InFlight:
-        in_flight = runner.submit(job, shard, before)
-        window.add(in_flight)
-        in_flight.when_done(ended.put)
-        return in_flight
+    def submit(shard: Shard, before: _InFlight | None) -> _InFlight:
+        window.append(_InFlight(job, shard, runner.steps, before, ended))
+        window[-1].go_on()
+        return window[-1]
 
     def collect() -> Receipt:
         """Of whichever ends first: while one waits its turn, the next must be on its way."""
-        done = ended.get()
-        receipt = done.result()
+        while True:
+            done = ended.get()
+            done.n_done += 1
+            for shard in window:
+                shard.go_on()
+            if done.n_done == len(runner.steps):
+                break
+        receipt = done.receipt()
         window.remove(done)
         if done.shard.is_last_part and receipt.continues:  # more than the headers announced
             submit(done.shard.next_part(), done)
         return receipt
 
     try:
-        previous: InFlight | None = None
+        previous: _InFlight | None = None
         for shard in runner.shards(job, items(), total):
             previous = submit(shard, previous if shard.part else None)
             while len(window) >= runner.in_flight:
@@ -126,82 +131,50 @@ def label_shards(
         raise
 
 
-class _Chains:
-    in_flight = SHARDS_IN_FLIGHT
+class _InFlight:
+    """A shard, and its tasks as far as they were started: one at a time."""
 
-    def shards(self, job: Job, items: Iterator[WorkItem], total: int) -> Iterator[Shard]:
-        return cut_shards(items, job.shard_s, total)
-
-    def submit(self, job: Job, shard: Shard, before: InFlight | None) -> InFlight:
-        earlier = before if isinstance(before, _Chain) else None
-        features = chunk_and_featurize.submit(
-            job, shard, later(earlier.features) if earlier else None
-        )
-        scores = infer.submit(
-            job, shard, later(features), later(earlier.scores) if earlier else None
-        )
-        return _Chain(shard, features, scores, persist.submit(job, shard, later(scores)))
-
-
-class _Chain:
     def __init__(
         self,
+        job: Job,
         shard: Shard,
-        features: PrefectFuture[ShardFeatures],
-        scores: PrefectFuture[ShardScores],
-        receipt: PrefectFuture[Receipt],
+        steps: tuple[Step, ...],
+        before: _InFlight | None,
+        ended: SimpleQueue[_InFlight],
     ) -> None:
-        self.shard, self.features, self.scores, self.receipt = shard, features, scores, receipt
+        self.shard, self.n_done = shard, 0
+        self._job, self._steps, self._before, self._ended = job, steps, before, ended
+        self._tasks: list[PrefectFuture[Any]] = []
 
-    def result(self) -> Receipt:
-        self.features.wait()
-        self.scores.wait()
-        for future in (self.features, self.scores):
-            if not future.state.is_completed():
-                future.result()
-        return self.receipt.result()
+    def go_on(self) -> None:
+        """Start the next task if what it needs is there; a task's error is raised here."""
+        step = len(self._tasks)
+        if step > self.n_done or step == len(self._steps):
+            return
+        if self._before is not None and step == _N_IN_ORDER:
+            self._before = None  # and with it all that was kept of earlier parts
+        if self._before is not None and self._before.n_done <= step:
+            return
+        given = self._tasks[-1].result() if self._tasks else None
+        earlier = self._before.given(step) if self._before is not None else None
+        task = self._steps[step](self._job, self.shard, given, earlier)
+        self._tasks.append(task)
+        task.add_done_callback(lambda _: self._ended.put(self))
 
-    def wait(self) -> None:
-        self.receipt.wait()
+    def given(self, step: int) -> Any:
+        """What a task that has ended gave."""
+        return self._tasks[step].result()
 
-    def when_done(self, call: Callable[[InFlight], None]) -> None:
-        self.receipt.add_done_callback(lambda _: call(self))
-
-
-Submit = Callable[[Job, Shard], PrefectFuture[Receipt]]
-
-
-class _WholeShards:
-    """A task per shard, which reads it part by part: memory does not grow with the shard."""
-
-    def __init__(self, submit: Submit, in_flight: int, *, is_long: bool) -> None:
-        self._submit, self.in_flight, self._is_long = submit, in_flight, is_long
-
-    def shards(self, job: Job, items: Iterator[WorkItem], total: int) -> Iterator[Shard]:
-        shard_s = LONG_SHARD_S if self._is_long else job.shard_s
-        for shard in whole_shards(cut_shards(items, shard_s, total)):
-            shard.budget_s = min(shard.budget_s, job.shard_s)
-            yield shard
-
-    def submit(self, job: Job, shard: Shard, before: InFlight | None) -> InFlight:
-        del before  # a shard is never cut here
-        return _Single(shard, self._submit(job, shard))
-
-
-class _Single:
-    def __init__(self, shard: Shard, receipt: PrefectFuture[Receipt]) -> None:
-        self.shard, self._receipt = shard, receipt
-
-    def result(self) -> Receipt:
-        return self._receipt.result()
+    def receipt(self) -> Receipt:
+        """What the last task gave."""
+        receipt: Receipt = self.given(-1)
+        return receipt
 
     def wait(self) -> None:
-        self._receipt.wait()
+        """Wait until nothing of it is at work."""
+        for task in self._tasks:
+            task.wait()
 
-    def when_done(self, call: Callable[[InFlight], None]) -> None:
-        self._receipt.add_done_callback(lambda _: call(self))
 
-
-def later(future: PrefectFuture[R]) -> R:
-    """A future as an argument: Prefect waits for it and hands its result to the task."""
-    return cast(R, future)
+def _whole(submit: Submit) -> Step:
+    return lambda job, shard, _given, _before: submit(job, shard)
