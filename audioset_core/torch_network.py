@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -14,6 +16,8 @@ from audioset_core.bundle import ModelBundle
 from audioset_core.errors import UserError, WeightsError
 from audioset_core.networks import F32, Device, Precision
 from audioset_core.weights import ReadyWeights
+
+logger = logging.getLogger(__name__)
 
 _SETTING_THREADS = Lock()
 
@@ -39,6 +43,7 @@ class TorchNetwork:
         on_gpu = self.device == "cuda"
         self.batch_patches = bundle.cuda_batch_patches if on_gpu else bundle.cpu_batch_patches
         self._n_threads = torch.get_num_threads()
+        self._at_once = self.batch_patches
         self.n_lanes = 1 if on_gpu else n_lanes or max(1, self._n_threads)
 
     def enter_lane(self) -> None:
@@ -47,7 +52,29 @@ class TorchNetwork:
             _keep_to_one_core(self._n_threads)
 
     def forward(self, batch: F32) -> tuple[F32 | None, F32]:
-        """As the interface says."""
+        """As the interface says; where a GPU's memory runs out, in halves from then on.
+
+        Raises:
+            UserError: it does not even do for one patch.
+        """
+        while True:
+            size = self._at_once
+            try:
+                parts = [self._computed(batch[at : at + size]) for at in range(0, len(batch), size)]
+            except torch.OutOfMemoryError as error:
+                if size == 1:
+                    raise UserError(
+                        "the GPU's memory is full: end what else uses it, or use --device cpu"
+                    ) from error
+                self._at_once = size // 2
+                logger.warning("the GPU's memory is full: %d patches at once", self._at_once)
+            else:
+                break
+            torch.cuda.empty_cache()  # only now is what failed let go
+        logits = [logits for logits, _ in parts if logits is not None]
+        return np.concatenate(logits) if logits else None, np.concatenate([e for _, e in parts])
+
+    def _computed(self, batch: F32) -> tuple[F32 | None, F32]:
         # cuDNN would convolve in TF32, which moves scores by more than the reference allows.
         exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
         half = torch.autocast(self.device, torch.bfloat16, enabled=self._is_bf16)

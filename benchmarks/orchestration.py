@@ -11,18 +11,18 @@ are compared, and, since a machine's noise only ever adds, the fastest of each; 
 CPU seconds that all of the work took, the server's included. The growth of Prefect's database is
 printed per 100 hours of audio, and once more for a run of days, whose network is left out.
 
-Measured on 2 cores (--full --repeats 2), one day after the other:
+Measured on 2 cores (--full --repeats 2):
 
-- 10 h: 143 and 145 s without Prefect, 158 and 142 s with it; then, with shards of 10 to 40 min
-  not 15 to 60, 137 and 148 s against 162 and 156 s. The target of 2 % is not shown to be met.
-  What can be counted thread by thread is 4.2 s of the server's CPU and about 6 s of the client's,
-  3.5 % of 285 s; the rest is that the network itself takes longer beside it, or noise.
-- 1,000 files of 5 s: 22.3 s against 23.0 s, medians of four (3 %); then 25.2 against 27.3 s (9 %).
-- About 0.5 s a run are fixed (eight calls of the server, the summary). A task run takes 16 to 40 ms
-  of our CPU and 23 ms of the server's, which by default writes each event by itself and takes 60.
-  Prefect's heartbeat thread, which deployments have and `audioset label` has not, adds up to 1 s.
-- Prefect's database: 0.58 MB for 100 h in one run, a task run for every six hours. A run of less
-  than a day has three for every shard, and leaves 0.1 MB and 20 kB a task run: 1.3 MB for 10 h.
+- 10 h: 138.6 s without Prefect, 139.2 s with it, medians of two (0.4 %; the fastest: 0.9 %).
+- 1,000 files of 5 s: 24.5 s against 27.0 s, medians of four (10 %; the fastest: 5.4 %). 0.6 s of that
+  was looking for the recordings' times, which "engine" did not do then and does now; 0.6 s are 18
+  calls of the server, one for each shard among them.
+- Before the flow itself started each task with what the one before gave, Prefect asked its server
+  about every future that a task was handed: 137 and 148 s against 162 and 156 s for 10 h.
+- A task run takes 23 ms of the server's CPU, which by default writes each event by itself and takes
+  60. Prefect's heartbeat thread, which deployments have and `audioset label` has not, adds up to 1 s.
+- Prefect's database: 0.6 MB for 100 h in one run, a task run for every six hours. A run of less
+  than a day has three for every shard, and leaves 0.1 MB and 20 kB a task run: 1.2 MB for 10 h.
   Most of that are events, which Prefect deletes after a week.
 """
 
@@ -33,6 +33,7 @@ import json
 import logging
 import multiprocessing
 import os
+import resource
 import shutil
 import statistics
 import tempfile
@@ -196,6 +197,7 @@ def engine(corpus: Path, home: Path) -> int:
     from tasks.job import engine_for, now
     from tasks.load_ontology import model_record, store_ontology
     from tasks.persist import persist_shard
+    from tasks.recording_times import time_recordings
     from tasks.shards import SHARDS_IN_FLIGHT, cut_shards
     from tasks.worklist import discover
 
@@ -214,6 +216,7 @@ def engine(corpus: Path, home: Path) -> int:
             register_parameters(connection, parameters),
         )
         found = discover(connection, run.run_id, variant, [str(corpus)])
+        time_recordings(connection)
         job = labelling_job(
             run.run_id, home, url, options, weights, frontend, parameters, variant,
             estimated_s=found.estimated_s, is_watched=False,
@@ -302,10 +305,11 @@ def settle() -> None:
 
 
 def children_cpu_s() -> tuple[float, float]:
-    """CPU seconds of the server, its start included, and of the decoders."""
+    """CPU seconds of the server, its start included, and of the decoders, also of those before."""
     import psutil
 
-    server_s = decoders_s = 0.0
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    server_s, decoders_s = 0.0, ended.ru_utime + ended.ru_stime
     for process in psutil.Process().children(recursive=True):
         spent_s = sum(process.cpu_times()[:2])
         if "audioset_core.decode_process" in process.cmdline():

@@ -271,6 +271,42 @@ def test_gpu_equals_the_reference(yamnet_weights: ReadyWeights, assets: Path) ->
         np.testing.assert_allclose(sigmoid(logits), scores, rtol=0, atol=1e-5)
 
 
+class _SmallGpu:
+    """The network on a GPU with room for so many patches."""
+
+    def __init__(self, model: Any, room: int) -> None:
+        self.model, self.room, self.sizes = model, room, list[int]()
+
+    def __call__(self, batch: torch.Tensor) -> Any:
+        self.sizes.append(len(batch))
+        if len(batch) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.model(batch)
+
+
+@pytest.mark.parametrize("room", [16, 5, 1])
+def test_where_memory_runs_out_batches_are_halved_for_good(
+    yamnet_weights: ReadyWeights, room: int
+) -> None:
+    small = Scorer(YAMNET, yamnet_weights, device="cpu", engine="torch", n_lanes=1)
+    expected = small.score([piece(40)], FRONTEND)[0]
+    gpu = _SmallGpu(small.network._model, room)  # type: ignore[attr-defined]
+    small.network._model = gpu  # type: ignore[attr-defined]
+    found = small.score([piece(40)], FRONTEND)[0]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+    too_large = [size for size in gpu.sizes if size > room]
+    assert too_large == {16: [], 5: [16, 8], 1: [16, 8, 4, 2]}[room]
+    fitting = next(size for size in (16, 8, 4, 2, 1) if size <= room)
+    assert gpu.sizes[len(too_large) :] == [fitting] * (3 * 16 // fitting)
+
+
+def test_no_memory_for_a_single_patch_is_told_in_one_line(yamnet_weights: ReadyWeights) -> None:
+    scorer = Scorer(YAMNET, yamnet_weights, device="cpu", engine="torch", n_lanes=1)
+    scorer.network._model = _SmallGpu(None, 0)  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=r"memory is full.*--device cpu"):
+        scorer.score([piece(1)], FRONTEND)
+
+
 @pytest.mark.parametrize("n_cores", [1, 3, 8])
 def test_the_number_of_cores_changes_no_bit(
     scorer: Scorer, yamnet_weights: ReadyWeights, n_cores: int
