@@ -76,11 +76,10 @@ def discover(
     result, lengths = Discovery(), _Lengths()
     alive_at = now()
     inputs = read_inputs(paths, manifest, follow_symlinks=follow_symlinks)
-    for batch, judgements in _triaged(engine, variant, inputs, result.passed_over):
+    for batch, sources, judgements in _triaged(engine, variant, inputs, result.passed_over):
         ready, waiting, settled, back = [], [], [], []
-        for found, judgement in zip(batch, judgements, strict=True):
+        for found, seen, judgement in zip(batch, sources, judgements, strict=True):
             result.verdicts[judgement.verdict] += 1
-            seen = _seen(found)
             if judgement.is_back:
                 back.append(seen)
             if judgement.verdict in _SETTLED:
@@ -113,10 +112,9 @@ def look_for_work(engine: Engine, variant: Variant, inputs: Inputs) -> Discovery
     Annotations that a manifest changed, and files that are back, are stored on the way.
     """
     result = Discovery()
-    for batch, judgements in _triaged(engine, variant, inputs, result.passed_over):
+    for _, seen, judgements in _triaged(engine, variant, inputs, result.passed_over):
         if not _SETTLED.issuperset(judgement.verdict for judgement in judgements):
             return None
-        seen = [_seen(found) for found in batch]
         update_annotations(engine, seen)
         back = [s for s, judgement in zip(seen, judgements, strict=True) if judgement.is_back]
         mark_back(engine, back)
@@ -130,12 +128,13 @@ def _triaged(
     variant: Variant,
     inputs: Inputs,
     passed_over: PassedOver,
-) -> Iterator[tuple[list[Found], list[Judgement]]]:
+) -> Iterator[tuple[list[Found], list[SeenSource], list[Judgement]]]:
     recordings = find_recordings(inputs, passed_over)
     while batch := list(islice(recordings, _BATCH)):
+        seen = [_seen(found) for found in batch]
         with reading(engine) as connection:
-            judgements = triage(connection, variant, [_seen(f) for f in batch], PASSING_REASONS)
-        yield batch, judgements
+            judgements = triage(connection, variant, seen, PASSING_REASONS)
+        yield batch, seen, judgements
 
 
 def _seen(found: Found) -> SeenSource:
