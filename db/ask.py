@@ -25,8 +25,8 @@ from sqlalchemy import (
 
 from db.engine import reading
 from db.errors import DatabaseUserError
-from db.found import best_of_clips, found_query, intervals_query, kth_peak_query, with_source
-from db.hits import hit_of, with_details
+from db.found import answers, found_query, intervals_query, kth_peak_query
+from db.hits import hit_of
 from db.question import Question
 from db.results import Hit
 from db.selection import floor, model_ids, speaks
@@ -105,11 +105,7 @@ def _find(engine: Engine, question: Question, *, by_interval: bool, once: bool) 
                 found = intervals_query(tree, at_least, allowed, question, within)
             else:
                 found = found_query(tree, at_least, allowed)
-            if question.span is not None:
-                found = with_source(found)
-            chosen = best_of_clips(found) if once else found.subquery("chosen")
-            query = with_details(chosen, question.paths, question.order, question.limit)
-            rows = conn.execute(query).all()
+            rows = conn.execute(answers(found, question, once=once)).all()
             if len(rows) == question.limit:
                 break
     return [hit_of(row) for row in rows]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Select, and_, cast, func, null, select
+from sqlalchemy import ColumnElement, FromClause, Integer, Select, and_, cast, func, null, select
 
-from db.hits import first_source
+from db.hits import first_source, with_details
 from db.question import Question
 from db.spans import end_s, in_span, start_s
 from db.subtrees import Subtree, counts, reaches
@@ -126,8 +126,18 @@ def fitting_intervals(
     )
 
 
+def answers(
+    found: Select[Any], question: Question, *, once: bool, intervals: FromClause = detections
+) -> Select[Any]:
+    """What a person is told of the rows that were found, of a clip's only the best if `once`."""
+    if question.span is not None:
+        found = with_source(found)
+    chosen = best_of_clips(found) if once else found.subquery("chosen")
+    return with_details(chosen, question.paths, question.order, question.limit, intervals)
+
+
 def with_source(found: Select[Any]) -> Select[Any]:
-    """The rows of an `intervals_query` with a span for which a source fits."""
+    """The rows with a span for which a source fits."""
     part = found.subquery("found")
     return select(part).where(part.c.source_id.is_not(None))
 

@@ -12,8 +12,8 @@ from sqlalchemy import Engine, exists, select
 
 from db.ask import few_clips, prepared
 from db.engine import reading
-from db.found import best_of_clips, fitting_intervals, with_source
-from db.hits import hit_of, with_details
+from db.found import answers, fitting_intervals
+from db.hits import hit_of
 from db.question import Question
 from db.results import Hit
 from db.subtrees import counts
@@ -55,8 +55,5 @@ def _find(engine: Engine, stored: StoredSet, question: Question, *, once: bool) 
             is_fresh.correlate(labellings),
             counts(intervals, tree, seek=within is None, heard=of_set),
         )
-        if question.span is not None:
-            found = with_source(found)
-        chosen = best_of_clips(found) if once else found.subquery("chosen")
-        query = with_details(chosen, question.paths, question.order, question.limit, of_set)
+        query = answers(found, question, once=once, intervals=of_set)
         return [hit_of(row) for row in conn.execute(query)]
