@@ -86,6 +86,16 @@ class DecoderPool:
         self._idle: list[_Worker] = []
         self._lock = threading.Lock()
 
+    def begin(self, n_workers: int) -> None:
+        """Start processes that will be needed soon, in a thread of its own."""
+
+        def start() -> None:
+            with suppress(AudioError, OSError):  # told to whoever needs one
+                for _ in range(n_workers):
+                    self.give_back(_Worker(self.module))
+
+        threading.Thread(target=start, name="start-decoders").start()
+
     def take(self) -> _Worker:
         """An idle process, or a new one."""
         with self._lock:

@@ -91,11 +91,6 @@ def open_network(
     return TorchNetwork(bundle, weights, device=device, precision=precision, n_lanes=n_lanes)
 
 
-def needs_torch(device: Device, engine: EngineName) -> bool:
-    """Whether a run so configured computes with torch."""
-    return not (engine == "openvino" or (engine == "auto" and _suits_openvino(device)))
-
-
 def _suits_openvino(device: Device) -> bool:
     return _is_installed() and (device == "cpu" or (device == "auto" and not _has_gpu()))
 

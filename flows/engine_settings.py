@@ -16,12 +16,13 @@ from pathlib import Path
 
 from audioset_core.errors import UserError
 from flows.own_server import (
-    STARTUP_TIMEOUT_S,
     answers,
+    begin_server,
     check_port,
     child_server,
     free_port,
     own_database,
+    wait_for_answer,
 )
 
 UI_PORT = 4200
@@ -57,8 +58,7 @@ def command_line_engine(home: Path) -> Iterator[None]:
     from prefect.settings import (
         PREFECT_API_URL,
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-        PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
-        PREFECT_SERVER_DATABASE_CONNECTION_URL,
+        get_current_settings,
         temporary_settings,
     )
 
@@ -70,18 +70,18 @@ def command_line_engine(home: Path) -> Iterator[None]:
             with temporary_settings({PREFECT_API_URL: database.served_at}):
                 yield
             return
+        given = get_current_settings().to_environment_variables(exclude_unset=True)
+        url, process = begin_server(database, given)
+        import flows.label_audio  # noqa: F401 (takes a while, as the server does)
+
+        wait_for_answer(url, process)
         settings = {
             # The heartbeat thread costs every flow a second at its end; only servers need it.
             PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-            PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True,
-            PREFECT_SERVER_DATABASE_CONNECTION_URL: database.url,
+            PREFECT_API_URL: url,
         }
         with temporary_settings(settings):
-            from prefect.server.api.server import SubprocessASGIServer
-
-            with database.marking():
-                SubprocessASGIServer().start(timeout=STARTUP_TIMEOUT_S)
-            yield  # Prefect stops the server at exit, once the last logs have reached it
+            yield
 
 
 @contextmanager

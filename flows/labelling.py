@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import shutil
 import sys
-import threading
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from audioset_core import weights as weights_files
 from audioset_core.bundle import ModelBundle, find_bundle
+from audioset_core.contained import decoders
 from audioset_core.discovery import Inputs, read_inputs
-from audioset_core.networks import needs_torch
 from audioset_core.weights import ReadyWeights
 from db.engine import open_engine, shown_url
 from db.migrate import ensure_schema
@@ -25,7 +22,9 @@ from flows.progress import listening
 from flows.settings import labelling_settings
 from flows.summary import Summary
 from flows.terminal import LabelProgress, note, one_line, print_table
+from tasks.job import begin_to_load
 from tasks.recording_times import time_recordings
+from tasks.shards import SHARDS_IN_FLIGHT
 from tasks.worklist import look_for_work
 
 
@@ -43,7 +42,7 @@ def label_paths(
     ready = _ready_weights(bundle, options.weights)
     summary = _nothing_to_do(inputs, ready, bundle, options, url)
     if summary is None:
-        summary = _run_flow(paths, manifest, home, options, url)
+        summary = _run_flow(paths, manifest, home, ready, options, url)
     _report(summary, home, url, has_scores=ready.has_scores)
     if not ready.has_scores:
         note(
@@ -97,12 +96,18 @@ def _nothing_to_do(
 
 
 def _run_flow(
-    paths: list[str], manifest: Path | None, home: Path, options: LabelOptions, url: str
+    paths: list[str],
+    manifest: Path | None,
+    home: Path,
+    ready: ReadyWeights,
+    options: LabelOptions,
+    url: str,
 ) -> Summary:
     with LabelProgress() as progress:
         progress.say("starting Prefect")
-        # Its server starts in a process of its own; the engine takes about as long.
-        threading.Thread(target=_import_engine, args=(options,), daemon=True).start()
+        # Its server starts in a process of its own, which takes longer than all of this.
+        begin_to_load(ready, options.device, options.engine, options.precision)
+        decoders().begin(SHARDS_IN_FLIGHT)
         with command_line_engine(home), listening(progress):
             from pydantic import SecretStr
 
@@ -115,12 +120,6 @@ def _run_flow(
                 options=options,
                 database=SecretStr(url),
             )
-
-
-def _import_engine(options: LabelOptions) -> None:
-    name = "torch" if needs_torch(options.device, options.engine) else "openvino"
-    with suppress(ImportError):
-        importlib.import_module(name)
 
 
 def _report(summary: Summary, home: Path, url: str, *, has_scores: bool) -> None:

@@ -8,8 +8,10 @@ running is found again.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
+import http.client
 import os
 import signal
 import socket
@@ -22,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 from audioset_core.errors import UserError
 
@@ -87,6 +90,54 @@ def own_database(home: Path) -> Iterator[OwnDatabase]:
                 lock.truncate(0)
 
 
+def begin_server(
+    database: OwnDatabase, settings: Mapping[str, str]
+) -> tuple[str, subprocess.Popen[bytes]]:
+    """Start Prefect's API for this process: its URL, which answers in a while.
+
+    As Prefect's `SubprocessASGIServer`, which imports all of the server's code here as well and
+    waits. It is stopped at exit, once the last logs have reached it.
+    """
+    import prefect
+
+    port = free_port()
+    # Not what lies in the working directory: neither Python nor uvicorn is to look there.
+    line = [sys.executable, "-P", "-m", "uvicorn", "--app-dir", str(prefect.__module_path__.parent)]
+    line += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error"]
+    process = subprocess.Popen(  # noqa: S603 (this Python, its own words)
+        [*line, "--factory", "prefect.server.api.server:create_app"],
+        env={
+            **os.environ,
+            **settings,
+            MARK: str(database.path),
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": database.url,
+            "PREFECT_SERVER_UI_ENABLED": "false",
+            # Without the services that only deployments need.
+            "PREFECT__SERVER_EPHEMERAL": "1",
+            "PREFECT__SERVER_FINAL": "1",
+        },
+        stdin=subprocess.DEVNULL,
+    )
+    atexit.register(_stop, process)
+    return f"http://127.0.0.1:{port}/api", process
+
+
+def wait_for_answer(url: str, process: subprocess.Popen[bytes], log: Path | None = None) -> None:
+    """Wait until a server that is starting answers.
+
+    Raises:
+        UserError: it ended, or took two minutes; the message ends with what the log says.
+    """
+    deadline = time.monotonic() + STARTUP_TIMEOUT_S
+    while not answers(url):
+        if process.poll() is not None or time.monotonic() > deadline:
+            said = log.read_text(errors="replace").strip().splitlines() if log else []
+            where = f" ({log})" if log else ""
+            last = f": {said[-1].strip()}" if said else ""
+            raise UserError(f"Prefect's server does not start{where}{last}")
+        time.sleep(0.05)
+
+
 @contextmanager
 def child_server(
     database: OwnDatabase, *, port: int, with_ui: bool, settings: Mapping[str, str]
@@ -116,30 +167,32 @@ def child_server(
             stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
     try:
-        deadline = time.monotonic() + STARTUP_TIMEOUT_S
-        while not answers(f"http://127.0.0.1:{port}/api"):
-            if process.poll() is not None or time.monotonic() > deadline:
-                said = log.read_text(errors="replace").strip().splitlines() or ["nothing"]
-                raise UserError(f"Prefect's server does not start ({log}): {said[-1].strip()}")
-            time.sleep(0.1)
+        wait_for_answer(f"http://127.0.0.1:{port}/api", process, log)
         yield process
     finally:
-        process.terminate()
-        try:
-            process.wait(_SERVER_ENDS_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_SERVER_ENDS_WITHIN_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def answers(url: str) -> bool:
-    """Whether a Prefect API answers at the address."""
-    import httpx
-
+    """Whether a Prefect API answers at the address, which is one of this machine's."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=5)
     try:
-        return httpx.get(f"{url}/health", timeout=5, trust_env=False).is_success
-    except httpx.HTTPError:
+        connection.request("GET", f"{parts.path}/health")
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
         return False
+    finally:
+        connection.close()
 
 
 def free_port() -> int:

@@ -33,7 +33,7 @@ from flows.shard_runners import label_shards, shard_runner
 from flows.summary import Summary
 from tasks.convert_weights import convert_weights
 from tasks.discover_files import discover_files
-from tasks.job import Job, engine_for, now
+from tasks.job import Job, begin_to_load, engine_for, now
 from tasks.load_ontology import load_ontology
 from tasks.shards import shard_length_s
 from tasks.watching import usable_roots
@@ -153,6 +153,8 @@ def label_here(
     """Carry out the work list, or a ``part`` of it (see `iter_items`), with this run's tasks."""
     engine = engine_for(job.database_url)
     of_run = part.pop("of_run", job.run_id)
+    if options.task_runner == "threads":
+        begin_to_load(job.weights, job.device, job.engine, job.precision)
     with (
         shard_runner(options, estimated_s) as runner,
         closing(label_shards(job, runner, lambda: iter_items(engine, of_run, **part))) as receipts,

@@ -122,6 +122,21 @@ def _scorer_for(
     )
 
 
+def begin_to_load(
+    weights: ReadyWeights, device: Device, engine: EngineName, precision: Precision
+) -> None:
+    """Load the network in a thread of its own: the first recordings are read meanwhile.
+
+    What goes wrong is told to whoever asks for the network.
+    """
+
+    def load() -> None:
+        with suppress(Exception):
+            scorer_for(weights, device, engine, precision)
+
+    threading.Thread(target=load, name="load-network").start()
+
+
 @cache
 def one_blas_thread() -> None:
     """Have numpy's BLAS leave the cores alone: tasks and lanes fill them already.

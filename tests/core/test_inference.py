@@ -16,7 +16,7 @@ from audioset_core.errors import UserError, WeightsError
 from audioset_core.frontend import YAMNET as FRONTEND
 from audioset_core.frontend import log_mel
 from audioset_core.inference import Cancelled, Scorer
-from audioset_core.networks import EngineName, needs_torch, open_network
+from audioset_core.networks import EngineName, open_network
 from audioset_core.pooling import sigmoid
 from audioset_core.reader import LogMelPiece
 from audioset_core.torch_network import resolve_device
@@ -406,7 +406,6 @@ def test_what_cannot_be_had_is_told(
     with pytest.raises(UserError, match=r"audioset-flows\[openvino\]"):
         open_network(YAMNET, yamnet_weights, engine="openvino")
     assert open_network(YAMNET, yamnet_weights, device="cpu").engine == "torch"
-    assert needs_torch("auto", "auto")
 
 
 def test_bfloat16_is_what_it_is_stated_to_be(yamnet_weights: ReadyWeights, assets: Path) -> None:
