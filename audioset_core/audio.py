@@ -23,7 +23,7 @@ from audioset_core.contained import open_contained
 from audioset_core.decode import F32, Decoder
 from audioset_core.errors import AudioError, Reason
 
-IN_MEMORY_BYTES = 64 << 20
+IN_MEMORY_BYTES = 8 << 20
 """Up to this size the bytes are copied while hashed; above, the file is read twice."""
 
 _READ_BYTES = 1 << 20
