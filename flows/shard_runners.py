@@ -3,8 +3,7 @@
 On threads a shard is three tasks, each started by the flow with what the one before it gave, so
 that decoding, inference and writing of neighbouring shards overlap. (Handed a future, Prefect would
 ask its server about it: 30 ms a task run, and a thread that waits.) It is one task on Dask, where
-patches would have to travel, and in runs of days of audio, where Prefect would keep 20 kB of three
-task runs for every hour of it.
+patches would have to travel, and in runs of hours of audio: Prefect keeps 24 kB of every task run.
 """
 
 from __future__ import annotations
@@ -22,11 +21,18 @@ from flows.options import EngineOptions
 from tasks.chunk_and_featurize import chunk_and_featurize
 from tasks.infer import infer
 from tasks.job import Job, stop_run
-from tasks.label_shard import label_shard
+from tasks.label_shard import PART_S, label_shard
 from tasks.persist import persist
-from tasks.shards import SHARDS_IN_FLIGHT, Receipt, Shard, cut_shards, whole_shards
+from tasks.shards import (
+    SHARDS_IN_FLIGHT,
+    Receipt,
+    Shard,
+    cut_shards,
+    shard_length_s,
+    whole_shards,
+)
 
-LONG_RUN_S, LONG_SHARD_S = 24 * 3600.0, 6 * 3600.0
+LONG_RUN_S, LONG_SHARD_S = 4 * 3600.0, 6 * 3600.0
 THREADS = SHARDS_IN_FLIGHT
 
 Step = Callable[[Job, Shard, Any, Any], PrefectFuture[Any]]
@@ -48,18 +54,17 @@ class ShardRunner:
 
     steps: tuple[Step, ...]
     in_flight: int
-    is_whole: bool = False
-    """A task reads the shard part by part, a clip to its end: memory does not grow with it."""
-    is_long: bool = False
+    whole_s: float | None = None
+    """Audio of a shard that one task reads part by part, a clip to its end, so that memory does
+    not grow with it. None: the job's length, in tasks that follow each other."""
 
     def shards(self, job: Job, items: Iterator[WorkItem], total: int) -> Iterator[Shard]:
         """The work list, cut."""
-        shards = cut_shards(items, LONG_SHARD_S if self.is_long else job.shard_s, total)
-        if not self.is_whole:
-            yield from shards
+        if self.whole_s is None:
+            yield from cut_shards(items, job.shard_s, total)
             return
-        for shard in whole_shards(shards):
-            shard.budget_s = min(shard.budget_s, job.shard_s)
+        for shard in whole_shards(cut_shards(items, self.whole_s, total)):
+            shard.budget_s = PART_S
             yield shard
 
 
@@ -75,13 +80,17 @@ def shard_runner(options: EngineOptions, estimated_s: float) -> Iterator[ShardRu
 
         with dask_cluster(options) as (submit, n_tasks):
             # Twice what the cluster can do at once: no worker waits for the next shard.
-            is_long = estimated_s > n_tasks * LONG_RUN_S
-            yield ShardRunner((_whole(submit),), 2 * n_tasks + 1, is_whole=True, is_long=is_long)
+            in_flight = 2 * n_tasks + 1
+            yield ShardRunner((_whole(submit),), in_flight, _whole_s(estimated_s, in_flight))
     elif estimated_s > LONG_RUN_S:
-        whole = _whole(label_shard.submit)
-        yield ShardRunner((whole,), SHARDS_IN_FLIGHT, is_whole=True, is_long=True)
+        whole_s = _whole_s(estimated_s, SHARDS_IN_FLIGHT)
+        yield ShardRunner((_whole(label_shard.submit),), SHARDS_IN_FLIGHT, whole_s)
     else:
         yield ShardRunner(_CHAIN, SHARDS_IN_FLIGHT)
+
+
+def _whole_s(estimated_s: float, in_flight: int) -> float:
+    return shard_length_s(estimated_s, in_flight, LONG_SHARD_S)
 
 
 def label_shards(

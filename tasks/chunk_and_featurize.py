@@ -58,7 +58,8 @@ def featurize_shard(
             else:
                 current = _go_on(shard, current, features, logger)
     except BaseException:
-        _let_go(job, current, features)
+        features.open_clip = current
+        let_go(job, features)
         raise
     return features
 
@@ -121,12 +122,12 @@ def _go_on(
     return None
 
 
-def _let_go(job: Job, current: OpenClip | None, features: ShardFeatures) -> None:
-    """Give back what this shard holds, so that whoever comes next may take it at once."""
+def let_go(job: Job, features: ShardFeatures) -> None:
+    """Give back what a shard holds, so that whoever comes next may take it at once."""
     claims = {piece.claim for piece in features.pieces}
-    if current is not None:
-        current.reader.close()
-        claims.add(current.claim)
+    if features.open_clip is not None:
+        features.open_clip.reader.close()
+        claims.add(features.open_clip.claim)
     release_claims(engine_for(job.database_url), sorted(claims, key=lambda c: c.labelling_id))
 
 

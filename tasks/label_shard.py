@@ -1,19 +1,25 @@
-"""Task label-shard: the three tasks of a shard one after the other, in one process.
+"""Task label-shard: the three tasks of a shard in one, part by part.
 
-For task runners whose tasks run in other processes, where patches would have to travel. A long
-clip is read to its end part by part, so that memory stays as flat as elsewhere.
+While a part is scored and stored, the next one is read. A long clip is read to its end, so that
+memory stays as flat as elsewhere.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.chunk_and_featurize import Logger, featurize_shard
+from tasks.chunk_and_featurize import Logger, featurize_shard, let_go
 from tasks.infer import score_shard
 from tasks.job import Job
 from tasks.persist import is_passing, log_receipt, persist_shard
 from tasks.shards import Receipt, Shard, ShardFeatures, ShardScores
+
+PART_S = 600.0
+"""Audio of a part: an hour of frames is 90 MB, and several shards have two parts each in memory."""
 
 
 @task(
@@ -35,14 +41,27 @@ def label_shard(job: Job, shard: Shard) -> Receipt:
 
 def label_whole_shard(job: Job, shard: Shard, logger: Logger) -> Receipt:
     """As the task, without Prefect."""
-    features: ShardFeatures | None = None
     scores: ShardScores | None = None
     receipt: Receipt | None = None
-    while True:
-        features = featurize_shard(job, shard, features, logger)
-        scores = score_shard(job, features, scores)
-        latest = persist_shard(job, shard, scores)
-        receipt = latest if receipt is None else receipt + latest
-        if not latest.continues:
-            return receipt
-        shard = shard.next_part()
+    with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:
+        ahead = reader.submit(featurize_shard, job, shard, None, logger)
+        try:
+            while True:
+                features = ahead.result()
+                if features.continues:
+                    shard = shard.next_part()
+                    ahead = reader.submit(featurize_shard, job, shard, features, logger)
+                scores = score_shard(job, features, scores)
+                latest = persist_shard(job, shard, scores)
+                receipt = latest if receipt is None else receipt + latest
+                if not latest.continues:
+                    return receipt
+        except BaseException:
+            _give_up(job, ahead)
+            raise
+
+
+def _give_up(job: Job, ahead: Future[ShardFeatures]) -> None:
+    """Let go of what was read ahead, unless that is what went wrong."""
+    with suppress(BaseException):
+        let_go(job, ahead.result())

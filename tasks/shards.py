@@ -186,10 +186,12 @@ class Receipt:
         )
 
 
-def shard_length_s(estimated_s: float, in_flight: int = SHARDS_IN_FLIGHT) -> float:
+def shard_length_s(
+    estimated_s: float, in_flight: int = SHARDS_IN_FLIGHT, most_s: float = MAX_SHARD_S
+) -> float:
     """How much audio a shard of a run should hold."""
     n_wanted = _SHARDS_PER_SLOT * in_flight
-    return min(MAX_SHARD_S, max(MIN_SHARD_S, estimated_s / n_wanted))
+    return min(most_s, max(MIN_SHARD_S, estimated_s / n_wanted))
 
 
 def whole_shards(shards: Iterable[Shard]) -> Iterator[Shard]:

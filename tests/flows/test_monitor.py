@@ -124,7 +124,7 @@ def test_no_drift_without_a_basis(n_labelled: int, before: Any) -> None:
 
 
 @pytest.mark.slow
-def test_runs_of_days_keep_one_task_run_per_shard_and_give_the_same(
+def test_runs_of_hours_keep_one_task_run_per_shard_and_give_the_same(
     prefect_server: str, lab: Lab, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_clip(root / "long.flac", 99, 40.0)
@@ -133,7 +133,8 @@ def test_runs_of_days_keep_one_task_run_per_shard_and_give_the_same(
     short = Lab(home, f"sqlite:///{home / 'labels.db'}", lab.weights)
     _ingest(short, root)
     monkeypatch.setattr(shard_runners, "LONG_RUN_S", 10.0)
-    monkeypatch.setattr(shard_runners, "LONG_SHARD_S", 20.0)
+    monkeypatch.setattr(shard_runners, "PART_S", 5.0)
+    monkeypatch.setattr(shards, "MIN_SHARD_S", 20.0)
     summary = _ingest(lab, root)
     assert (summary.n_labelled, summary.n_failed) == (25, 1)
     lab.check()

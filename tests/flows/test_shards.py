@@ -82,6 +82,8 @@ def test_budgets_are_positive_and_parts_are_consistent(
 )
 def test_a_shard_grows_with_the_run_up_to_a_bound(estimated_s: float, expected: float) -> None:
     assert shard_length_s(estimated_s, in_flight=2) == expected
+    most_s = min(expected, 1_200.0)
+    assert shard_length_s(estimated_s, in_flight=2, most_s=most_s) == most_s
 
 
 def test_a_million_files_without_a_length_are_not_one_shard() -> None:
