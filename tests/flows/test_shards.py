@@ -6,12 +6,14 @@ import hashlib
 import logging
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import Engine
 
 from audioset_core.bundle import YAMNET
 from audioset_core.weights import ReadyWeights
@@ -24,9 +26,10 @@ from tasks import shards, worklist
 from tasks.chunk_and_featurize import featurize_shard
 from tasks.infer import score_shard
 from tasks.job import Job, labelling_parameters, now, stop_event
+from tasks.label_shard import label_whole_shard
 from tasks.load_ontology import load_ontology
 from tasks.persist import persist_shard
-from tasks.shards import Receipt, ShardFeatures, ShardScores, cut_shards, shard_length_s
+from tasks.shards import Receipt, Shard, ShardFeatures, ShardScores, cut_shards, shard_length_s
 from tasks.worklist import discover
 from tests.flows.build import Lab, sound, write_clip
 
@@ -95,10 +98,10 @@ def test_a_header_that_promises_years_makes_no_thousands_of_parts() -> None:
     assert sum(1 for _ in cut_shards([_item(0, 2.5e7)], 3_600.0)) <= 1_000
 
 
-def label_plainly(
+def plain_job(
     lab: Lab, *paths: Path, shard_s: float, framing: str = "reference"
-) -> list[Receipt]:
-    """The flow's composition without Prefect, one task after the other."""
+) -> tuple[Engine, Job]:
+    """A run with its work list, without Prefect."""
     engine = open_engine(lab.url)
     ensure_schema(engine)
     weights = ReadyWeights(lab.weights, "yamnet", "placeholder-0", "0" * 64)
@@ -113,11 +116,19 @@ def label_plainly(
         embeddings=False, shard_s=shard_s,
     )  # fmt: skip
     discover(engine, run_id, variant, [str(path) for path in paths], None)
+    return engine, job
+
+
+def label_plainly(
+    lab: Lab, *paths: Path, shard_s: float, framing: str = "reference"
+) -> list[Receipt]:
+    """The flow's composition without Prefect, one task after the other."""
+    engine, job = plain_job(lab, *paths, shard_s=shard_s, framing=framing)
     receipts: list[Receipt] = []
     features: ShardFeatures | None = None
     scores: ShardScores | None = None
     try:
-        for shard in cut_shards(iter_items(engine, run_id), shard_s):
+        for shard in cut_shards(iter_items(engine, job.run_id), shard_s):
             if shard.part == 0:
                 features = scores = None
             while True:
@@ -127,7 +138,7 @@ def label_plainly(
                 if not (shard.is_last_part and receipts[-1].continues):
                     break
                 shard = shard.next_part()
-        finish_run(engine, run_id, RunStatus.COMPLETED, RunCounts(), None, now())
+        finish_run(engine, job.run_id, RunStatus.COMPLETED, RunCounts(), None, now())
     finally:
         engine.dispose()
     return receipts
@@ -276,6 +287,56 @@ def test_a_shard_that_is_stopped_gives_its_claims_back(plain: Lab, tmp_path: Pat
     finally:
         stop_event("run-0").clear()
     assert plain.count("labellings", "status = 'claimed' AND lease_until > '2000'") == 0
+
+
+def _in_one(lab: Lab, corpus: Path, part_s: float) -> tuple[Engine, Job, Shard]:
+    engine, job = plain_job(lab, corpus, shard_s=600.0)
+    (shard,) = cut_shards(iter_items(engine, job.run_id), 600.0)
+    shard.budget_s = part_s
+    return engine, job, shard
+
+
+def test_a_shard_in_one_task_gives_what_its_tasks_give(
+    plain: Lab, corpus: Path, tmp_path: Path
+) -> None:
+    label_plainly(plain, corpus, shard_s=600.0)
+    other = Lab(tmp_path / "one", f"sqlite:///{tmp_path}/one.db", plain.weights)
+    ensure_schema(other.engine)
+    engine, job, shard = _in_one(other, corpus, 7.0)
+    receipt = label_whole_shard(job, shard, LOGGER)
+    assert (receipt.n_labelled, receipt.failures, receipt.continues) == (6, (), False)
+    assert other.results() == plain.results()
+    finish_run(engine, job.run_id, RunStatus.COMPLETED, RunCounts(), None, now())
+    other.check()
+    engine.dispose()
+    other.engine.dispose()
+
+
+@pytest.mark.parametrize("step", ["score_shard", "persist_shard"])
+def test_what_was_read_ahead_is_let_go_when_a_part_fails(
+    plain: Lab, corpus: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    engine, job, shard = _in_one(plain, corpus, 7.0)
+    ahead: list[ShardFeatures] = []
+
+    def read(*arguments: Any) -> ShardFeatures:
+        ahead.append(featurize_shard(*arguments))
+        return ahead[-1]
+
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("no more")
+
+    monkeypatch.setattr("tasks.label_shard.featurize_shard", read)
+    monkeypatch.setattr(f"tasks.label_shard.{step}", fail)
+    with pytest.raises(RuntimeError, match="no more"):
+        label_whole_shard(job, shard, LOGGER)
+    assert len(ahead) == 2
+    held = ahead[1].open_clip
+    assert held is not None
+    assert not held.reader.recording._is_open
+    query = f"SELECT lease_until FROM labellings WHERE id = {held.claim.labelling_id}"
+    assert plain.rows(query)[0][0] < "2000"
+    engine.dispose()
 
 
 def test_persisting_twice_changes_nothing(plain: Lab, tmp_path: Path) -> None:
