@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, or_, select, true
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, or_, select, true
 
 from db.errors import DatabaseUserError
 from db.tables import labellings, models, parameter_sets
@@ -50,16 +50,22 @@ def floor(conn: Connection, ids: Sequence[int] | None, stored: str = "score_floo
     `stored` is "score_floor" for clips, "detection_threshold" for intervals. An index answers
     whether a set of parameters is in use.
     """
-    in_use = exists().where(
+    in_use = select(labellings.c.id).where(
         labellings.c.parameter_set_id == parameter_sets.c.id,
         labellings.c.model_id == models.c.id,
     )
+    in_use = in_use.correlate(parameter_sets, models)
     which = in_use.where(labellings.c.is_current)
     query = select(func.max(parameter_sets.c[stored]))
     query = query.join_from(parameter_sets, models, true())
     if ids is not None:
         which = in_use.where(labellings.c.status == "done", models.c.id.in_(ids))
-    return float(conn.execute(query.where(which)).scalar() or 0.0)
+    return float(conn.execute(query.where(has_row(which))).scalar() or 0.0)
+
+
+def has_row(query: Select[Any]) -> ColumnElement[bool]:
+    """EXISTS, looked up row by row: PostgreSQL may read all that EXISTS could find into a hash."""
+    return query.limit(1).scalar_subquery().is_not(None)
 
 
 def speaks(ids: Sequence[int] | None, table: Any = labellings) -> ColumnElement[bool]:

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, FromClause, and_, exists, or_,
 
 from db.ambiguity import ambiguous_below
 from db.errors import DatabaseUserError
+from db.selection import has_row
 from db.tables import categories, clip_scores, closure, labellings, nodes
 
 
@@ -70,10 +71,10 @@ def counts(
     ways = [scores.c.node_id.in_(tree.plain)]
     for ambiguous, company in tree.in_company:
         other = heard.alias()
-        has_company = exists().where(
+        its_company = select(other.c.node_id).where(
             other.c.labelling_id == scores.c.labelling_id, other.c.node_id.in_(company)
         )
-        ways.append(and_(scores.c.node_id.in_(ambiguous), has_company.correlate(scores)))
+        ways.append(and_(scores.c.node_id.in_(ambiguous), has_row(its_company.correlate(scores))))
     return and_(is_below, or_(*ways))
 
 
