@@ -33,8 +33,8 @@ from audioset_core.errors import AudioError, Reason, UserError
 from audioset_core.export import Prediction, check_scores, write_seed_json
 from audioset_core.frontend import FrontendConfig
 from audioset_core.inference import Scorer
-from audioset_core.networks import Device
-from audioset_core.reader import LogMelPiece, PatchReader
+from audioset_core.networks import Device, hears
+from audioset_core.reader import PatchReader, Piece, open_reader
 from audioset_core.weights import prepare
 
 ScoreDtype = Literal["float16", "float32"]
@@ -122,7 +122,8 @@ def label_dataset(
         f"tail {'padded' if config.pads_tail else 'dropped'}, {score_dtype}"
     )
     with LabelFolder(Path(out), variant) as folder:
-        run = _Run(folder, scorer, config, np.dtype(score_dtype))
+        as_waveform = hears(config, device, "auto")
+        run = _Run(folder, scorer, config, np.dtype(score_dtype), as_waveform=as_waveform)
         stopped = run.take_all(items, n_total, progress)
         predictions = (_prediction(entry, ready.version) for entry in folder.entries())
         write_seed_json(folder.json_path, bundle.name, bundle.categories, predictions)
@@ -158,15 +159,22 @@ class _Run:
     """One call: items are read, their patches gathered, and groups of them scored and written."""
 
     def __init__(
-        self, folder: LabelFolder, scorer: Scorer, config: FrontendConfig, dtype: np.dtype[Any]
+        self,
+        folder: LabelFolder,
+        scorer: Scorer,
+        config: FrontendConfig,
+        dtype: np.dtype[Any],
+        *,
+        as_waveform: bool,
     ) -> None:
         self.n_items = self.n_labelled = self.n_skipped = self.n_failed = 0
         self.audio_s = 0.0
         self.failures: list[ItemFailure] = []
         self._folder, self._scorer, self._config, self._dtype = folder, scorer, config, dtype
+        self._as_waveform = as_waveform
         self._seen = IdSet()
         self._clips: list[_Clip] = []
-        self._pieces: list[tuple[_Clip, LogMelPiece]] = []
+        self._pieces: list[tuple[_Clip, Piece]] = []
         self._n_pending = 0
 
     def take_all(
@@ -204,7 +212,9 @@ class _Run:
                 return
             decoder = ArrayDecoder(fields)
             rate_hz = decoder.info.sample_rate_hz
-            reader = PatchReader(decoder.blocks(), rate_hz, self._config)
+            reader = open_reader(
+                decoder.blocks(), rate_hz, self._config, as_waveform=self._as_waveform
+            )
             clip = _Clip(self.n_items, item_id, meta, decoder.n_samples / rate_hz, reader)
             self._clips.append(clip)
             while (piece := self._read(clip)) is not None:
@@ -214,7 +224,7 @@ class _Run:
         if self._n_pending >= _GROUP_PATCHES:
             self._flush()
 
-    def _read(self, clip: _Clip) -> LogMelPiece | None:
+    def _read(self, clip: _Clip) -> Piece | None:
         """The next patches of a clip, as many as the group still takes; None at its end."""
         if clip.reader.is_finished:
             return None
@@ -226,7 +236,7 @@ class _Run:
         except Exception as error:  # an array of an unheard-of kind
             raise AudioError(Reason.INTERNAL, one_line(error)) from error
 
-    def _gather(self, clip: _Clip, piece: LogMelPiece) -> None:
+    def _gather(self, clip: _Clip, piece: Piece) -> None:
         self._pieces.append((clip, piece))
         # Clips without a patch take room as well.
         self._n_pending += max(1, piece.n_patches)

@@ -18,9 +18,9 @@ import numpy as np
 
 from audioset_core.bundle import ModelBundle, find_bundle
 from audioset_core.errors import UserError
-from audioset_core.frontend import FrontendConfig, patches
-from audioset_core.networks import F32, Device, EngineName, Precision, open_network
-from audioset_core.reader import LogMelPiece
+from audioset_core.frontend import FrontendConfig
+from audioset_core.networks import F32, Device, EngineName, Patches, Precision, open_network
+from audioset_core.reader import Piece
 from audioset_core.weights import ReadyWeights
 
 
@@ -86,11 +86,10 @@ class Scorer:
             thread_name_prefix="batch",
             initializer=self.network.enter_lane,
         )
-        self._patch_shape = (bundle.frontend.patch_frames, bundle.frontend.n_mels)
 
     def score(
         self,
-        pieces: Sequence[LogMelPiece],
+        pieces: Sequence[Piece],
         config: FrontendConfig,
         *,
         should_stop: Callable[[], bool] = bool,
@@ -111,7 +110,7 @@ class Scorer:
 
     def run(
         self,
-        pieces: Iterable[LogMelPiece],
+        pieces: Iterable[Piece],
         config: FrontendConfig,
         *,
         should_stop: Callable[[], bool] = bool,
@@ -126,7 +125,7 @@ class Scorer:
 
     def _run(
         self,
-        pieces: Iterable[LogMelPiece],
+        pieces: Iterable[Piece],
         config: FrontendConfig,
         should_stop: Callable[[], bool],
         embeddings: bool,
@@ -144,24 +143,23 @@ class Scorer:
 
     def _fill(
         self,
-        pieces: Iterable[LogMelPiece],
+        pieces: Iterable[Piece],
         results: list[Output],
         config: FrontendConfig,
         embeddings: bool,
-    ) -> Iterator[tuple[F32, list[Span]]]:
+    ) -> Iterator[tuple[Patches, list[Span]]]:
         """Full batches, the last one filled up with zeros, and what is in them.
 
         Every piece adds its result, still empty, to `results`.
         """
         # As many as are computed at once, and the one that is being filled.
         size = self.network.batch_patches
-        shape = (self.network.n_lanes + 1, size, *self._patch_shape)
-        buffers = cycle(np.zeros(shape, np.float32))
+        buffers = cycle(self.network.batches(self.network.n_lanes + 1, config))
         batch, spans, filled = next(buffers), list[Span](), 0
         for piece in pieces:
             result = self._room(piece.n_patches, embeddings)
             results.append(result)
-            views, n_patches = patches(piece.frames, config), piece.n_patches
+            views, n_patches = self.network.patches(piece, config), piece.n_patches
             del piece  # its frames live as long as the views
             row = 0
             while row < n_patches:
@@ -186,7 +184,7 @@ class Scorer:
             room(self.bundle.embedding_dim) if embeddings else None,
         )
 
-    def _forward(self, batch: F32, spans: list[Span], embeddings: bool) -> None:
+    def _forward(self, batch: Patches, spans: list[Span], embeddings: bool) -> None:
         logits, embedded = self.network.forward(batch)
         outputs = Output(logits, embedded if embeddings else None)
         for result, row, span in spans:

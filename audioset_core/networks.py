@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audioset_core.bundle import ModelBundle
 from audioset_core.errors import UserError
+from audioset_core.frontend import FrontendConfig
+from audioset_core.reader import Piece
 from audioset_core.weights import ReadyWeights
 
 F32 = NDArray[np.float32]
 Device = Literal["auto", "cpu", "cuda"]
 EngineName = Literal["auto", "torch", "openvino"]
 Precision = Literal["float32", "bf16"]
+Patches = Any
+"""``[n, patch_frames, n_mels]``, float32, where the network computes: a numpy array or a tensor."""
 
 # Where the drivers of the GPUs that torch may use show: NVIDIA's, AMD's, Windows' own in WSL.
 _GPU_NODES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
@@ -41,7 +45,13 @@ class Network(Protocol):
     def enter_lane(self) -> None:
         """Called once in every thread that computes batches, before its first."""
 
-    def forward(self, batch: F32) -> tuple[F32 | None, F32]:
+    def batches(self, count: int, config: FrontendConfig) -> Patches:
+        """Room for so many batches, zeros. Shape: ``[count, batch_patches, frames, mels]``."""
+
+    def patches(self, piece: Piece, config: FrontendConfig) -> Patches:
+        """Model inputs of a piece, overlapping: a view of its frames."""
+
+    def forward(self, batch: Patches) -> tuple[F32 | None, F32]:
         """Compute a full batch.
 
         Shape:
@@ -89,6 +99,17 @@ def open_network(
     from audioset_core.torch_network import TorchNetwork
 
     return TorchNetwork(bundle, weights, device=device, precision=precision, n_lanes=n_lanes)
+
+
+def hears(config: FrontendConfig, device: Device, engine: EngineName) -> bool:
+    """Whether `open_network` would give a network that takes waveforms: one on a GPU.
+
+    There they are resampled and framed as well. The front end of PANNs, which mirrors a recording
+    at its two ends, is computed on the CPU.
+    """
+    if config.family != "tensorflow" or engine == "openvino" or device == "cpu":
+        return False
+    return device == "cuda" or _has_gpu()
 
 
 def _suits_openvino(device: Device) -> bool:

@@ -21,7 +21,9 @@ from audioset_core.bundle import ModelBundle
 from audioset_core.convert import file_sha256
 from audioset_core.cores import n_cores
 from audioset_core.errors import UserError, WeightsError
-from audioset_core.networks import F32, Precision
+from audioset_core.frontend import FrontendConfig, patches
+from audioset_core.networks import F32, Patches, Precision
+from audioset_core.reader import LogMelPiece, Piece
 from audioset_core.weights import ReadyWeights, cache_dir
 
 _XML = "network.xml"
@@ -80,7 +82,18 @@ class OpenVinoNetwork:
     def enter_lane(self) -> None:
         """Nothing to do: the streams are OpenVINO's own threads."""
 
-    def forward(self, batch: F32) -> tuple[F32 | None, F32]:
+    def batches(self, count: int, config: FrontendConfig) -> Patches:
+        """As the interface says."""
+        shape = (count, self.batch_patches, config.patch_frames, config.n_mels)
+        return np.zeros(shape, np.float32)
+
+    def patches(self, piece: Piece, config: FrontendConfig) -> Patches:
+        """As the interface says."""
+        if not isinstance(piece, LogMelPiece):
+            raise TypeError("waveforms are for GPUs, see audioset_core.networks.hears")
+        return patches(piece.frames, config)
+
+    def forward(self, batch: Patches) -> tuple[F32 | None, F32]:
         """As the interface says."""
         request = self._idle.get()
         try:

@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 
 from audioset_core.contained import decoders
 from audioset_core.frontend import FrontendConfig
+from audioset_core.networks import hears
 from audioset_core.weights import ReadyWeights
 from db.errors import DatabaseError
 from db.migrate import ensure_schema
@@ -35,7 +36,7 @@ from tasks.convert_weights import convert_weights
 from tasks.discover_files import discover_files
 from tasks.job import Job, begin_to_load, engine_for, now
 from tasks.load_ontology import load_ontology
-from tasks.shards import shard_length_s
+from tasks.shards import MAX_SHARD_S, MIN_SHARD_S, SHARDS_IN_FLIGHT, shard_length_s
 from tasks.watching import usable_roots
 
 
@@ -122,6 +123,9 @@ def labelling_job(
     is_watched: bool,
 ) -> Job:
     """What the tasks of the run need to know."""
+    # A GPU takes waveforms: an hour is 635 MB at 44.1 kHz, and 92 MB as log-mel frames.
+    hears_waveforms = hears(frontend, options.device, options.engine)
+    most_s = MIN_SHARD_S if hears_waveforms else MAX_SHARD_S
     return Job(
         run_id=run_id,
         home=home,
@@ -136,7 +140,7 @@ def labelling_job(
         score_dtype=options.score_dtype,
         # Without a classifier head there is nothing else to store.
         embeddings=options.embeddings or not weights.has_scores,
-        shard_s=shard_length_s(estimated_s),
+        shard_s=shard_length_s(estimated_s, SHARDS_IN_FLIGHT, most_s),
         is_watched=is_watched,
     )
 

@@ -15,6 +15,7 @@ from prefect.cache_policies import NO_CACHE
 from audioset_core.audio import Recording
 from audioset_core.errors import AudioError, Reason
 from audioset_core.inference import Cancelled
+from audioset_core.networks import hears
 from audioset_core.reader import ClipReader
 from db.claims import admit, release_claims
 from db.records import AdmissionOutcome, Claim, Clip, Failure, WorkItem
@@ -34,7 +35,7 @@ _READ_S = 300.0
     persist_result=False,
 )
 def chunk_and_featurize(job: Job, shard: Shard, previous: ShardFeatures | None) -> ShardFeatures:
-    """Decode, resample and frame the shard; ``previous`` holds what a part before it left."""
+    """Decode and frame the shard, for a GPU only decode; ``previous`` holds what a part left."""
     return featurize_shard(job, shard, previous, get_run_logger())
 
 
@@ -81,7 +82,9 @@ def _begin(job: Job, item: WorkItem, features: ShardFeatures, logger: Logger) ->
         recording.close()
         raise
     if isinstance(outcome, Claim):
-        return OpenClip(item, outcome, ClipReader(recording, job.frontend))
+        as_waveform = hears(job.frontend, job.device, job.engine)
+        reader = ClipReader(recording, job.frontend, as_waveform=as_waveform)
+        return OpenClip(item, outcome, reader)
     recording.close()
     if outcome is AdmissionOutcome.AGAIN:
         features.n_again += 1

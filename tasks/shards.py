@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from audioset_core.cores import n_cores
 from audioset_core.export import Kind
-from audioset_core.reader import ClipReader, LogMelPiece
+from audioset_core.reader import ClipReader, Piece
 from db.records import Claim, Clip, Failure, WorkItem
 
 Results = dict[Kind, NDArray[np.floating[Any]]]
@@ -93,7 +93,7 @@ class ClipPiece:
 
     path: bytes
     claim: Claim
-    piece: LogMelPiece
+    piece: Piece
     clip: Clip | None
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 
 from audioset_core.bundle import YAMNET
 from audioset_core.export import read_scores
+from audioset_core.pooling import sigmoid
 from flows.options import LabelOptions
 from tests.flows.build import Lab, write_clip, write_placeholder
 
@@ -64,6 +66,41 @@ def test_a_second_run_finds_nothing_to_do(lab: Lab, corpus: Path) -> None:
     assert (summary.n_labelled, summary.n_known, summary.n_copies) == (0, len(CLIPS), 0)
     assert lab.results() == before
     assert lab.rows("SELECT id, labelled_at, token FROM labellings") == times
+
+
+def test_waveforms_for_a_gpu_give_the_same_scores(
+    lab: Lab, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here torch's front end runs on the CPU; the long clip is cut into parts."""
+    write_clip(corpus / "long.flac", 99, rate_hz=44_100, channels=2, duration_s=40.0)
+    monkeypatch.setattr("flows.pipeline.shard_length_s", lambda *_: 12.0)
+    lab.label(corpus, engine="torch", device="cpu", score_dtype="float32")
+    other = replace(lab, home=tmp_path / "other", url=f"sqlite:///{tmp_path / 'other.db'}")
+    taken = 0
+
+    def hears(*_: object) -> bool:
+        nonlocal taken
+        taken += 1
+        return True
+
+    monkeypatch.setattr("tasks.chunk_and_featurize.hears", hears)
+    summary = other.label(corpus, engine="torch", device="cpu", score_dtype="float32")
+    assert (summary.n_labelled, summary.n_failed) == (len(CLIPS) + 1, 0)
+    assert taken == len(CLIPS) + 1
+    other.check()
+    before, after = scores_of(lab), scores_of(other)
+    assert before.keys() == after.keys()
+    for clip, scores in before.items():
+        # A network of random weights; the trained one's scores are in test_torch_frontend.
+        np.testing.assert_allclose(after[clip], scores, rtol=0, atol=1e-3)
+
+
+def scores_of(lab: Lab) -> dict[str, Any]:
+    """Scores by clip."""
+    rows = lab.rows(
+        "SELECT c.sha256, l.scores_path FROM labellings l JOIN clips c ON c.id = l.clip_id"
+    )
+    return {clip: sigmoid(read_scores(lab.home / path)) for clip, path in rows}
 
 
 @pytest.mark.slow

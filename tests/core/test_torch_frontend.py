@@ -1,0 +1,227 @@
+"""The front end on torch's device, here the CPU: the same patches, and so the same scores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from audioset_core import networks
+from audioset_core.audio import Recording
+from audioset_core.bundle import PANNS
+from audioset_core.bundle import YAMNET as BUNDLE
+from audioset_core.errors import UserError
+from audioset_core.frontend import VGGISH, YAMNET, FrontendConfig, patches
+from audioset_core.inference import Scorer
+from audioset_core.networks import hears
+from audioset_core.pooling import sigmoid
+from audioset_core.reader import (
+    ClipReader,
+    LogMelPiece,
+    Piece,
+    WaveformPiece,
+    WaveformReader,
+    open_reader,
+)
+from audioset_core.torch_frontend import TorchFrontend
+from audioset_core.weights import ReadyWeights
+
+F32 = NDArray[np.float32]
+
+CPU = torch.device("cpu")
+CONFIGS = {
+    "yamnet": YAMNET,
+    "vggish": VGGISH,
+    "seed": BUNDLE.framed(patch_hop_s=None, framing="seed"),
+    # Not a whole number of blocks of 11,025, 22,050 or 37,800 Hz.
+    "hop 0.05 s": BUNDLE.framed(patch_hop_s=0.05, framing="reference"),
+    "hop 0.96 s": BUNDLE.framed(patch_hop_s=0.96, framing="reference"),
+}
+DEVICES = [
+    pytest.param("cpu"),
+    pytest.param(
+        "cuda",
+        marks=[
+            pytest.mark.gpu,
+            pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+        ],
+    ),
+]
+
+
+def blocks_of(samples: F32, sizes: list[int]) -> Iterator[F32]:
+    at = turn = 0
+    while at < len(samples):
+        size = sizes[turn % len(sizes)]
+        yield samples[at : at + size]
+        at, turn = at + size, turn + 1
+
+
+def pieces_of(
+    samples: F32,
+    rate_hz: int,
+    config: FrontendConfig,
+    *,
+    as_waveform: bool,
+    budgets: tuple[float, ...] = (1e9,),
+    sizes: tuple[int, ...] = (65_536,),
+) -> list[Piece]:
+    reader = open_reader(blocks_of(samples, list(sizes)), rate_hz, config, as_waveform=as_waveform)
+    found: list[Piece] = []
+    while not reader.is_finished:
+        found.append(reader.read(budgets[len(found) % len(budgets)]))
+        assert len(found) < 5_000
+    return found
+
+
+def on_cpu(samples: F32, rate_hz: int, config: FrontendConfig) -> F32:
+    (piece,) = pieces_of(samples, rate_hz, config, as_waveform=False)
+    assert isinstance(piece, LogMelPiece)
+    return patches(piece.frames, config)
+
+
+def on_device(pieces: list[Piece], config: FrontendConfig, device: str = "cpu") -> F32:
+    frontend = TorchFrontend(torch.device(device))
+    found = []
+    for piece in pieces:
+        assert isinstance(piece, WaveformPiece)
+        views = frontend.patches(piece, config)
+        assert views.shape == (piece.n_patches, config.patch_frames, config.n_mels)
+        found.append(views.cpu().numpy())
+    return np.concatenate(found)
+
+
+def noise(n_samples: int, seed: int = 0) -> F32:
+    return np.random.default_rng(seed).normal(0, 0.1, n_samples).astype(np.float32)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("rate_hz", [8_000, 16_000, 22_050, 37_800, 44_100, 44_101, 48_000])
+def test_patches_are_those_of_the_cpu(rate_hz: int, name: str, device: str) -> None:
+    config = CONFIGS[name]
+    for duration_s in (0.1, 0.975, 7.3):
+        samples = noise(round(duration_s * rate_hz))
+        pieces = pieces_of(samples, rate_hz, config, as_waveform=True)
+        found = on_device(pieces, config, device)
+        # Where zeros fill up, a rounding of the resampler is all there is under the logarithm.
+        np.testing.assert_allclose(found, on_cpu(samples, rate_hz, config), rtol=0, atol=2e-3)
+
+
+@given(
+    rate_hz=st.sampled_from([8_000, 11_025, 16_000, 22_050, 44_100, 44_101, 96_000]),
+    name=st.sampled_from(sorted(CONFIGS)),
+    duration_s=st.floats(0.001, 20),
+    budgets=st.lists(st.floats(0, 9), min_size=1, max_size=3),
+    sizes=st.lists(st.integers(1_000, 90_000), min_size=1, max_size=3),
+)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_however_it_is_cut(
+    rate_hz: int, name: str, duration_s: float, budgets: list[float], sizes: list[int]
+) -> None:
+    config = CONFIGS[name]
+    samples = noise(max(1, round(duration_s * rate_hz)))
+    pieces = pieces_of(
+        samples, rate_hz, config, as_waveform=True, budgets=tuple(budgets), sizes=tuple(sizes)
+    )
+    found, expected = on_device(pieces, config), on_cpu(samples, rate_hz, config)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-3)
+
+
+def test_what_is_held_does_not_grow() -> None:
+    minutes = WaveformReader(blocks_of(noise(44_100 * 120), [65_536]), 44_100, YAMNET)
+    sizes = []
+    while not minutes.is_finished:
+        piece = minutes.read(10.0)
+        sizes.append((len(piece.samples), len(minutes._held)))
+    assert len(sizes) > 10
+    assert max(taken for taken, _ in sizes) < 13 * 44_100
+    assert max(held for _, held in sizes) < 1.1 * 44_100
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_scores_are_those_of_the_cpu(
+    yamnet_weights: ReadyWeights, assets: Path, device: Any
+) -> None:
+    scorer = Scorer(BUNDLE, yamnet_weights, device=device, engine="torch")
+    clips = sorted((assets / "esc10-dev").rglob("*.ogg"))[::4]
+    assert len(clips) >= 5
+    heard, framed = [], []
+    for path in clips:
+        for as_waveform, found in ((True, heard), (False, framed)):
+            reader = ClipReader(Recording(os.fsencode(path)), YAMNET, as_waveform=as_waveform)
+            found.append(reader.read(1e9))
+            reader.close()
+    for mine, theirs in zip(scorer.score(heard, YAMNET), scorer.score(framed, YAMNET), strict=True):
+        np.testing.assert_allclose(sigmoid(mine), sigmoid(theirs), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_golden_scores(yamnet_weights: ReadyWeights, assets: Path, device: Any) -> None:
+    golden = np.load(assets / "golden" / "yamnet_golden.npz")
+    scorer = Scorer(BUNDLE, yamnet_weights, device=device, engine="torch")
+    for name in map(str, golden["__names__"]):
+        pieces = pieces_of(golden[f"{name}/waveform"], 16_000, YAMNET, as_waveform=True)
+        found = sigmoid(np.concatenate(scorer.score(pieces, YAMNET)))
+        # Beside a pure tone there is nothing but the Fourier transform's own rounding.
+        atol = 5e-4 if name in {"chirp", "sine440"} else 5e-5
+        np.testing.assert_allclose(found, golden[f"{name}/scores"], rtol=0, atol=atol)
+
+
+def test_who_hears(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "_has_gpu", lambda: True)
+    assert hears(YAMNET, "auto", "auto")
+    assert hears(YAMNET, "cuda", "torch")
+    assert not hears(YAMNET, "cpu", "auto")
+    assert not hears(YAMNET, "auto", "openvino")
+    assert not hears(PANNS.frontend, "cuda", "auto")  # mirrored at its two ends
+    monkeypatch.setattr(networks, "_has_gpu", lambda: False)
+    assert not hears(YAMNET, "auto", "auto")
+
+
+def test_no_memory_for_a_piece_is_told_in_one_line(
+    yamnet_weights: ReadyWeights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: Any, **kwargs: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    scorer = Scorer(BUNDLE, yamnet_weights, device="cpu", engine="torch")
+    monkeypatch.setattr(torch.fft, "rfft", full)
+    with pytest.raises(UserError, match=r"memory is full.*--device cpu"):
+        scorer.score(pieces_of(noise(16_000), 16_000, YAMNET, as_waveform=True), YAMNET)
+
+
+def test_another_hop_and_a_long_clip_in_small_batches(yamnet_weights: ReadyWeights) -> None:
+    scorer = Scorer(BUNDLE, yamnet_weights, device="cpu", engine="torch")
+    samples = noise(44_100 * 30)
+    config = replace(YAMNET, patch_hop_frames=96)
+    whole = pieces_of(samples, 44_100, config, as_waveform=True)
+    parts = pieces_of(samples, 44_100, config, as_waveform=True, budgets=(3.0, 11.0))
+    assert len(parts) > 3
+    np.testing.assert_allclose(
+        np.concatenate(scorer.score(parts, config)),
+        np.concatenate(scorer.score(whole, config)),
+        rtol=0, atol=1e-4,
+    )  # fmt: skip
+
+
+def test_a_file_by_its_reader(tmp_path: Path) -> None:
+    path = tmp_path / "a.flac"
+    soundfile.write(path, np.stack([noise(90_000), noise(90_000, 1)], axis=1), 44_100)
+    reader = ClipReader(Recording(os.fsencode(path)), YAMNET, as_waveform=True)
+    try:
+        piece = reader.read(60.0)
+        assert isinstance(piece, WaveformPiece)
+        assert (piece.rate_hz, piece.n_patches, reader.is_finished) == (44_100, 4, True)
+    finally:
+        reader.close()
