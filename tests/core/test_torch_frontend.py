@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import soxr
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -164,6 +165,24 @@ def test_scores_are_those_of_the_cpu(
             reader.close()
     for mine, theirs in zip(scorer.score(heard, YAMNET), scorer.score(framed, YAMNET), strict=True):
         np.testing.assert_allclose(sigmoid(mine), sigmoid(theirs), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    ("rate_hz", "atol"), [(8_000, 5e-4), (11_025, 5e-4), (22_050, 5e-5), (48_000, 5e-5)]
+)
+def test_scores_at_other_rates(
+    yamnet_weights: ReadyWeights, assets: Path, rate_hz: int, atol: float, device: Any
+) -> None:
+    scorer = Scorer(BUNDLE, yamnet_weights, device=device, engine="torch")
+    for path in sorted((assets / "esc10-dev").rglob("*.ogg"))[::13]:
+        samples, own_hz = soundfile.read(path, dtype="float32")
+        samples = soxr.resample(samples, own_hz, rate_hz)
+        heard, framed = (
+            scorer.score(pieces_of(samples, rate_hz, YAMNET, as_waveform=as_waveform), YAMNET)[0]
+            for as_waveform in (True, False)
+        )
+        np.testing.assert_allclose(sigmoid(heard), sigmoid(framed), rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("device", DEVICES)
