@@ -1,7 +1,7 @@
 """The front end on torch's device: waveform or log-mel frames to patches, for GPUs.
 
 The same arithmetic as `audioset_core.frontend` and soxr HQ, with the sums in another order: scores
-of recordings are within 3e-5 of those from the CPU, within 3e-4 where much of the spectrum is empty
+of recordings are within 1e-4 of those from the CPU, within 3e-4 where much of the spectrum is empty
 but for roundings: pure tones, rates below 16 kHz (tests/core/test_torch_frontend.py). Copies to a
 GPU go from pinned memory, and beside what it computes.
 """

@@ -169,7 +169,7 @@ def test_scores_are_those_of_the_cpu(
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(
-    ("rate_hz", "atol"), [(8_000, 5e-4), (11_025, 5e-4), (22_050, 5e-5), (48_000, 5e-5)]
+    ("rate_hz", "atol"), [(8_000, 5e-4), (11_025, 5e-4), (22_050, 1e-4), (48_000, 1e-4)]
 )
 def test_scores_at_other_rates(
     yamnet_weights: ReadyWeights, assets: Path, rate_hz: int, atol: float, device: Any
