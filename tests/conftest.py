@@ -12,6 +12,14 @@ from audioset_core.convert import convert
 from audioset_core.weights import ReadyWeights
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """TensorFlow's import alone takes as long as a hundred tests: all that need it are slow."""
+    for item in items:
+        if item.get_closest_marker("tf"):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def assets() -> Path:
     """Folder of weights, golden vectors and recordings, which are not part of the project."""

@@ -19,7 +19,7 @@ from audioset_core.bundle import YAMNET
 from audioset_core.decode import open_decoder
 from audioset_core.frontend import FrontendConfig
 from audioset_core.inference import Scorer
-from audioset_core.reader import LogMelPiece, PatchReader
+from audioset_core.reader import LogMelPiece, LogMelReader
 from audioset_core.weights import prepare as prepare_weights
 from benchmarks.peers import protocol
 
@@ -35,7 +35,7 @@ def prepare(options: argparse.Namespace) -> protocol.Work:
     threadpool_limits(1, user_api="blas")  # as the pipeline does
     frontend = YAMNET.framed(patch_hop_s=options.hop, framing="reference")
     scorer = Scorer(YAMNET, prepare_weights(YAMNET), device="cpu")
-    rehearsal = PatchReader(iter([np.zeros(16_000, np.float32)]), 16_000, frontend).read(_LOAD_S)
+    rehearsal = LogMelReader(iter([np.zeros(16_000, np.float32)]), 16_000, frontend).read(_LOAD_S)
     scorer.run([rehearsal], frontend)
 
     def work(files: Sequence[Path]) -> int:
@@ -107,7 +107,7 @@ def _pieces(path: Path, frontend: FrontendConfig) -> Iterator[LogMelPiece]:
     fd = os.open(path, os.O_RDONLY)
     try:
         decoder = open_decoder(fd, os.fstat(fd).st_size)
-        reader = PatchReader(decoder.blocks(), decoder.info.sample_rate_hz, frontend)
+        reader = LogMelReader(decoder.blocks(), decoder.info.sample_rate_hz, frontend)
         while not reader.is_finished:
             yield reader.read(_LOAD_S)
         decoder.close()
