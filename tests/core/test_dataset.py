@@ -242,6 +242,7 @@ def test_too_short_for_a_patch_is_labelled_with_none(tmp_path: Path, weights: Pa
     assert "too short" in index_of(tmp_path)["predictions"][0]["note"]
 
 
+@pytest.mark.slow
 def test_another_model(tmp_path: Path) -> None:
     path = write_placeholder(tmp_path / "v.safetensors", "1", "vggish")
     label_dataset([item("a", data=noise(1, 2.5))], tmp_path / "out", model="vggish", weights=path)

@@ -101,6 +101,7 @@ def in_float64(state: dict[str, torch.Tensor], patches: torch.Tensor) -> tuple[A
     return embeddings @ exact["fc_audioset.weight"].T + exact["fc_audioset.bias"], embeddings
 
 
+@pytest.mark.slow
 def test_network_is_the_papers(published: Path, state: dict[str, torch.Tensor]) -> None:
     model = Cnn14().eval()
     arrays = load_published(published)

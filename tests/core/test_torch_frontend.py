@@ -126,7 +126,7 @@ def test_patches_are_those_of_the_cpu(rate_hz: int, name: str, device: str) -> N
     budgets=st.lists(st.floats(0, 9), min_size=1, max_size=3),
     sizes=st.lists(st.integers(1_000, 90_000), min_size=1, max_size=3),
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_however_it_is_cut(
     rate_hz: int, name: str, duration_s: float, budgets: list[float], sizes: list[int]
 ) -> None:
