@@ -54,7 +54,7 @@ class ModelBundle:
     """Which file to give where there is no official download whose digest is known."""
     framings: tuple[Framing, ...] = ("reference", "pad", "seed")
     cpu_batch_patches: int = 16
-    cuda_batch_patches: int = 512
+    cuda_batch_patches: int = 256
 
     @property
     def has_scores(self) -> bool:

@@ -44,8 +44,8 @@ Progress = Callable[[int, int | None], None]
 MAX_LISTED_FAILURES = 1000
 """Failures that a report holds; all of them are in the file."""
 
-# Patches scored and written at a time: a little under four batches of a GPU, 50 MB of YAMNet's.
-_GROUP_PATCHES = 2000
+# Patches scored and written at a time: 50 MB of YAMNet's frames, or of the sound under them.
+_GROUP_PATCHES, _GROUP_PATCHES_HEARD = 2000, 500
 _TOO_SHORT = "too short for a patch under this framing: no scores"
 
 
@@ -172,6 +172,7 @@ class _Run:
         self.failures: list[ItemFailure] = []
         self._folder, self._scorer, self._config, self._dtype = folder, scorer, config, dtype
         self._as_waveform = as_waveform
+        self._group = _GROUP_PATCHES_HEARD if as_waveform else _GROUP_PATCHES
         self._seen = IdSet()
         self._clips: list[_Clip] = []
         self._pieces: list[tuple[_Clip, Piece]] = []
@@ -221,14 +222,14 @@ class _Run:
                 self._gather(clip, piece)
         except (RefusedError, AudioError) as error:
             self._fail(self.n_items, item_id, error.reason, error.detail, clip)
-        if self._n_pending >= _GROUP_PATCHES:
+        if self._n_pending >= self._group:
             self._flush()
 
     def _read(self, clip: _Clip) -> Piece | None:
         """The next patches of a clip, as many as the group still takes; None at its end."""
         if clip.reader.is_finished:
             return None
-        want = max(1, _GROUP_PATCHES - self._n_pending)
+        want = max(1, self._group - self._n_pending)
         try:
             return clip.reader.read(want * self._config.patch_hop_s)
         except AudioError:
@@ -240,7 +241,7 @@ class _Run:
         self._pieces.append((clip, piece))
         # Clips without a patch take room as well.
         self._n_pending += max(1, piece.n_patches)
-        if self._n_pending >= _GROUP_PATCHES and not clip.reader.is_finished:
+        if self._n_pending >= self._group and not clip.reader.is_finished:
             self._flush()
 
     def _flush(self) -> None:

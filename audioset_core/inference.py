@@ -3,7 +3,8 @@
 The fixed size, the model bundle's, matters twice: it is the fastest on a CPU (YAMNet's 16
 patches stay in cache), and since every batch has the same shape, a clip's results do not depend
 on its neighbours. On a CPU every core takes batches of its own, each computed by one thread: sums
-are then split the same way on any number of cores, and results are equal to the bit.
+are then split the same way on any number of cores, and results are equal to the bit. On a GPU,
+which computes log-mel too, they are equal but for roundings.
 """
 
 from __future__ import annotations
@@ -80,7 +81,9 @@ class Scorer:
         self.network = open_network(
             bundle, weights, device=device, engine=engine, precision=precision, n_lanes=n_lanes
         )
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scorer")
+        self._thread = ThreadPoolExecutor(
+            max_workers=1, thread_name_prefix="scorer", initializer=self.network.enter_lane
+        )
         self._batches = ThreadPoolExecutor(
             max_workers=self.network.n_lanes,
             thread_name_prefix="batch",
@@ -160,7 +163,7 @@ class Scorer:
             result = self._room(piece.n_patches, embeddings)
             results.append(result)
             views, n_patches = self.network.patches(piece, config), piece.n_patches
-            del piece  # its frames live as long as the views
+            del piece  # on a CPU its frames live as long as the views
             row = 0
             while row < n_patches:
                 count = min(n_patches - row, size - filled)

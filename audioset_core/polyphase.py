@@ -23,10 +23,14 @@ F32 = NDArray[np.float32]
 
 _LONGEST_BLOCK = 640
 """11,025 Hz needs it; rates with longer blocks (44,101 Hz) would need gigabytes of weights."""
+_HIGHEST_RATE_HZ = 64_000
+"""Sound of higher rates is not worth sending: four fifths and more of it are filtered out."""
 _REACH_SAMPLES = 1_500
-"""Further away than soxr HQ hears at any rate up to 192 kHz."""
+"""Further away than soxr HQ hears at rates up to the highest."""
 _SMALLEST_WEIGHT = 1e-7
 """Of 1: about a rounding of float32."""
+_WIDEST_BLOCK = 128
+"""Shorter blocks are put together: at 48 kHz every third sample would be a product of its own."""
 _HEAD_SAMPLES = 160
 
 
@@ -59,20 +63,20 @@ def resampled_length(n_samples: int, rate_hz: int, target_hz: int) -> int:
 
 
 def head(samples: F32, rate_hz: int, target_hz: int) -> F32:
-    """The first 160 samples out (or all, of a shorter recording), by soxr.
+    """The first 160 samples out (or all, of a shorter recording), by soxr; none at the same rate.
 
     Shape: ``[n]``, the recording's beginning, at least 0.2 s of it or all -> ``[160 or fewer]``.
     """
     if rate_hz == target_hz:
-        return samples[:0]
-    beginning = samples[: max(rate_hz // 5, 4 * _REACH_SAMPLES * max(1, rate_hz // target_hz))]
-    found: F32 = soxr.resample(beginning, rate_hz, target_hz, quality="HQ")[:_HEAD_SAMPLES]
-    return found
+        return np.empty(0, np.float32)
+    beginning = samples[: max(rate_hz // 5, 4 * _reach(rate_hz, target_hz))]
+    found: F32 = soxr.resample(beginning, rate_hz, target_hz, quality="HQ")
+    return found[:_HEAD_SAMPLES].copy()
 
 
 def has_polyphase(rate_hz: int, target_hz: int) -> bool:
-    """Whether the blocks between two rates are short enough."""
-    return max(_blocks(rate_hz, target_hz)) <= _LONGEST_BLOCK
+    """Whether the blocks between two rates are short enough, and the rate is worth it."""
+    return rate_hz <= _HIGHEST_RATE_HZ and max(_blocks(rate_hz, target_hz)) <= _LONGEST_BLOCK
 
 
 def _blocks(rate_hz: int, target_hz: int) -> tuple[int, int]:
@@ -80,12 +84,16 @@ def _blocks(rate_hz: int, target_hz: int) -> tuple[int, int]:
     return rate_hz // divisor, target_hz // divisor
 
 
+def _reach(rate_hz: int, target_hz: int) -> int:
+    return _REACH_SAMPLES * max(1, rate_hz // target_hz)
+
+
 @cache
 def polyphase(rate_hz: int, target_hz: int) -> Polyphase:
     """The weights between two rates.
 
     Raises:
-        ValueError: the blocks would be too long.
+        ValueError: there are none, see `has_polyphase`.
     """
     if not has_polyphase(rate_hz, target_hz):
         raise ValueError(f"{rate_hz} to {target_hz} Hz: blocks of {_blocks(rate_hz, target_hz)}")
@@ -93,7 +101,7 @@ def polyphase(rate_hz: int, target_hz: int) -> Polyphase:
     if in_block == out_block:
         return Polyphase(np.ones((1, 1), np.float32), 1, 1, 0)
     # One impulse for each place in a block, so far apart that their answers do not meet.
-    reach = -(-_REACH_SAMPLES * max(1, rate_hz // target_hz) // in_block)
+    reach = -(-_reach(rate_hz, target_hz) // in_block)
     span = 2 * reach + 1
     impulses = np.zeros((in_block, span, in_block), np.float32)
     places = np.arange(in_block)
@@ -104,6 +112,17 @@ def polyphase(rate_hz: int, target_hz: int) -> Polyphase:
     weights = answers[:, ::-1].transpose(2, 1, 0).reshape(out_block, span * in_block)
     audible = np.flatnonzero(np.abs(weights).max(axis=0) > _SMALLEST_WEIGHT)
     first, last = int(audible[0]), int(audible[-1])
-    kept = np.ascontiguousarray(weights[:, first : last + 1])
-    kept.flags.writeable = False
-    return Polyphase(kept, in_block, out_block, reach * in_block - first)
+    wide = _widened(weights[:, first : last + 1], in_block, -(-_WIDEST_BLOCK // out_block))
+    n_times = len(wide) // out_block
+    return Polyphase(wide, n_times * in_block, n_times * out_block, reach * in_block - first)
+
+
+def _widened(weights: F32, in_block: int, n_times: int) -> F32:
+    """The weights of so many blocks in a row. Shape: ``[out, taps]`` -> ``[n * out, more]``."""
+    out_block, n_taps = weights.shape
+    wide = np.zeros((n_times * out_block, (n_times - 1) * in_block + n_taps), np.float32)
+    for turn in range(n_times):
+        rows = slice(turn * out_block, (turn + 1) * out_block)
+        wide[rows, turn * in_block : turn * in_block + n_taps] = weights
+    wide.flags.writeable = False
+    return wide

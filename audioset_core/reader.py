@@ -37,7 +37,7 @@ class WaveformPiece:
 
     Shape:
         samples ``[n]``, float32, mono at ``rate_hz``: all that the patches' samples at the front
-        end's rate are resampled from (see `audioset_core.polyphase`), whole blocks.
+        end's rate are resampled from, whole blocks of `audioset_core.polyphase`.
         head ``[160 or fewer]``, float32: the recording's first samples at the front end's rate;
         empty in a later piece.
     """
@@ -48,7 +48,7 @@ class WaveformPiece:
     n_skipped: int
     """Samples at the front end's rate before the first patch's first."""
     n_heard: int
-    """Samples at the front end's rate until the recording ends; zeros follow."""
+    """Samples at the front end's rate that are known by now; zeros follow the recording's last."""
     n_patches: int
 
 
@@ -118,10 +118,15 @@ class LogMelReader:
 class WaveformReader:
     """A `PatchReader` that leaves resampling and log-mel to whoever takes the pieces.
 
-    For the front ends of Google's models. Where a rate's blocks are too long it resamples.
+    For the front ends of Google's models. Rates that have no `polyphase` it resamples itself.
+
+    Raises:
+        ValueError: another front end.
     """
 
     def __init__(self, blocks: Iterator[F32], rate_hz: int, config: FrontendConfig) -> None:
+        if config.family != "tensorflow":
+            raise ValueError("waveforms are for the front ends of Google's models")
         target_hz = config.sample_rate_hz
         if not has_polyphase(rate_hz, target_hz):
             blocks, rate_hz = resampled(blocks, rate_hz, target_hz), target_hz
@@ -161,16 +166,13 @@ class WaveformReader:
             n_whole = max(self._n_patches, beyond // config.patch_hop_samples + 1)
         n_patches = n_whole - self._n_patches
         first = self._n_patches * config.patch_hop_samples
-        block, n_skipped = divmod(first, filters.out_block)
+        n_skipped = first % filters.out_block
         n_wanted = (n_patches - 1) * config.patch_hop_samples + config.patch_samples
         n_blocks = -(-(n_skipped + n_wanted) // filters.out_block) if n_patches else 0
-        samples = self._taken(block, n_blocks)
-        is_first = self._n_patches == 0 and n_patches > 0
-        beginning = self._held[filters.lead :] if is_first else self._held[:0]
         piece = WaveformPiece(
-            samples=samples,
+            samples=self._taken(n_blocks),
             rate_hz=self._rate_hz,
-            head=head(beginning, self._rate_hz, config.sample_rate_hz) if is_first else beginning,
+            head=self._head() if n_patches and not self._n_patches else np.empty(0, np.float32),
             n_skipped=n_skipped,
             n_heard=n_heard - first,
             n_patches=n_patches,
@@ -179,12 +181,15 @@ class WaveformReader:
         self._let_go(n_whole * config.patch_hop_samples // filters.out_block)
         return piece
 
-    def _taken(self, block: int, n_blocks: int) -> F32:
-        """The samples that these blocks are computed from; silence follows the recording."""
+    def _head(self) -> F32:
+        beginning = self._held[self._filters.lead :]
+        return head(beginning, self._rate_hz, self._config.sample_rate_hz)
+
+    def _taken(self, n_blocks: int) -> F32:
+        """What the next blocks are computed from, held's first; silence follows the recording."""
         filters = self._filters
-        start = block * filters.in_block - filters.lead - self._held_from
         size = (n_blocks - 1) * filters.in_block + filters.n_taps if n_blocks else 0
-        found = self._held[start : start + size]
+        found = self._held[:size]
         if len(found) == size:
             return found
         return np.concatenate([found, np.zeros(size - len(found), np.float32)])

@@ -21,6 +21,8 @@ from audioset_core.reader import LogMelPiece, Piece, WaveformPiece
 
 _BLOCK_FRAMES = 6_000
 """Frames computed at a time: a minute of sound, 40 MB on the device."""
+_BLOCK_VALUES = 6_000_000
+"""Samples that the resampler takes at a time, each once for every block that hears it: 24 MB."""
 
 
 class TorchFrontend:
@@ -30,7 +32,7 @@ class TorchFrontend:
         self._device = device
         on_gpu = device.type == "cuda"
         self._copying = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
-        self._constants: dict[int, Tensor] = {}
+        self._constants: dict[int, tuple[NDArray[Any], Tensor]] = {}
 
     def patches(self, piece: Piece, config: FrontendConfig) -> Tensor:
         """Overlapping model inputs as a view of the piece's frames.
@@ -38,7 +40,8 @@ class TorchFrontend:
         Shape: ``[n_patches, patch_frames, n_mels]``, float32.
         """
         if not piece.n_patches:
-            return torch.empty((0, config.patch_frames, config.n_mels), device=self._device)
+            shape = (0, config.patch_frames, config.n_mels)
+            return torch.empty(shape, dtype=torch.float32, device=self._device)
         with torch.inference_mode():
             if isinstance(piece, LogMelPiece):
                 frames = self._sent(piece.frames)
@@ -54,11 +57,11 @@ class TorchFrontend:
         if filters.n_taps > 1:
             weights = self._constant(filters.weights).T
             blocks = sound.unfold(0, filters.n_taps, filters.in_block)
-            sound = torch.cat(
-                [part @ weights for part in torch.split(blocks, _BLOCK_FRAMES)]
-            ).flatten()
-        sound[: len(piece.head)] = self._sent(piece.head)
-        sound[max(0, piece.n_skipped + piece.n_heard) :] = 0.0
+            parts = torch.split(blocks, _BLOCK_VALUES // filters.n_taps)
+            sound = torch.cat([part @ weights for part in parts]).flatten()
+        if len(piece.head):
+            sound[: len(piece.head)] = self._sent(piece.head)
+        sound[piece.n_skipped + piece.n_heard :] = 0.0
         size = config.patch_samples + config.patch_hop_samples * (piece.n_patches - 1)
         return sound[piece.n_skipped : piece.n_skipped + size]
 
@@ -73,10 +76,10 @@ class TorchFrontend:
         return torch.cat(done).float()
 
     def _constant(self, array: NDArray[Any]) -> Tensor:
-        """An array on the device for good; by identity, for its maker keeps it for good too."""
+        """An array on the device for good; by identity, so it is kept as well."""
         if id(array) not in self._constants:
-            self._constants[id(array)] = torch.tensor(array, device=self._device)
-        return self._constants[id(array)]
+            self._constants[id(array)] = array, torch.tensor(array, device=self._device)
+        return self._constants[id(array)][1]
 
     def _sent(self, array: NDArray[Any]) -> Tensor:
         """The array on the device; a GPU goes on computing meanwhile."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Lock
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -22,7 +25,10 @@ from audioset_core.weights import ReadyWeights
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _SETTING_THREADS = Lock()
+_LAUNCHING = Lock()
 _GPU_IS_FULL = "the GPU's memory is full: end what else uses it, or use --device cpu"
 _GPU_LANES = 2
 """The next batch is queued while the results of one are taken: the GPU does not wait."""
@@ -61,43 +67,83 @@ class TorchNetwork:
     def batches(self, count: int, config: FrontendConfig) -> Patches:
         """As the interface says."""
         shape = (count, self.batch_patches, config.patch_frames, config.n_mels)
-        return torch.zeros(shape, device=self._device)
+        return self._with_room(lambda: torch.zeros(shape, dtype=torch.float32, device=self._device))
 
     def patches(self, piece: Piece, config: FrontendConfig) -> Patches:
-        """As the interface says; on a GPU computed while earlier batches are."""
-        try:
-            return self._frontend.patches(piece, config)
-        except torch.OutOfMemoryError as error:
-            raise UserError(_GPU_IS_FULL) from error
+        """As the interface says; on a GPU queued behind earlier batches."""
+
+        def queued() -> Tensor:
+            with self._launching():
+                return self._frontend.patches(piece, config)
+
+        return self._with_room(queued)
 
     def forward(self, batch: Patches) -> tuple[F32 | None, F32]:
-        """As the interface says; where a GPU's memory runs out, in halves from then on.
+        """As the interface says; where a GPU's memory runs out, in smaller parts from then on.
+
+        Raises:
+            UserError: it does not even do for one patch.
+        """
+        outputs, are_there = self._with_room(lambda: self._queued(batch))
+        are_there()
+        logits, embeddings = zip(*outputs, strict=True)
+        found = [part.numpy() for part in logits if part is not None]
+        return (
+            np.concatenate(found) if found else None,
+            np.concatenate([part.numpy() for part in embeddings]),
+        )
+
+    def _queued(
+        self, batch: Tensor
+    ) -> tuple[list[tuple[Tensor | None, Tensor]], Callable[[], None]]:
+        """The outputs of the batch's parts in the host's memory, and how to wait for them."""
+        half = torch.autocast(self.device, torch.bfloat16, enabled=self._is_bf16)
+        outputs = []
+        with self._launching(), torch.inference_mode(), half:
+            for part in torch.split(batch, self._at_once):
+                logits, embeddings = self._model(part)
+                outputs.append((None if logits is None else _to_host(logits), _to_host(embeddings)))
+            if self.device == "cpu":
+                return outputs, lambda: None
+            # Asleep, and for this batch alone: the next one is queued meanwhile.
+            copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+            copied.record()
+            return outputs, copied.synchronize
+
+    def _with_room(self, work: Callable[[], T]) -> T:
+        """What the work gives; where memory runs out, again with half as many patches at once.
 
         Raises:
             UserError: it does not even do for one patch.
         """
         while True:
-            size = self._at_once
             try:
-                parts = [self._computed(batch[at : at + size]) for at in range(0, len(batch), size)]
+                return work()
             except torch.OutOfMemoryError as error:
-                if size == 1:
+                if self._at_once == 1:
                     raise UserError(_GPU_IS_FULL) from error
-                self._at_once = size // 2
+                self._at_once //= 2
                 logger.warning("the GPU's memory is full: %d patches at once", self._at_once)
-            else:
-                break
             torch.cuda.empty_cache()  # only now is what failed let go
-        logits = [logits for logits, _ in parts if logits is not None]
-        return np.concatenate(logits) if logits else None, np.concatenate([e for _, e in parts])
 
-    def _computed(self, batch: Tensor) -> tuple[F32 | None, F32]:
-        # cuDNN would convolve in TF32, which moves scores by more than the reference allows.
-        exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
-        half = torch.autocast(self.device, torch.bfloat16, enabled=self._is_bf16)
-        with torch.inference_mode(), exact, half:
-            logits, embeddings = self._model(batch)
-        return None if logits is None else _on_host(logits), _on_host(embeddings)
+    def _launching(self) -> AbstractContextManager[None]:
+        return _exact() if self.device == "cuda" else nullcontext()
+
+
+@contextmanager
+def _exact() -> Iterator[None]:
+    """Exact float32 on a GPU, by settings that are the process's: one thread at a time.
+
+    cuDNN and cuBLAS may compute in TF32, which moves scores by more than the reference allows.
+    """
+    exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+    with _LAUNCHING, exact:
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        try:
+            yield
+        finally:
+            torch.set_float32_matmul_precision(before)
 
 
 def load_network(bundle: ModelBundle, weights: ReadyWeights) -> nn.Module:
@@ -139,15 +185,10 @@ def _keep_to_one_core(elsewhere: int) -> None:
             other.submit(torch.set_num_threads, elsewhere).result()
 
 
-def _on_host(tensor: Tensor) -> F32:
-    result = tensor.float()
-    if result.is_cuda:
-        # Wait for this batch alone, and asleep: the next one is queued already.
-        pinned = torch.empty(result.shape, pin_memory=True)
-        pinned.copy_(result, non_blocking=True)
-        copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-        copied.record()
-        copied.synchronize()
-        result = pinned
-    host: F32 = result.numpy()
-    return host
+def _to_host(output: Tensor) -> Tensor:
+    """In the host's memory, float32; from a GPU once what is queued is done."""
+    result = output.float()
+    if not result.is_cuda:
+        return result
+    pinned = torch.empty(result.shape, dtype=torch.float32, pin_memory=True)
+    return pinned.copy_(result, non_blocking=True)

@@ -36,7 +36,7 @@ from tasks.convert_weights import convert_weights
 from tasks.discover_files import discover_files
 from tasks.job import Job, begin_to_load, engine_for, now
 from tasks.load_ontology import load_ontology
-from tasks.shards import MAX_SHARD_S, MIN_SHARD_S, SHARDS_IN_FLIGHT, shard_length_s
+from tasks.shards import MIN_SHARD_S, shard_length_s
 from tasks.watching import usable_roots
 
 
@@ -124,8 +124,7 @@ def labelling_job(
 ) -> Job:
     """What the tasks of the run need to know."""
     # A GPU takes waveforms: an hour is 635 MB at 44.1 kHz, and 92 MB as log-mel frames.
-    hears_waveforms = hears(frontend, options.device, options.engine)
-    most_s = MIN_SHARD_S if hears_waveforms else MAX_SHARD_S
+    is_heavy = hears(frontend, options.device, options.engine)
     return Job(
         run_id=run_id,
         home=home,
@@ -140,7 +139,7 @@ def labelling_job(
         score_dtype=options.score_dtype,
         # Without a classifier head there is nothing else to store.
         embeddings=options.embeddings or not weights.has_scores,
-        shard_s=shard_length_s(estimated_s, SHARDS_IN_FLIGHT, most_s),
+        shard_s=MIN_SHARD_S if is_heavy else shard_length_s(estimated_s),
         is_watched=is_watched,
     )
 

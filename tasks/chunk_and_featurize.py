@@ -74,6 +74,8 @@ def _begin(job: Job, item: WorkItem, features: ShardFeatures, logger: Logger) ->
         return None
     try:
         clip = _clip(recording)
+        as_waveform = hears(job.frontend, job.device, job.engine)
+        reader = ClipReader(recording, job.frontend, as_waveform=as_waveform)
         outcome = admit(
             engine_for(job.database_url), item.source_id, clip, job.variant, job.run_id,
             LEASE_S, now(), mtime_ns=recording.mtime_ns,
@@ -82,8 +84,6 @@ def _begin(job: Job, item: WorkItem, features: ShardFeatures, logger: Logger) ->
         recording.close()
         raise
     if isinstance(outcome, Claim):
-        as_waveform = hears(job.frontend, job.device, job.engine)
-        reader = ClipReader(recording, job.frontend, as_waveform=as_waveform)
         return OpenClip(item, outcome, reader)
     recording.close()
     if outcome is AdmissionOutcome.AGAIN:

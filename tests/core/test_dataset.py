@@ -213,6 +213,27 @@ def test_logits_equal_those_from_files(tmp_path: Path, weights: Path, framing: F
         np.testing.assert_array_equal(found[name], logits)
 
 
+def test_waveforms_for_a_gpu_give_the_same_scores(
+    tmp_path: Path, assets: Path, yamnet_weights: ReadyWeights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here torch's front end runs on the CPU; groups are small, so that clips are cut."""
+    golden = np.load(assets / "golden" / "yamnet_golden.npz")
+    names = ["esc_dog", "noise", "short"]
+    given_items = [
+        {"id": name, "data": golden[f"{name}/waveform"][np.newaxis], "sr": 16_000} for name in names
+    ]
+    monkeypatch.setattr(module, "hears", lambda *_: True)
+    monkeypatch.setattr(module, "_GROUP_PATCHES_HEARD", 7)
+    monkeypatch.setattr(module, "Scorer", functools.partial(Scorer, engine="torch"))
+    label_dataset(
+        given_items, tmp_path, weights=yamnet_weights.path, device="cpu", score_dtype="float32"
+    )
+    found = logits_of(tmp_path)
+    assert found.keys() == set(names)
+    for name in names:
+        np.testing.assert_allclose(sigmoid(found[name]), golden[f"{name}/scores"], atol=5e-5)
+
+
 def test_scores_equal_the_reference(
     tmp_path: Path, assets: Path, yamnet_weights: ReadyWeights
 ) -> None:

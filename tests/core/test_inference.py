@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -167,19 +168,41 @@ def test_another_networks_weights_are_named(yamnet_weights: ReadyWeights, tmp_pa
 def test_no_lower_precision_on_a_gpu(
     yamnet_weights: ReadyWeights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # cuDNN's default for convolutions is TF32, with 10 bits of mantissa.
-    seen = []
+    """Also while several threads queue batches: the settings are the process's."""
+    seen: list[bool] = []
+    waits: list[bool] = []
+
+    class Event:
+        def __init__(self, *, blocking: bool) -> None:
+            assert blocking
+
+        def record(self) -> None:
+            pass
+
+        def synchronize(self) -> None:
+            waits.append(torch.backends.cudnn.allow_tf32)
 
     def model(batch: torch.Tensor) -> Any:
+        time.sleep(0.002 * (len(seen) % 3))
+        # Convolutions in TF32, cuDNN's default, have 10 bits of mantissa.
         seen.append(torch.backends.cudnn.allow_tf32)
+        seen.append(torch.get_float32_matmul_precision() != "highest")
         return torch.zeros(len(batch), 521), torch.zeros(len(batch), 1024)
 
-    before = torch.backends.cudnn.allow_tf32
-    scorer = Scorer(YAMNET, yamnet_weights, device="cpu", engine="torch")
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    scorer = Scorer(YAMNET, yamnet_weights, device="cpu", engine="torch", n_lanes=4)
+    monkeypatch.setattr(scorer.network, "device", "cuda")
     monkeypatch.setattr(scorer.network, "_model", model)
-    scorer.score([piece(1)], FRONTEND)
-    assert seen == [False]
-    assert torch.backends.cudnn.allow_tf32 == before
+    before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        scorer.score([piece(20 * BATCH)], FRONTEND)
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before[1])
+    assert seen == [False] * 40
+    assert len(waits) == 20  # once a batch
+    assert torch.backends.cudnn.allow_tf32 == before[0]
 
 
 # --- embeddings, and every model ----------------------------------------------------------------
@@ -265,7 +288,9 @@ def test_outputs_of_every_model(other: Scorer) -> None:
 def test_gpu_equals_the_reference(yamnet_weights: ReadyWeights, assets: Path) -> None:
     golden = np.load(assets / "golden" / "yamnet_golden.npz")
     scorer = Scorer(YAMNET, yamnet_weights, device="cuda")
-    for name in ("esc_dog", "noise"):
+    # Many batches, so that both lanes and every buffer are used, again and again.
+    scorer.network.batch_patches = 4
+    for name in ("esc_dog", "noise") * 5:
         frames, scores = golden[f"{name}/log_mel"], golden[f"{name}/scores"]
         (logits,) = scorer.score([LogMelPiece(frames, len(scores))], FRONTEND)
         np.testing.assert_allclose(sigmoid(logits), scores, rtol=0, atol=1e-5)

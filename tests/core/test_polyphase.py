@@ -11,8 +11,8 @@ from audioset_core.polyphase import Polyphase, has_polyphase, head, polyphase, r
 
 F32 = NDArray[np.float32]
 
-RATES = (1_000, 8_000, 11_025, 12_000, 22_050, 24_000, 32_000, 37_800, 44_100, 48_000, 88_200,
-         96_000, 192_000)  # fmt: skip
+RATES = (1_000, 8_000, 11_025, 12_000, 22_050, 24_000, 32_000, 37_800, 44_100, 48_000, 64_000)
+EVERY_RATE = [hz for hz in range(1_000, 384_001) if has_polyphase(hz, 16_000)]
 
 
 def product(samples: F32, filters: Polyphase, n_out: int) -> F32:
@@ -36,8 +36,10 @@ def test_the_product_is_soxr(rate_hz: int) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
-@given(rate_hz=st.sampled_from(RATES), n_samples=st.integers(1, 20_000), seed=st.integers(0, 99))
-@settings(max_examples=100, deadline=None)
+@given(
+    rate_hz=st.sampled_from(EVERY_RATE), n_samples=st.integers(1, 20_000), seed=st.integers(0, 99)
+)
+@settings(max_examples=60, deadline=None)
 def test_any_length(rate_hz: int, n_samples: int, seed: int) -> None:
     noise = np.random.default_rng(seed).uniform(-1, 1, n_samples).astype(np.float32)
     expected = soxr.resample(noise, rate_hz, 16_000, quality="HQ")

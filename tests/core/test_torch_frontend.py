@@ -197,6 +197,11 @@ def test_golden_scores(yamnet_weights: ReadyWeights, assets: Path, device: Any) 
         np.testing.assert_allclose(found, golden[f"{name}/scores"], rtol=0, atol=atol)
 
 
+def test_other_front_ends_are_refused() -> None:
+    with pytest.raises(ValueError, match="Google's models"):
+        pieces_of(noise(16_000), 16_000, PANNS.frontend, as_waveform=True)
+
+
 def test_who_hears(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(networks, "_has_gpu", lambda: True)
     assert hears(YAMNET, "auto", "auto")
