@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Connection, Engine, bindparam, delete, insert, select, update
@@ -21,6 +22,8 @@ from db.tables import categories, clip_scores, detections, labellings, models, r
 
 ENDED = datetime(1970, 1, 1, tzinfo=UTC)
 """A lease that is over whatever the clock says."""
+
+_ROWS_AT_ONCE = 5_000
 
 
 @repeatable
@@ -324,7 +327,7 @@ def _write_rows(conn: Connection, done: Sequence[Labelling], node_of: dict[int, 
     keys = [{"key": labelling.claim.labelling_id} for labelling in done]
     for table in (clip_scores, detections):
         conn.execute(delete(table).where(table.c.labelling_id == bindparam("key")), keys)
-    score_rows = [
+    score_rows = (
         {
             "labelling_id": labelling.claim.labelling_id,
             "node_id": _node(node_of, score.category_index),
@@ -333,8 +336,8 @@ def _write_rows(conn: Connection, done: Sequence[Labelling], node_of: dict[int, 
         }
         for labelling in done
         for score in labelling.class_scores
-    ]
-    detection_rows = [
+    )
+    detection_rows = (
         {
             "labelling_id": labelling.claim.labelling_id,
             "node_id": _node(node_of, detection.category_index),
@@ -346,11 +349,11 @@ def _write_rows(conn: Connection, done: Sequence[Labelling], node_of: dict[int, 
         }
         for labelling in done
         for detection in labelling.detections
-    ]
-    if score_rows:
-        conn.execute(insert(clip_scores), score_rows)
-    if detection_rows:
-        conn.execute(insert(detections), detection_rows)
+    )
+    # A recording of ten hours may have 100,000 detections: as rows all at once they are 80 MB.
+    for table, rows in ((clip_scores, score_rows), (detections, detection_rows)):
+        while some := list(islice(rows, _ROWS_AT_ONCE)):
+            conn.execute(insert(table), some)
 
 
 def _node(node_of: dict[int, int], category_index: int) -> int:
