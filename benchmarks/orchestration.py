@@ -11,20 +11,19 @@ are compared, and, since a machine's noise only ever adds, the fastest of each; 
 CPU seconds that all of the work took, the server's included. The growth of Prefect's database is
 printed per 100 hours of audio, and once more for a run of days, whose network is left out.
 
-Measured on 2 cores (--full --repeats 2):
+Measured on 2 cores (--full --repeats 3):
 
-- 10 h: 138.6 s without Prefect, 139.2 s with it, medians of two (0.4 %; the fastest: 0.9 %).
-- 1,000 files of 5 s: 24.5 s against 27.0 s, medians of four (10 %; the fastest: 5.4 %). 0.6 s of
-  that was looking for the recordings' times, which "engine" did not do then and does now; 0.6 s are
-  18 calls of the server, one for each shard among them.
+- 10 h: 76.9 s without Prefect, 80.8 s with it, medians; the fastest differ by 1.6 %, CPU by 0.7 %.
+  On a slower machine 138.6 and 139.2 s.
+- 1,000 files of 5 s: 13.3 s against 14.1 s (6.6 %; the fastest: 3.3 %; CPU: 2.4 %).
 - Before the flow itself started each task with what the one before gave, Prefect asked its server
   about every future that a task was handed: 137 and 148 s against 162 and 156 s for 10 h.
 - A task run takes 23 ms of the server's CPU, which by default writes each event by itself and takes
   60. Prefect's heartbeat thread, which deployments have and `audioset label` has not, adds up to
   1 s.
-- Prefect's database: 0.6 MB for 100 h in one run, a task run for every six hours. A run of less
-  than a day has three for every shard, and leaves 0.1 MB and 20 kB a task run: 1.2 MB for 10 h.
-  Most of that are events, which Prefect deletes after a week.
+- Prefect's database: 0.37 MB for a run of 10 h, 0.6 MB for one of 100: some ten task runs of 24 kB
+  from four hours on. A shorter run has three for every shard: 0.55 MB for an hour. Most of that are
+  events, which Prefect deletes after a week.
 """
 
 from __future__ import annotations
