@@ -156,14 +156,7 @@ class WaveformReader:
     def _piece(self) -> WaveformPiece:
         """What can be computed from the samples held, which are then let go."""
         config, filters = self._config, self._filters
-        n_samples = self._held_from + len(self._held)
-        if self.is_finished:
-            n_heard = resampled_length(n_samples, self._rate_hz, config.sample_rate_hz)
-            n_whole = config.n_patches(n_heard)
-        else:
-            n_heard = filters.n_ready(n_samples)
-            beyond = n_heard - config.patch_samples
-            n_whole = max(self._n_patches, beyond // config.patch_hop_samples + 1)
+        n_heard, n_whole = self._n_known()
         n_patches = n_whole - self._n_patches
         first = self._n_patches * config.patch_hop_samples
         n_skipped = first % filters.out_block
@@ -180,6 +173,17 @@ class WaveformReader:
         self._n_patches = n_whole
         self._let_go(n_whole * config.patch_hop_samples // filters.out_block)
         return piece
+
+    def _n_known(self) -> tuple[int, int]:
+        """Samples at the front end's rate that are known by now, and patches."""
+        config = self._config
+        n_samples = self._held_from + len(self._held)
+        if self.is_finished:
+            n_heard = resampled_length(n_samples, self._rate_hz, config.sample_rate_hz)
+            return n_heard, config.n_patches(n_heard)
+        n_heard = self._filters.n_ready(n_samples)
+        beyond = n_heard - config.patch_samples
+        return n_heard, max(self._n_patches, beyond // config.patch_hop_samples + 1)
 
     def _head(self) -> F32:
         beginning = self._held[self._filters.lead :]

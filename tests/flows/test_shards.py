@@ -19,9 +19,12 @@ from audioset_core.bundle import YAMNET
 from audioset_core.weights import ReadyWeights
 from db.engine import open_engine
 from db.migrate import ensure_schema
-from db.records import RunCounts, RunStatus, WorkItem
+from db.records import RunCounts, RunStatus, Variant, WorkItem
 from db.runs import finish_run, start_run
 from db.sources import iter_items
+from flows.options import LabelOptions
+from flows.pipeline import labelling_job
+from flows.settings import labelling_settings
 from tasks import shards, worklist
 from tasks.chunk_and_featurize import featurize_shard
 from tasks.infer import score_shard
@@ -87,6 +90,21 @@ def test_a_shard_grows_with_the_run_up_to_a_bound(estimated_s: float, expected: 
     assert shard_length_s(estimated_s, in_flight=2) == expected
     most_s = min(expected, 1_200.0)
     assert shard_length_s(estimated_s, in_flight=2, most_s=most_s) == most_s
+
+
+@pytest.mark.parametrize(("hears", "expected"), [(False, 2_400.0), (True, 600.0)])
+def test_shards_of_waveforms_are_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hears: bool, expected: float
+) -> None:
+    monkeypatch.setattr("flows.pipeline.hears", lambda *_: hears)
+    options = LabelOptions()
+    frontend, parameters = labelling_settings(options)
+    weights = ReadyWeights(tmp_path, "yamnet", "placeholder-0", "0" * 64)
+    job = labelling_job(
+        "run", tmp_path, "sqlite://", options, weights, frontend, parameters, Variant(1, 1),
+        estimated_s=1e6, is_watched=False,
+    )  # fmt: skip
+    assert job.shard_s == expected
 
 
 def test_a_million_files_without_a_length_are_not_one_shard() -> None:
