@@ -106,6 +106,7 @@ class LabelProgress:
         self._last_line = self._began
         self._total_s = self._done_s = self._heard_s = 0.0
         self._n_items = self._n_done = self._n_failed = 0
+        self._told: tuple[int, int] | None = None
 
     def __enter__(self) -> LabelProgress:
         if sys.stderr.isatty():
@@ -165,7 +166,11 @@ class LabelProgress:
         done = 1.0 if is_over else min(0.99, self._done_s / self._total_s)
         if self._bar is not None:
             self._bar.update(self._task, total=1.0, completed=done, description=text)
-        elif is_over or time.monotonic() - self._last_line >= _PLAIN_LINE_EVERY_S:
+            return
+        # A clip that turns out to be known may have parts left, which find nothing to do.
+        is_news = is_over and self._told != (self._n_done, self._n_failed)
+        if is_news or time.monotonic() - self._last_line >= _PLAIN_LINE_EVERY_S:
             self._last_line = time.monotonic()
+            self._told = self._n_done, self._n_failed
             eta = f", ETA {clock(wall_s * (1 - done) / done)}" if 0 < done < 1 else ""
             note(f"{done:4.0%}  {text}{eta}")

@@ -17,6 +17,9 @@ import typer
 from typer.main import get_command
 
 from flows.cli import app
+from flows.terminal import LabelProgress
+from tasks.shards import Receipt
+from tasks.worklist import Discovery
 from tests.flows.build import REPOSITORY, Lab, run_command, write_clip
 
 Audioset = Callable[..., Any]
@@ -409,3 +412,20 @@ class TestHostileNames:
             assert audioset(*command, "--home", lab.home).code == 0
         exported = json.loads((tmp_path / "o").read_text())
         assert exported["predictions"][0]["meta"] == {"k": text}
+
+
+def test_the_parts_of_a_clip_that_is_known_are_not_told_one_by_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def receipt(n_known: int) -> Receipt:
+        return Receipt(
+            n_labelled=0, n_known=n_known, n_busy=0, audio_s=0.0, heard_s=0.0, estimated_s=0.3,
+            failures=(), continues=False,
+        )  # fmt: skip
+
+    with LabelProgress() as progress:
+        progress.begin(Discovery(n_items=1, estimated_s=3.0))
+        for n_known in (1, 0, 0, 0):
+            progress.advance(receipt(n_known))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["100%  1/1 clips, 0.00 h, 0 x real time, 0 failed"]
