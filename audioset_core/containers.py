@@ -145,7 +145,11 @@ def _open_h5(container: Container) -> Iterator[Mapping[str, Stored]]:
 
     try:
         with h5py.File(container.path, "r") as file:
-            yield _h5_datasets(container.path.name, file)
+            try:
+                datasets = _h5_datasets(container.path.name, file)
+            except TypeError as error:  # the root is no group
+                raise ValueError(str(error)) from error
+            yield datasets
     except (OSError, RuntimeError, ValueError, KeyError) as error:  # h5py's answers to damage
         raise WeightsError(f"{container.path.name} is not a readable HDF5 file") from error
 

@@ -155,6 +155,20 @@ def tf() -> Any:
         return pytest.importorskip("tensorflow", reason="needs the extra 'convert'")
 
 
+def test_a_root_that_is_no_group(tmp_path: Path) -> None:
+    """Found by `make fuzz`: one spoilt address in the file's first hundred bytes."""
+    path = tmp_path / "odd.h5"
+    with h5py.File(path, "w", libver="earliest") as file:
+        file["a"] = [1.0]
+        address = h5py.h5o.get_info(file["a"].id).addr
+    data = bytearray(path.read_bytes())
+    # The superblock's version 0: the root's object header. Source: HDF5 file format, III.A.
+    data[64:72] = address.to_bytes(8, "little")
+    path.write_bytes(data)
+    with pytest.raises(WeightsError, match=r"odd\.h5 is not a readable HDF5 file"):
+        load_published(path)
+
+
 @pytest.mark.tf
 @pytest.mark.parametrize("content", [b"", b"text", b"\0" * 500])
 def test_junk_is_refused(tf: Any, tmp_path: Path, content: bytes) -> None:
