@@ -16,17 +16,21 @@ from enum import Enum
 from pathlib import Path, PurePosixPath
 from typing import get_args
 
-import numpy as np
-
 from audioset_core.errors import AudioError
-from audioset_core.export import TEMP_SUFFIX, Kind, ScoreArray, read_scores, scores_path
+from audioset_core.export import (
+    TEMP_SUFFIX,
+    Kind,
+    ScoreArray,
+    is_finite,
+    read_scores,
+    scores_path,
+)
 from audioset_core.frontend import FrontendConfig
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 _NAME = re.compile(r"([0-9a-f]{64})-([0-9a-f]{16})\.npy")
 _TEMPORARY = re.compile(r"\.[0-9a-f]{16}" + re.escape(TEMP_SUFFIX))
-_BLOCK_VALUES = 2**18
 
 
 class Fault(Enum):
@@ -168,7 +172,7 @@ def _read_in_full(path: Path, array: ScoreArray, promise: Promise) -> Checked:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if not digest.startswith(_digest_in_name(path)):
         return Checked(Fault.DAMAGED, f"its SHA-256 begins with {digest[:16]}, unlike its name")
-    if not _is_finite(array):
+    if not is_finite(array):
         return Checked(Fault.DAMAGED, "not all values are finite")
     facts = (len(array), str(array.dtype), digest)
     pairs = {
@@ -180,10 +184,3 @@ def _read_in_full(path: Path, array: ScoreArray, promise: Promise) -> Checked:
     if wrong:
         return Checked(Fault.PROMISE, f"the row says {'; '.join(wrong)}", *facts)
     return Checked(None, "", *facts)
-
-
-def _is_finite(array: ScoreArray) -> bool:
-    n_rows = max(1, _BLOCK_VALUES // max(1, array.shape[1]))
-    return all(
-        np.isfinite(array[first : first + n_rows]).all() for first in range(0, len(array), n_rows)
-    )

@@ -147,8 +147,6 @@ VGGISH = ModelBundle(
         "scores as well "
         "https://github.com/w-hc/vggish/releases/download/v0.1/vggish_with_classifier.pth"
     ),
-    # 12 times the multiplications of YAMNet per patch.
-    cuda_batch_patches=256,
 )
 
 PANNS = ModelBundle(

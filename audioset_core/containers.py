@@ -145,11 +145,7 @@ def _open_h5(container: Container) -> Iterator[Mapping[str, Stored]]:
 
     try:
         with h5py.File(container.path, "r") as file:
-            try:
-                datasets = _h5_datasets(container.path.name, file)
-            except TypeError as error:  # the root is no group
-                raise ValueError(str(error)) from error
-            yield datasets
+            yield _h5_datasets(container.path.name, file)
     except (OSError, RuntimeError, ValueError, KeyError) as error:  # h5py's answers to damage
         raise WeightsError(f"{container.path.name} is not a readable HDF5 file") from error
 
@@ -159,6 +155,8 @@ def _h5_datasets(source: str, file: Any) -> dict[str, Stored]:
     import h5py
 
     datasets: dict[str, Stored] = {}
+    if not isinstance(file["/"], h5py.Group):  # h5py takes it for one unseen
+        raise ValueError("the root is no group")
     pending = [("", file)]
     while pending:
         prefix, group = pending.pop()

@@ -32,7 +32,7 @@ from audioset_core.errors import AudioError, Reason, UserError
 # Temporary files end in this, so that what a killed process leaves can be told and removed.
 TEMP_SUFFIX = ".tmp"
 SCORE_DTYPES = (np.dtype("<f2"), np.dtype("<f4"))
-_CHECKED_ROWS = 4_096
+_BLOCK_VALUES = 2**18
 
 _MAGIC = b"\x93NUMPY\x01\x00"
 _HEADER = re.compile(
@@ -75,10 +75,19 @@ def check_scores(array: npt.NDArray[Any], n_classes: int, kind: Kind = "scores")
         raise _bad(kind, f"have the type {array.dtype}; allowed: float16, float32")
     if array.ndim != 2 or array.shape[1] != n_classes:
         raise _bad(kind, f"have the shape {array.shape}; expected [n_patches, {n_classes}]")
-    # Block by block: the answers for ten hours would be 40 MB.
-    blocks = range(0, len(array), _CHECKED_ROWS)
-    if not all(np.isfinite(array[row : row + _CHECKED_ROWS]).all() for row in blocks):
+    if not is_finite(array):
         raise _bad(kind, "are not all finite (float16 holds up to 65504)")
+
+
+def is_finite(array: npt.NDArray[Any]) -> bool:
+    """Whether all values are; block by block, for the answers for ten hours would be 40 MB.
+
+    Shape: ``[n, width]``
+    """
+    n_rows = max(1, _BLOCK_VALUES // max(1, array.shape[1]))
+    return all(
+        np.isfinite(array[first : first + n_rows]).all() for first in range(0, len(array), n_rows)
+    )
 
 
 def npy_blocks(array: npt.NDArray[Any]) -> tuple[bytes, memoryview]:

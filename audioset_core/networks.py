@@ -107,17 +107,19 @@ def hears(config: FrontendConfig, device: Device, engine: EngineName) -> bool:
     There they are resampled and framed as well. The front end of PANNs, which mirrors a recording
     at its two ends, is computed on the CPU.
     """
-    if config.family != "tensorflow" or engine == "openvino" or device == "cpu":
-        return False
-    return device == "cuda" or _has_gpu()
+    return config.family == "tensorflow" and engine != "openvino" and _is_gpu(device)
 
 
 def _suits_openvino(device: Device) -> bool:
-    return _is_installed() and (device == "cpu" or (device == "auto" and not _has_gpu()))
+    return _is_installed() and not _is_gpu(device)
 
 
 def _is_installed() -> bool:
     return importlib.util.find_spec("openvino") is not None
+
+
+def _is_gpu(device: Device) -> bool:
+    return device == "cuda" or (device == "auto" and _has_gpu())
 
 
 def _has_gpu() -> bool:

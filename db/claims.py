@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Engine, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, delete, select, update
 
-from db.clip_rows import lock_clips, remove_unreferenced, store_clip, write_figures
+from db.clip_rows import insert_labels, lock_clips, remove_unreferenced, store_clip, write_figures
 from db.engine import Prepared, repeatable, upsert, writing
 from db.errors import DatabaseError, InvalidValueError
 from db.records import AdmissionOutcome, Claim, Clip, Failure, Labelling, Variant
@@ -22,8 +21,6 @@ from db.tables import categories, clip_scores, detections, labellings, models, r
 
 ENDED = datetime(1970, 1, 1, tzinfo=UTC)
 """A lease that is over whatever the clock says."""
-
-_ROWS_AT_ONCE = 5_000
 
 
 @repeatable
@@ -350,10 +347,7 @@ def _write_rows(conn: Connection, done: Sequence[Labelling], node_of: dict[int, 
         for labelling in done
         for detection in labelling.detections
     )
-    # A recording of ten hours may have 100,000 detections: as rows all at once they are 80 MB.
-    for table, rows in ((clip_scores, score_rows), (detections, detection_rows)):
-        while some := list(islice(rows, _ROWS_AT_ONCE)):
-            conn.execute(insert(table), some)
+    insert_labels(conn, score_rows, detection_rows)
 
 
 def _node(node_of: dict[int, int], category_index: int) -> int:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, exists, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
 
 from db.engine import Prepared, upsert
 from db.records import Clip
-from db.tables import clips, labellings, sources
+from db.tables import clip_scores, clips, detections, labellings, sources
+
+_ROWS_AT_ONCE = 5_000
 
 _BATCH = 1_000
 _FIGURES = ("size_bytes", "duration_s", "sample_rate_hz", "n_channels", "n_samples", "format")
@@ -41,6 +44,20 @@ def lock_clips(conn: Connection, clip_ids: Iterable[int]) -> None:
             .order_by(clips.c.id)
             .with_for_update()
         )
+
+
+def insert_labels(
+    conn: Connection,
+    score_rows: Iterable[dict[str, Any]],
+    detection_rows: Iterable[dict[str, Any]],
+) -> None:
+    """Rows of clip_scores and detections, some at a time.
+
+    A recording of ten hours may have 100,000 detections: as rows all at once they are 80 MB.
+    """
+    for table, rows in ((clip_scores, iter(score_rows)), (detections, iter(detection_rows))):
+        while some := list(islice(rows, _ROWS_AT_ONCE)):
+            conn.execute(insert(table), some)
 
 
 def remove_unreferenced(conn: Connection, clip_ids: Iterable[int]) -> None:

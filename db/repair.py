@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, insert, select, update
+from sqlalchemy import Connection, Engine, delete, select, update
 
 from db.audit import RESET, RESET_SPEAKER, DoneLabelling, Labels
 from db.claims import ENDED
-from db.clip_rows import lock_clips, remove_unreferenced
+from db.clip_rows import insert_labels, lock_clips, remove_unreferenced
 from db.engine import upsert, writing
 from db.tables import clip_scores, clips, detections, labellings, models
 from db.types import SCORE_SCALE
@@ -70,11 +70,11 @@ def rewrite_labels(engine: Engine, done: DoneLabelling, right: Labels) -> bool:
             return False
         _delete_labels(conn, done.labelling_id)
         key = {"labelling_id": done.labelling_id}
-        score_rows = [
+        score_rows = (
             {**key, "node_id": node_id, "peak": peak / SCORE_SCALE, "mean": mean / SCORE_SCALE}
             for node_id, (peak, mean) in right.scores.items()
-        ]
-        detection_rows = [
+        )
+        detection_rows = (
             {
                 **key,
                 "node_id": node_id,
@@ -85,11 +85,8 @@ def rewrite_labels(engine: Engine, done: DoneLabelling, right: Labels) -> bool:
                 "peak_patch": peak_patch,
             }
             for (node_id, start), (end, peak_patch, peak, mean) in right.detections.items()
-        ]
-        if score_rows:
-            conn.execute(insert(clip_scores), score_rows)
-        if detection_rows:
-            conn.execute(insert(detections), detection_rows)
+        )
+        insert_labels(conn, score_rows, detection_rows)
         return True
 
 

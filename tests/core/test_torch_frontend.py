@@ -39,7 +39,6 @@ from audioset_core.weights import ReadyWeights
 
 F32 = NDArray[np.float32]
 
-CPU = torch.device("cpu")
 CONFIGS = {
     "yamnet": YAMNET,
     "vggish": VGGISH,
