@@ -38,7 +38,7 @@ class WaveformPiece:
     Shape:
         samples ``[n]``, float32, mono at ``rate_hz``: all that the patches' samples at the front
         end's rate are resampled from, whole blocks of `audioset_core.polyphase`.
-        head ``[160 or fewer]``, float32: the recording's first samples at the front end's rate;
+        head ``[640 or fewer]``, float32: the recording's first samples at the front end's rate;
         empty in a later piece.
     """
 
