@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from audioset_core.cores import n_cores
-from audioset_core.decode import BLOCK_SAMPLES, F32, Decoder, StreamInfo
+from audioset_core.decode import F32, Decoder, StreamInfo
 from audioset_core.decode_process import (
     CLOSE,
     CPU_S,
@@ -42,6 +42,7 @@ from audioset_core.decode_process import (
     READY,
     ROOM_BYTES,
     SIZE,
+    SLOT_SAMPLES,
     WAIT_S,
 )
 from audioset_core.errors import AudioError, Reason
@@ -147,7 +148,7 @@ class _Worker:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,  # libmpg123 prints what it thinks of a file
             )
-        self.slots = np.frombuffer(self._memory, np.float32).reshape(N_SLOTS, BLOCK_SAMPLES)
+        self.slots = np.frombuffer(self._memory, np.float32).reshape(N_SLOTS, SLOT_SAMPLES)
         try:
             if self.answer()[0] != READY:
                 raise ConnectionError

@@ -90,7 +90,8 @@ def shard_runner(options: EngineOptions, estimated_s: float) -> Iterator[ShardRu
 
 
 def _whole_s(estimated_s: float, in_flight: int) -> float:
-    return shard_length_s(estimated_s, in_flight, LONG_SHARD_S)
+    """So that no slot is long alone at the end: such a shard has one thread that reads."""
+    return shard_length_s(estimated_s, 3 * in_flight, LONG_SHARD_S)
 
 
 def label_shards(

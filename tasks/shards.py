@@ -38,7 +38,7 @@ the cores can read as fast as all of them score (YAMNet: an hour is read in 3 to
 scored in 20)."""
 # Enough for reading, scoring and writing to overlap also in a small corpus; each costs Prefect
 # about 0.1 s of CPU.
-_SHARDS_PER_SLOT = 3
+_SHARDS_WANTED = SHARDS_IN_FLIGHT + 2
 
 
 class Shard:
@@ -187,10 +187,9 @@ class Receipt:
 
 
 def shard_length_s(
-    estimated_s: float, in_flight: int = SHARDS_IN_FLIGHT, most_s: float = MAX_SHARD_S
+    estimated_s: float, n_wanted: int = _SHARDS_WANTED, most_s: float = MAX_SHARD_S
 ) -> float:
     """How much audio a shard of a run should hold."""
-    n_wanted = _SHARDS_PER_SLOT * in_flight
     return min(most_s, max(MIN_SHARD_S, estimated_s / n_wanted))
 
 

@@ -87,9 +87,9 @@ def test_budgets_are_positive_and_parts_are_consistent(
     ("estimated_s", "expected"), [(0, 600), (1_000, 600), (9_000, 1_500), (1e9, 2_400)]
 )
 def test_a_shard_grows_with_the_run_up_to_a_bound(estimated_s: float, expected: float) -> None:
-    assert shard_length_s(estimated_s, in_flight=2) == expected
+    assert shard_length_s(estimated_s, n_wanted=6) == expected
     most_s = min(expected, 1_200.0)
-    assert shard_length_s(estimated_s, in_flight=2, most_s=most_s) == most_s
+    assert shard_length_s(estimated_s, n_wanted=6, most_s=most_s) == most_s
 
 
 @pytest.mark.parametrize(("hears", "expected"), [(False, 2_400.0), (True, 600.0)])
