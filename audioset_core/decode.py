@@ -237,7 +237,7 @@ class _SndfileDecoder(Decoder):
             yield from _after(n_given, self._own_blocks())
 
     def _fast_blocks(self) -> Iterator[F32]:
-        """What a faster decoder gives, from the start and as far as it gets; at most the promise."""
+        """What a faster decoder gives, as far as it gets; at most what is promised."""
         info, n_given = self.info, 0
         if info.format != "OGG/VORBIS" or self._is_moved or info.promised_samples is None:
             return

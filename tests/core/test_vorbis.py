@@ -123,8 +123,7 @@ def test_what_ffmpeg_gives_beyond_the_headers_promise_is_left(
     fast = decode.vorbis_blocks
 
     def too_much(*about: int) -> Iterator[F32]:
-        for block in fast(*about):
-            yield block
+        yield from fast(*about)
         yield np.ones((500, 2), np.float32)
 
     theirs, _ = of_libsndfile(data, tmp_path)
