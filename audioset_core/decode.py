@@ -233,7 +233,7 @@ class _SndfileDecoder(Decoder):
         for block in self._fast_blocks():
             yield block
             n_given += len(block)
-        if not n_given or n_given != self.info.promised_samples:
+        if n_given != self.info.promised_samples:
             yield from _after(n_given, self._own_blocks())
 
     def _fast_blocks(self) -> Iterator[F32]:
