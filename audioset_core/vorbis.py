@@ -33,8 +33,8 @@ def vorbis_blocks(
         return
     try:
         with av.open(_File(fd, size_bytes), mode="r", format="ogg") as container:
-            (stream,) = container.streams
-            if stream.codec_context.name != "vorbis":
+            (stream,) = container.streams.audio
+            if len(container.streams) > 1 or stream.codec_context.name != "vorbis":
                 return
             stream.codec_context.thread_count = 1  # files fill the cores
             fifo = av.AudioFifo()  # FFmpeg's own blocks are of 1,024 samples or fewer
