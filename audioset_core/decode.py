@@ -11,6 +11,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ class Decoder:
     info: StreamInfo
 
     def blocks(self) -> Iterator[F32]:
-        """Mono float32 blocks ``[n]`` at the recording's own rate.
+        """Mono float32 blocks ``[n]`` at the recording's own rate, now and then an empty one.
 
         Raises:
             AudioError: damaged, truncated, empty, or with samples that are not finite.
@@ -196,13 +197,11 @@ def _truncated(n_samples: int, promised: int, rate_hz: int) -> AudioError:
 
 
 def _after(n_samples: int, blocks: Iterator[F32]) -> Iterator[F32]:
-    """What follows the first samples."""
+    """What follows the first samples; empty blocks for these, so that nobody waits in vain."""
     n_seen = 0
     for block in blocks:
-        rest = block[max(0, n_samples - n_seen) :]
+        yield block[max(0, n_samples - n_seen) :]
         n_seen += len(block)
-        if len(rest):
-            yield rest
 
 
 class _StreamedSoundFile(soundfile.SoundFile):  # type: ignore[misc]
@@ -241,6 +240,8 @@ class _SndfileDecoder(Decoder):
         info, n_given = self.info, 0
         if info.format != "OGG/VORBIS" or self._is_moved or info.promised_samples is None:
             return
+        if self._ogg_fault:  # decoders differ in what they make of it
+            return
         for block in vorbis_blocks(
             self._fd, self._size_bytes, info.sample_rate_hz, info.n_channels, self._block_samples
         ):
@@ -248,6 +249,10 @@ class _SndfileDecoder(Decoder):
             n_given += len(block)
             if n_given >= info.promised_samples:
                 return
+
+    @cached_property
+    def _ogg_fault(self) -> OggFault | None:
+        return ogg_fault(self._fd, self._size_bytes)
 
     @property
     def _block_samples(self) -> int:
@@ -287,7 +292,7 @@ class _SndfileDecoder(Decoder):
 
     def _check_length(self, n_samples: int) -> None:
         super()._check_length(n_samples)
-        if self._file.format == "OGG" and (fault := ogg_fault(self._fd, self._size_bytes)):
+        if self._file.format == "OGG" and (fault := self._ogg_fault):
             at_s = n_samples / self.info.sample_rate_hz
             reason, detail = _OGG_FAULTS[fault]
             raise AudioError(reason, detail.format(at_s))

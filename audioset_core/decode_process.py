@@ -109,12 +109,13 @@ class _Work:
     def next(self) -> tuple[int, Any]:
         """Fill a slot, however small the decoder's own blocks: FFmpeg gives 20 ms at a time."""
         assert self._decoder is not None  # noqa: S101 (for mypy: opened before)
-        slot, n = self._slots[self._slot], 0
+        slot, n, has_ended = self._slots[self._slot], 0, False
         with self._limits():
             while n < len(slot):
                 if not len(self._rest):
                     block = next(self._blocks, None)
-                    if block is None:
+                    has_ended = block is None
+                    if block is None or not len(block):  # empty: a sign of life
                         break
                     self._rest = block
                 piece = self._rest[: len(slot) - n]
@@ -124,7 +125,7 @@ class _Work:
             self._n_samples += n
             self._check_length(self._decoder.info, self._n_samples)
         self._slot = (self._slot + 1) % N_SLOTS
-        return (BLOCK, n) if n else (END, 0)
+        return (END, 0) if has_ended and not n else (BLOCK, n)
 
     def close(self) -> None:
         with suppress(Exception):  # damage may show once more

@@ -29,12 +29,15 @@ def vorbis_blocks(
     """
     try:
         import av
+        from av.stream import Disposition
     except ImportError:
         return
     try:
         with av.open(_File(fd, size_bytes), mode="r", format="ogg") as container:
             (stream,) = container.streams.audio
-            if len(container.streams) > 1 or stream.codec_context.name != "vorbis":
+            pictures = [s for s in container.streams if s.disposition & Disposition.attached_pic]
+            is_alone = len(container.streams) == 1 + len(pictures)
+            if not is_alone or stream.codec_context.name != "vorbis":
                 return
             stream.codec_context.thread_count = 1  # files fill the cores
             fifo = av.AudioFifo()  # FFmpeg's own blocks are of 1,024 samples or fewer
@@ -42,15 +45,15 @@ def vorbis_blocks(
             for frame in container.decode(stream):
                 if (frame.sample_rate, frame.layout.nb_channels) != (rate_hz, n_channels):
                     return
+                if (frame.pts or 0) < 0:  # a start that is to be left out: libvorbis's affair
+                    return
                 frame.pts = None  # the fifo would insist on no gaps
                 fifo.write(frame)
                 while fifo.samples >= block_samples:
                     yield _taken(fifo.read(block_samples), room)
             if fifo.samples:
                 yield _taken(fifo.read(0, partial=True), room)
-    except MemoryError:
-        raise
-    except Exception:  # PyAV answers damage with any type at all
+    except Exception:  # PyAV answers damage with any type at all; tags may be too large for it
         return
 
 

@@ -90,7 +90,9 @@ def shard_runner(options: EngineOptions, estimated_s: float) -> Iterator[ShardRu
 
 
 def _whole_s(estimated_s: float, in_flight: int) -> float:
-    """So that no slot is long alone at the end: such a shard has one thread that reads."""
+    """Three for each that is in flight: a shard that is left alone at the end has only one thread
+    to read it, and is to be short.
+    """
     return shard_length_s(estimated_s, 3 * in_flight, LONG_SHARD_S)
 
 

@@ -72,6 +72,13 @@ def test_a_fault_is_its_files_and_no_others(
     assert outcome(tmp_path / "good.wav") == (None, "")
 
 
+def test_empty_blocks_are_signs_of_life(faulty: DecoderPool, tmp_path: Path) -> None:
+    """As of a decoder that reads what another has read before, which may take minutes."""
+    (tmp_path / "slow.wav").write_bytes(told("linger", "amid"))
+    expected = np.frombuffer(pcm(300_000), "<i2").astype(np.float32) / 32_768
+    np.testing.assert_array_equal(samples(tmp_path / "slow.wav"), expected)
+
+
 def test_a_file_does_not_pay_for_the_one_before(faulty: DecoderPool, tmp_path: Path) -> None:
     (tmp_path / "poison.wav").write_bytes(told("poison"))
     (tmp_path / "good.wav").write_bytes(wav(pcm(300_000)))

@@ -10,11 +10,13 @@ import signal
 import time
 from collections.abc import Iterator
 
+import numpy as np
+
 from audioset_core import decode_process
 from audioset_core.decode import F32, Decoder, open_decoder
 from tests.torture.makers import chunk, pcm, wav
 
-ORDERS = ("segfault", "abort", "leave", "spin", "sleep", "eat", "raise", "poison")
+ORDERS = ("segfault", "abort", "leave", "spin", "sleep", "eat", "raise", "poison", "linger")
 CPU_S, WAIT_S = 0.3, 1.5
 
 
@@ -65,11 +67,20 @@ def _amid(order: str, decoder: Decoder) -> Decoder:
 
     def spoilt() -> Iterator[F32]:
         yield next(blocks)
+        if order == "linger":
+            yield from _lingering()
         obey(order)
         yield from blocks
 
     decoder.blocks = spoilt  # type: ignore[method-assign]
     return decoder
+
+
+def _lingering() -> Iterator[F32]:
+    """Longer than anybody waits, with a sign of life now and then."""
+    for _ in range(6):
+        time.sleep(WAIT_S / 3)
+        yield np.empty(0, np.float32)
 
 
 if __name__ == "__main__":
