@@ -13,14 +13,15 @@ from audioset_core.contained import decoders
 
 @pytest.fixture
 def no_descriptor_leaks() -> Iterator[None]:
-    """As many descriptors are open after the test as before, beside one idle decoder's."""
+    """No more descriptors are open after the test than before, beside one idle decoder's."""
     _leave_one_decoder()
     gc.collect()  # what an earlier test left is not closed in the middle of this one
     gc.freeze()  # nor looked through again: beside torch and Prefect that takes 0.3 s a test
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     yield
     _leave_one_decoder()
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    # Fewer is no leak: a thread of an earlier test may have been at work when they were counted.
+    assert len(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208
 
 
 def _leave_one_decoder() -> None:
