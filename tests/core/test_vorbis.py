@@ -227,6 +227,19 @@ def test_a_cover_picture_is_no_hindrance(tmp_path: Path, own_blocks: list[int]) 
     assert len(samples) == 2 * 44_100
 
 
+def test_what_is_too_large_for_ffmpeg_is_libsndfiles_affair(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_blocks: list[int]
+) -> None:
+    """As tags of 60 MB are within a decoder process's limit of memory."""
+
+    def open_(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(av, "open", open_)
+    samples, fault = heard(encoded("vorbis", noise(44_100, 2, 2.0), 44_100), tmp_path)
+    assert (fault, own_blocks, len(samples)) == ("", [1], 88_200)
+
+
 def test_leaving_amid_the_file_does_no_harm(tmp_path: Path) -> None:
     data = encoded("vorbis", noise(44_100, 2, 6.0), 44_100)
     path = tmp_path / "sound.ogg"
