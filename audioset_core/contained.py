@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from audioset_core.cores import n_cores
-from audioset_core.decode import F32, Decoder, StreamInfo
+from audioset_core.decode import F32, Decoder, StreamInfo, after
 from audioset_core.decode_process import (
     CLOSE,
     CPU_S,
@@ -231,14 +231,11 @@ class _ContainedDecoder(Decoder):
         """As `Decoder.blocks`; it goes on in another process where one died of an earlier file."""
         n_given = 0
         while True:
-            n_samples = 0
             try:
-                for block in self._stream():
-                    new = block[max(0, n_given - n_samples) :]
-                    n_samples += len(block)
-                    if len(new):
-                        n_given += len(new)
-                        yield new
+                for block in after(n_given, self._stream()):
+                    n_given += len(block)
+                    if len(block):
+                        yield block
                 return
             except _DiedError as death:
                 self._begin_again(death)

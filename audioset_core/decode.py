@@ -196,7 +196,7 @@ def _truncated(n_samples: int, promised: int, rate_hz: int) -> AudioError:
     )
 
 
-def _after(n_samples: int, blocks: Iterator[F32]) -> Iterator[F32]:
+def after(n_samples: int, blocks: Iterator[F32]) -> Iterator[F32]:
     """What follows the first samples; empty blocks for these, so that nobody waits in vain."""
     n_seen = 0
     for block in blocks:
@@ -214,7 +214,7 @@ class _StreamedSoundFile(soundfile.SoundFile):  # type: ignore[misc]
 class _SndfileDecoder(Decoder):
     def __init__(self, fd: int, head: bytes, size_bytes: int) -> None:
         os.lseek(fd, 0, os.SEEK_SET)
-        self._fd, self._size_bytes, self._is_moved = fd, size_bytes, False
+        self._fd, self._size_bytes, self._is_for_a_part = fd, size_bytes, False
         try:
             self._file = _StreamedSoundFile(fd, closefd=False)
         except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError) as error:
@@ -228,27 +228,24 @@ class _SndfileDecoder(Decoder):
         )
 
     def _raw_blocks(self) -> Iterator[F32]:
-        n_given = 0
-        for block in self._fast_blocks():
-            yield block
-            n_given += len(block)
-        if n_given != self.info.promised_samples:
-            yield from _after(n_given, self._own_blocks())
+        promised, n_given = self.info.promised_samples or 0, 0
+        for block in self._fast_blocks() if promised else ():
+            wanted = block[: promised - n_given]
+            n_given += len(wanted)
+            yield wanted
+            if n_given == promised:
+                return
+        yield from after(n_given, self._own_blocks())
 
     def _fast_blocks(self) -> Iterator[F32]:
-        """What a faster decoder gives, as far as it gets; at most what is promised."""
-        info, n_given = self.info, 0
-        if info.format != "OGG/VORBIS" or self._is_moved or info.promised_samples is None:
-            return
-        if self._ogg_fault:  # decoders differ in what they make of it
-            return
-        for block in vorbis_blocks(
+        """What a faster decoder gives, as far as it gets."""
+        info = self.info
+        # Of faulty pages decoders make different things, and a part is not worth a look at all.
+        if info.format != "OGG/VORBIS" or self._is_for_a_part or self._ogg_fault:
+            return iter(())
+        return vorbis_blocks(
             self._fd, self._size_bytes, info.sample_rate_hz, info.n_channels, self._block_samples
-        ):
-            yield block[: info.promised_samples - n_given]
-            n_given += len(block)
-            if n_given >= info.promised_samples:
-                return
+        )
 
     @cached_property
     def _ogg_fault(self) -> OggFault | None:
@@ -276,9 +273,9 @@ class _SndfileDecoder(Decoder):
 
     def skip(self, n_samples: int) -> int:
         """As `Decoder.skip`; a file that is not what its header says is read from the start."""
+        self._is_for_a_part = True
         if not 0 < n_samples < (self.info.promised_samples or 0):
             return 0
-        self._is_moved = True
         try:
             return int(self._file.seek(n_samples))
         except (soundfile.LibsndfileError, RuntimeError):

@@ -35,9 +35,8 @@ def vorbis_blocks(
     try:
         with av.open(_File(fd, size_bytes), mode="r", format="ogg") as container:
             (stream,) = container.streams.audio
-            pictures = [s for s in container.streams if s.disposition & Disposition.attached_pic]
-            is_alone = len(container.streams) == 1 + len(pictures)
-            if not is_alone or stream.codec_context.name != "vorbis":
+            sounds = [s for s in container.streams if not s.disposition & Disposition.attached_pic]
+            if len(sounds) > 1 or stream.codec_context.name != "vorbis":
                 return
             stream.codec_context.thread_count = 1  # files fill the cores
             fifo = av.AudioFifo()  # FFmpeg's own blocks are of 1,024 samples or fewer
@@ -84,7 +83,4 @@ class _File(io.RawIOBase):
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size_bytes}[whence]
         self._at = max(0, start + offset)
-        return self._at
-
-    def tell(self) -> int:
         return self._at

@@ -300,6 +300,23 @@ def test_after_a_skip_libsndfile_reads(tmp_path: Path, own_blocks: list[int]) ->
     np.testing.assert_allclose(rest, whole[at:], rtol=0, atol=1e-6)
 
 
+def test_for_a_part_from_the_start_the_file_is_not_read_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "sound.ogg"
+    path.write_bytes(encoded("vorbis", noise(44_100, 2, 4.0), 44_100))
+
+    def looked_at(*_: int) -> None:
+        pytest.fail("its pages were all looked at")
+
+    monkeypatch.setattr(decode, "ogg_fault", looked_at)
+    with path.open("rb") as file:
+        decoder = decode.open_decoder(file.fileno(), path.stat().st_size)
+        assert decoder.skip(0) == 0
+        assert len(next(decoder.blocks())) == decode.BLOCK_SAMPLES // 2
+        decoder.close()
+
+
 def test_without_ffmpeg_libsndfile_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_blocks: list[int]
 ) -> None:
