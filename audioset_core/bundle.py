@@ -52,6 +52,10 @@ class ModelBundle:
     official: OfficialWeights | None = None
     weights_hint: str = ""
     """Which file to give where there is no official download whose digest is known."""
+    caution: str = ""
+    """What a person should know of its answers, wherever the model is named."""
+    embedded: str = ""
+    """File in ``audioset_core/data`` with the weights, of a model that lies in the package."""
     framings: tuple[Framing, ...] = ("reference", "pad", "seed")
     cpu_batch_patches: int = 16
     cuda_batch_patches: int = 256
@@ -163,7 +167,22 @@ PANNS = ModelBundle(
     cuda_batch_patches=128,
 )
 
-BUNDLES: dict[str, ModelBundle] = {bundle.name: bundle for bundle in (YAMNET, VGGISH, PANNS)}
+POCKET = ModelBundle(
+    name="pocket",
+    title="Pocket (small, in the package)",
+    caution="small, learned from YAMNet and less accurate",
+    frontend=frontend.YAMNET,
+    categories_name="yamnet",
+    embedding_dim=320,
+    network="audioset_core.pocket:Pocket",
+    embedded="pocket.safetensors",
+    framings=("reference", "pad"),  # the older port did not have this model
+    cpu_batch_patches=32,
+)
+
+BUNDLES: dict[str, ModelBundle] = {
+    bundle.name: bundle for bundle in (YAMNET, VGGISH, PANNS, POCKET)
+}
 
 # Networks whose published weights may lack the classifier head, without it.
 _HEADLESS: dict[str, ModelBundle] = {

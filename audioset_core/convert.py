@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ def file_sha256(path: Path) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def tensors_sha256(arrays: Mapping[str, NDArray[np.float32]]) -> str:
+def tensors_sha256(arrays: Mapping[str, NDArray[Any]]) -> str:
     """Digest of the values themselves: the same weights from any container agree."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
@@ -95,7 +96,7 @@ def convert(source: Path, target: Path, *, model: str | None = None) -> dict[str
         "source_name": source.name,
     }
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(target, _safetensors(arrays, metadata))
+    write_atomically(target, safetensors_bytes(arrays, metadata))
     return metadata
 
 
@@ -165,7 +166,7 @@ def _fitting(
     return model, min(own, key=lambda entry: entry[0])[2]
 
 
-def _safetensors(arrays: Arrays, metadata: dict[str, str]) -> bytes:
+def safetensors_bytes(arrays: Mapping[str, NDArray[Any]], metadata: dict[str, str]) -> bytes:
     """The file's bytes, always the same: safetensors itself writes metadata in random order."""
     from safetensors.numpy import save
 

@@ -1,9 +1,10 @@
 """Where weights come from: a file that is named, the cache, or the publisher's address.
 
 The order is: the path given, ``AUDIOSET_WEIGHTS`` for YAMNet and ``AUDIOSET_WEIGHTS_<MODEL>`` for
-the others (``AUDIOSET_WEIGHTS_VGGISH``), and where official weights are known by their digest
-``AUDIOSET_ASSETS/weights/`` and the official download. A download is resumed where it broke off
-and used only once its size and SHA-256 are right; what cannot be verified is never downloaded.
+the others (``AUDIOSET_WEIGHTS_VGGISH``), the package for a model that lies in it, and where
+official weights are known by their digest ``AUDIOSET_ASSETS/weights/`` and the official download.
+A download is resumed where it broke off and used only once its size and SHA-256 are right; what
+cannot be verified is never downloaded.
 Published files are converted once into the cache; nothing is ever replaced by random values.
 """
 
@@ -14,11 +15,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from audioset_core.bundle import ModelBundle, OfficialWeights
+from audioset_core.bundle import BUNDLES, POCKET, ModelBundle, OfficialWeights
 from audioset_core.containers import find_container
 from audioset_core.convert import convert, file_sha256, read_metadata
 from audioset_core.errors import WeightsError
 
+_DATA = Path(__file__).with_name("data")
 _THIS_MACHINE = frozenset({"127.0.0.1", "localhost", "::1"})
 
 Progress = Callable[[int, int], None]
@@ -35,6 +37,12 @@ class ReadyWeights:
     source_sha256: str
     has_scores: bool = True
     """False: these weights have no classifier head, the model gives embeddings only."""
+
+    @property
+    def named(self) -> str:
+        """Model, version, and what a person should know of the model's answers."""
+        caution = BUNDLES[self.model].caution
+        return f"{self.model} {self.version}" + (f" ({caution})" if caution else "")
 
 
 def cache_dir() -> Path:
@@ -66,6 +74,8 @@ def find_source(
             if find_container(Path(path)) is None:
                 raise WeightsError(f"{origin}: no weights file at {path}")
             return Path(path)
+    if bundle.embedded:
+        return _DATA / bundle.embedded
     if bundle.official is None:
         raise WeightsError(
             f"{bundle.name} has no download that could be verified: get {bundle.weights_hint} "
@@ -131,8 +141,9 @@ def download(official: OfficialWeights, folder: Path, *, progress: Progress | No
     except (httpx.HTTPError, OSError) as error:
         why = " ".join(str(error).split()) or type(error).__name__
         raise WeightsError(
-            f"cannot download {official.url} ({why}). Two ways out: give the file with "
-            f"--weights or AUDIOSET_WEIGHTS, or connect this machine to the network and run again"
+            f"cannot download {official.url} ({why}). Three ways out: give the file with "
+            f"--weights or AUDIOSET_WEIGHTS; connect this machine to the network and run again; "
+            f"or label with the small model that needs no download, --model {POCKET.name}"
         ) from error
     if part.stat().st_size != official.size_bytes or file_sha256(part) != official.sha256:
         part.unlink()

@@ -30,11 +30,26 @@ def demo(
         folder = home / "audio"
         note(f"making sounds in {folder}")
         expected = {sound.file_name: sound.expected for sound in write_demo(folder)}
-    code = label_paths([str(folder)], None, home, LabelOptions(), database_url(home, db))
+    options = LabelOptions(model=chosen_model())
+    code = label_paths([str(folder)], None, home, options, database_url(home, db))
     recordings = find_recordings(read_inputs([str(folder)]), PassedOver())
     print("\nWhat was heard (mean score over the clip):\n")
     _print_heard([os.fsdecode(found.path) for found in recordings], expected, home, db)
     raise typer.Exit(code)
+
+
+def chosen_model() -> str:
+    """YAMNet where its weights are here or can be fetched, else the model in the package."""
+    from audioset_core.bundle import POCKET, YAMNET
+    from audioset_core.errors import WeightsError
+    from flows.labelling import ready_weights
+
+    try:
+        return ready_weights(YAMNET, None).model
+    except WeightsError as error:
+        why, _, _ = str(error).partition(" Three ways out")
+        note(f"{why} The demo uses {POCKET.name} instead: smaller, less accurate, no download.")
+        return POCKET.name
 
 
 def _print_heard(

@@ -89,7 +89,7 @@ def search(
 @app.command()
 def missing(
     name: Annotated[str, typer.Argument(help=_NAME)],
-    model: Annotated[str, typer.Option(help="yamnet, vggish or panns.")] = "yamnet",
+    model: Annotated[str, typer.Option(help="yamnet, vggish, panns or pocket.")] = "yamnet",
     as_json: AsJson = False,
 ) -> None:
     """Concrete classes below a node that a model cannot predict; exit code 0 also if there are any.

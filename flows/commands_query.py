@@ -238,9 +238,8 @@ def cannot_predict(engine: Engine, ontology: Ontology, node: Node, model: str | 
     known = [m for m in reports.models_known(engine) if model in (None, m.name)]
     if known and not any(m.n_classes for m in known):
         return f"{known[-1].name} gives embeddings only here: there are no scores to query"
-    who = {"yamnet": "YAMNet", "vggish": "VGGish", "panns": "PANNs"}.get(
-        model or "yamnet", model or ""
-    )
+    named = {"yamnet": "YAMNet", "vggish": "VGGish", "panns": "PANNs", "pocket": "Pocket"}
+    who = named.get(model or "yamnet", model or "")
     nearest = next(
         (
             n.name

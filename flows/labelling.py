@@ -39,7 +39,7 @@ def label_paths(
     inputs = read_inputs(paths, manifest, follow_symlinks=options.follow_symlinks)
     bundle = find_bundle(options.model)
     home.mkdir(parents=True, exist_ok=True)
-    ready = _ready_weights(bundle, options.weights)
+    ready = ready_weights(bundle, options.weights)
     summary = _nothing_to_do(inputs, ready, bundle, options, url)
     if summary is None:
         summary = _run_flow(paths, manifest, home, ready, options, url)
@@ -52,7 +52,12 @@ def label_paths(
     return 1 if summary.n_failed or summary.n_failed_before else 0
 
 
-def _ready_weights(bundle: ModelBundle, given: Path | None) -> ReadyWeights:
+def ready_weights(bundle: ModelBundle, given: Path | None) -> ReadyWeights:
+    """The weights, fetched and converted if need be; says what is downloaded.
+
+    Raises:
+        WeightsError: as `audioset_core.weights.prepare`.
+    """
     ready = weights_files.peek(bundle, given)
     if ready is not None:
         return ready
@@ -90,7 +95,7 @@ def _nothing_to_do(
         found = variant and look_for_work(engine, variant, inputs)
         if found:
             time_recordings(engine)
-        return Summary.of(found) if found else None
+        return Summary.of(found, ready.named) if found else None
     finally:
         engine.dispose()
 

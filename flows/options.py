@@ -18,7 +18,10 @@ class LabelOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field(
-        default="yamnet", title="Model", description="Which model labels: yamnet, vggish or panns."
+        default="yamnet",
+        title="Model",
+        description="Which model labels: yamnet, vggish, panns, or pocket, a small one that needs "
+        "no download.",
     )
     weights: Path | None = Field(
         default=None,

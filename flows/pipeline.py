@@ -73,9 +73,9 @@ def run_pipeline(request: Request) -> Summary:
             url, run.run_id, variant, paths, request.manifest, request.settle_s,
             request.options.follow_symlinks,
         )  # fmt: skip
-        run.summary = Summary.of(found)
+        run.summary = Summary.of(found, weights.named)
         run.summary.problems = problems + found.problems
-        monitor = Monitor(request.kind, f"Labelled with {weights.model} {weights.version}")
+        monitor = Monitor(request.kind, f"Labelled with {weights.named}")
         monitor.begin(found.n_items, found.estimated_s, found.n_found)
         listener().begin(found)
         job = labelling_job(

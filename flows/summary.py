@@ -24,6 +24,8 @@ _SHOWN_FAILURES = 20
 class Summary:
     """Counts of one run; grows as shards come in."""
 
+    model: str = ""
+    """Name and version, with what a person should know of the model's answers."""
     n_found: int = 0
     n_labelled: int = 0
     n_known: int = 0
@@ -46,9 +48,10 @@ class Summary:
     drift: tuple[Share, ...] = ()
 
     @classmethod
-    def of(cls, found: Discovery) -> Summary:
+    def of(cls, found: Discovery, model: str) -> Summary:
         """A summary of a run that has only looked so far."""
         return cls(
+            model=model,
             n_found=found.n_found,
             n_known=found.verdicts[Verdict.DONE],
             n_failed_before=found.verdicts[Verdict.FAILED],
@@ -150,6 +153,8 @@ class Summary:
             for what, count, more in rows
             if count or what in ("files found", "labelled now")
         ]
+        if self.model:
+            kept.insert(0, ("model", self.model))
         if self.n_labelled:
             speed = f"{self.times_real_time:,.0f} x real time, {self.wall_s:.1f} s in all"
             kept.append(("speed", speed))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from audioset_core.convert import convert
 from audioset_core.weights import ReadyWeights
+
+_NO_ASSETS = "AUDIOSET_ASSETS is not set"
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -20,14 +23,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """One line on what was not tested for want of weights, golden vectors and recordings."""
+    skipped = [report.longrepr for report in terminalreporter.stats.get("skipped", ())]
+    n_skipped = sum(_NO_ASSETS in str(why) for why in skipped)
+    if n_skipped:
+        terminalreporter.write_line(
+            f"{n_skipped} tests were skipped, {_NO_ASSETS}: they need weights, golden vectors or "
+            f"recordings that are not part of the project"
+        )
+
+
 @pytest.fixture(scope="session")
 def assets() -> Path:
     """Folder of weights, golden vectors and recordings, which are not part of the project."""
     if "AUDIOSET_ASSETS" in os.environ:
         return Path(os.environ["AUDIOSET_ASSETS"])
     if "CI" in os.environ:
-        pytest.fail("AUDIOSET_ASSETS is not set: the strongest tests would be skipped")
-    pytest.skip("AUDIOSET_ASSETS is not set")
+        pytest.fail(f"{_NO_ASSETS}: the strongest tests would be skipped")
+    pytest.skip(_NO_ASSETS)
 
 
 @pytest.fixture

@@ -1,0 +1,148 @@
+"""Judge finished weights on sounds that training never met: the demo's, and ESC-10's.
+
+Nothing here may choose between models or end a training: the held-out mixtures do.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from audioset_core.bundle import POCKET, YAMNET, ModelBundle
+from audioset_core.frontend import log_mel, patches
+from audioset_core.networks import Network, open_network
+from audioset_core.pooling import sigmoid
+from audioset_core.synthesis import write_demo
+from audioset_core.weights import prepare
+from training.measures import Agreement, compare
+from training.mixtures import as_log_mel
+from training.places import Places
+
+F32 = NDArray[np.float32]
+_SPEED_PATCHES, _SPEED_ROUNDS = 1024, 9
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One sound with the classes that would be right, and its category where it has one."""
+
+    path: Path
+    expected: frozenset[int]
+    category: str = ""
+
+
+class Model:
+    """A model on one core."""
+
+    def __init__(self, bundle: ModelBundle, weights: Path | None = None) -> None:
+        self.bundle = bundle
+        self.network: Network = open_network(
+            bundle, prepare(bundle, weights), device="cpu", n_lanes=1
+        )
+
+    def logits(self, frames: F32) -> F32:
+        """Shape: patches ``[n, 96, 64]`` -> ``[n, 521]``."""
+        size = self.network.batch_patches
+        batch = np.zeros((size, *frames.shape[1:]), np.float32)
+        found = []
+        for at in range(0, len(frames), size):
+            part = frames[at : at + size]
+            batch[: len(part)] = part
+            logits, _ = self.network.forward(batch)
+            assert logits is not None
+            found.append(logits[: len(part)])
+        return np.concatenate(found)
+
+    def scores(self, path: Path) -> F32:
+        """Scores of every patch of a file. Shape: ``[n_patches, 521]``."""
+        samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
+        config = self.bundle.frontend
+        mono = soxr.resample(samples.mean(axis=1), rate_hz, config.sample_rate_hz)
+        return sigmoid(self.logits(patches(log_mel(np.float32(mono), config), config)))
+
+
+def evaluate(places: Places, weights: Path | None = None) -> None:
+    """Print every figure that the model card names.
+
+    ESC-10's clips are read from ``AUDIOSET_ASSETS`` and left out where that is not set.
+    """
+    teacher, student = Model(YAMNET), Model(POCKET, weights)
+    shards = sorted(places.mixtures("held-out").glob("[0-9]*.npz"))
+    if shards:
+        shard = np.load(shards[0])
+        found = sigmoid(student.logits(as_log_mel(shard["patches"])))
+        print(f"held-out mixtures: {compare(found, sigmoid(shard['logits'].astype(np.float32)))}")
+    with tempfile.TemporaryDirectory() as folder:
+        clips = list(_demo(Path(folder)))
+        _judge_demo(clips, student)
+    assets = os.environ.get("AUDIOSET_ASSETS")
+    if assets:
+        _judge_esc(list(_esc(Path(assets) / "esc10-dev")), teacher, student)
+    print(f"speed against yamnet's, one core, float32: {speed_ratio(teacher, student):.1f}")
+
+
+def speed_ratio(teacher: Model, student: Model) -> float:
+    """Patches a second of a core, student against teacher: the best of rounds that take turns."""
+    config = YAMNET.frontend
+    frames = np.random.default_rng(0).normal(-3, 2, (_SPEED_PATCHES, config.patch_frames, 64))
+    frames = frames.astype(np.float32)
+    best = {teacher: np.inf, student: np.inf}
+    for _ in range(_SPEED_ROUNDS):
+        for model in best:
+            begun = time.process_time()
+            model.logits(frames)
+            best[model] = min(best[model], time.process_time() - begun)
+    return best[teacher] / best[student]
+
+
+def _demo(folder: Path) -> Iterator[Clip]:
+    number = {category.name: category.index for category in YAMNET.categories}
+    for sound in write_demo(folder):
+        yield Clip(folder / sound.file_name, frozenset(number[name] for name in sound.expected))
+
+
+def _esc(folder: Path) -> Iterator[Clip]:
+    number = {category.mid: category.index for category in YAMNET.categories}
+    with (folder / "esc10_dev.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            mids = row["expected_class_mids"].split()
+            yield Clip(folder / row["path"], frozenset(number[m] for m in mids), row["category"])
+
+
+def _judge_demo(clips: list[Clip], student: Model) -> None:
+    names = [category.name for category in YAMNET.categories]
+    missed = []
+    for clip in clips:
+        best = student.scores(clip.path).mean(axis=0).argsort()[::-1][:3]
+        if not clip.expected & set(best.tolist()):
+            missed.append(f"{clip.path.stem} ({', '.join(names[i] for i in best)})")
+    print(f"demo: {len(clips) - len(missed)} of {len(clips)}; missed: {'; '.join(missed)}")
+
+
+def _judge_esc(clips: list[Clip], teacher: Model, student: Model) -> None:
+    classes = {clip.category: sorted(clip.expected) for clip in clips}
+    right = dict.fromkeys(classes, 0)
+    of: dict[str, int] = dict.fromkeys(classes, 0)
+    students, teachers = [], []
+    for clip in clips:
+        found = student.scores(clip.path)
+        means = found.mean(axis=0)
+        pick = max(classes, key=lambda name: float(means[classes[name]].max()))
+        right[clip.category] += pick == clip.category
+        of[clip.category] += 1
+        students.append(found)
+        teachers.append(teacher.scores(clip.path))
+    each = ", ".join(f"{name} {right[name]}/{of[name]}" for name in classes)
+    agreed: Agreement = compare(np.concatenate(students), np.concatenate(teachers))
+    print(f"ESC-10 development clips: {sum(right.values())} of {len(clips)}; {each}")
+    print(f"ESC-10 against yamnet, every patch: {agreed}")
