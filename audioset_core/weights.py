@@ -11,6 +11,7 @@ Published files are converted once into the cache; nothing is ever replaced by r
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,7 +140,8 @@ def download(official: OfficialWeights, folder: Path, *, progress: Progress | No
         folder.mkdir(parents=True, exist_ok=True)
         _fetch(official, part, progress)
     except (httpx.HTTPError, OSError) as error:
-        why = " ".join(str(error).split()) or type(error).__name__
+        why = re.sub(r"\[Errno -?\d+\] ", "", " ".join(str(error).split()))
+        why = why or type(error).__name__
         raise WeightsError(
             f"cannot download {official.url} ({why}). Three ways out: give the file with "
             f"--weights or AUDIOSET_WEIGHTS; connect this machine to the network and run again; "
