@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,18 @@ import pytest
 
 from audioset_core.convert import convert
 from audioset_core.weights import ReadyWeights
+from tests import bounds
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--ratios", metavar="FILE", help="write how much of each bound was used up")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """For the table of `tests.numeric`."""
+    if path := session.config.getoption("--ratios"):
+        ratios = {test: astuple(ratio) for test, ratio in bounds.seen.items()}
+        Path(path).write_text(json.dumps(ratios))
 
 _NO_ASSETS = "AUDIOSET_ASSETS is not set"
 
