@@ -12,7 +12,7 @@ ifneq ($(wildcard ../shared/assets),)
 export AUDIOSET_ASSETS ?= $(abspath ../shared/assets)
 endif
 
-.PHONY: demo test test-slow check lint types audit format bench fuzz postgresql chromium clean help
+.PHONY: demo test test-slow test-numeric check lint types audit format bench fuzz postgresql chromium clean help
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -32,6 +32,9 @@ test: $(INSTALLED) postgresql  ## the fast tests
 
 test-slow: $(INSTALLED) postgresql chromium  ## the slow tests
 	$(BIN)/python -m pytest -m slow --numprocesses auto --maxprocesses 2 --dist loadfile $(PYTEST_ARGS)
+
+test-numeric: $(INSTALLED)  ## the numeric tests under several instruction sets, and without assets
+	$(BIN)/python -m tests.numeric $(NUMERIC_ARGS)
 
 check: lint types test  ## what a change must pass
 

@@ -27,6 +27,7 @@ from audioset_core.reader import LogMelPiece, Piece
 from audioset_core.weights import ReadyWeights, cache_dir
 
 _XML = "network.xml"
+_NO_BF16 = "--precision bf16: this processor does not compute in bfloat16; leave it out"
 
 
 class OpenVinoNetwork:
@@ -47,9 +48,7 @@ class OpenVinoNetwork:
         if precision == "bf16" and "BF16" not in core.get_property(
             "CPU", "OPTIMIZATION_CAPABILITIES"
         ):
-            raise UserError(
-                "--precision bf16: this processor does not compute in bfloat16; leave it out"
-            )
+            raise UserError(_NO_BF16)
         self.batch_patches = bundle.cpu_batch_patches
         self.n_lanes = n_lanes or n_cores()
         self._has_scores = bundle.has_scores
@@ -58,18 +57,21 @@ class OpenVinoNetwork:
         model.reshape(
             openvino.PartialShape([self.batch_patches, frontend.patch_frames, frontend.n_mels])
         )
-        compiled = core.compile_model(
-            model,
-            "CPU",
-            {
-                # One thread per lane: a sum is then split the same way on any number of cores.
-                "NUM_STREAMS": self.n_lanes,
-                "INFERENCE_NUM_THREADS": self.n_lanes,
-                "ENABLE_CPU_PINNING": False,
-                # Else the plugin computes in bfloat16 wherever the processor has it.
-                "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-            },
-        )
+        settings = {
+            # One thread per lane: a sum is then split the same way on any number of cores.
+            "NUM_STREAMS": self.n_lanes,
+            "INFERENCE_NUM_THREADS": self.n_lanes,
+            "ENABLE_CPU_PINNING": False,
+            # Else the plugin computes in bfloat16 wherever the processor has it.
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+        }
+        try:
+            compiled = core.compile_model(model, "CPU", settings)
+        except RuntimeError as error:
+            if precision != "bf16":
+                raise
+            # The processor has it, but ONEDNN_MAX_CPU_ISA forbids what it needs.
+            raise UserError(_NO_BF16) from error
         self._idle: SimpleQueue[Any] = SimpleQueue()
         for _ in range(self.n_lanes):
             self._idle.put(compiled.create_infer_request())

@@ -26,7 +26,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from audioset_core.frontend import FrontendConfig
 from audioset_core.mel import hann_window
@@ -72,11 +71,19 @@ def assert_rounding(found: Any, expected: Any, sigma: Any, what: str = "") -> No
 
 
 def assert_within(found: Any, expected: Any, allowed: Any, what: str = "") -> None:
-    """Differences are at most what is allowed: a published bar, or a bound that cannot be passed.
+    """Differences are at most what is allowed, such as a published bar.
 
     Shape: ``allowed`` is a number or broadcasts to ``expected``.
     """
     _record(_parts(found, expected, np.asarray(allowed, np.float64), what), 0.0)
+
+
+def assert_possible(found: Any, expected: Any, worst: Any, what: str = "") -> None:
+    """Differences are at most a bound of the worst case, which needs no room and is not recorded.
+
+    Shape: ``worst`` is a number or broadcasts to ``expected``.
+    """
+    _parts(found, expected, np.asarray(worst, np.float64), what)
 
 
 def _parts(found: Any, expected: Any, allowed: F64, what: str) -> F64:
@@ -90,8 +97,8 @@ def _parts(found: Any, expected: Any, allowed: F64, what: str) -> F64:
         worst = np.unravel_index(int(np.nanargmax(parts)), parts.shape)
         place = np.broadcast_to(allowed, parts.shape)[worst]
         raise AssertionError(
-            f"{what}: {(~(parts <= 1.0)).sum()} of {parts.size} values differ by more than allowed; "
-            f"the worst, {tuple(map(int, worst))}, by {difference[worst]:.3g} of {place:.3g}: "
+            f"{what}: {(~(parts <= 1.0)).sum()} of {parts.size} values differ by more than allowed;"
+            f" the worst, {tuple(map(int, worst))}, by {difference[worst]:.3g} of {place:.3g}: "
             f"{ours[worst]!r}, expected {theirs[worst]!r}"
         )
     return parts
@@ -108,7 +115,7 @@ def _record(parts: F64, mean: float) -> None:
 
 
 def sum_bound(terms: Any, axis: int, u: float = U32) -> Any:
-    """What no sum of these terms can be off by, in any order: ``n u sum|x|``, and once for a quotient.
+    """What no sum of these terms can be off by, in any order: ``n u sum|x|``; once for a quotient.
 
     Source: Higham, Accuracy and Stability of Numerical Algorithms, 2002, section 4.2.
     """
@@ -216,7 +223,9 @@ def layers_sigma(network: nn.Module, outputs: Any) -> float:
     random walk of n steps); with random weights later layers pass it on as they pass the signal.
     """
     n_steps = sum(map(_n_terms, _layers(network)))
-    return U32 * float(np.sqrt(n_steps / 3) * np.sqrt(np.mean(np.square(outputs, dtype=np.float64))))
+    return U32 * float(
+        np.sqrt(n_steps / 3) * np.sqrt(np.mean(np.square(outputs, dtype=np.float64)))
+    )
 
 
 def exact_outputs(network: nn.Module, given: F32, *, n_draws: int) -> list[tuple[F64, F64]]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +25,16 @@ from audioset_core.frontend import (
 )
 from audioset_core.mel import _hz_to_slaney, _slaney_to_hz, hann_window, mel_matrix
 from tests.bounds import (
-    LIMIT,
     U32,
     U64,
+    assert_possible,
     assert_rounding,
-    assert_within,
     htk_matrix,
     log_mel_sigma,
 )
 from tests.golden.make_frontend_golden import EVERY, EVERY_VGGISH, waveforms
 
 F32 = NDArray[np.float32]
-
-pytestmark = pytest.mark.numeric
 
 SYNTHETIC = ("sine440", "chirp", "noise", "silence", "impulses", "short")
 RECORDED = ("esc_dog", "esc_baby", "esc_clock", "esc_chainsaw")
@@ -86,29 +84,34 @@ def check(ours: F32, golden: F32, exact: Any, sigma: Any) -> None:
 # --- equal to Google's reference ----------------------------------------------------------------
 
 
+@pytest.mark.numeric
 def test_mel_matrix_is_the_references(small: Any) -> None:
     ours = mel_matrix(YAMNET)
-    assert_within(ours, htk_matrix(), U32)
+    assert_possible(ours, htk_matrix(), U32)
     # TensorFlow computes the triangles in float32, from frequencies of up to 2,840 mel that it
     # rounds five times (a quotient, a sum, a logarithm of 2 u, a product), twice to a difference,
     # and divides by a triangle's half width, 41.7 mel.
     mel_edges = 1127 * np.log1p(np.array([125.0, 7500.0]) / 700)
     half_width = (mel_edges[1] - mel_edges[0]) / 65
-    assert_within(ours, small["mel_matrix"], 10 * U32 * mel_edges[1] / half_width)
+    assert_possible(ours, small["mel_matrix"], 10 * U32 * mel_edges[1] / half_width)
     assert not ours[0].any()
     # Linear in Hz, as torchaudio has it, is another matrix.
     assert np.abs(ours).max() < 1.0
     assert not ours.flags.writeable
 
 
+@pytest.mark.numeric
 def test_window_is_periodic() -> None:
     window = hann_window(YAMNET)
     assert window.dtype == np.float32
     assert window[0] == 0.0
     assert window[200] == 1.0
-    assert window[1] == pytest.approx(window[399], rel=1e-2)
+    assert window[1] == pytest.approx(window[399], rel=1e-2)  # not window[398], 4 times as much
+    # To the bit on every processor: TensorFlow 2.21's on x86-64, test_reference_tf.py.
+    assert sha256(window.tobytes()).hexdigest()[:16] == "a6d0b7833522e031"
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("name", SYNTHETIC)
 def test_synthetic_sounds_equal_the_reference(small: Any, name: str) -> None:
     waveform = waveforms()[name]
@@ -119,6 +122,7 @@ def test_synthetic_sounds_equal_the_reference(small: Any, name: str) -> None:
     assert YAMNET.padded_samples(len(waveform)) == small[f"{name}/padded_num_samples"]
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("name", SYNTHETIC)
 def test_synthetic_sounds_equal_the_vggish_reference(small: Any, name: str) -> None:
     waveform = waveforms()[name]
@@ -131,6 +135,7 @@ def test_synthetic_sounds_equal_the_vggish_reference(small: Any, name: str) -> N
     check(ours, small[f"{name}/vggish"], exact, sigma)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("name", SYNTHETIC + RECORDED)
 def test_every_frame_equals_the_reference(yamnet: Any, name: str) -> None:
     waveform = yamnet[f"{name}/waveform"]
@@ -145,6 +150,7 @@ def test_every_frame_equals_the_reference(yamnet: Any, name: str) -> None:
     assert YAMNET.n_patches(len(waveform)) == len(yamnet[f"{name}/patches"])
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("name", SYNTHETIC + RECORDED)
 def test_vggish_examples_equal_the_reference(yamnet: Any, vggish: Any, name: str) -> None:
     waveform, examples = yamnet[f"{name}/waveform"], vggish[f"{name}/examples"]
@@ -155,6 +161,7 @@ def test_vggish_examples_equal_the_reference(yamnet: Any, vggish: Any, name: str
     check(patches(frames, VGGISH), examples, exact, sigma)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize(
     "mistake",
     [
@@ -173,6 +180,7 @@ def test_the_bars_catch_a_wrong_setting(small: Any, mistake: FrontendConfig) -> 
         assert_rounding(ours, golden[: len(ours)], 2 * sigma[::EVERY][: len(ours)])
 
 
+@pytest.mark.numeric
 def test_the_bars_catch_a_centred_window(small: Any) -> None:
     # As torch.stft(center=False, n_fft=512, win_length=400): 56 samples late.
     waveform = waveforms()["noise"]
@@ -180,12 +188,14 @@ def test_the_bars_catch_a_centred_window(small: Any) -> None:
     assert np.abs(shifted - small["noise/log_mel"][: len(shifted)]).mean() > 0.1
 
 
+@pytest.mark.numeric
 def test_log_offset_is_what_silence_shows() -> None:
     silence = np.zeros(16_000, np.float32)
     np.testing.assert_array_equal(np.unique(log_mel(silence, YAMNET)), [np.log(np.float32(0.001))])
     np.testing.assert_array_equal(np.unique(log_mel(silence, VGGISH)), [np.log(np.float32(0.01))])
 
 
+@pytest.mark.numeric
 def test_loudness_is_never_normalised() -> None:
     noise = waveforms()["noise"]
     louder = log_mel(noise * np.float32(2), YAMNET) - log_mel(noise, YAMNET)
@@ -273,6 +283,7 @@ def test_patches_are_a_view_of_the_frames() -> None:
 # --- in pieces as in whole ----------------------------------------------------------------------
 
 
+@pytest.mark.numeric
 @given(
     cuts=st.lists(st.integers(0, 400_123), max_size=8),
     length=st.one_of(st.integers(0, 400_123), st.just(400_123)),
@@ -292,6 +303,7 @@ def test_any_cut_gives_the_same_bits(
     np.testing.assert_array_equal(streamed, log_mel(samples, config))
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("edge", [-1, 0, 1, 160])
 def test_cuts_at_block_borders_give_the_same_bits(long_noise: F32, edge: int) -> None:
     block = BLOCK_FRAMES * 160
@@ -358,6 +370,7 @@ def check_decibels(frames: F32, expected: Any, samples: Any) -> None:
     assert_rounding(frames, expected, U32 * np.abs(expected) + 10 / np.log(10) * noise / power)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("name", SYNTHETIC)
 def test_panns_frames_are_the_definition(name: str) -> None:
     waveform = waveforms()[name]
@@ -369,6 +382,7 @@ def test_panns_frames_are_the_definition(name: str) -> None:
     assert frames.min() >= -100.0
 
 
+@pytest.mark.numeric
 def test_panns_frames_of_the_whole_agree_with_scipy(long_noise: F32) -> None:
     from scipy.signal import stft
 
@@ -381,6 +395,7 @@ def test_panns_frames_of_the_whole_agree_with_scipy(long_noise: F32) -> None:
     check_decibels(log_mel(long_noise, config), expected, long_noise)
 
 
+@pytest.mark.numeric
 def test_slaneys_scale() -> None:
     # Source: librosa's documentation, mel_frequencies(n_mels=40).
     lowest, highest = _hz_to_slaney(np.array([0.0, 11_025.0]))
@@ -389,6 +404,7 @@ def test_slaneys_scale() -> None:
         assert found[index] == pytest.approx(hz, abs=0.5e-3)  # of three decimals
 
 
+@pytest.mark.numeric
 def test_slaneys_triangles_have_one_area() -> None:
     # 8,192 points: 512 are too coarse to measure the narrow ones. A sum over lines 1.95 Hz apart
     # misses a triangle's area by at most 2 (1.95 / width) ** 2, the narrowest being 63 Hz wide.
@@ -397,6 +413,7 @@ def test_slaneys_triangles_have_one_area() -> None:
     assert matrix.dtype == np.float64
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("n_samples", [0, 1, 2, 256, 257, 258, 512, 31_999])
 @pytest.mark.parametrize("pads_tail", [True, False])
 def test_short_clips_of_centred_frames(n_samples: int, pads_tail: bool) -> None:

@@ -21,7 +21,9 @@ from audioset_core.networks import EngineName, open_network
 from audioset_core.pooling import sigmoid
 from audioset_core.reader import LogMelPiece
 from audioset_core.torch_network import resolve_device
+from audioset_core.verify import EMBEDDING_BAR, END_TO_END_BAR, NETWORK_BAR
 from audioset_core.weights import ReadyWeights
+from tests.bounds import assert_within
 
 BATCH = YAMNET.cpu_batch_patches
 ENGINES = ("torch", "openvino")
@@ -55,6 +57,7 @@ def batches(scorer: Scorer, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, 
     return shapes
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("name", ["esc_dog", "noise", "short", "silence", "chirp"])
 def test_scores_equal_the_reference(scorer: Scorer, assets: Path, name: str) -> None:
     golden = np.load(assets / "golden" / "yamnet_golden.npz")
@@ -62,9 +65,10 @@ def test_scores_equal_the_reference(scorer: Scorer, assets: Path, name: str) -> 
     frames = log_mel(waveform, FRONTEND)
     (logits,) = scorer.score([LogMelPiece(frames, FRONTEND.n_patches(len(waveform)))], FRONTEND)
     assert logits.dtype == np.float32
-    np.testing.assert_allclose(sigmoid(logits), scores, rtol=0, atol=1e-4)
+    assert_within(sigmoid(logits), scores, END_TO_END_BAR, name)
 
 
+@pytest.mark.numeric
 def test_neighbours_change_nothing(scorer: Scorer) -> None:
     clip = piece(5)
     (alone,) = scorer.score([clip], FRONTEND)
@@ -73,6 +77,7 @@ def test_neighbours_change_nothing(scorer: Scorer) -> None:
         np.testing.assert_array_equal(scorer.score(clips, FRONTEND)[1], alone)
 
 
+@pytest.mark.numeric
 def test_long_clips_equal_their_parts(scorer: Scorer) -> None:
     clip = piece(70)
     (whole,) = scorer.score([clip], FRONTEND)
@@ -208,6 +213,7 @@ def test_no_lower_precision_on_a_gpu(
 # --- embeddings, and every model ----------------------------------------------------------------
 
 
+@pytest.mark.numeric
 def test_embeddings_on_request(scorer: Scorer, assets: Path) -> None:
     golden = np.load(assets / "golden" / "yamnet_golden.npz")
     pieces = [
@@ -226,7 +232,7 @@ def test_embeddings_on_request(scorer: Scorer, assets: Path) -> None:
         np.testing.assert_array_equal(both.logits, logits)
         np.testing.assert_array_equal(none.logits, logits)
         expected = golden[f"{name}/embeddings"]
-        np.testing.assert_allclose(both.embeddings, expected, rtol=1e-4, atol=1e-4)
+        assert_within(both.embeddings, expected, EMBEDDING_BAR * np.abs(expected).max(), name)
 
 
 @pytest.fixture(
@@ -283,6 +289,7 @@ def test_outputs_of_every_model(other: Scorer) -> None:
             other.score([clips[1]], config)
 
 
+@pytest.mark.numeric
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_gpu_equals_the_reference(yamnet_weights: ReadyWeights, assets: Path) -> None:
@@ -293,7 +300,7 @@ def test_gpu_equals_the_reference(yamnet_weights: ReadyWeights, assets: Path) ->
     for name in ("esc_dog", "noise") * 5:
         frames, scores = golden[f"{name}/log_mel"], golden[f"{name}/scores"]
         (logits,) = scorer.score([LogMelPiece(frames, len(scores))], FRONTEND)
-        np.testing.assert_allclose(sigmoid(logits), scores, rtol=0, atol=1e-5)
+        assert_within(sigmoid(logits), scores, NETWORK_BAR, name)
 
 
 class _SmallGpu:
@@ -309,6 +316,7 @@ class _SmallGpu:
         return self.model(batch)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("room", [16, 5, 1])
 def test_where_memory_runs_out_batches_are_halved_for_good(
     yamnet_weights: ReadyWeights, room: int
@@ -318,7 +326,7 @@ def test_where_memory_runs_out_batches_are_halved_for_good(
     gpu = _SmallGpu(small.network._model, room)  # type: ignore[attr-defined]
     small.network._model = gpu  # type: ignore[attr-defined]
     found = small.score([piece(40)], FRONTEND)[0]
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
+    assert_within(sigmoid(found), sigmoid(expected), NETWORK_BAR)
     too_large = [size for size in gpu.sizes if size > room]
     assert too_large == {16: [], 5: [16, 8], 1: [16, 8, 4, 2]}[room]
     fitting = next(size for size in (16, 8, 4, 2, 1) if size <= room)
@@ -332,6 +340,7 @@ def test_no_memory_for_a_single_patch_is_told_in_one_line(yamnet_weights: ReadyW
         scorer.score([piece(1)], FRONTEND)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("n_cores", [1, 3, 8])
 def test_the_number_of_cores_changes_no_bit(
     scorer: Scorer, yamnet_weights: ReadyWeights, n_cores: int
@@ -357,6 +366,7 @@ def test_torch_keeps_its_threads_for_others(yamnet_weights: ReadyWeights) -> Non
 # --- engines ------------------------------------------------------------------------------------
 
 
+@pytest.mark.numeric
 def test_engines_agree(yamnet_weights: ReadyWeights, assets: Path) -> None:
     golden = np.load(assets / "golden" / "yamnet_golden.npz")
     names = [str(name) for name in golden["__names__"]]
@@ -366,9 +376,10 @@ def test_engines_agree(yamnet_weights: ReadyWeights, assets: Path) -> None:
     for name, mine, theirs in zip(names, *found, strict=True):
         assert mine.logits is not None
         assert theirs.logits is not None
-        np.testing.assert_allclose(sigmoid(mine.logits), sigmoid(theirs.logits), rtol=0, atol=1e-5)
-        np.testing.assert_allclose(sigmoid(theirs.logits), golden[f"{name}/scores"], atol=1e-5)
-        np.testing.assert_allclose(mine.embeddings, theirs.embeddings, rtol=1e-4, atol=1e-4)
+        assert_within(sigmoid(mine.logits), golden[f"{name}/scores"], NETWORK_BAR, name)
+        assert_within(sigmoid(theirs.logits), golden[f"{name}/scores"], NETWORK_BAR, name)
+        allowed = EMBEDDING_BAR * np.abs(golden[f"{name}/embeddings"]).max()
+        assert_within(mine.embeddings, theirs.embeddings, allowed, name)
 
 
 def test_a_translation_is_kept_and_needs_no_torch(

@@ -22,6 +22,8 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+pytestmark = pytest.mark.numeric
+
 
 def measured(scores: Any, labels: Any, **options: Any) -> Measures:
     table = np.array(scores, dtype=np.float32)

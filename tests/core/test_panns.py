@@ -14,8 +14,6 @@ from audioset_core.errors import WeightsError
 from audioset_core.panns import Cnn14
 from tests.bounds import assert_rounding, layers_sigma
 
-pytestmark = pytest.mark.numeric
-
 FILTERS = (64, 128, 256, 512, 1024, 2048)
 MEL = "logmel_extractor.melW"
 REAL = "spectrogram_extractor.stft.conv_real.weight"
@@ -104,6 +102,7 @@ def in_float64(state: dict[str, torch.Tensor], patches: torch.Tensor) -> tuple[A
     return embeddings @ exact["fc_audioset.weight"].T + exact["fc_audioset.bias"], embeddings
 
 
+@pytest.mark.numeric
 @pytest.mark.slow
 def test_network_is_the_papers(published: Path, state: dict[str, torch.Tensor]) -> None:
     model = Cnn14().eval()

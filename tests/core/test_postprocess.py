@@ -9,6 +9,7 @@ import torch
 
 from audioset_core.errors import WeightsError
 from audioset_core.postprocess import Pca, load_pca, postprocess
+from tests.bounds import U32, assert_possible, sum_bound
 
 
 @pytest.fixture
@@ -18,12 +19,24 @@ def parameters() -> dict[str, np.ndarray[Any, Any]]:
     return {"pca_eigen_vectors": vectors.astype("f4"), "pca_means": means.astype("f4")}
 
 
+@pytest.mark.numeric
 def test_equal_to_the_reference(assets: Path, tmp_path: Path) -> None:
     golden = np.load(assets / "golden" / "vggish_golden.npz")
     np.savez(tmp_path / "pca.npz", **{k: golden[k] for k in ("pca_eigen_vectors", "pca_means")})
     found = postprocess(golden["postprocess_input"], load_pca(tmp_path / "pca.npz"))
     assert found.dtype == np.uint8
-    np.testing.assert_array_equal(found, golden["postprocess_output"])
+    # Truncated to a step: where the exact value is a rounding from the next, either is right.
+    given, vectors, means = (
+        golden[name].astype(np.float64)
+        for name in ("postprocess_input", "pca_eigen_vectors", "pca_means")
+    )
+    terms = (given - means.reshape(-1))[:, np.newaxis] * vectors
+    exact = (np.clip(terms.sum(axis=2), -2, 2) + 2) * (255 / 4)
+    moved = sum_bound(terms, 2) * (255 / 4) + 4 * U32 * exact
+    is_sure = np.floor(exact - moved) == np.floor(exact + moved)
+    assert is_sure.mean() > 0.98
+    np.testing.assert_array_equal(found[is_sure], golden["postprocess_output"][is_sure])
+    assert_possible(found, golden["postprocess_output"], 1)
 
 
 def test_clipped_and_truncated() -> None:

@@ -10,6 +10,8 @@ from audioset_core.nearest import mean_vector, nearest
 from audioset_core.pooling import sigmoid, sliding_scores, window_spans
 from audioset_core.ranking import best_windows, patches_in
 
+pytestmark = pytest.mark.numeric
+
 
 @dataclass(frozen=True)
 class Clip:

@@ -25,8 +25,8 @@ from audioset_core.errors import UserError
 from audioset_core.frontend import VGGISH, YAMNET, FrontendConfig, patches
 from audioset_core.inference import Scorer
 from audioset_core.networks import hears
-from audioset_core.pooling import sigmoid
 from audioset_core.polyphase import has_polyphase, polyphase
+from audioset_core.pooling import sigmoid
 from audioset_core.reader import (
     ClipReader,
     LogMelPiece,

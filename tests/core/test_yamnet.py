@@ -22,7 +22,14 @@ from audioset_core.yamnet import (
     YAMNet,
     fold_batch_norm,
 )
-from tests.bounds import U64, assert_rounding, assert_within, exact_outputs, sum_bound
+from tests.bounds import (
+    U64,
+    assert_possible,
+    assert_rounding,
+    assert_within,
+    exact_outputs,
+    sum_bound,
+)
 
 pytestmark = pytest.mark.numeric
 
@@ -89,12 +96,12 @@ def test_scores_from_a_waveform(folded: YAMNet, golden: Any) -> None:
 
 @pytest.mark.slow
 def test_the_bar_leaves_room_for_roundings(model: YAMNet, folded: YAMNet, golden: Any) -> None:
-    given = np.concatenate([golden[f"{name}/patches"][::4] for name in NAMES])
-    (logits, sigma), _ = exact_outputs(model, given, n_draws=3)
+    given = np.concatenate([golden[f"{name}/patches"][::10] for name in NAMES])
+    (logits, sigma), _ = exact_outputs(model, given, n_draws=2)
     for network in (model, folded):
         with torch.inference_mode():
             found, _ = network(torch.from_numpy(given.copy()))
-        # Three draws alone say little of one value; its row says more.
+        # Two draws say little of one value; its row says more.
         assert_rounding(found, logits, np.maximum(sigma, sigma.mean(axis=1, keepdims=True)))
     scores = 1 / (1 + np.exp(-logits))
     # The bar is 2.5 and more of the standard deviations of a walk that is rounded up: seen are
@@ -158,7 +165,7 @@ def test_same_padding(stride: int, kernel: int, height: int, width: int) -> None
         ours = convolution(torch.from_numpy(x)[None, None])[0, 0].numpy()
         expected = brute_force_same(x, weight[0, 0].numpy(), stride)
     # Sums of up to 16 products of two numbers below 5, in float64.
-    assert_within(ours, expected, 2 * sum_bound(np.full(16, 25.0), 0, U64))
+    assert_possible(ours, expected, 2 * sum_bound(np.full(16, 25.0), 0, U64))
 
 
 def test_shapes_and_size() -> None:
