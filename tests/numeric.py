@@ -181,6 +181,8 @@ def _environment(setting: Setting, folder: Path) -> dict[str, str]:
     if names := setting.variables.get("NPY_DISABLE_CPU_FEATURES"):
         found["NPY_DISABLE_CPU_FEATURES"] = " ".join(filter(_has, names.split()))
     found["AUDIOSET_CACHE"] = str(folder / "cache")
+    # One core: beside other work, threads that wait for each other cost more than they gain.
+    found |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     if not setting.has_assets:
         found.pop("AUDIOSET_ASSETS", None)
         found.pop("CI", None)  # there, missing assets are a failure

@@ -25,8 +25,6 @@ from tests.bounds import assert_possible, assert_rounding, layers_sigma, sum_bou
 
 F32 = NDArray[np.float32]
 
-pytestmark = pytest.mark.numeric
-
 Arrays = dict[str, F32]
 
 # The variables of Google's checkpoint, written down without our own code.
@@ -116,6 +114,7 @@ def golden(assets: Path) -> Any:
     return np.load(assets / "golden" / "vggish_golden.npz")
 
 
+@pytest.mark.numeric
 def test_embeddings_equal_the_reference(model: VGGish, golden: Any, assets: Path) -> None:
     waveforms = np.load(assets / "golden" / "yamnet_golden.npz")
     inputs = [patches(log_mel(waveforms[f"{name}/waveform"], FRONTEND), FRONTEND) for name in NAMES]
@@ -129,6 +128,7 @@ def test_embeddings_equal_the_reference(model: VGGish, golden: Any, assets: Path
         assert_rounding(embeddings, expected, 2 * layers_sigma(model, expected))
 
 
+@pytest.mark.numeric
 def test_flattening_in_another_order_is_noticed(
     model: VGGish, golden: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +138,7 @@ def test_flattening_in_another_order_is_noticed(
     assert np.abs(embeddings.numpy() - golden["noise/embeddings_detweights"]).max() > 1e-2
 
 
+@pytest.mark.numeric
 def test_the_head_reads_the_embedding_after_a_relu(model: VGGish, arrays: Arrays) -> None:
     with torch.inference_mode():
         logits, embeddings = model(torch.randn(3, 96, 64, generator=torch.manual_seed(0)))
@@ -151,6 +152,7 @@ def test_the_head_reads_the_embedding_after_a_relu(model: VGGish, arrays: Arrays
     assert_possible(logits, expected, 4 * sum_bound(terms, 2) + 1e-6)
 
 
+@pytest.mark.numeric
 def test_same_function_as_the_port(model: VGGish, folder: Path) -> None:
     # The port ends in a ReLU: the embedding before it is what Google publishes.
     state = torch.load(folder / "vggish_with_classifier.pth", weights_only=True)
