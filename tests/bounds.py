@@ -94,7 +94,7 @@ def _parts(found: Any, expected: Any, allowed: F64, what: str) -> F64:
     # Where nothing is allowed, nothing must differ.
     parts: F64 = difference / np.where(allowed > 0, allowed, np.finfo(np.float64).tiny)
     if parts.size and not parts.max() <= 1.0:  # NaN fails
-        worst = np.unravel_index(int(np.nanargmax(parts)), parts.shape)
+        worst = np.unravel_index(int(np.nan_to_num(parts, nan=np.inf).argmax()), parts.shape)
         place = np.broadcast_to(allowed, parts.shape)[worst]
         raise AssertionError(
             f"{what}: {(~(parts <= 1.0)).sum()} of {parts.size} values differ by more than allowed;"

@@ -220,8 +220,9 @@ def _tested(
 ) -> tuple[int, dict[str, tuple[float, float]]]:
     """The exit status of the tests, and how much of each bound they used up."""
     options = ("-q", "--no-header", "-p", "no:cacheprovider", "--ratios", str(ratios))
+    tests = ("-m", "numeric and not slow", "tests/core", "tests/test_bounds.py")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, "-m", "numeric and not slow", "tests/core"],
+        [sys.executable, "-m", "pytest", *options, *tests],
         cwd=REPOSITORY, env=environment,
     )  # fmt: skip
     found = json.loads(ratios.read_text()) if ratios.exists() else {}

@@ -444,6 +444,21 @@ def test_what_cannot_be_had_is_told(
     assert open_network(YAMNET, yamnet_weights, device="cpu").engine == "torch"
 
 
+def test_bfloat16_that_is_forbidden_is_told_in_one_line(
+    yamnet_weights: ReadyWeights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is under ``ONEDNN_MAX_CPU_ISA=AVX2`` on a processor that has bfloat16."""
+
+    def refuse(*_: Any) -> Any:
+        raise RuntimeError("object is not initialized")
+
+    monkeypatch.setattr("openvino.Core.compile_model", refuse)
+    with pytest.raises(UserError, match=r"--precision bf16: this processor does not compute in"):
+        open_network(YAMNET, yamnet_weights, engine="openvino", precision="bf16")
+    with pytest.raises(RuntimeError, match="not initialized"):
+        open_network(YAMNET, yamnet_weights, engine="openvino")
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_bfloat16_is_what_it_is_stated_to_be(
     yamnet_weights: ReadyWeights, assets: Path, engine: EngineName

@@ -145,6 +145,24 @@ def test_patches_are_those_of_the_cpu(rate_hz: int, name: str, device: str) -> N
         assert_rounding(found, on_cpu(samples, rate_hz, config), sigma)
 
 
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        replace(YAMNET, log_offset=0.00101),
+        replace(YAMNET, mel_min_hz=125.1),
+        replace(YAMNET, fft_samples=400),
+    ],
+)
+@pytest.mark.parametrize("rate_hz", [8_000, 44_100])
+def test_the_tolerance_catches_a_wrong_setting(rate_hz: int, mistake: FrontendConfig) -> None:
+    samples = noise(3 * rate_hz)
+    pieces = pieces_of(samples, rate_hz, YAMNET, as_waveform=True)
+    expected = on_cpu(samples, rate_hz, YAMNET)
+    found = on_device(pieces, mistake)
+    with pytest.raises(AssertionError, match=r"differ by more than allowed|mean difference is"):
+        assert_rounding(found, expected, patches_sigma(samples, rate_hz, YAMNET))
+
+
 @given(
     rate_hz=st.sampled_from([8_000, 11_025, 16_000, 22_050, 44_100, 44_101, 96_000]),
     name=st.sampled_from(sorted(CONFIGS)),
