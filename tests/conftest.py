@@ -16,8 +16,8 @@ from audioset_core.convert import convert
 from audioset_core.weights import ReadyWeights
 from tests import bounds
 
-# A time per example would be a tolerance read off a machine: a busy one takes longer. Tests that hang
-# are ended by pytest-timeout.
+# A time per example would be read off a machine: a busy one takes longer. Tests that hang are
+# ended by pytest-timeout.
 settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
