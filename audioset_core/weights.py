@@ -20,6 +20,7 @@ from audioset_core.bundle import BUNDLES, POCKET, ModelBundle, OfficialWeights
 from audioset_core.containers import find_container
 from audioset_core.convert import convert, file_sha256, read_metadata
 from audioset_core.errors import WeightsError
+from audioset_core.proxies import proxy_asked, proxy_problem
 
 _DATA = Path(__file__).with_name("data")
 _THIS_MACHINE = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -134,14 +135,20 @@ def download(official: OfficialWeights, folder: Path, *, progress: Progress | No
     address = httpx.URL(official.url)
     if address.scheme != "https" and address.host not in _THIS_MACHINE:
         raise WeightsError(f"{official.url} is not fetched: only https is")
+    problem = proxy_problem(os.environ)
+    if problem is not None:
+        raise WeightsError(problem)
     target = folder / official.file_name
     part = target.with_name(target.name + ".part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _fetch(official, part, progress)
-    except (httpx.HTTPError, OSError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         why = re.sub(r"\[Errno -?\d+\] ", "", " ".join(str(error).split()))
         why = why or type(error).__name__
+        asked = proxy_asked(address.scheme, os.environ)
+        if asked and isinstance(error, httpx.HTTPError) and address.host not in _THIS_MACHINE:
+            why = f"{why}; asked through {asked}"
         raise WeightsError(
             f"cannot download {official.url} ({why}). Three ways out: give the file with "
             f"--weights or AUDIOSET_WEIGHTS; connect this machine to the network and run again; "

@@ -5,6 +5,7 @@ Exit codes: 0 all done, 1 some files failed, 2 the person's mistake (one clear l
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from audioset_core.errors import AudiosetError, UserError
+from audioset_core.proxies import settle_proxies
 from db.errors import DatabaseError, DatabaseUserError
 from flows import (
     commands_ask,
@@ -139,6 +141,7 @@ def main() -> NoReturn:
     """Run the command line; every error that is not a defect becomes one line."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)
+    settle_proxies(os.environ)
     try:
         app()
     except (UserError, DatabaseUserError) as error:
