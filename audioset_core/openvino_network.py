@@ -6,6 +6,7 @@ folder under the digest of its weights; after that torch is not needed.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -137,7 +138,7 @@ def _translated(core: Any, bundle: ModelBundle, weights: ReadyWeights) -> Any:
     kind = bundle.name if bundle.has_scores else f"{bundle.name}-headless"
     version = openvino.__version__.split("-")[0]
     folder = cache_dir() / "openvino" / f"{kind}-{digest[:32]}-{version}"
-    if (folder / _XML).is_file():
+    if os.path.isfile(folder / _XML):  # noqa: PTH113 (the method raises PermissionError)
         try:
             return core.read_model(folder / _XML)
         except RuntimeError:  # cut short, by a full disk perhaps

@@ -1,4 +1,4 @@
-"""The proxies of the environment: never for this machine, and written such that every client reads them.
+"""The proxies of the environment: never for this machine, and as every client reads them.
 
 ``settle_proxies`` is called once, before anything opens a connection; child processes inherit
 what it leaves. Without it httpx asks a proxy for 127.0.0.1 unless ``NO_PROXY`` forbids that, and

@@ -50,6 +50,11 @@ app = typer.Typer(
 )
 
 
+@app.callback()
+def _before_any_command() -> None:
+    settle_proxies(os.environ)
+
+
 @app.command()
 def label(
     paths: Annotated[
@@ -141,7 +146,6 @@ def main() -> NoReturn:
     """Run the command line; every error that is not a defect becomes one line."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _interrupt)
-    settle_proxies(os.environ)
     try:
         app()
     except (UserError, DatabaseUserError) as error:

@@ -17,7 +17,7 @@ from sqlalchemy import URL
 from audioset_core.errors import UserError
 from flows.browse_metadata import metadata
 from flows.commands_ask import AsCsv, opened
-from flows.options import DEFAULT_HOME, Database, Home, database_url
+from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import note
 
 _READ_ONLY = "-c default_transaction_read_only=on"

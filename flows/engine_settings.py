@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from prefect.settings import Setting
 
 UI_PORT = 4200
+_PROFILES = "~/.prefect/profiles.toml"
 # Set before Prefect is imported; what a person has set already wins.
 ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
@@ -64,7 +65,7 @@ class Served:
 @contextmanager
 def command_line_engine(home: Path) -> Iterator[None]:
     """Run flows inside the block with the settings above; imports Prefect."""
-    _set_environment(_COMMAND_LINE)
+    _set_environment(_COMMAND_LINE, home)
     from prefect.settings import (
         PREFECT_API_URL,
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
@@ -96,14 +97,22 @@ def command_line_engine(home: Path) -> Iterator[None]:
             yield
 
 
+def prepare_to_serve(home: Path) -> None:
+    """Set what Prefect reads when it is imported, and import it.
+
+    Raises:
+        UserError: it does not accept a setting, or a proxy that is set cannot be used.
+    """
+    _set_environment(_SERVING, home)
+
+
 @contextmanager
 def serving_engine(home: Path, *, port: int | None, with_ui: bool) -> Iterator[Served]:
-    """The server for the deployments of `audioset serve`; imports Prefect.
+    """The server for the deployments of `audioset serve`, after `prepare_to_serve`.
 
     Raises:
         UserError: the configured server does not answer, or its own cannot be started.
     """
-    _set_environment(_SERVING)
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     configured = PREFECT_API_URL.value()
@@ -121,7 +130,9 @@ def serving_engine(home: Path, *, port: int | None, with_ui: bool) -> Iterator[S
         url = f"http://127.0.0.1:{chosen}/api"
         with (
             database.marking(),
-            child_server(database, port=chosen, with_ui=with_ui, environment=environment) as process,
+            child_server(
+                database, port=chosen, with_ui=with_ui, environment=environment
+            ) as process,
             temporary_settings({PREFECT_API_URL: url, **_own_password()}),
         ):
             database.publish(url)
@@ -160,7 +171,15 @@ def _server_environment() -> dict[str, str]:
     return {**kept, "PREFECT_PROFILES_PATH": os.devnull}
 
 
-def _set_environment(further: Mapping[str, str]) -> None:
+def _set_environment(further: Mapping[str, str], home: Path) -> None:
+    further = {
+        **further,
+        # Prefect writes a folder of its own, which is not to be in the person's; the profile is.
+        "PREFECT_PROFILES_PATH": os.path.expanduser(_PROFILES),  # noqa: PTH111 (may have no home)
+        "PREFECT_HOME": str(home.absolute() / "prefect"),
+    }
+    if "PREFECT_HOME" in os.environ:
+        del further["PREFECT_PROFILES_PATH"]  # it is in there
     for name, value in {**ENVIRONMENT, **further}.items():
         os.environ.setdefault(name, value)
     problem = proxy_problem(os.environ)

@@ -19,7 +19,7 @@ from audioset_core.errors import AudiosetError, UserError
 from audioset_core.weights import find_source
 from db.engine import open_engine
 from db.migrate import ensure_schema
-from flows.engine_settings import Served, serving_engine
+from flows.engine_settings import Served, prepare_to_serve, serving_engine
 from flows.options import LabelOptions, WatchOptions, database_url, make_home
 from flows.settings import labelling_settings
 from flows.terminal import note
@@ -92,6 +92,7 @@ def serve_plan(plan: Plan) -> None:
     roots = _checked_roots(plan.roots)
     _check_timezone(plan.timezone)
     _check_labelling(plan)
+    prepare_to_serve(plan.home)
     next_time = _next_time(plan.cron, plan.timezone)
     # For the runs' processes. A database's password must not become a parameter, which Prefect
     # stores and shows.
