@@ -82,7 +82,7 @@ def label(
     ] = "auto",
     engine: Annotated[
         Literal["auto", "torch", "openvino"],
-        typer.Option(help="What computes the network; auto takes the fastest that is installed."),
+        typer.Option(help="What computes the network; auto takes the fastest on the device."),
     ] = "auto",
     precision: Annotated[
         Literal["float32", "bf16"],

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from flows.clip_figure import ClipPicture
 
 _KINDS = ("png", "svg", "pdf")
-_NEEDS_PLOT = "pictures need matplotlib: pip install -e '.[plot]'"
+_NEEDS_PLOT = "pictures need matplotlib: pip install 'audioset-flows[plot]'"
 
 
 def plot(

@@ -93,7 +93,7 @@ def _first_problem(error: ValueError) -> str:
     first = error.errors()[0]
     given = [f"{name}={value}" for name, value in os.environ.items()
              if name.startswith("PREFECT_") and value == first["input"]]  # fmt: skip
-    return f"{(given or [first['loc'][-1]])[0]}: {first['msg']}"
+    return f"{given[0] if given else first['loc'][-1]}: {first['msg']}"
 
 
 def _is_true(answer: httpx.Response) -> bool:

@@ -29,7 +29,7 @@ from flows.own_server import (
 )
 
 if TYPE_CHECKING:
-    from prefect.settings import Setting
+    from prefect.settings.legacy import Setting
 
 UI_PORT = 4200
 _PROFILES = "~/.prefect/profiles.toml"

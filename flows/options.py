@@ -54,8 +54,8 @@ class LabelOptions(BaseModel):
     engine: Literal["auto", "torch", "openvino"] = Field(
         default="auto",
         title="Engine",
-        description="What computes the network; auto takes OpenVINO on a CPU where it is "
-        "installed, else torch. Scores are the same within 0.00001.",
+        description="What computes the network; auto takes OpenVINO on a CPU, torch on a GPU. "
+        "Scores are the same within 0.00001.",
     )
     precision: Literal["float32", "bf16"] = Field(
         default="float32",

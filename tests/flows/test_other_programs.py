@@ -150,7 +150,6 @@ def _when_up(web: httpx.Client, path: str) -> Any:
 
 
 def test_frames_say_what_the_commands_say(audioset: Audioset, made: Collection) -> None:
-    pytest.importorskip("pandas")
     labels = open_labels(made.home)
     for frame, command in (
         (labels.clips("Animal", min_score=0.3), ("query", "--under", "Animal", "--min-score", 0.3)),
@@ -179,7 +178,6 @@ def test_frames_say_what_the_commands_say(audioset: Audioset, made: Collection) 
 
 
 def test_an_empty_answer_has_its_columns(made: Collection) -> None:
-    pytest.importorskip("pandas")
     empty = open_labels(made.home).clips("Dog", min_score=1.0)
     assert empty.empty
     assert {"score", "path", "heard_at"} <= set(empty.columns)
