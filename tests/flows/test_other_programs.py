@@ -29,12 +29,14 @@ from tests.flows.build import REPOSITORY
 from tests.flows.collection import Collection, make_collection
 
 Audioset = Callable[..., Any]
+# Each of them means something in an address, which is how some programs name a file.
+ODD = "why? 50%#3F %20 'q\""
 NAMES = ("20240518_043000.wav", "20240518_203000.wav", "unknown.wav")
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
-    collection = make_collection(tmp_path_factory.mktemp("others") / "home", NAMES)
+    collection = make_collection(tmp_path_factory.mktemp("others") / ODD, NAMES)
     yield collection
     collection.engine.dispose()
 
