@@ -12,7 +12,7 @@ ifneq ($(wildcard ../shared/assets),)
 export AUDIOSET_ASSETS ?= $(abspath ../shared/assets)
 endif
 
-.PHONY: demo test test-slow test-numeric check lint types audit format bench fuzz postgresql chromium clean help
+.PHONY: demo test test-slow test-numeric check lint types audit format bench fuzz postgresql chromium strace clean help
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -30,7 +30,7 @@ demo: $(INSTALLED)  ## label a small set of sounds (yours: DEMO_AUDIO=folder) an
 test: $(INSTALLED) postgresql  ## the fast tests
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGS)
 
-test-slow: $(INSTALLED) postgresql chromium  ## the slow tests
+test-slow: $(INSTALLED) postgresql chromium strace  ## the slow tests
 	$(BIN)/python -m pytest -m slow --numprocesses auto --maxprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
 test-numeric: $(INSTALLED)  ## the numeric tests under several instruction sets, and without assets
@@ -76,6 +76,14 @@ chromium:
 	       && echo "installing Chromium for the tests" \
 	       && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } \
 	  || echo "no Chromium here: the test of Prefect's pages will be skipped (install Debian's chromium)"
+
+# The tests of what leaves the machine, and of what is written where.
+strace:
+	@command -v strace >/dev/null \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	       && echo "installing strace for the tests" \
+	       && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq strace >/dev/null; } \
+	  || echo "no strace here: the tests of what leaves the machine will be skipped (install Debian's strace)"
 
 clean:  ## remove what was made
 	rm -rf $(VENV) demo-data .mypy_cache .pytest_cache .ruff_cache .hypothesis

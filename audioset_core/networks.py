@@ -7,7 +7,6 @@ once a network has been translated. Both pass the same tests against Google's va
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -76,23 +75,19 @@ def open_network(
         bundle: The model; of weights without a classifier head, the bundle without one.
         weights: Its converted weights.
         device: ``auto`` is a GPU where there is one.
-        engine: ``auto`` is OpenVINO on a CPU where it is installed, else torch.
+        engine: ``auto`` is OpenVINO on a CPU, torch on a GPU.
         precision: ``bf16`` computes in bfloat16: faster where the hardware has it, and scores
             move by up to about 0.1.
         n_lanes: On a CPU, how many batches at once. None: one per core.
 
     Raises:
-        UserError: no such device, an engine that is not installed or does not go with the
-            device, or a precision that the processor does not have.
+        UserError: no such device, an engine that does not go with the device, or a precision that
+            the processor does not have.
         WeightsError: the weights are damaged.
     """
-    if engine == "openvino" or (engine == "auto" and _suits_openvino(device)):
+    if engine == "openvino" or (engine == "auto" and not _is_gpu(device)):
         if device == "cuda":
             raise UserError("--engine openvino runs on CPUs; use --engine torch with --device cuda")
-        if not _is_installed():
-            raise UserError(
-                "--engine openvino: it is not installed (pip install 'audioset-flows[openvino]')"
-            )
         from audioset_core.openvino_network import OpenVinoNetwork
 
         return OpenVinoNetwork(bundle, weights, precision=precision, n_lanes=n_lanes)
@@ -108,14 +103,6 @@ def hears(config: FrontendConfig, device: Device, engine: EngineName) -> bool:
     at its two ends, is computed on the CPU.
     """
     return config.family == "tensorflow" and engine != "openvino" and _is_gpu(device)
-
-
-def _suits_openvino(device: Device) -> bool:
-    return _is_installed() and not _is_gpu(device)
-
-
-def _is_installed() -> bool:
-    return importlib.util.find_spec("openvino") is not None
 
 
 def _is_gpu(device: Device) -> bool:

@@ -1,21 +1,23 @@
 """The engine ``openvino``: networks on a CPU, each core computing batches of its own.
 
 A network is translated once, by OpenVINO's reader of traced torch modules, and kept in the cache
-folder under the digest of its weights; after that torch is not needed. The reader is called
-directly: ``openvino.convert_model`` does the same, and reports each use to its makers.
+folder under the digest of its weights; after that torch is not needed.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
-import openvino
 
 from audioset_core.bundle import ModelBundle
 from audioset_core.convert import file_sha256
@@ -28,6 +30,28 @@ from audioset_core.weights import ReadyWeights, cache_dir
 
 _XML = "network.xml"
 _NO_BF16 = "--precision bf16: this processor does not compute in bfloat16; leave it out"
+
+
+@contextmanager
+def _unreported() -> Iterator[None]:
+    """Inside the block OpenVINO finds no sender of usage statistics, and takes its own stub.
+
+    Its import alone would send an event with a lasting id over the network and write ``~/intel``.
+    A variable that forbids it does not exist, and the file that does lies in the person's home.
+    """
+    name = "openvino_telemetry"
+    before = sys.modules.get(name)
+    sys.modules[name] = None  # type: ignore[assignment]  # so that importing it fails
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+        if before is not None:
+            sys.modules[name] = before
+
+
+with _unreported():
+    import openvino
 
 
 class OpenVinoNetwork:
@@ -116,7 +140,7 @@ def _translated(core: Any, bundle: ModelBundle, weights: ReadyWeights) -> Any:
     kind = bundle.name if bundle.has_scores else f"{bundle.name}-headless"
     version = openvino.__version__.split("-")[0]
     folder = cache_dir() / "openvino" / f"{kind}-{digest[:32]}-{version}"
-    if (folder / _XML).is_file():
+    if os.path.isfile(folder / _XML):  # noqa: PTH113 (the method raises PermissionError)
         try:
             return core.read_model(folder / _XML)
         except RuntimeError:  # cut short, by a full disk perhaps

@@ -10,9 +10,11 @@ Published files are converted once into the cache; nothing is ever replaced by r
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +22,10 @@ from audioset_core.bundle import BUNDLES, POCKET, ModelBundle, OfficialWeights
 from audioset_core.containers import find_container
 from audioset_core.convert import convert, file_sha256, read_metadata
 from audioset_core.errors import WeightsError
+from audioset_core.proxies import proxy_asked, proxy_problem
 
 _DATA = Path(__file__).with_name("data")
+_FAULTS_OF_DISKS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 _THIS_MACHINE = frozenset({"127.0.0.1", "localhost", "::1"})
 
 Progress = Callable[[int, int], None]
@@ -47,11 +51,23 @@ class ReadyWeights:
 
 
 def cache_dir() -> Path:
-    """The user's cache folder for this project, or ``AUDIOSET_CACHE``."""
+    """``AUDIOSET_CACHE``, or this project's folder in the user's cache (``XDG_CACHE_HOME``).
+
+    Raises:
+        WeightsError: nothing says where the user's home folder is.
+    """
     import platformdirs
 
     chosen = os.environ.get("AUDIOSET_CACHE")
-    return Path(chosen) if chosen else platformdirs.user_cache_path("audioset-flows")
+    if chosen:
+        return Path(chosen)
+    folder = platformdirs.user_cache_path("audioset-flows")
+    if not folder.is_absolute():
+        raise WeightsError(
+            f"no folder for the cache of weights: {str(folder)!r} is not a full path; set "
+            f"XDG_CACHE_HOME to one"
+        )
+    return folder
 
 
 def environment_name(bundle: ModelBundle) -> str:
@@ -86,7 +102,7 @@ def find_source(
     candidates = [cache_dir() / "downloads" / bundle.official.file_name]
     if assets:
         candidates.insert(0, Path(assets) / "weights" / bundle.official.file_name)
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if _is_file(path)), None)
 
 
 def peek(bundle: ModelBundle, given: Path | None = None) -> ReadyWeights | None:
@@ -99,7 +115,7 @@ def peek(bundle: ModelBundle, given: Path | None = None) -> ReadyWeights | None:
     if source is None:
         return None
     path = _converted(bundle, source)
-    return _described(bundle, path) if path.is_file() else None
+    return _described(bundle, path) if _is_file(path) else None
 
 
 def prepare(
@@ -108,15 +124,17 @@ def prepare(
     """Find or download the weights, convert them once, and say where they are.
 
     Raises:
-        WeightsError: no file and no network, a damaged file, or another model's weights.
+        WeightsError: no file and no network, a damaged file, another model's weights, or a cache
+            that cannot be written.
     """
     source = find_source(bundle, given)
     if source is None:
         assert bundle.official is not None  # noqa: S101 (find_source would have raised)
         source = download(bundle.official, cache_dir() / "downloads", progress=progress)
     path = _converted(bundle, source)
-    if not path.is_file():
-        convert(source, path, model=bundle.name)
+    if not _is_file(path):
+        with _writing_cache(path.parent):
+            convert(source, path, model=bundle.name)
     return _described(bundle, path)
 
 
@@ -134,14 +152,21 @@ def download(official: OfficialWeights, folder: Path, *, progress: Progress | No
     address = httpx.URL(official.url)
     if address.scheme != "https" and address.host not in _THIS_MACHINE:
         raise WeightsError(f"{official.url} is not fetched: only https is")
+    problem = proxy_problem(os.environ)
+    if problem is not None:
+        raise WeightsError(problem)
     target = folder / official.file_name
     part = target.with_name(target.name + ".part")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _fetch(official, part, progress)
-    except (httpx.HTTPError, OSError) as error:
+        with _writing_cache(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            _fetch(official, part, progress)
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         why = re.sub(r"\[Errno -?\d+\] ", "", " ".join(str(error).split()))
         why = why or type(error).__name__
+        asked = proxy_asked(address.scheme, os.environ)
+        if asked and isinstance(error, httpx.HTTPError) and address.host not in _THIS_MACHINE:
+            why = f"{why}; asked through {asked}"
         raise WeightsError(
             f"cannot download {official.url} ({why}). Three ways out: give the file with "
             f"--weights or AUDIOSET_WEIGHTS; connect this machine to the network and run again; "
@@ -184,6 +209,25 @@ def _fetch(official: OfficialWeights, part: Path, progress: Progress | None) -> 
                 file.write(piece)
                 if progress is not None:
                     progress(done, official.size_bytes)
+
+
+@contextmanager
+def _writing_cache(folder: Path) -> Iterator[None]:
+    """A cache that somebody else owns, or that is read-only, is named with the way out."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FAULTS_OF_DISKS:
+            raise
+        raise WeightsError(
+            f"the cache {folder} cannot be written ({error.strerror}); set XDG_CACHE_HOME or "
+            f"AUDIOSET_CACHE to a folder that can be"
+        ) from error
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is there for us: what lies in a folder that may not be entered is not."""
+    return os.path.isfile(path)  # noqa: PTH113 (the method raises PermissionError)
 
 
 def _converted(bundle: ModelBundle, source: Path) -> Path:

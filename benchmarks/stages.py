@@ -112,10 +112,8 @@ def stages(
 
 
 def decode_by_ffmpeg(path: Path, timed: Callable[[str], Any]) -> None:
-    try:
-        import av
-    except ImportError:
-        return
+    import av
+
     with timed("decode by FFmpeg"), av.open(str(path)) as container:
         for frame in container.decode(audio=0):
             frame.to_ndarray()

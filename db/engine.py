@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from urllib.parse import quote, unquote_to_bytes
 
 from sqlalchemy import (
     URL,
@@ -175,6 +176,22 @@ def network_file_system(path: Path, mounts: str) -> str | None:
     return kind if kind in NETWORK_FILE_SYSTEMS else None
 
 
+def sqlite_url(path: Path, driver: str = "sqlite") -> str:
+    """The address of a SQLite file, whatever characters its path has.
+
+    A question mark would begin the address's query, and SQLAlchemy has no escape for it; a path
+    with one is written in SQLite's own notation for files.
+
+    >>> sqlite_url(Path("/data/50 %#/labels.db"))
+    'sqlite:////data/50 %#/labels.db'
+    >>> sqlite_url(Path("/why?/labels.db"))
+    'sqlite:///file:/why%3F/labels.db?uri=true'
+    """
+    if "?" not in str(path):
+        return f"{driver}:///{path}"
+    return f"{driver}:///file:{quote(os.fsencode(path))}?uri=true"
+
+
 def shown_url(url: str | URL) -> str:
     """The address for people: without its password, wherever that stands."""
     try:
@@ -210,8 +227,19 @@ def _parse(url: str) -> URL:
     if parsed.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
         return parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername in ("sqlite", "sqlite+pysqlite"):
-        return parsed.set(drivername="sqlite")
+        if "?" in url and not parsed.query:  # part of a name; the rest of it would be lost
+            like = sqlite_url(Path("/folder/what?.db"))
+            raise DatabaseUserError(f"{url!r}: write a '?' in a file's name as in {like}")
+        return _plain_file(parsed).set(drivername="sqlite")
     raise DatabaseUserError(f"no support for {parsed.drivername!r} in {shown!r}; write {_EXAMPLES}")
+
+
+def _plain_file(url: URL) -> URL:
+    """The address with a path in place of SQLite's notation ``file:/path?uri=true``."""
+    name = url.database or ""
+    if not name.startswith("file:/") or dict(url.query) != {"uri": "true"}:
+        return url
+    return url.set(database=os.fsdecode(unquote_to_bytes(name.removeprefix("file:"))), query={})
 
 
 def _sqlite_engine(url: URL, create: bool) -> Engine:

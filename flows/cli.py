@@ -5,6 +5,7 @@ Exit codes: 0 all done, 1 some files failed, 2 the person's mistake (one clear l
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from audioset_core.errors import AudiosetError, UserError
+from audioset_core.proxies import settle_proxies
 from db.errors import DatabaseError, DatabaseUserError
 from flows import (
     commands_ask,
@@ -48,6 +50,11 @@ app = typer.Typer(
 )
 
 
+@app.callback()
+def _before_any_command() -> None:
+    settle_proxies(os.environ)
+
+
 @app.command()
 def label(
     paths: Annotated[
@@ -75,7 +82,7 @@ def label(
     ] = "auto",
     engine: Annotated[
         Literal["auto", "torch", "openvino"],
-        typer.Option(help="What computes the network; auto takes the fastest that is installed."),
+        typer.Option(help="What computes the network; auto takes the fastest on the device."),
     ] = "auto",
     precision: Annotated[
         Literal["float32", "bf16"],

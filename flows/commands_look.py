@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from flows.clip_figure import ClipPicture
 
 _KINDS = ("png", "svg", "pdf")
-_NEEDS_PLOT = "pictures need matplotlib: pip install -e '.[plot]'"
+_NEEDS_PLOT = "pictures need matplotlib: pip install 'audioset-flows[plot]'"
 
 
 def plot(
@@ -44,6 +45,7 @@ def plot(
 ) -> None:
     """A picture of a clip: waveform, log-mel, its best classes over time, detections as bars."""
     kind = _kind(out)
+    _keep_fonts_in_cache()
     try:
         from flows.clip_figure import clip_figure, image_bytes
     except ImportError as error:
@@ -58,6 +60,13 @@ def plot(
     if picture.overview is None:
         note(f"without the sound: {one_line(picture.why_no_audio)}")
     print(target)
+
+
+def _keep_fonts_in_cache() -> None:
+    """Have matplotlib write its list of fonts there, and not to folders of the person's."""
+    from audioset_core.weights import cache_dir
+
+    os.environ.setdefault("MPLCONFIGDIR", str(cache_dir() / "matplotlib"))
 
 
 def _kind(out: Path | None) -> str:
@@ -147,6 +156,7 @@ def curve(
     if is_data:
         _print_curves(curves, min_score, as_csv)
         return
+    _keep_fonts_in_cache()
     try:
         from flows.clip_figure import image_bytes
         from flows.curve_figure import curve_figure

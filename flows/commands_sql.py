@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL
 
 from audioset_core.errors import UserError
 from flows.browse_metadata import metadata
 from flows.commands_ask import AsCsv, opened
-from flows.options import DEFAULT_HOME, Database, Home, database_url
+from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import note
 
 _READ_ONLY = "-c default_transaction_read_only=on"
@@ -65,8 +65,11 @@ def browse(
     ) as file:
         json.dump(metadata(Path(str(url.database)).stem), file)
     note(f"http://127.0.0.1:{port}/")
+    database = Path(str(url.database))
+    # Datasette makes an address of the path that it is given, whatever its folders are called.
+    os.chdir(database.parent)
     _become(
-        [*program, "serve", str(url.database), "--metadata", file.name,
+        [*program, "serve", database.name, "--metadata", file.name,
          "--host", "127.0.0.1", "--port", str(port),
          "--setting", "sql_time_limit_ms", str(_TIME_LIMIT_MS),
          "--setting", "allow_download", "off", *(["--open"] if show else [])],
@@ -76,8 +79,8 @@ def browse(
 
 def _existing(home: Path, db: str | None) -> URL:
     """The address of the database, which is there and has this version's tables."""
-    with opened(home, db):
-        return make_url(database_url(home, db))
+    with opened(home, db) as engine:
+        return engine.url
 
 
 def _shell(url: URL, query: str | None, *, as_csv: bool) -> tuple[list[str], dict[str, str]]:

@@ -31,7 +31,7 @@ def dask_cluster(
         from prefect_dask.task_runners import DaskTaskRunner
     except ImportError as error:
         raise UserError(
-            "the task runner 'dask' needs the extra: pip install -e '.[dask]'"
+            "the task runner 'dask' needs the extra: pip install 'audioset-flows[dask]'"
         ) from error
     runner: Any = DaskTaskRunner(**_settings(options))
     try:

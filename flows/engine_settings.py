@@ -13,8 +13,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from audioset_core.errors import UserError
+from audioset_core.proxies import proxy_problem
+from flows.configured_server import check_server, import_settings, source_of
 from flows.own_server import (
     answers,
     begin_server,
@@ -25,7 +28,11 @@ from flows.own_server import (
     wait_for_answer,
 )
 
+if TYPE_CHECKING:
+    from prefect.settings.legacy import Setting
+
 UI_PORT = 4200
+_PROFILES = "~/.prefect/profiles.toml"
 # Set before Prefect is imported; what a person has set already wins.
 ENVIRONMENT = {
     "DO_NOT_TRACK": "1",
@@ -39,6 +46,10 @@ ENVIRONMENT = {
 }
 # The command line says in its own words what happens; the API keeps the logs.
 _COMMAND_LINE = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
+# A person's settings of another server, such as its database or message broker, are not for ours.
+_OF_SERVERS = ("PREFECT_SERVER_", "PREFECT_API_DATABASE_", "PREFECT_MESSAGING_", "PREFECT_PROFILE")
+_OF_OURS_TOO = ("PREFECT_SERVER_ANALYTICS_", "PREFECT_SERVER_API_AUTH_", "PREFECT_SERVER_LOGGING_",
+                "PREFECT_SERVER_SERVICES_")  # fmt: skip
 _SERVING = {"PREFECT_LOGGING_EXTRA_LOGGERS": "audioset_core,db"}
 
 
@@ -54,24 +65,25 @@ class Served:
 @contextmanager
 def command_line_engine(home: Path) -> Iterator[None]:
     """Run flows inside the block with the settings above; imports Prefect."""
-    _set_environment(_COMMAND_LINE)
+    _set_environment(_COMMAND_LINE, home)
     from prefect.settings import (
         PREFECT_API_URL,
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-        get_current_settings,
         temporary_settings,
     )
 
-    if PREFECT_API_URL.value():
+    configured = PREFECT_API_URL.value()
+    if configured:
+        check_server(configured, source_of("PREFECT_API_URL"))
         yield
         return
     with own_database(home) as database:
         if database.served_at is not None and answers(database.served_at):
-            with temporary_settings({PREFECT_API_URL: database.served_at}):
+            with temporary_settings({PREFECT_API_URL: database.served_at, **_own_password()}):
+                check_server(database.served_at, f"of audioset serve on {home}")
                 yield
             return
-        given = get_current_settings().to_environment_variables(exclude_unset=True)
-        url, process = begin_server(database, given)
+        url, process = begin_server(database, _server_environment())
         import flows.label_audio  # noqa: F401 (takes a while, as the server does)
 
         wait_for_answer(url, process)
@@ -79,20 +91,29 @@ def command_line_engine(home: Path) -> Iterator[None]:
             # The heartbeat thread costs every flow a second at its end; only servers need it.
             PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
             PREFECT_API_URL: url,
+            **_own_password(),
         }
         with temporary_settings(settings):
             yield
 
 
+def prepare_to_serve(home: Path) -> None:
+    """Set what Prefect reads when it is imported, and import it.
+
+    Raises:
+        UserError: it does not accept a setting, or a proxy that is set cannot be used.
+    """
+    _set_environment(_SERVING, home)
+
+
 @contextmanager
 def serving_engine(home: Path, *, port: int | None, with_ui: bool) -> Iterator[Served]:
-    """The server for the deployments of `audioset serve`; imports Prefect.
+    """The server for the deployments of `audioset serve`, after `prepare_to_serve`.
 
     Raises:
         UserError: the configured server does not answer, or its own cannot be started.
     """
-    _set_environment(_SERVING)
-    from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
+    from prefect.settings import PREFECT_API_URL, temporary_settings
 
     configured = PREFECT_API_URL.value()
     if configured:
@@ -105,34 +126,63 @@ def serving_engine(home: Path, *, port: int | None, with_ui: bool) -> Iterator[S
             raise UserError(f"another command runs Prefect on {home}{where}; stop it first")
         chosen = port or (UI_PORT if with_ui else free_port())
         check_port(chosen)
-        given = get_current_settings().to_environment_variables(exclude_unset=True)
+        environment = _server_environment()
         url = f"http://127.0.0.1:{chosen}/api"
         with (
             database.marking(),
-            child_server(database, port=chosen, with_ui=with_ui, settings=given) as process,
-            temporary_settings({PREFECT_API_URL: url}),
+            child_server(
+                database, port=chosen, with_ui=with_ui, environment=environment
+            ) as process,
+            temporary_settings({PREFECT_API_URL: url, **_own_password()}),
         ):
             database.publish(url)
             yield Served(url, url.removesuffix("/api") if with_ui else None, process)
 
 
 def _check_configured(url: str, *, own_wanted: bool) -> None:
-    from prefect.client.orchestration import get_client
-
+    named_by = source_of("PREFECT_API_URL")
     if own_wanted:
         raise UserError(
-            f"--with-server and --port are for a server of its own, but PREFECT_API_URL (or the "
-            f"profile) names {url}; leave out one or the other"
+            f"--with-server and --port are for a server of its own, but {named_by} names {url}; "
+            f"leave out one or the other"
         )
-    with get_client(sync_client=True) as client:
-        problem = client.api_healthcheck()
-    if problem is not None:
-        raise UserError(
-            f"Prefect's server at {url} does not answer; start it, or unset PREFECT_API_URL to "
-            f"have one started here"
-        )
+    check_server(url, named_by)
 
 
-def _set_environment(further: Mapping[str, str]) -> None:
+def _own_password() -> dict[Setting, str]:
+    """A server of ours asks for what PREFECT_SERVER_API_AUTH_STRING says; its clients say it."""
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_SERVER_API_AUTH_STRING
+
+    password = PREFECT_SERVER_API_AUTH_STRING.value()
+    return {} if password is None else {PREFECT_API_AUTH_STRING: password}
+
+
+def _server_environment() -> dict[str, str]:
+    """What a server of ours is started with: this process's environment and Prefect settings."""
+    from prefect.settings import get_current_settings
+
+    given = get_current_settings().to_environment_variables(exclude_unset=True)
+    kept = {
+        name: value
+        for name, value in {**os.environ, **given}.items()
+        if name.startswith(_OF_OURS_TOO) or not name.startswith(_OF_SERVERS)
+    }
+    # It would read the profile again, with all that was left out.
+    return {**kept, "PREFECT_PROFILES_PATH": os.devnull}
+
+
+def _set_environment(further: Mapping[str, str], home: Path) -> None:
+    further = {
+        **further,
+        # Prefect writes a folder of its own, which is not to be in the person's; the profile is.
+        "PREFECT_PROFILES_PATH": os.path.expanduser(_PROFILES),  # noqa: PTH111 (may have no home)
+        "PREFECT_HOME": str(home.absolute() / "prefect"),
+    }
+    if "PREFECT_HOME" in os.environ:
+        del further["PREFECT_PROFILES_PATH"]  # it is in there
     for name, value in {**ENVIRONMENT, **further}.items():
         os.environ.setdefault(name, value)
+    problem = proxy_problem(os.environ)
+    if problem is not None:  # Prefect's client would end with it
+        raise UserError(problem)
+    import_settings()

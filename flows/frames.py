@@ -1,11 +1,9 @@
 """Answers as pandas DataFrames, for notebooks: the questions of the command line in Python.
 
-    from flows.frames import open_labels
+from flows.frames import open_labels
 
-    labels = open_labels("audioset-data")
-    labels.clips(under="Animal", min_score=0.3)
-
-Needs pandas: pip install 'audioset-flows[pandas]'.
+labels = open_labels("audioset-data")
+labels.clips(under="Animal", min_score=0.3)
 """
 
 from __future__ import annotations
@@ -14,11 +12,11 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+import pandas as pd
 from sqlalchemy import Engine, text
 
-from audioset_core.errors import UserError
 from audioset_core.ontology import load_default
 from db.ask import find_clips, find_intervals
 from db.engine import open_engine, reading
@@ -31,9 +29,6 @@ from db.similar import describe, vectors_of
 from flows.commands_query import HIT_COLUMNS
 from flows.options import database_url
 from flows.score_reading import exact_hours, rank_windows, similar_clips, window_times
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Names = str | Sequence[str]
 
@@ -123,7 +118,7 @@ class Labels:
         with reading(self.engine) as conn:
             result = conn.execute(text(query), parameters)
             columns = list(result.keys())
-            return _pandas().DataFrame([tuple(row) for row in result], columns=columns)
+            return pd.DataFrame([tuple(row) for row in result], columns=columns)
 
 
 def open_labels(home: str | os.PathLike[str] = "audioset-data", db: str | None = None) -> Labels:
@@ -131,9 +126,7 @@ def open_labels(home: str | os.PathLike[str] = "audioset-data", db: str | None =
 
     Raises:
         DatabaseUserError: there are none.
-        UserError: pandas is not installed.
     """
-    _pandas()
     folder = Path(home)
     engine = open_engine(database_url(folder, db), create=False)
     ensure_schema(engine)
@@ -164,12 +157,4 @@ def _hits(hits: Iterable[Hit]) -> pd.DataFrame:
 
 
 def _frame(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
-    return _pandas().DataFrame([[row[c] for c in columns] for row in rows], columns=list(columns))
-
-
-def _pandas() -> Any:
-    try:
-        import pandas
-    except ImportError:
-        raise UserError("DataFrames need pandas: pip install 'audioset-flows[pandas]'") from None
-    return pandas
+    return pd.DataFrame([[row[c] for c in columns] for row in rows], columns=list(columns))

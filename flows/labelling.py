@@ -17,7 +17,7 @@ from db.engine import open_engine, shown_url
 from db.migrate import ensure_schema
 from db.models_rows import find_variant
 from flows.engine_settings import command_line_engine
-from flows.options import DEFAULT_HOME, LabelOptions
+from flows.options import DEFAULT_HOME, LabelOptions, check_name, make_home
 from flows.progress import listening
 from flows.settings import labelling_settings
 from flows.summary import Summary
@@ -36,9 +36,11 @@ def label_paths(
     Raises:
         UserError, DatabaseUserError: an input is off.
     """
+    for path in paths:
+        check_name("recordings", path)
     inputs = read_inputs(paths, manifest, follow_symlinks=options.follow_symlinks)
     bundle = find_bundle(options.model)
-    home.mkdir(parents=True, exist_ok=True)
+    make_home(home)
     ready = ready_weights(bundle, options.weights)
     summary = _nothing_to_do(inputs, ready, bundle, options, url)
     if summary is None:

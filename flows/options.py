@@ -9,6 +9,9 @@ from typing import Annotated, Literal
 import typer
 from pydantic import BaseModel, ConfigDict, Field
 
+from audioset_core.errors import UserError
+from db.engine import sqlite_url
+
 DEFAULT_HOME = Path("audioset-data")
 
 
@@ -51,8 +54,8 @@ class LabelOptions(BaseModel):
     engine: Literal["auto", "torch", "openvino"] = Field(
         default="auto",
         title="Engine",
-        description="What computes the network; auto takes OpenVINO on a CPU where it is "
-        "installed, else torch. Scores are the same within 0.00001.",
+        description="What computes the network; auto takes OpenVINO on a CPU, torch on a GPU. "
+        "Scores are the same within 0.00001.",
     )
     precision: Literal["float32", "bf16"] = Field(
         default="float32",
@@ -157,10 +160,34 @@ def default_home() -> Path:
     return Path(os.environ.get("AUDIOSET_HOME") or DEFAULT_HOME)
 
 
+def make_home(home: Path) -> None:
+    """Make sure that the home folder is there, and that Prefect can store its name.
+
+    Raises:
+        UserError: the name is not UTF-8.
+    """
+    check_name("--home", home)
+    home.mkdir(parents=True, exist_ok=True)
+
+
+def check_name(option: str, path: str | Path) -> None:
+    """Refuse a name that no run can be given: Prefect keeps its parameters as JSON.
+
+    Raises:
+        UserError: the name is not UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = str(path).encode("ascii", "backslashreplace").decode()
+        raise UserError(
+            f"{option} {shown}: its name is not UTF-8; rename it, or give the folder that it is in"
+        ) from None
+
+
 def database_url(home: Path, given: str | None = None) -> str:
     """The database's URL: as given, ``AUDIOSET_DB``, or the SQLite file of the home folder."""
-    sqlite = f"sqlite:///{home.absolute() / 'labels.db'}"
-    return given or os.environ.get("AUDIOSET_DB") or sqlite
+    return given or os.environ.get("AUDIOSET_DB") or sqlite_url(home.absolute() / "labels.db")
 
 
 Home = Annotated[

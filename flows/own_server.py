@@ -27,6 +27,7 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from audioset_core.errors import UserError
+from db.engine import sqlite_url
 
 MARK = "AUDIOSET_SERVES"
 STARTUP_TIMEOUT_S = 120
@@ -49,7 +50,15 @@ class OwnDatabase:
     @property
     def url(self) -> str:
         """As SQLAlchemy wants it."""
-        return f"sqlite+aiosqlite:///{self.path}"
+        return sqlite_url(self.path, driver="sqlite+aiosqlite")
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What Prefect's server must be told, so that it keeps to this database and its folder."""
+        return {
+            "PREFECT_SERVER_DATABASE_CONNECTION_URL": self.url,
+            "PREFECT_SERVER_MEMO_STORE_PATH": str(self.path.with_name("prefect-memo.toml")),
+        }
 
     def publish(self, url: str) -> None:
         """Let other commands on the home use the server at this address."""
@@ -91,7 +100,7 @@ def own_database(home: Path) -> Iterator[OwnDatabase]:
 
 
 def begin_server(
-    database: OwnDatabase, settings: Mapping[str, str]
+    database: OwnDatabase, environment: Mapping[str, str]
 ) -> tuple[str, subprocess.Popen[bytes]]:
     """Start Prefect's API for this process: its URL, which answers in a while.
 
@@ -107,10 +116,9 @@ def begin_server(
     process = subprocess.Popen(  # noqa: S603 (this Python, its own words)
         [*line, "--factory", "prefect.server.api.server:create_app"],
         env={
-            **os.environ,
-            **settings,
+            **environment,
+            **database.settings,
             MARK: str(database.path),
-            "PREFECT_SERVER_DATABASE_CONNECTION_URL": database.url,
             "PREFECT_SERVER_UI_ENABLED": "false",
             # Without the services that only deployments need.
             "PREFECT__SERVER_EPHEMERAL": "1",
@@ -140,7 +148,7 @@ def wait_for_answer(url: str, process: subprocess.Popen[bytes], log: Path | None
 
 @contextmanager
 def child_server(
-    database: OwnDatabase, *, port: int, with_ui: bool, settings: Mapping[str, str]
+    database: OwnDatabase, *, port: int, with_ui: bool, environment: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Prefect's server with its services, on loopback, for the length of the block.
 
@@ -150,9 +158,9 @@ def child_server(
         UserError: it does not come up; the message ends with what it said.
     """
     environment = {
-        **os.environ,
-        **settings,
-        "PREFECT_SERVER_DATABASE_CONNECTION_URL": database.url,
+        **environment,
+        **database.settings,
+        MARK: str(database.path),
         "PREFECT_SERVER_UI_ENABLED": str(with_ui),
         # The UI calls the port that is named here.
         "PREFECT_SERVER_API_PORT": str(port),

@@ -19,8 +19,8 @@ from audioset_core.errors import AudiosetError, UserError
 from audioset_core.weights import find_source
 from db.engine import open_engine
 from db.migrate import ensure_schema
-from flows.engine_settings import Served, serving_engine
-from flows.options import LabelOptions, WatchOptions, database_url
+from flows.engine_settings import Served, prepare_to_serve, serving_engine
+from flows.options import LabelOptions, WatchOptions, database_url, make_home
 from flows.settings import labelling_settings
 from flows.terminal import note
 
@@ -92,6 +92,7 @@ def serve_plan(plan: Plan) -> None:
     roots = _checked_roots(plan.roots)
     _check_timezone(plan.timezone)
     _check_labelling(plan)
+    prepare_to_serve(plan.home)
     next_time = _next_time(plan.cron, plan.timezone)
     # For the runs' processes. A database's password must not become a parameter, which Prefect
     # stores and shows.
@@ -269,7 +270,7 @@ def _check_labelling(plan: Plan) -> None:
         raise UserError(f"--settle {plan.settle_s:g}: from 0 to 86400 seconds are possible")
     labelling_settings(plan.options)
     find_source(find_bundle(plan.model), plan.weights)
-    plan.home.mkdir(parents=True, exist_ok=True)
+    make_home(plan.home)
     engine = open_engine(database_url(plan.home, plan.database))
     try:
         ensure_schema(engine)

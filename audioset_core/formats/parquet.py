@@ -50,6 +50,8 @@ def _pyarrow() -> tuple[Any, Any]:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        message = "Parquet needs pyarrow, which does not load here; pip install -e '.[parquet]'"
-        raise UserError(f"{message} ({error})") from None
+        raise UserError(
+            f"Parquet needs pyarrow, which does not load here ({error}): "
+            f"pip install 'audioset-flows[parquet]'"
+        ) from None
     return pyarrow, pyarrow.parquet

@@ -59,7 +59,8 @@ FILE_FORMATS = {
     ),
     "parquet": FileFormat(
         write_parquet,
-        "Parquet, the columns of the CSV, typed; needs pyarrow (pip install -e '.[parquet]').",
+        "Parquet, the columns of the CSV, typed; needs pyarrow: "
+        "pip install 'audioset-flows[parquet]'.",
         needs_root=False,
     ),
 }

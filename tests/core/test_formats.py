@@ -223,7 +223,7 @@ class TestParquet:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(sys.modules, "pyarrow", None)
-        with pytest.raises(UserError, match=r"pip install -e '\.\[parquet\]'"):
+        with pytest.raises(UserError, match=r"pip install 'audioset-flows\[parquet\]'"):
             write_parquet(io.BytesIO(), [], ROOT)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.server
 import os
@@ -355,8 +356,34 @@ def test_no_network_names_both_ways_out(site: Site, tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made(site: Site, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(WeightsError, match="--weights"):
-        download(site.official(), tmp_path / "file" / "folder")
+    folder = tmp_path / "file" / "folder"
+    message = rf"the cache {folder} cannot be written \(Not a directory\); set XDG_CACHE_HOME"
+    with pytest.raises(WeightsError, match=message):
+        download(site.official(), folder)
+    assert site.asked == []
+
+
+def test_a_full_disk_is_no_mistake_of_the_persons(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("audioset_core.weights._fetch", full)
+    with pytest.raises(WeightsError, match="No space left on device") as caught:
+        download(site.official(), tmp_path)
+    assert "XDG_CACHE_HOME" not in str(caught.value)
+
+
+def test_where_nobody_knows_the_home_folder_the_way_out_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("AUDIOSET_CACHE", raising=False)
+    monkeypatch.setattr(
+        "platformdirs.user_cache_path", lambda name: Path("~/.cache").expanduser().relative_to("/")
+    )
+    with pytest.raises(WeightsError, match=r"is not a full path; set XDG_CACHE_HOME to one"):
+        cache_dir()
 
 
 def test_prepare_downloads_then_converts(

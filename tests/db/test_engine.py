@@ -16,6 +16,7 @@ from db.engine import (
     reading,
     repeatable,
     shown_url,
+    sqlite_url,
     writing,
 )
 from db.errors import (
@@ -287,3 +288,25 @@ def test_a_server_that_does_not_come_back_is_an_error(
         pass
     # SQLite's file does not come back by itself.
     assert len(tried) == (1 if fresh_db.dialect.name == "sqlite" else 3)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["plain", "why?", "?", "a#b", "50%", "%20", "a%3Fb?", "a b", "'\"", "\U0001f426é", "a\nb",
+     "a\\b", "file:x", "~", "$HOME ${PREFECT_HOME}", "a&b=c;d", "me:you@host", "a?uri=true", "[x]",
+     "+"],
+)  # fmt: skip
+def test_a_folder_of_any_name_is_the_one_that_is_opened(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name / "labels.db"
+    address = sqlite_url(path)
+    open_engine(address).dispose()
+    assert path.is_file()
+    assert [made.name for made in tmp_path.iterdir()] == [name]
+    open_engine(shown_url(address), create=False).dispose()  # what is shown can be given
+
+
+def test_a_question_mark_is_never_the_end_of_a_name(tmp_path: Path) -> None:
+    for name in ("why?.db", "why?/labels.db"):
+        with pytest.raises(DatabaseUserError, match=r"write a '\?' in a file's name as in sqlite"):
+            open_engine(f"sqlite:///{tmp_path}/{name}")
+    assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ from audioset_core.export import npy_bytes, write_atomically
 from audioset_core.ontology import load_default
 from audioset_core.pooling import pool
 from db.claims import admit, commit_labellings
-from db.engine import open_engine
+from db.engine import open_engine, sqlite_url
 from db.migrate import ensure_schema
 from db.models_rows import register_model, register_parameters
 from db.records import Claim, Labelling, Model, Parameters, Variant
@@ -39,7 +39,7 @@ class Collection:
 def make_collection(home: Path, names: tuple[str, ...], seed: int = 5) -> Collection:
     """Recordings of those names (paths below /audio) with scores and embeddings by chance."""
     home.mkdir(parents=True)
-    engine = open_engine(f"sqlite:///{home}/labels.db")
+    engine = open_engine(sqlite_url(home / "labels.db"))
     ensure_schema(engine)
     ontology = load_default()
     store_ontology(engine, ontology)

@@ -109,7 +109,7 @@ class TestPlot:
         monkeypatch.setitem(__import__("sys").modules, "flows.clip_figure", None)
         said = audioset("plot", clip, "--home", tmp_path)
         assert said.code == 2
-        assert said.err.strip().endswith("pip install -e '.[plot]'")
+        assert said.err.strip().endswith("pip install 'audioset-flows[plot]'")
 
     @pytest.mark.parametrize(
         ("seconds", "step", "text"),

@@ -13,7 +13,6 @@ import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -49,15 +48,14 @@ def sound_seeds() -> list[bytes]:
         for rate_hz in (rates.get(name, found[0]),)
     ]
     seeds += [constant_flac(600), id3(64, bytes(64)) + seeds[-1]]
-    if find_spec("av"):
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "sound"
-            for codec, container in (
-                ("aac", "ipod"), ("alac", "mov"), ("libopus", "webm"), ("flac", "matroska"),
-                ("aac", "adts"), ("pcm_s16le", "avi"),
-            ):  # fmt: skip
-                with_ffmpeg(path, noise(48_000, 1, 0.2), 48_000, codec, container)
-                seeds.append(path.read_bytes())
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sound"
+        for codec, container in (
+            ("aac", "ipod"), ("alac", "mov"), ("libopus", "webm"), ("flac", "matroska"),
+            ("aac", "adts"), ("pcm_s16le", "avi"),
+        ):  # fmt: skip
+            with_ffmpeg(path, noise(48_000, 1, 0.2), 48_000, codec, container)
+            seeds.append(path.read_bytes())
     return seeds
 
 

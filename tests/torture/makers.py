@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import soundfile
 from numpy.typing import NDArray
 
@@ -109,7 +108,8 @@ def with_ffmpeg(
     path: Path, samples: F32, rate_hz: int, codec: str, container: str, **options: str
 ) -> None:
     """Write a container that libsndfile does not know."""
-    av: Any = pytest.importorskip("av")
+    import av
+
     layout = "stereo" if samples.shape[1] == 2 else "mono"
     with av.open(str(path), "w", format=container, options=options) as file:
         stream = file.add_stream(codec, rate=rate_hz, layout=layout)
