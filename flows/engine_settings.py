@@ -7,6 +7,7 @@ Prefect's own serves: on loopback, its database in the home folder, nothing sent
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -21,9 +22,11 @@ from flows.own_server import (
     check_port,
     child_server,
     free_port,
+    log_of,
     own_database,
     wait_for_answer,
 )
+from flows.stopping import stopper
 
 UI_PORT = 4200
 # Set before Prefect is imported; what a person has set already wins.
@@ -55,6 +58,15 @@ class Served:
 def command_line_engine(home: Path) -> Iterator[None]:
     """Run flows inside the block with the settings above; imports Prefect."""
     _set_environment(_COMMAND_LINE)
+    with contextlib.ExitStack() as stack:
+        with stopper().at_once():
+            _begin_command_line(home, stack)
+        yield
+
+
+def _begin_command_line(home: Path, stack: contextlib.ExitStack) -> None:
+    """Have the flows report to a server, one of their own where there is no other."""
+    import prefect.flow_engine
     from prefect.settings import (
         PREFECT_API_URL,
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
@@ -62,26 +74,28 @@ def command_line_engine(home: Path) -> Iterator[None]:
         temporary_settings,
     )
 
+    # In a flow SIGTERM is to be what it is elsewhere in the command line; Prefect's own handler
+    # raises and then sends the signal once more.
+    setattr(prefect.flow_engine, "capture_sigterm", contextlib.nullcontext)  # noqa: B010 (mypy)
     if PREFECT_API_URL.value():
-        yield
-        return
-    with own_database(home) as database:
-        if database.served_at is not None and answers(database.served_at):
-            with temporary_settings({PREFECT_API_URL: database.served_at}):
-                yield
-            return
-        given = get_current_settings().to_environment_variables(exclude_unset=True)
-        url, process = begin_server(database, given)
-        import flows.label_audio  # noqa: F401 (takes a while, as the server does)
+        import flows.label_audio
 
-        wait_for_answer(url, process)
-        settings = {
-            # The heartbeat thread costs every flow a second at its end; only servers need it.
-            PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-            PREFECT_API_URL: url,
-        }
-        with temporary_settings(settings):
-            yield
+        return
+    database = stack.enter_context(own_database(home))
+    if database.served_at is not None and answers(database.served_at):
+        stack.enter_context(temporary_settings({PREFECT_API_URL: database.served_at}))
+        return
+    given = get_current_settings().to_environment_variables(exclude_unset=True)
+    url, process = begin_server(database, given)
+    import flows.label_audio  # noqa: F401 (takes a while, as the server does)
+
+    wait_for_answer(url, process, log_of(database))
+    settings = {
+        # The heartbeat thread costs every flow a second at its end; only servers need it.
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+        PREFECT_API_URL: url,
+    }
+    stack.enter_context(temporary_settings(settings))
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from flows.engine_settings import command_line_engine
 from flows.options import DEFAULT_HOME, LabelOptions
 from flows.progress import listening
 from flows.settings import labelling_settings
+from flows.stopping import stopper
 from flows.summary import Summary
 from flows.terminal import LabelProgress, note, one_line, print_table
 from tasks.job import begin_to_load
@@ -107,6 +108,7 @@ def _run_flow(
         progress.say("starting Prefect")
         # Its server starts in a process of its own, which takes longer than all of this.
         begin_to_load(ready, options.device, options.engine, options.precision)
+        stopper().on_leave(decoders().kill)
         decoders().begin(SHARDS_IN_FLIGHT)
         with command_line_engine(home), listening(progress):
             from pydantic import SecretStr

@@ -9,11 +9,9 @@ running is found again.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import fcntl
 import http.client
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -27,8 +25,10 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from audioset_core.errors import UserError
+from flows import tethered
+from flows.stopping import stopper
+from flows.tethered import MARK
 
-MARK = "AUDIOSET_SERVES"
 STARTUP_TIMEOUT_S = 120
 _ORPHANS_END_WITHIN_S = 10.0
 _SERVER_ENDS_WITHIN_S = 10.0
@@ -102,11 +102,11 @@ def begin_server(
 
     port = free_port()
     # Not what lies in the working directory: neither Python nor uvicorn is to look there.
-    line = [sys.executable, "-P", "-m", "uvicorn", "--app-dir", str(prefect.__module_path__.parent)]
-    line += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error"]
-    process = subprocess.Popen(  # noqa: S603 (this Python, its own words)
-        [*line, "--factory", "prefect.server.api.server:create_app"],
-        env={
+    line = ["uvicorn", "--app-dir", str(prefect.__module_path__.parent), "--log-level", "error"]
+    line += ["--host", "127.0.0.1", "--port", str(port), "--factory"]
+    process = _start(
+        [*line, "prefect.server.api.server:create_app"],
+        {
             **os.environ,
             **settings,
             MARK: str(database.path),
@@ -116,13 +116,13 @@ def begin_server(
             "PREFECT__SERVER_EPHEMERAL": "1",
             "PREFECT__SERVER_FINAL": "1",
         },
-        stdin=subprocess.DEVNULL,
+        log_of(database),
     )
     atexit.register(_stop, process)
     return f"http://127.0.0.1:{port}/api", process
 
 
-def wait_for_answer(url: str, process: subprocess.Popen[bytes], log: Path | None = None) -> None:
+def wait_for_answer(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     """Wait until a server that is starting answers.
 
     Raises:
@@ -131,10 +131,9 @@ def wait_for_answer(url: str, process: subprocess.Popen[bytes], log: Path | None
     deadline = time.monotonic() + STARTUP_TIMEOUT_S
     while not answers(url):
         if process.poll() is not None or time.monotonic() > deadline:
-            said = log.read_text(errors="replace").strip().splitlines() if log else []
-            where = f" ({log})" if log else ""
+            said = log.read_text(errors="replace").strip().splitlines()
             last = f": {said[-1].strip()}" if said else ""
-            raise UserError(f"Prefect's server does not start{where}{last}")
+            raise UserError(f"Prefect's server does not start ({log}){last}")
         time.sleep(0.05)
 
 
@@ -158,19 +157,35 @@ def child_server(
         "PREFECT_SERVER_API_PORT": str(port),
     }
     environment.pop("PREFECT_API_URL", None)
-    line = [sys.executable, "-m", "prefect", "server", "start"]
-    log = database.path.with_name("prefect.log")
-    with log.open("wb") as output:
-        # A session of its own: Ctrl-C must not end it before the runs have reported to it.
-        process = subprocess.Popen(  # noqa: S603 (this Python, its own words)
-            [*line, "--host", "127.0.0.1", "--port", str(port)], env=environment,
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-        )  # fmt: skip
+    line = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    process = _start(line, environment, log_of(database))
     try:
-        wait_for_answer(f"http://127.0.0.1:{port}/api", process, log)
+        wait_for_answer(f"http://127.0.0.1:{port}/api", process, log_of(database))
         yield process
     finally:
         _stop(process)
+
+
+def log_of(database: OwnDatabase) -> Path:
+    """What the server on the database says."""
+    return database.path.with_name("prefect.log")
+
+
+def _start(module: list[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """Run a module with its arguments until this process has ended, however it ends."""
+    reading, _ = os.pipe()  # the other end stays open until this process has ended
+    try:
+        with log.open("wb") as output:
+            # A session of its own: Ctrl-C must not end it before the runs have reported to it.
+            process = subprocess.Popen(  # noqa: S603 (this Python, its own words)
+                [sys.executable, "-P", tethered.__file__, str(reading), *module],
+                env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                pass_fds=(reading,), start_new_session=True,
+            )  # fmt: skip
+    finally:
+        os.close(reading)
+    stopper().on_leave(process.kill)
+    return process
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
@@ -220,22 +235,4 @@ def check_port(port: int) -> None:
 
 def _stop_orphans(database: Path) -> None:
     """Stop what a killed process left running on the database; the lock says that it is dead."""
-    left = _marked(database)
-    for kind in (signal.SIGTERM, signal.SIGKILL):
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, kind)
-        deadline = time.monotonic() + _ORPHANS_END_WITHIN_S
-        while left and time.monotonic() < deadline:
-            time.sleep(0.1)
-            left = _marked(database)
-
-
-def _marked(database: Path) -> list[int]:
-    mark = os.fsencode(f"{MARK}={database}")
-    found = []
-    for environment in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            if mark in environment.read_bytes().split(b"\0"):
-                found.append(int(environment.parent.name))
-    return [pid for pid in found if pid != os.getpid()]
+    tethered.stop_marked(f"{MARK}={database}", _ORPHANS_END_WITHIN_S)

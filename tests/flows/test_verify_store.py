@@ -704,7 +704,7 @@ class TestWhatIsSaid:
         lab.label(corpus)
         _break_closure(lab)
         probe = (
-            "import sys\nfrom flows.cli import main\n"
+            "import sys\nfrom flows.program import main\n"
             "try:\n    main()\nfinally:\n"
             "    print(sorted({'torch', 'prefect', 'alembic'} & sys.modules.keys()))\n"
         )
