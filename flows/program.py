@@ -22,11 +22,14 @@ def main() -> NoReturn:
 
     stop = stopper()
     stop.watch()
+    stop.begin_at_once()
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    with stop.at_once():
-        import flows.cli  # noqa: F401 (takes a second)
     try:
+        import flows.cli  # noqa: F401 (takes a second)
+
+        stop.end_at_once()
         code, message = _run()
+        stop.begin_at_once()
     except BaseException:  # what ends in good order may meet a terminal or a server that is gone
         if stop.code is None:
             raise
@@ -36,7 +39,6 @@ def main() -> NoReturn:
         stop.tell()
     elif message:
         print(f"audioset: {' '.join(message.split())}", file=sys.stderr)
-    stop.begin_at_once()
     sys.exit(code)
 
 

@@ -11,7 +11,6 @@ Only the standard library is imported here: this is at work before anything else
 
 from __future__ import annotations
 
-import _thread
 import atexit
 import contextlib
 import os
@@ -32,6 +31,7 @@ GRACE_S = 8.0
 SAME_REQUEST_S = 0.3
 """A terminal that closes, and `timeout`, send their signal twice within milliseconds."""
 LINE = "audioset: stopped; what is done is kept, the same command goes on from there"
+_AGAIN = 0
 _CLEAR_LINE, _SHOW_CURSOR = b"\r\x1b[2K", b"\x1b[?25h"
 
 
@@ -99,11 +99,15 @@ class Stopper:
         try:
             yield
         finally:
-            self._n_at_once -= 1
+            self.end_at_once()
 
     def begin_at_once(self) -> None:
-        """As `at_once`, for good."""
+        """As `at_once`, until `end_at_once`."""
         self._n_at_once += 1
+
+    def end_at_once(self) -> None:
+        """From now on `Stopped` is raised."""
+        self._n_at_once -= 1
 
     def on_leave(self, act: Callable[[], Any]) -> None:
         """Have ``act`` called where the process ends there and then, by whatever thread."""
@@ -146,8 +150,7 @@ class Stopper:
         """Once more, if `Stopped` was raised in a finalizer, which nobody can leave by it."""
         if isinstance(lost.exc_value, Stopped):
             self._is_raised = False
-            self._n_own += 1
-            _thread.interrupt_main(signal.Signals(self._number or signal.SIGINT))
+            self.ask(_AGAIN)
 
     def _watch(self, reading: int) -> None:
         first_s, left_s = None, None
@@ -160,7 +163,13 @@ class Stopper:
             if not numbers:
                 os.close(reading)
                 return
-            for number in filter(self._before.__contains__, numbers):
+            for number in numbers:
+                if number == _AGAIN:
+                    time.sleep(0.05)  # the finalizer has ended by then
+                    self._n_own += 1
+                    signal.pthread_kill(threading.main_thread().ident or 0, self._number or 0)
+                if number not in self._before:
+                    continue
                 self._note(number)
                 if self._n_own:
                     self._n_own -= 1
