@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
@@ -31,7 +32,7 @@ from flows.tethered import MARK
 
 STARTUP_TIMEOUT_S = 120
 _ORPHANS_END_WITHIN_S = 10.0
-_SERVER_ENDS_WITHIN_S = 10.0
+_SERVER_ENDS_WITHIN_S, _STOPPED_SERVER_ENDS_WITHIN_S = 10.0, 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +160,15 @@ def child_server(
     environment.pop("PREFECT_API_URL", None)
     line = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     process = _start(line, environment, log_of(database))
+    # A run that outlived its server could tell nobody of itself.
+    kill_runs = partial(tethered.kill_marked, f"{MARK}={database.path}")
+    stopper().on_leave(kill_runs)
     try:
         wait_for_answer(f"http://127.0.0.1:{port}/api", process, log_of(database))
         yield process
     finally:
-        _stop(process)
+        _stop(process, _STOPPED_SERVER_ENDS_WITHIN_S)
+        kill_runs()
 
 
 def log_of(database: OwnDatabase) -> Path:
@@ -188,10 +193,13 @@ def _start(module: list[str], environment: Mapping[str, str], log: Path) -> subp
     return process
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[bytes], within_s: float | None = None) -> None:
+    if within_s is None:
+        is_hurried = stopper().code is not None
+        within_s = _STOPPED_SERVER_ENDS_WITHIN_S if is_hurried else _SERVER_ENDS_WITHIN_S
     process.terminate()
     try:
-        process.wait(_SERVER_ENDS_WITHIN_S)
+        process.wait(within_s)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -63,6 +63,11 @@ class Stopper:
         """The exit code if a signal has come: 128 and its number, as a shell shows it."""
         return None if self._number is None else 128 + self._number
 
+    @property
+    def watched(self) -> list[int]:
+        """The signals that are not ignored."""
+        return list(self._before)
+
     def watch(self) -> None:
         """From now on; a signal that is ignored (`nohup`, a shell's background job) stays so."""
         if threading.current_thread() is not threading.main_thread():

@@ -33,13 +33,22 @@ def stop_marked(mark: str, within_s: float) -> None:
     """End the processes, but this one, that have ``NAME=VALUE`` in their environment."""
     left = _marked(mark)
     for kind in (signal.SIGTERM, signal.SIGKILL):
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, kind)
+        _send(left, kind)
         deadline = time.monotonic() + within_s
         while left and time.monotonic() < deadline:
             time.sleep(0.1)
             left = [pid for pid in _marked(mark) if pid in left]
+
+
+def kill_marked(mark: str) -> None:
+    """As `stop_marked`, there and then."""
+    _send(_marked(mark), signal.SIGKILL)
+
+
+def _send(pids: list[int], kind: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, kind)
 
 
 def _end_with(reading: int) -> None:
