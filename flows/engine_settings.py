@@ -22,7 +22,6 @@ from flows.own_server import (
     check_port,
     child_server,
     free_port,
-    log_of,
     own_database,
     wait_for_answer,
 )
@@ -66,7 +65,6 @@ def command_line_engine(home: Path) -> Iterator[None]:
 
 def _begin_command_line(home: Path, stack: contextlib.ExitStack) -> None:
     """Have the flows report to a server, one of their own where there is no other."""
-    import prefect.flow_engine
     from prefect.settings import (
         PREFECT_API_URL,
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
@@ -74,28 +72,35 @@ def _begin_command_line(home: Path, stack: contextlib.ExitStack) -> None:
         temporary_settings,
     )
 
-    # In a flow SIGTERM is to be what it is elsewhere in the command line; Prefect's own handler
-    # raises and then sends the signal once more.
-    setattr(prefect.flow_engine, "capture_sigterm", contextlib.nullcontext)  # noqa: B010 (mypy)
     if PREFECT_API_URL.value():
-        import flows.label_audio
-
+        _import_flows()
         return
     database = stack.enter_context(own_database(home))
     if database.served_at is not None and answers(database.served_at):
         stack.enter_context(temporary_settings({PREFECT_API_URL: database.served_at}))
+        _import_flows()
         return
     given = get_current_settings().to_environment_variables(exclude_unset=True)
     url, process = begin_server(database, given)
-    import flows.label_audio  # noqa: F401 (takes a while, as the server does)
-
-    wait_for_answer(url, process, log_of(database))
+    _import_flows()
+    wait_for_answer(url, process, database)
     settings = {
         # The heartbeat thread costs every flow a second at its end; only servers need it.
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
         PREFECT_API_URL: url,
     }
     stack.enter_context(temporary_settings(settings))
+
+
+def _import_flows() -> None:
+    """Takes a while, as the server does that starts meanwhile."""
+    import prefect.flow_engine
+
+    import flows.label_audio  # noqa: F401
+
+    # In a flow SIGTERM is to be what it is elsewhere in the command line; Prefect's own handler
+    # raises and then sends the signal once more.
+    setattr(prefect.flow_engine, "capture_sigterm", contextlib.nullcontext)  # noqa: B010 (mypy)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from typing import IO
 from urllib.parse import urlsplit
 
 from audioset_core.errors import UserError
-from flows import tethered
+from flows import kept_database, tethered
 from flows.stopping import stopper
 from flows.tethered import MARK
 
@@ -101,6 +101,7 @@ def begin_server(
     """
     import prefect
 
+    has_tables = kept_database.prepare(database.path)
     port = free_port()
     # Not what lies in the working directory: neither Python nor uvicorn is to look there.
     line = ["uvicorn", "--app-dir", str(prefect.__module_path__.parent), "--log-level", "error"]
@@ -113,22 +114,26 @@ def begin_server(
             MARK: str(database.path),
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": database.url,
             "PREFECT_SERVER_UI_ENABLED": "false",
-            # Without the services that only deployments need.
+            "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": str(not has_tables),
+            # Without the services and the kinds of blocks that only deployments need.
+            "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
+            "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
             "PREFECT__SERVER_EPHEMERAL": "1",
             "PREFECT__SERVER_FINAL": "1",
         },
-        log_of(database),
+        _log_of(database),
     )
     atexit.register(_stop, process)
     return f"http://127.0.0.1:{port}/api", process
 
 
-def wait_for_answer(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until a server that is starting answers.
+def wait_for_answer(url: str, process: subprocess.Popen[bytes], database: OwnDatabase) -> None:
+    """Wait until a server that is starting on the database answers.
 
     Raises:
         UserError: it ended, or took two minutes; the message ends with what the log says.
     """
+    log = _log_of(database)
     deadline = time.monotonic() + STARTUP_TIMEOUT_S
     while not answers(url):
         if process.poll() is not None or time.monotonic() > deadline:
@@ -136,6 +141,7 @@ def wait_for_answer(url: str, process: subprocess.Popen[bytes], log: Path) -> No
             last = f": {said[-1].strip()}" if said else ""
             raise UserError(f"Prefect's server does not start ({log}){last}")
         time.sleep(0.05)
+    kept_database.finish(database.path)
 
 
 @contextmanager
@@ -159,19 +165,20 @@ def child_server(
     }
     environment.pop("PREFECT_API_URL", None)
     line = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    process = _start(line, environment, log_of(database))
+    kept_database.prepare(database.path)
+    process = _start(line, environment, _log_of(database))
     # A run that outlived its server could tell nobody of itself.
     kill_runs = partial(tethered.kill_marked, f"{MARK}={database.path}")
     stopper().on_leave(kill_runs)
     try:
-        wait_for_answer(f"http://127.0.0.1:{port}/api", process, log_of(database))
+        wait_for_answer(f"http://127.0.0.1:{port}/api", process, database)
         yield process
     finally:
         _stop(process, _STOPPED_SERVER_ENDS_WITHIN_S)
         kill_runs()
 
 
-def log_of(database: OwnDatabase) -> Path:
+def _log_of(database: OwnDatabase) -> Path:
     """What the server on the database says."""
     return database.path.with_name("prefect.log")
 
