@@ -55,6 +55,12 @@ def undisturbed(
     return results
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all runs: the first leaves Prefect's tables there."""
+    return tmp_path_factory.mktemp("cache")
+
+
 class Started:
     """`audioset label` in a terminal, and how far it is."""
 
@@ -93,10 +99,11 @@ MOMENTS: dict[str, Callable[[Started], object]] = {
 
 @pytest.fixture
 def start(
-    lab: Lab, corpus: Path, environment: Mapping[str, str], tmp_path: Path
+    lab: Lab, corpus: Path, cache: Path, environment: Mapping[str, str], tmp_path: Path
 ) -> Callable[[], AbstractContextManager[Started]]:
     site = slow_site(tmp_path / "site", shard_s=40.0, pause_s=0.2)
     alone = {name: value for name, value in environment.items() if name != "PREFECT_API_URL"}
+    alone["AUDIOSET_CACHE"] = str(cache)
     alone["PYTHONPATH"] = f"{site}:{REPOSITORY}"
 
     @contextmanager
