@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,16 +54,21 @@ class Served:
 
 
 @contextmanager
-def command_line_engine(home: Path) -> Iterator[None]:
-    """Run flows inside the block with the settings above; imports Prefect."""
+def command_line_engine(home: Path, meanwhile: Callable[[], None]) -> Iterator[None]:
+    """Run flows inside the block with the settings above; imports Prefect.
+
+    ``meanwhile`` begins what takes as long as Prefect's server does to start, once that has begun.
+    """
     _set_environment(_COMMAND_LINE)
     with contextlib.ExitStack() as stack:
         with stopper().at_once():
-            _begin_command_line(home, stack)
+            _begin_command_line(home, meanwhile, stack)
         yield
 
 
-def _begin_command_line(home: Path, stack: contextlib.ExitStack) -> None:
+def _begin_command_line(
+    home: Path, meanwhile: Callable[[], None], stack: contextlib.ExitStack
+) -> None:
     """Have the flows report to a server, one of their own where there is no other."""
     from prefect.settings import (
         PREFECT_API_URL,
@@ -73,15 +78,18 @@ def _begin_command_line(home: Path, stack: contextlib.ExitStack) -> None:
     )
 
     if PREFECT_API_URL.value():
+        meanwhile()
         _import_flows()
         return
     database = stack.enter_context(own_database(home))
     if database.served_at is not None and answers(database.served_at):
         stack.enter_context(temporary_settings({PREFECT_API_URL: database.served_at}))
+        meanwhile()
         _import_flows()
         return
     given = get_current_settings().to_environment_variables(exclude_unset=True)
     url, process = begin_server(database, given)
+    meanwhile()
     _import_flows()
     wait_for_answer(url, process, database)
     settings = {

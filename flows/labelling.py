@@ -104,13 +104,15 @@ def _run_flow(
     options: LabelOptions,
     url: str,
 ) -> Summary:
-    with LabelProgress() as progress:
-        progress.say("starting Prefect")
-        # Its server starts in a process of its own, which takes longer than all of this.
+    def begin_to_get_ready() -> None:
         begin_to_load(ready, options.device, options.engine, options.precision)
         stopper().on_leave(decoders().kill)
-        decoders().begin(SHARDS_IN_FLIGHT)
-        with command_line_engine(home), listening(progress):
+        are_files = manifest is None and all(Path(path).is_file() for path in paths)
+        decoders().begin(min(SHARDS_IN_FLIGHT, len(paths)) if are_files else SHARDS_IN_FLIGHT)
+
+    with LabelProgress() as progress:
+        progress.say("starting Prefect")
+        with command_line_engine(home, begin_to_get_ready), listening(progress):
             from pydantic import SecretStr
 
             from flows.label_audio import label_audio

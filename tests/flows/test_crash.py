@@ -26,8 +26,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from flows import engine_settings
 engine = engine_settings.command_line_engine
 @contextlib.contextmanager
-def slow_engine(home):
-    with engine(home):
+def slow_engine(*arguments):
+    with engine(*arguments):
         from tasks import persist, shards
         shards.MIN_SHARD_S, persist._BATCH = 2.0, 3
         commit = persist.commit_labellings
