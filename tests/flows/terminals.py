@@ -14,7 +14,6 @@ import select
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,18 +29,18 @@ class Terminal:
 
     def __init__(self, popen: subprocess.Popen[bytes], master: int) -> None:
         self.popen, self._master, self._data = popen, master, bytearray()
+        self._is_closed = False
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
-        while True:
+        while not self._is_closed:
+            if not select.select([self._master], [], [], 0.1)[0]:
+                continue
             try:
-                ready, _, _ = select.select([self._master], [], [], 0.2)
-                data = os.read(self._master, 65_536) if ready else b"-"
-            except (OSError, ValueError):
+                self._data += os.read(self._master, 65_536)
+            except OSError:
                 return  # nobody has the terminal open any more
-            if ready:
-                self._data += data
 
     @property
     def raw(self) -> bytes:
@@ -65,13 +64,15 @@ class Terminal:
 
     def hang_up(self) -> None:
         """Close the terminal: the kernel sends SIGHUP to the foreground group."""
-        with contextlib.suppress(OSError):
+        if not self._is_closed:
+            self._is_closed = True
+            self._reader.join()
             os.close(self._master)
 
     def wait(self, timeout_s: float) -> int:
         """The exit code, as a shell would show it."""
         code = self.popen.wait(timeout_s)
-        self._reader.join(1)
+        self._reader.join(1)  # it ends with the last process that has the terminal open
         return code if code >= 0 else 128 - code
 
 
@@ -151,12 +152,7 @@ def when(terminal: Terminal, is_time: Callable[[], object], timeout_s: float = 6
     """Wait for a moment in the command's life; fail if it ends before."""
 
     def look() -> bool:
-        assert terminal.popen.poll() is None, terminal.said
+        assert terminal.popen.poll() is None, (terminal.popen.returncode, terminal.lines)
         return bool(is_time())
 
-    wait_until(look, timeout_s, 0.005, lambda: terminal.said)
-
-
-def monotonic_since(began: float) -> float:
-    """Seconds since then."""
-    return time.monotonic() - began
+    wait_until(look, timeout_s, 0.01, lambda: terminal.lines)

@@ -28,7 +28,7 @@ from tests.flows.terminals import (
     when,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.server]
+pytestmark = [pytest.mark.slow, pytest.mark.server, pytest.mark.timeout(600)]
 
 N_CLIPS, CLIP_S = 16, 20.0
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
@@ -84,7 +84,7 @@ class Started:
 
     def wait_for(self, moment: str) -> None:
         """The moment, in the words of `MOMENTS`."""
-        when(self.terminal, lambda: MOMENTS[moment](self), 120)
+        when(self.terminal, lambda: MOMENTS[moment](self), 280)
 
 
 MOMENTS: dict[str, Callable[[Started], object]] = {
