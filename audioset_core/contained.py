@@ -85,6 +85,7 @@ class DecoderPool:
         self.module = module
         self._most_idle = 2 + n_cores()
         self._idle: list[_Worker] = []
+        self._all: set[_Worker] = set()
         self._lock = threading.Lock()
 
     def begin(self, n_workers: int) -> None:
@@ -93,16 +94,24 @@ class DecoderPool:
         def start() -> None:
             with suppress(AudioError, OSError):  # told to whoever needs one
                 for _ in range(n_workers):
-                    self.give_back(_Worker(self.module))
+                    self.give_back(self.new())
 
-        threading.Thread(target=start, name="start-decoders").start()
+        threading.Thread(target=start, name="start-decoders", daemon=True).start()
 
     def take(self) -> _Worker:
         """An idle process, or a new one."""
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-        return _Worker(self.module)
+        return self.new()
+
+    def new(self) -> _Worker:
+        """A process that has decoded nothing yet."""
+        worker = _Worker(self.module)
+        with self._lock:
+            self._all = {known for known in self._all if not known.has_ended}
+            self._all.add(worker)
+        return worker
 
     def give_back(self, worker: _Worker) -> None:
         """A process that is done with its recording."""
@@ -118,6 +127,11 @@ class DecoderPool:
             idle, self._idle = self._idle, []
         for worker in idle:
             worker.end()
+
+    def kill(self) -> None:
+        """End all of them, at work or not, whatever this process is at: it ends itself."""
+        for worker in self._all:
+            worker.kill()
 
 
 class _DiedError(Exception):
@@ -179,9 +193,18 @@ class _Worker:
             is_silent = isinstance(error, BlockingIOError)
             raise _DiedError(self._cause(is_silent=is_silent)) from None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether somebody has waited for its end."""
+        return self._process.returncode is not None
+
+    def kill(self) -> None:
+        """Have it end."""
+        self._process.kill()
+
     def end(self) -> None:
         """Have it gone."""
-        self._process.kill()
+        self.kill()
         with suppress(subprocess.TimeoutExpired):  # one that hangs in the kernel is left to it
             self._process.wait(timeout=10)
         self._wire.close()
@@ -273,7 +296,7 @@ class _ContainedDecoder(Decoder):
         if worker.n_files == 1 or death.error.reason not in _MAY_BE_ANOTHERS:
             raise death.error from None
         try:
-            self.info = self._open(_Worker(self._pool.module))
+            self.info = self._open(self._pool.new())
         except _DiedError as again:
             self.close()
             raise again.error from None

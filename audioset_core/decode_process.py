@@ -17,10 +17,12 @@ import json
 import mmap
 import os
 import resource
+import select
 import signal
 import socket
 import struct
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -57,6 +59,7 @@ LENGTH_S, LENGTH_S_PER_BYTE = 24 * 3600.0, 1e-3
 def main() -> None:
     """Decode for the process at the other end until it closes the socket."""
     wire = socket.socket(fileno=int(sys.argv[1]))
+    threading.Thread(target=_end_with, args=(wire.fileno(),), daemon=True).start()
     room = mmap.mmap(int(sys.argv[2]), ROOM_BYTES)
     _confine()
     wire.sendall(HEAD.pack(READY, 0))
@@ -172,6 +175,14 @@ def _answer(wire: socket.socket, step: Any) -> bool:
     body = json.dumps(content).encode() if kind in (INFO, FAILED) else b""
     wire.sendall(HEAD.pack(kind, len(body) if body else content) + body)
     return kind in (END, FAILED)
+
+
+def _end_with(wire: int) -> None:
+    """End when the other end of the socket is closed, also amid a file that takes forever."""
+    closed = select.poll()
+    closed.register(wire, 0)
+    closed.poll()
+    os._exit(0)
 
 
 def _confine() -> None:

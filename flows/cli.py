@@ -1,22 +1,14 @@
-"""The command ``audioset``.
-
-Exit codes: 0 all done, 1 some files failed, 2 the person's mistake (one clear line).
-"""
+"""The commands of ``audioset``; `flows.program` runs them."""
 
 from __future__ import annotations
 
 import os
-import signal
-import sys
-import threading
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Literal
 
 import typer
 
-from audioset_core.errors import AudiosetError, UserError
 from audioset_core.proxies import settle_proxies
-from db.errors import DatabaseError, DatabaseUserError
 from flows import (
     commands_ask,
     commands_demo,
@@ -36,8 +28,9 @@ from flows import (
     commands_verify,
 )
 from flows.options import DEFAULT_HOME, Database, FollowSymlinks, Home, database_url
+from flows.program import main
 
-_STOPPED = "stopped; what is done is kept, the same command goes on from there"
+__all__ = ["app", "main"]
 
 app = typer.Typer(
     name="audioset",
@@ -140,36 +133,3 @@ app.command()(commands_pages.review)
 app.command()(commands_verify.verify)
 app.command()(commands_evaluate.evaluate)
 app.add_typer(commands_thresholds.app, name="thresholds")
-
-
-def main() -> NoReturn:
-    """Run the command line; every error that is not a defect becomes one line."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        app()
-    except (UserError, DatabaseUserError) as error:
-        code, message = 2, str(error)
-    except (AudiosetError, DatabaseError) as error:
-        code, message = 1, str(error)
-    except OSError as error:
-        # A full or failing disk, a file that may not be written: not our defect either.
-        code, message = 1, str(error)
-    except KeyboardInterrupt:
-        code, message = 130, _STOPPED
-    except SystemExit as ended:
-        if ended.code != 130:
-            raise
-        code, message = 130, _STOPPED  # typer makes this of an interrupt, without a word
-    else:
-        sys.exit(0)
-    print(f"audioset: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(code)
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
-if __name__ == "__main__":
-    main()

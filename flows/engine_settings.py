@@ -7,9 +7,10 @@ Prefect's own serves: on loopback, its database in the home folder, nothing sent
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from flows.own_server import (
     own_database,
     wait_for_answer,
 )
+from flows.stopping import stopper
 
 if TYPE_CHECKING:
     from prefect.settings.legacy import Setting
@@ -63,9 +65,22 @@ class Served:
 
 
 @contextmanager
-def command_line_engine(home: Path) -> Iterator[None]:
-    """Run flows inside the block with the settings above; imports Prefect."""
+def command_line_engine(home: Path, meanwhile: Callable[[], None]) -> Iterator[None]:
+    """Run flows inside the block with the settings above; imports Prefect.
+
+    ``meanwhile`` begins what takes as long as Prefect's server does to start, once that has begun.
+    """
     _set_environment(_COMMAND_LINE, home)
+    with contextlib.ExitStack() as stack:
+        with stopper().at_once():
+            _begin_command_line(home, meanwhile, stack)
+        yield
+
+
+def _begin_command_line(
+    home: Path, meanwhile: Callable[[], None], stack: contextlib.ExitStack
+) -> None:
+    """Have the flows report to a server, one of their own where there is no other."""
     from prefect.settings import (
         PREFECT_API_URL,
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
@@ -75,26 +90,39 @@ def command_line_engine(home: Path) -> Iterator[None]:
     configured = PREFECT_API_URL.value()
     if configured:
         check_server(configured, source_of("PREFECT_API_URL"))
-        yield
+        meanwhile()
+        _import_flows()
         return
-    with own_database(home) as database:
-        if database.served_at is not None and answers(database.served_at):
-            with temporary_settings({PREFECT_API_URL: database.served_at, **_own_password()}):
-                check_server(database.served_at, f"of audioset serve on {home}")
-                yield
-            return
-        url, process = begin_server(database, _server_environment())
-        import flows.label_audio  # noqa: F401 (takes a while, as the server does)
+    database = stack.enter_context(own_database(home))
+    if database.served_at is not None and answers(database.served_at):
+        served = {PREFECT_API_URL: database.served_at, **_own_password()}
+        stack.enter_context(temporary_settings(served))
+        check_server(database.served_at, f"of audioset serve on {home}")
+        meanwhile()
+        _import_flows()
+        return
+    url, process = begin_server(database, _server_environment())
+    meanwhile()
+    _import_flows()
+    wait_for_answer(url, process, database)
+    settings: dict[Setting, str | None] = {
+        # The heartbeat thread costs every flow a second at its end; only servers need it.
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+        PREFECT_API_URL: url,
+        **_own_password(),
+    }
+    stack.enter_context(temporary_settings(settings))
 
-        wait_for_answer(url, process)
-        settings = {
-            # The heartbeat thread costs every flow a second at its end; only servers need it.
-            PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-            PREFECT_API_URL: url,
-            **_own_password(),
-        }
-        with temporary_settings(settings):
-            yield
+
+def _import_flows() -> None:
+    """Takes a while, as the server does that starts meanwhile."""
+    import prefect.flow_engine
+
+    import flows.label_audio  # noqa: F401
+
+    # In a flow SIGTERM is to be what it is elsewhere in the command line; Prefect's own handler
+    # raises and then sends the signal once more.
+    setattr(prefect.flow_engine, "capture_sigterm", contextlib.nullcontext)  # noqa: B010 (mypy)
 
 
 def prepare_to_serve(home: Path) -> None:

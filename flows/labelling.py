@@ -20,6 +20,7 @@ from flows.engine_settings import command_line_engine
 from flows.options import DEFAULT_HOME, LabelOptions, check_name, make_home
 from flows.progress import listening
 from flows.settings import labelling_settings
+from flows.stopping import stopper
 from flows.summary import Summary
 from flows.terminal import LabelProgress, note, one_line, print_table
 from tasks.job import begin_to_load
@@ -110,12 +111,15 @@ def _run_flow(
     options: LabelOptions,
     url: str,
 ) -> Summary:
+    def begin_to_get_ready() -> None:
+        begin_to_load(ready, options.device, options.engine, options.precision)
+        stopper().on_leave(decoders().kill)
+        are_files = manifest is None and all(Path(path).is_file() for path in paths)
+        decoders().begin(min(SHARDS_IN_FLIGHT, len(paths)) if are_files else SHARDS_IN_FLIGHT)
+
     with LabelProgress() as progress:
         progress.say("starting Prefect")
-        # Its server starts in a process of its own, which takes longer than all of this.
-        begin_to_load(ready, options.device, options.engine, options.precision)
-        decoders().begin(SHARDS_IN_FLIGHT)
-        with command_line_engine(home), listening(progress):
+        with command_line_engine(home, begin_to_get_ready), listening(progress):
             from pydantic import SecretStr
 
             from flows.label_audio import label_audio

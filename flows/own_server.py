@@ -9,11 +9,9 @@ running is found again.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import fcntl
 import http.client
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -22,17 +20,20 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 from urllib.parse import urlsplit
 
 from audioset_core.errors import UserError
 from db.engine import sqlite_url
+from flows import kept_database, tethered
+from flows.stopping import stopper
+from flows.tethered import MARK
 
-MARK = "AUDIOSET_SERVES"
 STARTUP_TIMEOUT_S = 120
 _ORPHANS_END_WITHIN_S = 10.0
-_SERVER_ENDS_WITHIN_S = 10.0
+_SERVER_ENDS_WITHIN_S, _STOPPED_SERVER_ENDS_WITHIN_S = 10.0, 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,41 +110,46 @@ def begin_server(
     """
     import prefect
 
+    has_tables = kept_database.prepare(database.path)
     port = free_port()
     # Not what lies in the working directory: neither Python nor uvicorn is to look there.
-    line = [sys.executable, "-P", "-m", "uvicorn", "--app-dir", str(prefect.__module_path__.parent)]
-    line += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error"]
-    process = subprocess.Popen(  # noqa: S603 (this Python, its own words)
-        [*line, "--factory", "prefect.server.api.server:create_app"],
-        env={
+    line = ["uvicorn", "--app-dir", str(prefect.__module_path__.parent), "--log-level", "error"]
+    line += ["--host", "127.0.0.1", "--port", str(port), "--factory"]
+    process = _start(
+        [*line, "prefect.server.api.server:create_app"],
+        {
             **environment,
             **database.settings,
             MARK: str(database.path),
             "PREFECT_SERVER_UI_ENABLED": "false",
-            # Without the services that only deployments need.
+            "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": str(not has_tables),
+            # Without the services and the kinds of blocks that only deployments need.
+            "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
+            "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
             "PREFECT__SERVER_EPHEMERAL": "1",
             "PREFECT__SERVER_FINAL": "1",
         },
-        stdin=subprocess.DEVNULL,
+        _log_of(database),
     )
     atexit.register(_stop, process)
     return f"http://127.0.0.1:{port}/api", process
 
 
-def wait_for_answer(url: str, process: subprocess.Popen[bytes], log: Path | None = None) -> None:
-    """Wait until a server that is starting answers.
+def wait_for_answer(url: str, process: subprocess.Popen[bytes], database: OwnDatabase) -> None:
+    """Wait until a server that is starting on the database answers.
 
     Raises:
         UserError: it ended, or took two minutes; the message ends with what the log says.
     """
+    log = _log_of(database)
     deadline = time.monotonic() + STARTUP_TIMEOUT_S
     while not answers(url):
         if process.poll() is not None or time.monotonic() > deadline:
-            said = log.read_text(errors="replace").strip().splitlines() if log else []
-            where = f" ({log})" if log else ""
+            said = log.read_text(errors="replace").strip().splitlines()
             last = f": {said[-1].strip()}" if said else ""
-            raise UserError(f"Prefect's server does not start{where}{last}")
+            raise UserError(f"Prefect's server does not start ({log}){last}")
         time.sleep(0.05)
+    kept_database.finish(database.path)
 
 
 @contextmanager
@@ -166,25 +172,49 @@ def child_server(
         "PREFECT_SERVER_API_PORT": str(port),
     }
     environment.pop("PREFECT_API_URL", None)
-    line = [sys.executable, "-m", "prefect", "server", "start"]
-    log = database.path.with_name("prefect.log")
-    with log.open("wb") as output:
-        # A session of its own: Ctrl-C must not end it before the runs have reported to it.
-        process = subprocess.Popen(  # noqa: S603 (this Python, its own words)
-            [*line, "--host", "127.0.0.1", "--port", str(port)], env=environment,
-            stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
-        )  # fmt: skip
+    line = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    kept_database.prepare(database.path)
+    process = _start(line, environment, _log_of(database))
+    # A run that outlived its server could tell nobody of itself.
+    kill_runs = partial(tethered.kill_marked, f"{MARK}={database.path}")
+    stopper().on_leave(kill_runs)
     try:
-        wait_for_answer(f"http://127.0.0.1:{port}/api", process, log)
+        wait_for_answer(f"http://127.0.0.1:{port}/api", process, database)
         yield process
     finally:
-        _stop(process)
+        _stop(process, _STOPPED_SERVER_ENDS_WITHIN_S)
+        kill_runs()
 
 
-def _stop(process: subprocess.Popen[bytes]) -> None:
+def _log_of(database: OwnDatabase) -> Path:
+    """What the server on the database says."""
+    return database.path.with_name("prefect.log")
+
+
+def _start(module: list[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """Run a module with its arguments until this process has ended, however it ends."""
+    reading, _ = os.pipe()  # the other end stays open until this process has ended
+    try:
+        with log.open("wb") as output:
+            # A session of its own: Ctrl-C must not end it before the runs have reported to it.
+            process = subprocess.Popen(  # noqa: S603 (this Python, its own words)
+                [sys.executable, "-P", tethered.__file__, str(reading), *module],
+                env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                pass_fds=(reading,), start_new_session=True,
+            )  # fmt: skip
+    finally:
+        os.close(reading)
+    stopper().on_leave(process.kill)
+    return process
+
+
+def _stop(process: subprocess.Popen[bytes], within_s: float | None = None) -> None:
+    if within_s is None:
+        is_hurried = stopper().code is not None
+        within_s = _STOPPED_SERVER_ENDS_WITHIN_S if is_hurried else _SERVER_ENDS_WITHIN_S
     process.terminate()
     try:
-        process.wait(_SERVER_ENDS_WITHIN_S)
+        process.wait(within_s)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
@@ -228,22 +258,4 @@ def check_port(port: int) -> None:
 
 def _stop_orphans(database: Path) -> None:
     """Stop what a killed process left running on the database; the lock says that it is dead."""
-    left = _marked(database)
-    for kind in (signal.SIGTERM, signal.SIGKILL):
-        for pid in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, kind)
-        deadline = time.monotonic() + _ORPHANS_END_WITHIN_S
-        while left and time.monotonic() < deadline:
-            time.sleep(0.1)
-            left = _marked(database)
-
-
-def _marked(database: Path) -> list[int]:
-    mark = os.fsencode(f"{MARK}={database}")
-    found = []
-    for environment in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            if mark in environment.read_bytes().split(b"\0"):
-                found.append(int(environment.parent.name))
-    return [pid for pid in found if pid != os.getpid()]
+    tethered.stop_marked(f"{MARK}={database}", _ORPHANS_END_WITHIN_S)

@@ -22,6 +22,7 @@ from db.migrate import ensure_schema
 from flows.engine_settings import Served, prepare_to_serve, serving_engine
 from flows.options import LabelOptions, WatchOptions, database_url, make_home
 from flows.settings import labelling_settings
+from flows.stopping import SAME_REQUEST_S, stopper
 from flows.terminal import note
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ HEARTBEAT_AUTOMATION: dict[str, Any] = {
     ],
 }
 _LOOK_EVERY_S = 1.0
+_RUNS_END_WITHIN_S = 6.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,19 +168,38 @@ async def _serve(plan: Plan, roots: list[str], served: Served, next_time: dateti
         await _ensure_automation(client)
     running = asyncio.create_task(runner.start())
     await asyncio.sleep(0)  # it sets a handler of its own first, which would not wait for runs
-    for kind in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(kind, stop.set)
+    _end_on_signals(stop)
     _say(plan, roots, served, next_time)
     gone = await _until_stopped(stop, running, served.process)
     note("stopping; what is done is kept")
-    if runner.started:
-        await runner.astop()
     try:
-        await running
+        async with asyncio.timeout(_RUNS_END_WITHIN_S):
+            if runner.started:
+                await runner.astop()
+            await running
+    except TimeoutError:
+        note("runs that did not end in time were killed; the next ones go on from there")
     except Exception as error:
         gone = gone or f"Prefect's server at {served.url} does not answer any more: {error}"
     if gone:
         raise AudiosetError(gone)
+
+
+def _end_on_signals(stop: asyncio.Event) -> None:
+    """The first signal sets the event; a second Ctrl-C ends the process there and then."""
+    loop, first_s = asyncio.get_running_loop(), 0.0
+
+    def asked(number: int) -> None:
+        nonlocal first_s
+        if not stop.is_set():
+            first_s = loop.time()
+            stop.set()
+        elif number == signal.SIGINT and loop.time() - first_s > SAME_REQUEST_S:
+            stopper().ask(number)
+
+    stopper().begin_at_once()
+    for number in stopper().watched:
+        loop.add_signal_handler(number, asked, number)
 
 
 async def _until_stopped(

@@ -205,7 +205,7 @@ def _step(score: float) -> int:
 
 def command(*arguments: str | bytes | Path, setup: str = "") -> list[str | bytes]:
     """A command line that runs `audioset` in its own process; `setup` is run before."""
-    program = f"import sys\n{setup}\nfrom flows.cli import main\nmain()"
+    program = f"import sys\n{setup}\nfrom flows.program import main\nmain()"
     return [sys.executable, "-W", "default", "-c", program, *_texts(arguments)]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -188,18 +187,20 @@ class Said:
 @pytest.fixture
 def audioset(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Callable[..., Said]]:
+) -> Callable[..., Said]:
     """Runs the command line in this process."""
-    from flows.cli import main
+    from flows.program import main
+    from flows.stopping import stopper
 
     def run(*arguments: object) -> Said:
         monkeypatch.setattr(sys, "argv", ["audioset", *map(str, arguments)])
         capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
+        try:
+            with pytest.raises(SystemExit) as ended:
+                main()
+        finally:
+            stopper().unwatch()
         captured = capsys.readouterr()
         return Said(int(ended.value.code or 0), captured.out, captured.err)
 
-    before = signal.getsignal(signal.SIGTERM)
-    yield run
-    signal.signal(signal.SIGTERM, before)
+    return run

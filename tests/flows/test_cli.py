@@ -213,7 +213,7 @@ def test_every_command_and_parameter_has_a_help_text(path: tuple[str, ...], comm
 _HEAVY = ("torch", "prefect", "alembic", "fastapi", "pandas", "h5py", "soundfile")
 _PROBE = f"""
 import sys
-from flows.cli import main
+from flows.program import main
 try:
     main()
 except SystemExit as ended:

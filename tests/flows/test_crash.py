@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sqlite3
@@ -27,8 +26,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from flows import engine_settings
 engine = engine_settings.command_line_engine
 @contextlib.contextmanager
-def slow_engine(home):
-    with engine(home):
+def slow_engine(*arguments):
+    with engine(*arguments):
         from tasks import persist, shards
         shards.MIN_SHARD_S, persist._BATCH = 2.0, 3
         commit = persist.commit_labellings
@@ -144,10 +143,13 @@ def test_a_killed_run_is_taken_up_where_it_was(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("kind", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+)
 def test_an_interrupted_run_stops_within_seconds_and_says_so(
-    lab: Lab, start: Start, corpus: Path, undisturbed: dict[str, Any], kind: signal.Signals
-) -> None:
+    lab: Lab, start: Start, corpus: Path, undisturbed: dict[str, Any],
+    kind: signal.Signals, code: int,
+) -> None:  # fmt: skip
     process = start()
     _wait_for(lab, process, 10)
     began = time.monotonic()
@@ -155,7 +157,7 @@ def test_an_interrupted_run_stops_within_seconds_and_says_so(
     _, stderr = process.communicate(timeout=30)
     assert time.monotonic() - began < 10
     said = stderr.decode()
-    assert process.returncode == 130, said
+    assert process.returncode == code, said
     assert "Traceback" not in said
     last = said.strip().splitlines()[-1]
     assert last == "audioset: stopped; what is done is kept, the same command goes on from there"
@@ -207,7 +209,7 @@ def test_without_a_server_the_run_brings_its_own_and_takes_it_away(
 
 @pytest.mark.slow
 @pytest.mark.server
-def test_the_next_run_stops_the_server_of_a_killed_one(
+def test_the_server_of_a_killed_run_ends_with_it(
     lab: Lab, corpus: Path, environment: Mapping[str, str], tmp_path: Path
 ) -> None:
     alone = {k: v for k, v in environment.items() if k != "PREFECT_API_URL"}
@@ -215,21 +217,14 @@ def test_the_next_run_stops_the_server_of_a_killed_one(
         command("label", corpus, "--home", lab.home, setup=SETUP), env=alone, cwd=tmp_path,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
-    try:
-        _wait_for(lab, process, 5)
-        process.kill()
-        process.wait()
-        assert [p for p in _processes() if str(lab.home / "prefect.db") in p]
-        again = command("label", corpus, "--home", lab.home, setup=SETUP)
-        subprocess.run(again, env=alone, cwd=tmp_path, capture_output=True)
-        deadline = time.monotonic() + 10
-        while left := [p for p in _processes() if str(lab.home / "prefect.db") in p]:
-            assert time.monotonic() < deadline, left
-            time.sleep(0.2)
-    finally:
-        # The server is of the same process group.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+    _wait_for(lab, process, 5)
+    assert [p for p in _processes() if str(lab.home / "prefect.db") in p]
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    while left := [p for p in _processes() if str(lab.home / "prefect.db") in p]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
 
 
 def _processes() -> list[str]:

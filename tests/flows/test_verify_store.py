@@ -616,8 +616,8 @@ class TestBesideARun:
             "from flows import engine_settings\n"
             "engine = engine_settings.command_line_engine\n"
             "@contextlib.contextmanager\n"
-            "def slow_engine(home):\n"
-            "    with engine(home):\n"
+            "def slow_engine(*arguments):\n"
+            "    with engine(*arguments):\n"
             "        from tasks import persist, shards\n"
             "        shards.MIN_SHARD_S, persist._BATCH = 2.0, 3\n"
             "        commit = persist.commit_labellings\n"
@@ -704,7 +704,7 @@ class TestWhatIsSaid:
         lab.label(corpus)
         _break_closure(lab)
         probe = (
-            "import sys\nfrom flows.cli import main\n"
+            "import sys\nfrom flows.program import main\n"
             "try:\n    main()\nfinally:\n"
             "    print(sorted({'torch', 'prefect', 'alembic'} & sys.modules.keys()))\n"
         )

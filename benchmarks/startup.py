@@ -1,0 +1,91 @@
+"""The first answer: `audioset label one.wav` beside the plainest Prefect flow.
+
+    AUDIOSET_WEIGHTS=yamnet.safetensors .venv/bin/python -m benchmarks.startup [--repeats 5]
+
+Both start their own Prefect server, do their work, and end: "flow" is one task in one flow with
+Prefect's own temporary server, "label" one recording of 5 s. A new home has no Prefect database
+yet, an old one has been used before (Prefect's tables in the cache, as after any first run, see
+`flows.kept_database`). The four take turns; printed are medians of the wall clock and of the CPU
+seconds of all processes, and label's ratio to the flow. The goal is 1.3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from benchmarks.processes import ROOT
+
+_PLAIN = """
+from prefect import flow, task
+@task
+def one():
+    return 1
+@flow
+def plain():
+    return one()
+plain()
+"""
+_RATE_HZ = 16_000
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=5)
+    n_repeats = parser.parse_args().repeats
+    taken: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
+    with tempfile.TemporaryDirectory() as folder:
+        for turn in range(-1, n_repeats):  # the first fills caches and makes the old homes
+            for home in ("new", "old"):
+                for what in ("flow", "label"):
+                    place = Path(folder) / what / (home if home == "old" else f"new{turn}")
+                    seconds = _measured(what, place, turn)
+                    if turn >= 0:
+                        taken[home, what].append(seconds)
+    print(f"{'home':6}{'':8}{'wall s':>8}{'CPU s':>8}")
+    for home in ("new", "old"):
+        medians = {}
+        for what in ("flow", "label"):
+            wall_s, cpu_s = map(statistics.median, zip(*taken[home, what], strict=True))
+            medians[what] = wall_s, cpu_s
+            print(f"{home:6}{what:8}{wall_s:8.2f}{cpu_s:8.2f}")
+        ratios = [a / b for a, b in zip(medians["label"], medians["flow"], strict=True)]
+        print(f"{home:6}{'ratio':8}{ratios[0]:8.2f}{ratios[1]:8.2f}")
+
+
+def _measured(what: str, place: Path, turn: int) -> tuple[float, float]:
+    """Wall and CPU seconds of one command and all that it started."""
+    place.mkdir(parents=True, exist_ok=True)
+    own = {name: v for name, v in os.environ.items() if not name.startswith("PREFECT_")}
+    environment = {
+        **own, "PREFECT_HOME": str(place / "prefect"), "DO_NOT_TRACK": "1",
+        "PREFECT_LOGGING_LEVEL": "ERROR", "PYTHONPATH": str(ROOT),
+    }  # fmt: skip
+    if what == "flow":
+        line = [sys.executable, "-c", _PLAIN]
+    else:
+        recording = place / f"{turn + 1}.wav"
+        rng = np.random.default_rng(turn + 1)
+        soundfile.write(recording, 0.1 * rng.standard_normal(5 * _RATE_HZ), _RATE_HZ)
+        home = str(place / "home")
+        line = [sys.executable, "-m", "flows.program", "label", str(recording), "--home", home]
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(line, env=environment, cwd=place, check=True, stdout=subprocess.DEVNULL)
+    wall_s, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall_s, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+if __name__ == "__main__":
+    main()

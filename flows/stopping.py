@@ -1,0 +1,194 @@
+"""How the command line ends on Ctrl-C, SIGTERM and SIGHUP: within seconds, with one line, alone.
+
+The first signal raises `Stopped` in the main thread, so that what is at work ends in good order. A
+thread, which the signal reaches whatever the main thread is at, watches the clock: when the time
+is over, or at a second Ctrl-C, it ends the process there and then. Nothing is lost by that: it is
+what the next run finds after a crash. Where there is nothing to put in order yet or any more
+(while modules are imported, a server starts, the interpreter ends) it does so at once.
+
+Only the standard library is imported here: this is at work before anything else is imported.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+GRACE_S = 8.0
+"""From the first signal to the end; the rest of ten seconds is for a busy machine."""
+SAME_REQUEST_S = 0.3
+"""A terminal that closes, and `timeout`, send their signal twice within milliseconds."""
+LINE = "audioset: stopped; what is done is kept, the same command goes on from there"
+_AGAIN = 0
+_CLEAR_LINE, _SHOW_CURSOR = b"\r\x1b[2K", b"\x1b[?25h"
+
+
+class Stopped(KeyboardInterrupt):
+    """A person or the system asked this process to end."""
+
+
+@cache
+def stopper() -> Stopper:
+    """This process's."""
+    return Stopper()
+
+
+class Stopper:
+    """Waits for the signals, once `watch` was called."""
+
+    def __init__(self) -> None:
+        self._number: int | None = None
+        self._is_raised = False
+        self._n_own = 0  # signals to the main thread that came from here
+        self._n_at_once = 0
+        self._last_acts: list[Callable[[], Any]] = []
+        self._before: dict[int, Any] = {}
+        self._wire: tuple[int, int] | None = None
+        self._leaving, self._telling = threading.Lock(), threading.Lock()
+
+    @property
+    def code(self) -> int | None:
+        """The exit code if a signal has come: 128 and its number, as a shell shows it."""
+        return None if self._number is None else 128 + self._number
+
+    @property
+    def watched(self) -> list[int]:
+        """The signals that are not ignored."""
+        return list(self._before)
+
+    def watch(self) -> None:
+        """From now on; a signal that is ignored (`nohup`, a shell's background job) stays so."""
+        if threading.current_thread() is not threading.main_thread():
+            return  # no thread but the main one may
+        for number in SIGNALS:
+            before = signal.getsignal(number)
+            if before is not signal.SIG_IGN:
+                self._before[number] = before
+                signal.signal(number, self._on_signal)
+        self._wire = reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        atexit.register(self._at_exit)  # the first to be registered is the last to be called
+        threading.Thread(target=self._watch, args=(reading,), name="stop", daemon=True).start()
+
+    def unwatch(self) -> None:
+        """As it was before."""
+        for number, before in self._before.items():
+            signal.signal(number, before)
+        if self._wire is not None:
+            signal.set_wakeup_fd(-1)
+            os.close(self._wire[1])
+        atexit.unregister(self._at_exit)
+        stopper.cache_clear()
+
+    def ask(self, number: int) -> None:
+        """As if the signal had come; for whoever has handlers of their own, such as asyncio."""
+        if self._wire is not None:
+            os.write(self._wire[1], bytes([number]))
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """There is nothing to put in order inside the block: a signal ends the process at once."""
+        self.begin_at_once()
+        try:
+            yield
+        finally:
+            self.end_at_once()
+
+    def begin_at_once(self) -> None:
+        """As `at_once`, until `end_at_once`."""
+        self._n_at_once += 1
+
+    def end_at_once(self) -> None:
+        """From now on `Stopped` is raised."""
+        self._n_at_once -= 1
+
+    def on_leave(self, act: Callable[[], Any]) -> None:
+        """Have ``act`` called where the process ends there and then, by whatever thread."""
+        self._last_acts.append(act)
+
+    def tell(self) -> None:
+        """Say that it was stopped, once; what is left of a bar on the terminal makes way."""
+        if not self._telling.acquire(blocking=False):
+            return
+        bar = _CLEAR_LINE + _SHOW_CURSOR if os.isatty(2) else b""
+        # A terminal may be gone, or stopped with Ctrl-S.
+        with contextlib.suppress(OSError):
+            if select.select([], [2], [], 1.0)[1]:
+                os.write(2, bar + LINE.encode() + b"\n")
+
+    def _leave(self) -> None:
+        """End this process and what it has started, now."""
+        with self._leaving:
+            for act in self._last_acts:
+                with contextlib.suppress(Exception):
+                    act()
+            self.tell()
+            os._exit(self.code or 1)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self._note(number)
+        if not self._is_raised and not self._n_at_once:
+            self._is_raised = True
+            raise Stopped
+
+    def _note(self, number: int) -> None:
+        if self._number is None:
+            self._number = number
+            # What threads and finalizers meet while things end around them is nobody's affair.
+            threading.excepthook = lambda _: None
+            sys.unraisablehook = self._on_lost
+
+    def _on_lost(self, lost: Any) -> None:
+        """Once more, if `Stopped` was raised in a finalizer, which nobody can leave by it."""
+        if isinstance(lost.exc_value, Stopped):
+            self._is_raised = False
+            self.ask(_AGAIN)
+
+    def _watch(self, reading: int) -> None:
+        first_s, left_s = None, None
+        while True:
+            if first_s is not None:
+                left_s = max(0.0, first_s + GRACE_S - time.monotonic())
+            if not select.select([reading], [], [], left_s)[0]:
+                self._leave()
+            numbers = os.read(reading, 64)
+            if not numbers:
+                os.close(reading)
+                return
+            for number in numbers:
+                if number == _AGAIN:
+                    time.sleep(0.05)  # the finalizer has ended by then
+                    self._n_own += 1
+                    signal.pthread_kill(threading.main_thread().ident or 0, self._number or 0)
+                if number not in self._before:
+                    continue
+                self._note(number)
+                if self._n_own:
+                    self._n_own -= 1
+                elif self._n_at_once:
+                    self._leave()
+                elif first_s is None:
+                    first_s = time.monotonic()
+                elif number == signal.SIGINT and time.monotonic() - first_s > SAME_REQUEST_S:
+                    self._leave()
+
+    def _at_exit(self) -> None:
+        """The interpreter would wait for what native libraries do at their end."""
+        if self._number is not None:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(Exception):
+                    stream.flush()
+            self._leave()
