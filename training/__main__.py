@@ -7,7 +7,7 @@ from pathlib import Path
 
 from training.places import Places
 
-_STEPS = ("fetch", "sounds", "frames", "mixtures", "train", "export", "evaluate", "card")
+_STEPS = ("fetch", "sounds", "frames", "mixtures", "train", "export", "evaluate", "card", "classes")
 
 
 def main() -> None:
@@ -51,6 +51,10 @@ def _run(step: str, places: Places, chosen: argparse.Namespace) -> None:
         from training.export import export
 
         print(f"written: {export(places)}")
+    elif step == "classes":
+        from training.evaluate import classes
+
+        print(classes(places, places.weights if places.weights.exists() else None), end="")
     elif step == "card":
         from training.card import data_card
 

@@ -24,7 +24,7 @@ from audioset_core.networks import Network, open_network
 from audioset_core.pooling import sigmoid
 from audioset_core.synthesis import write_demo
 from audioset_core.weights import prepare
-from training.measures import Agreement, compare
+from training.measures import AUDIBLE, Agreement, compare
 from training.mixtures import as_log_mel
 from training.places import Places
 
@@ -89,6 +89,43 @@ def evaluate(places: Places, weights: Path | None = None) -> None:
     if assets:
         _judge_esc(list(_esc(Path(assets) / "esc10-dev")), teacher, student)
     print(f"speed against yamnet's, one core, float32: {speed_ratio(teacher, student):.1f}")
+
+
+def classes(places: Places, weights: Path | None = None) -> str:
+    """The student against its teacher, class by class, on all held-out mixtures: a Markdown table.
+
+    Of each class: patches to which the teacher gives 0.1 or more, and there the mean score of the
+    teacher and of the student, and the mean absolute difference.
+    """
+    student = Model(POCKET, weights)
+    scores, taught = [], []
+    for path in sorted(places.mixtures("held-out").glob("[0-9]*.npz")):
+        shard = np.load(path)
+        scores.append(sigmoid(student.logits(as_log_mel(shard["patches"]))))
+        taught.append(sigmoid(shard["logits"].astype(np.float32)))
+    found, teacher = np.concatenate(scores), np.concatenate(taught)
+    rows = []
+    for category in POCKET.categories:
+        is_heard = teacher[:, category.index] >= AUDIBLE
+        ours, theirs = found[is_heard, category.index], teacher[is_heard, category.index]
+        if len(ours):
+            error = np.abs(ours - theirs).mean()
+            numbers = f"{theirs.mean():.2f} | {ours.mean():.2f} | {error:.2f}"
+            rows.append((len(ours), f"| {category.name} | {len(ours)} | {numbers} |"))
+    rows.sort(key=lambda row: -row[0])
+    silent = ", ".join(
+        category.name
+        for category in POCKET.categories
+        if not (teacher[:, category.index] >= AUDIBLE).any()
+    )
+    lines = [
+        "| class | patches with YAMNet at 0.1 or above | YAMNet's mean | Pocket's mean | mean error |",
+        "|---|---|---|---|---|",
+        *(row for _, row in rows),
+        "",
+        f"Never at 0.1 or above in these mixtures: {silent}.",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def speed_ratio(teacher: Model, student: Model) -> float:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from audioset_core.pocket import Pocket
 from training.mixtures import as_log_mel
 
-_AUDIBLE = 0.1
+AUDIBLE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Agreement:
 
 def compare(student: NDArray[np.float32], teacher: NDArray[np.float32]) -> Agreement:
     """Shape: both ``[n, n_classes]`` scores."""
-    is_audible = teacher >= _AUDIBLE
+    is_audible = teacher >= AUDIBLE
     difference = (student - teacher)[is_audible]
     top_1 = float((student.argmax(axis=1) == teacher.argmax(axis=1)).mean())
     return Agreement(top_1, float(np.abs(difference).mean()), float(difference.mean()))
