@@ -114,7 +114,7 @@ def _sounds(source: Source, places: Places, rng: np.random.Generator) -> Iterato
             yield synthesis.make(source.recipe, rng, _MADE_S)
         return
     files = sound_files(places.sounds / source.name)
-    rng.shuffle(files)  # type: ignore[arg-type]
+    rng.shuffle(files)
     for path in files:
         found = _read(path, rng)
         if found is not None:

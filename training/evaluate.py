@@ -68,7 +68,7 @@ class Model:
         samples, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
         config = self.bundle.frontend
         mono = soxr.resample(samples.mean(axis=1), rate_hz, config.sample_rate_hz)
-        return sigmoid(self.logits(patches(log_mel(np.float32(mono), config), config)))
+        return sigmoid(self.logits(patches(log_mel(np.asarray(mono, np.float32), config), config)))
 
 
 def evaluate(places: Places, weights: Path | None = None) -> None:
@@ -119,7 +119,7 @@ def classes(places: Places, weights: Path | None = None) -> str:
         if not (teacher[:, category.index] >= AUDIBLE).any()
     )
     lines = [
-        "| class | patches with YAMNet at 0.1 or above | YAMNet's mean | Pocket's mean | mean error |",
+        "| class | patches (YAMNet at least 0.1) | YAMNet's mean | Pocket's mean | mean error |",
         "|---|---|---|---|---|",
         *(row for _, row in rows),
         "",
@@ -131,8 +131,8 @@ def classes(places: Places, weights: Path | None = None) -> str:
 def speed_ratio(teacher: Model, student: Model) -> float:
     """Patches a second of a core, student against teacher: the best of rounds that take turns."""
     config = YAMNET.frontend
-    frames = np.random.default_rng(0).normal(-3, 2, (_SPEED_PATCHES, config.patch_frames, 64))
-    frames = frames.astype(np.float32)
+    shape = (_SPEED_PATCHES, config.patch_frames, config.n_mels)
+    frames = np.asarray(np.random.default_rng(0).normal(-3, 2, shape), np.float32)
     best = {teacher: np.inf, student: np.inf}
     for _ in range(_SPEED_ROUNDS):
         for model in best:

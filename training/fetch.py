@@ -23,6 +23,7 @@ SOUND_SUFFIXES = frozenset(
 )
 _ZIP_SUFFIXES = frozenset({".zip", ".pk3", ".ocg", ".ocd"})
 _QT_SUFFIX = ".rcc"
+_PAGE = b"OggS\0"  # capture pattern and version
 _SOUND_FONT_SUFFIXES = frozenset({".sf2", ".sf3"})
 
 
@@ -120,7 +121,7 @@ def ogg_streams(data: bytes) -> Iterator[bytes]:
     Source: RFC 3533, section 6: a page begins with ``OggS``; bit 1 of byte 5 marks the first page
     of a stream, bit 2 the last; byte 26 counts the segments, whose sizes follow.
     """
-    at, begun = data.find(b"OggS"), -1
+    at, begun = data.find(_PAGE), -1
     while at >= 0 and at + 27 <= len(data):
         flags, n_segments = data[at + 5], data[at + 26]
         end = at + 27 + n_segments + sum(data[at + 27 : at + 27 + n_segments])
@@ -129,4 +130,4 @@ def ogg_streams(data: bytes) -> Iterator[bytes]:
         if flags & 4 and begun >= 0:
             yield data[begun:end]
             begun = -1
-        at = data.find(b"OggS", end)
+        at = data.find(_PAGE, end)

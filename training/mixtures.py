@@ -35,7 +35,7 @@ _BATCH = 32
 
 def as_bytes(log_mel: F32) -> U8:
     """Log-mel rounded to 8 bits, steps of 0.05."""
-    return np.clip(np.rint((log_mel - _LOWEST) / _STEP), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint((log_mel - _LOWEST) / _STEP), 0, 255), np.uint8)
 
 
 def as_log_mel(stored: U8) -> F32:
@@ -92,7 +92,11 @@ def find_windows(
 
     The teacher's scores of the windows are kept beside the frames.
     """
-    frames, source, start, end, scores = [], [], [], [], []
+    frames: list[NDArray[np.float16]] = []
+    source: list[int] = []
+    start: list[int] = []
+    end: list[int] = []
+    scores: list[F32] = []
     for about_path in sorted(places.frames.glob("*.json")):
         about = json.loads(about_path.read_text())
         if about["is_held_out"] != is_held_out or (only_free and not about["is_free"]):
@@ -132,7 +136,7 @@ def _scores(
         with passing.open("wb") as file:
             np.save(file, sigmoid(np.concatenate(logits)).astype(np.float16))
         passing.rename(kept)
-    return np.load(kept).astype(np.float32)
+    return np.asarray(np.load(kept), np.float32)
 
 
 def _parts(numbers: list[int], size: int = 1024) -> list[list[int]]:
@@ -161,7 +165,7 @@ def mixture(windows: Windows, rng: np.random.Generator) -> F32:
         energy[: rng.integers(1, PATCH_FRAMES)] *= np.float32(10 ** -rng.uniform(1, 6))
     if rng.random() < 0.08:
         energy[rng.integers(1, PATCH_FRAMES) :] *= np.float32(10 ** -rng.uniform(1, 6))
-    return np.log(energy + np.float32(LOG_OFFSET))
+    return np.asarray(np.log(energy + np.float32(LOG_OFFSET)))
 
 
 _SUMS: dict[int, NDArray[np.float64]] = {}

@@ -126,7 +126,7 @@ def _text(rng: np.random.Generator) -> str:
     words = (
         "".join(rng.choice(_SYLLABLES, rng.integers(1, 4))) for _ in range(rng.integers(3, 14))
     )
-    return " ".join(words).capitalize() + rng.choice([".", "!", "?"])
+    return " ".join(words).capitalize() + str(rng.choice([".", "!", "?"]))
 
 
 def _rng(name: str) -> np.random.Generator:

@@ -97,7 +97,7 @@ def switched_tones(time_s: Samples, rng: Rng) -> Samples:
         total += rng.uniform(0.2, 1) * np.sin(2 * np.pi * base_hz * ratio * time_s)
     if rng.random() < 0.3:
         total = np.sign(total)
-    return total * ((time_s % period_s) < share * period_s)
+    return np.asarray(total * ((time_s % period_s) < share * period_s))
 
 
 def telephone(time_s: Samples, rng: Rng) -> Samples:
@@ -124,7 +124,8 @@ def telephone(time_s: Samples, rng: Rng) -> Samples:
         low = np.array([697, 770, 852, 941])[rng.integers(0, 4, key[-1] + 1)][key]
         high = np.array([1209, 1336, 1477, 1633])[rng.integers(0, 4, key[-1] + 1)][key]
         gate = (time_s % length_s) < rng.uniform(0.4, 0.95) * length_s
-        return (np.sin(2 * np.pi * low * time_s) + np.sin(2 * np.pi * high * time_s)) * gate
+        tones = np.sin(2 * np.pi * low * time_s) + np.sin(2 * np.pi * high * time_s)
+        return np.asarray(tones * gate)
     warble = np.where(time_s % 0.1 < 0.05, rng.uniform(600, 1500), rng.uniform(900, 2500))
     gate = (time_s % rng.uniform(2, 5)) < rng.uniform(0.5, 2)
     return np.sign(np.sin(2 * np.pi * np.cumsum(warble) / SAMPLE_RATE_HZ)) * gate
@@ -227,7 +228,8 @@ def drops(time_s: Samples, rng: Rng) -> Samples:
     total = np.convolve(hits * rng.choice([-1, 1], n), kernel)[:n]
     rush = rng.choice([0, rng.uniform(0.02, 1)])
     total /= max(total.std(), 1e-9)
-    return total + rush * coloured(n, rng, rng.uniform(-0.2, 0.9), rng.uniform(50, 1500))
+    hiss = coloured(n, rng, rng.uniform(-0.2, 0.9), rng.uniform(50, 1500))
+    return np.asarray(total + rush * hiss)
 
 
 def waves(time_s: Samples, rng: Rng) -> Samples:
@@ -283,7 +285,8 @@ def engines(time_s: Samples, rng: Rng) -> Samples:
     rough = firing * (1 + rng.uniform(0, 2) * rng.standard_normal(n))
     body = formed(rough, rng, list(np.exp(rng.uniform(np.log(80), np.log(4000), 4))), 0.25)
     load = 0.4 + 0.6 * wander(n, rng, rng.uniform(0.2, 2))
-    return body / max(body.std(), 1e-9) * load + rng.uniform(0, 0.3) * coloured(n, rng, 0.8)
+    body *= load / max(body.std(), 1e-9)
+    return np.asarray(body + rng.uniform(0, 0.3) * coloured(n, rng, 0.8))
 
 
 def rotors(time_s: Samples, rng: Rng) -> Samples:
@@ -326,7 +329,7 @@ def clicks(time_s: Samples, rng: Rng) -> Samples:
         at = int(start_s * SAMPLE_RATE_HZ)
         click = variants[i % len(variants)][: n - at] * rng.uniform(0.6, 1)
         total[at : at + len(click)] += click
-    return total
+    return np.asarray(total)
 
 
 def trains(time_s: Samples, rng: Rng) -> Samples:

@@ -78,7 +78,7 @@ class Muon(torch.optim.Optimizer):
 def orthogonal(matrix: Tensor, n_steps: int = 5) -> Tensor:
     """The nearest matrix with singular values near 1, by an iteration of Newton and Schulz."""
     a, b, c = 3.4445, -4.7750, 2.0315
-    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    x: Tensor = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     x = (x / (x.norm() + 1e-7)).bfloat16()
     for _ in range(n_steps):
         square = x @ x.T
