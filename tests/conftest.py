@@ -34,6 +34,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         ratios = {test: astuple(ratio) for test, ratio in bounds.seen.items()}
         Path(path).write_text(json.dumps(ratios))
 
+
 _NO_ASSETS = "AUDIOSET_ASSETS is not set"
 
 
