@@ -17,19 +17,20 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
+import soxr
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from audioset_core.frontend import FrontendConfig
+from audioset_core.frontend import FrontendConfig, patches
 from audioset_core.mel import hann_window
-from audioset_core.polyphase import Polyphase
+from audioset_core.polyphase import Polyphase, has_polyphase, polyphase
+from audioset_core.verify import NETWORK_BAR
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -66,8 +67,8 @@ def assert_rounding(found: Any, expected: Any, sigma: Any, what: str = "") -> No
     """
     parts = _parts(found, expected, LIMIT * np.asarray(sigma, np.float64), what)
     mean = LIMIT * float(parts.mean()) if parts.size >= _ENOUGH_FOR_A_MEAN else 0.0
-    _record(parts, mean)
     assert mean <= 1.0, f"{what}: mean difference is {mean:.3g} standard deviations of a rounding"
+    _record(parts, mean)
 
 
 def assert_within(found: Any, expected: Any, allowed: Any, what: str = "") -> None:
@@ -205,12 +206,27 @@ def resampling_sigma(filters: Polyphase, level: float) -> float:
     """Noise between soxr and its filter as a product, for samples of this root mean square.
 
     A sum of n products in float32: each partial sum is at most the whole's root mean square
-    ``|w| level`` on average, and is rounded once: ``u sqrt(n / 3) |w| level``. soxr does as much.
+    ``|w| level`` on average, and is rounded once: ``u sqrt(n / 3) |w| level``. soxr filters in two
+    stages, each of which does as much.
     """
     if filters.n_taps == 1:
         return 0.0
     size = float(np.linalg.norm(filters.weights, axis=1).max())
-    return U32 * float(np.sqrt(2 * filters.n_taps / 3)) * size * level
+    return U32 * float(np.sqrt(filters.n_taps)) * size * level
+
+
+def patches_sigma(
+    samples: F32, rate_hz: int, config: FrontendConfig, weights_error: Any = None
+) -> F32:
+    """Noise between the two front ends, from a waveform at any rate on: see `log_mel_sigma`."""
+    at_16_khz, noise = samples, 0.0
+    if rate_hz != 16_000:
+        at_16_khz = soxr.resample(samples, rate_hz, 16_000, quality="HQ")
+    if has_polyphase(rate_hz, 16_000):
+        level = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
+        noise = resampling_sigma(polyphase(rate_hz, 16_000), level)
+    _, sigma = log_mel_sigma(at_16_khz, config, noise=noise, weights_error=weights_error)
+    return patches(2 * sigma.astype(np.float32), config)
 
 
 # --- networks -----------------------------------------------------------------------------------
@@ -250,15 +266,25 @@ def exact_outputs(network: nn.Module, given: F32, *, n_draws: int) -> list[tuple
     return [(out.numpy(), sigma.numpy()) for out, sigma in zip(plain, sigmas, strict=True)]
 
 
-def score_change(network: Callable[[F32], F32], patches: F32, sigma: Any) -> F64:
-    """How far a front end's noise moves a patch's scores: the most that it moves any of them.
+def scores_allowed(network: nn.Module, patches_: F32, sigma: Any) -> F64:
+    """What a front end's noise may move a patch's scores by, and the network's own roundings.
+
+    The most that noise of that size, drawn at random, moves any of the patch's scores, is taken as
+    the standard deviation of them all.
 
     Shape: ``[n, 96, 64]``, ``sigma`` of every value -> ``[n, 1]``.
     """
-    noise = np.random.default_rng(0).standard_normal(patches.shape) * sigma
-    moved = network((patches + noise).astype(np.float32)).astype(np.float64) - network(patches)
-    change: F64 = np.abs(moved).max(axis=1, keepdims=True)
-    return change
+
+    def scores(given: Any) -> F64:
+        device = next(network.parameters()).device
+        with torch.inference_mode():
+            logits, _ = network(torch.tensor(given, dtype=torch.float32, device=device))
+        found: F64 = torch.sigmoid(logits).cpu().double().numpy()
+        return found
+
+    noise = np.random.default_rng(0).standard_normal(patches_.shape) * sigma
+    moved: F64 = np.abs(scores(patches_ + noise) - scores(patches_)).max(axis=1, keepdims=True)
+    return LIMIT * moved + NETWORK_BAR
 
 
 def _layers(network: nn.Module) -> list[nn.Module]:

@@ -82,6 +82,7 @@ def sounds() -> np.ndarray[Any, Any]:
     return np.concatenate([patches(log_mel(np.float32(s), config), config) for s in made])
 
 
+@pytest.mark.numeric
 def test_folding_batch_norms_changes_no_logit(network: Pocket) -> None:
     """Each output is a sum of products; folding rounds each factor once more.
 
@@ -98,6 +99,7 @@ def test_folding_batch_norms_changes_no_logit(network: Pocket) -> None:
         np.testing.assert_allclose(other.numpy(), one.numpy(), rtol=0, atol=3e-5 * scale)
 
 
+@pytest.mark.numeric
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_both_engines_score_alike(engine: EngineName, ready: ReadyWeights, network: Pocket) -> None:
     """As for every model: scores of the engines agree within 1e-5."""
