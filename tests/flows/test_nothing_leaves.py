@@ -84,11 +84,10 @@ def test_the_recorder_sees_what_a_process_and_its_children_do(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_label_query_plot_and_report(person: _Person) -> None:
+def test_label_query_and_report(person: _Person) -> None:
     for line in (
         ("label", person.sounds, "--home", person.home),
         ("query", "--under", "Animal", "--min-score", "0.1", "--home", person.home),
-        ("plot", person.sounds / "0.wav", "--home", person.home, "--out", person.out / "0.png"),
         ("report", "--home", person.home, "--out", person.out / "page.html"),
     ):
         calls = person.run(*line)
