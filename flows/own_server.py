@@ -12,6 +12,7 @@ import atexit
 import fcntl
 import http.client
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -81,6 +82,7 @@ def own_database(home: Path) -> Iterator[OwnDatabase]:
             lock.seek(0)
             said = lock.read().strip()
             with tempfile.TemporaryDirectory(prefix="audioset-prefect-") as folder:
+                stopper().on_leave(partial(shutil.rmtree, folder, ignore_errors=True))
                 yield OwnDatabase(Path(folder) / "prefect.db", None, said or None)
         else:
             _stop_orphans(database)

@@ -101,7 +101,10 @@ def serve_plan(plan: Plan) -> None:
     if plan.database:
         os.environ["AUDIOSET_DB"] = plan.database
     with serving_engine(plan.home, port=plan.port, with_ui=plan.with_ui) as served:
-        asyncio.run(_serve(plan, roots, served, next_time))
+        try:
+            asyncio.run(_serve(plan, roots, served, next_time))
+        finally:
+            stopper().watch_again()
 
 
 async def deployments(plan: Plan, roots: list[str]) -> list[RunnerDeployment]:
