@@ -58,7 +58,7 @@ HEARTBEAT_AUTOMATION: dict[str, Any] = {
     ],
 }
 _LOOK_EVERY_S = 1.0
-_RUNS_END_WITHIN_S = 6.0
+_RUNS_END_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +196,7 @@ def _end_on_signals(stop: asyncio.Event) -> None:
         if not stop.is_set():
             first_s = loop.time()
             stop.set()
+            stopper().end_in_time()
         elif number == signal.SIGINT and loop.time() - first_s > SAME_REQUEST_S:
             stopper().ask(number)
 

@@ -104,6 +104,12 @@ class Stopper:
         if self._wire is not None:
             os.write(self._wire[1], bytes([number]))
 
+    def end_in_time(self) -> None:
+        """Have this process gone with code 0 when the time is over; for whoever ends by itself."""
+        end = threading.Timer(GRACE_S, self._leave)
+        end.daemon = True
+        end.start()
+
     @contextmanager
     def at_once(self) -> Iterator[None]:
         """There is nothing to put in order inside the block: a signal ends the process at once."""
@@ -144,8 +150,9 @@ class Stopper:
             for act in reversed(self._last_acts):
                 with contextlib.suppress(Exception):
                     act()
-            self.tell()
-            os._exit(self.code or 1)
+            if self.code is not None:
+                self.tell()
+            os._exit(self.code or 0)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del frame
