@@ -12,6 +12,7 @@ import atexit
 import fcntl
 import http.client
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -33,7 +34,7 @@ from flows.tethered import MARK
 
 STARTUP_TIMEOUT_S = 120
 _ORPHANS_END_WITHIN_S = 10.0
-_SERVER_ENDS_WITHIN_S, _STOPPED_SERVER_ENDS_WITHIN_S = 10.0, 3.0
+_SERVER_ENDS_WITHIN_S, _STOPPED_SERVER_ENDS_WITHIN_S = 10.0, 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,7 @@ def own_database(home: Path) -> Iterator[OwnDatabase]:
             lock.seek(0)
             said = lock.read().strip()
             with tempfile.TemporaryDirectory(prefix="audioset-prefect-") as folder:
+                stopper().on_leave(partial(shutil.rmtree, folder, ignore_errors=True))
                 yield OwnDatabase(Path(folder) / "prefect.db", None, said or None)
         else:
             _stop_orphans(database)

@@ -58,7 +58,7 @@ HEARTBEAT_AUTOMATION: dict[str, Any] = {
     ],
 }
 _LOOK_EVERY_S = 1.0
-_RUNS_END_WITHIN_S = 6.0
+_RUNS_END_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,10 @@ def serve_plan(plan: Plan) -> None:
     if plan.database:
         os.environ["AUDIOSET_DB"] = plan.database
     with serving_engine(plan.home, port=plan.port, with_ui=plan.with_ui) as served:
-        asyncio.run(_serve(plan, roots, served, next_time))
+        try:
+            asyncio.run(_serve(plan, roots, served, next_time))
+        finally:
+            stopper().watch_again()
 
 
 async def deployments(plan: Plan, roots: list[str]) -> list[RunnerDeployment]:
@@ -194,6 +197,7 @@ def _end_on_signals(stop: asyncio.Event) -> None:
         if not stop.is_set():
             first_s = loop.time()
             stop.set()
+            stopper().end_in_time()
         elif number == signal.SIGINT and loop.time() - first_s > SAME_REQUEST_S:
             stopper().ask(number)
 

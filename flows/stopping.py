@@ -76,11 +76,18 @@ class Stopper:
             before = signal.getsignal(number)
             if before is not signal.SIG_IGN:
                 self._before[number] = before
-                signal.signal(number, self._on_signal)
-        self._wire = reading, writing = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        self._wire = reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        self.watch_again()
         atexit.register(self._at_exit)  # the first to be registered is the last to be called
         threading.Thread(target=self._watch, args=(reading,), name="stop", daemon=True).start()
+
+    def watch_again(self) -> None:
+        """After somebody, such as asyncio, had handlers of its own."""
+        for number in self._before:
+            signal.signal(number, self._on_signal)
+        if self._wire is not None:
+            signal.set_wakeup_fd(self._wire[1], warn_on_full_buffer=False)
 
     def unwatch(self) -> None:
         """As it was before."""
@@ -96,6 +103,12 @@ class Stopper:
         """As if the signal had come; for whoever has handlers of their own, such as asyncio."""
         if self._wire is not None:
             os.write(self._wire[1], bytes([number]))
+
+    def end_in_time(self) -> None:
+        """Have this process gone with code 0 when the time is over; for whoever ends by itself."""
+        end = threading.Timer(GRACE_S, self._leave)
+        end.daemon = True
+        end.start()
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
@@ -115,13 +128,16 @@ class Stopper:
         self._n_at_once -= 1
 
     def on_leave(self, act: Callable[[], Any]) -> None:
-        """Have ``act`` called where the process ends there and then, by whatever thread."""
+        """Have ``act`` called where the process ends there and then, by whatever thread.
+
+        What was asked for last is called first.
+        """
         self._last_acts.append(act)
 
     def tell(self) -> None:
         """Say that it was stopped, once; what is left of a bar on the terminal makes way."""
-        if not self._telling.acquire(blocking=False):
-            return
+        if sys.__stderr__ is None or not self._telling.acquire(blocking=False):
+            return  # closed from the start: descriptor 2 may be any file
         bar = _CLEAR_LINE + _SHOW_CURSOR if os.isatty(2) else b""
         # A terminal may be gone, or stopped with Ctrl-S.
         with contextlib.suppress(OSError):
@@ -131,11 +147,12 @@ class Stopper:
     def _leave(self) -> None:
         """End this process and what it has started, now."""
         with self._leaving:
-            for act in self._last_acts:
+            for act in reversed(self._last_acts):
                 with contextlib.suppress(Exception):
                     act()
-            self.tell()
-            os._exit(self.code or 1)
+            if self.code is not None:
+                self.tell()
+            os._exit(self.code or 0)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del frame

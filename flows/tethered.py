@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 MARK = "AUDIOSET_SERVES"
-_END_WITHIN_S = 4.0
+_END_WITHIN_S = 3.0
 
 
 def main() -> None:
@@ -56,11 +56,10 @@ def _send(pids: list[int], kind: signal.Signals) -> None:
 
 def _end_with(reading: int) -> None:
     os.read(reading, 1)
-    os.kill(os.getpid(), signal.SIGTERM)
-    ending = time.monotonic()
-    if MARK in os.environ:
+    if MARK in os.environ:  # first what reports to this process
         stop_marked(f"{MARK}={os.environ[MARK]}", _END_WITHIN_S)
-    time.sleep(max(0.0, ending + _END_WITHIN_S - time.monotonic()))
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_END_WITHIN_S)
     os.kill(os.getpid(), signal.SIGKILL)
 
 

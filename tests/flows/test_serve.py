@@ -235,7 +235,8 @@ def test_after_a_kill_the_next_start_cleans_up(place: _Place) -> None:
         process.popen.kill()
         process.popen.wait()
         # Prefect's server, and the run.
-        wait_until(lambda: not processes_with(f"{MARK}={place.home.absolute()}"), 10)
+        mark = f"{MARK}={place.home.absolute()}"
+        wait_until(lambda: not processes_with(mark), 10, what=lambda: processes_with(mark))
         with place.served() as (process, url):
             assert _state(url, run)["type"] == "CRASHED"
             # The dead run does not hold the deployment's only slot.

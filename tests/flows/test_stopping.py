@@ -231,6 +231,28 @@ def test_what_is_ignored_stays_so(tmp_path: Path) -> None:
             assert popen.wait(10) == 143
 
 
+def test_a_file_that_has_the_descriptor_of_a_closed_stderr_stays_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "labels.db"
+    text = f"""
+import os, time
+assert os.open({str(file)!r}, os.O_CREAT | os.O_RDWR) == 2
+from flows.stopping import stopper
+stopper().watch()
+with stopper().at_once():
+    print('ready', flush=True)
+    time.sleep(60)
+"""
+    line = ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-c", text]
+    with subprocess.Popen(
+        line, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, stdout=subprocess.PIPE
+    ) as popen:
+        assert popen.stdout is not None
+        assert popen.stdout.readline() == b"ready\n"
+        popen.terminate()
+        assert popen.wait(10) == 143
+    assert file.read_bytes() == b""
+
+
 @pytest.mark.parametrize("number", CODES)
 @pytest.mark.parametrize("as_group", [False, True])
 def test_the_first_second_of_a_command(
