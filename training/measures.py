@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from audioset_core.pocket import Pocket
+from audioset_core.pooling import sigmoid
 from training.mixtures import as_log_mel
 
 AUDIBLE = 0.1
@@ -39,15 +40,23 @@ def compare(student: NDArray[np.float32], teacher: NDArray[np.float32]) -> Agree
     return Agreement(top_1, float(np.abs(difference).mean()), float(difference.mean()))
 
 
-def agreement(network: Pocket, folder: Path, n_shards: int = 1) -> Agreement:
-    """Measure on the first shards of a folder of mixtures."""
+def agreement(network: Pocket, folder: Path) -> Agreement:
+    """Measure on the first shard of a folder of mixtures."""
+    logits, teacher = outputs(network, folder, n_shards=1)
+    return compare(sigmoid(logits), teacher)
+
+
+def outputs(
+    network: Pocket, folder: Path, n_shards: int | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Logits of the network and scores of the teacher, of a folder's first shards or of all."""
     folded = copy.deepcopy(network).eval().for_inference()
-    students, teachers = [], []
+    logits, teachers = [], []
     for path in sorted(folder.glob("[0-9]*.npz"))[:n_shards]:
         shard = np.load(path)
-        teachers.append(torch.from_numpy(shard["logits"].astype(np.float32)).sigmoid().numpy())
+        teachers.append(sigmoid(shard["logits"].astype(np.float32)))
         with torch.no_grad():
             for at in range(0, len(shard["patches"]), 512):
                 patches = torch.from_numpy(as_log_mel(shard["patches"][at : at + 512]))
-                students.append(folded(patches)[0].sigmoid().numpy())
-    return compare(np.concatenate(students), np.concatenate(teachers))
+                logits.append(folded(patches)[0].numpy())
+    return np.concatenate(logits), np.concatenate(teachers)

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from audioset_core.pooling import sigmoid
 from audioset_core.synthesis import DEMO_SOUNDS
 from training.fetch import ogg_streams, read_packages
+from training.export import shift_of
 from training.measures import compare
 from training.mixtures import as_bytes, as_log_mel
 from training.programs import random_midi
@@ -94,8 +96,33 @@ def test_orthogonal_keeps_directions_and_levels_strengths(shape: tuple[int, int]
 
 
 def test_the_rate_rises_stays_and_falls_to_nothing() -> None:
-    rates = [rate(seen, 1000) for seen in (0, 10, 20, 400, 650, 825, 1000)]
-    assert rates == pytest.approx([0, 0.5, 1, 1, 1, 0.5, 0])
+    rates = [rate(seen, 1000) for seen in (0, 10, 20, 400, 650, 825, 999)]
+    assert rates == pytest.approx([0, 0.5, 1, 1, 1, 0.5, 1 / 350])
+
+
+def test_the_tuning_begins_at_a_third_and_falls_to_nothing() -> None:
+    rates = [rate(seen, 1000) for seen in (1000, 1125, 1250)]
+    assert rates == pytest.approx([0.3, 0.15, 0])
+
+
+def test_what_the_teacher_hears_can_count_more() -> None:
+    teacher = torch.tensor([[0.0, -9.0]])
+    for student, grows in (
+        (torch.tensor([[-3.0, -9.0]]), True),
+        (torch.tensor([[0.0, 0.0]]), False),
+    ):
+        more = loss(student, teacher, 3.0) - loss(torch.tensor([[0.0, -9.0]]), teacher, 3.0)
+        once = loss(student, teacher) - loss(torch.tensor([[0.0, -9.0]]), teacher)
+        assert bool(more > 1.2 * once) == grows
+
+
+def test_the_shift_takes_the_bias_away() -> None:
+    rng = np.random.default_rng(0)
+    teacher = rng.normal(-3, 3, (500, 40)).astype(np.float32)
+    student = teacher - 0.7 + rng.normal(0, 0.5, teacher.shape).astype(np.float32)
+    by = shift_of(student, sigmoid(teacher))
+    assert by == pytest.approx(0.7, abs=0.1)
+    assert abs(compare(sigmoid(student + np.float32(by)), sigmoid(teacher)).bias) < 1e-3
 
 
 def test_measures_are_of_what_the_teacher_hears() -> None:
