@@ -15,7 +15,6 @@ from audioset_core.pooling import sigmoid
 from training.measures import compare, outputs
 from training.places import Places
 
-
 _STEPS = 30
 
 

@@ -10,8 +10,8 @@ import torch
 
 from audioset_core.pooling import sigmoid
 from audioset_core.synthesis import DEMO_SOUNDS
-from training.fetch import ogg_streams, read_packages
 from training.export import shift_of
+from training.fetch import ogg_streams, read_packages
 from training.measures import compare
 from training.mixtures import as_bytes, as_log_mel
 from training.programs import random_midi
