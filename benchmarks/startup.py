@@ -71,7 +71,10 @@ def _measured(what: str, place: Path, turn: int) -> tuple[float, float]:
     own = {name: v for name, v in os.environ.items() if not name.startswith("PREFECT_")}
     environment = {
         **own, "PREFECT_HOME": str(place / "prefect"), "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_LOGGING_LEVEL": "ERROR", "PYTHONPATH": str(ROOT),
+        # On a busy machine 20 s are not enough.
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
     }  # fmt: skip
     if what == "flow":
         line = [sys.executable, "-c", _PLAIN]

@@ -35,6 +35,7 @@ from flows.tethered import MARK
 STARTUP_TIMEOUT_S = 120
 _ORPHANS_END_WITHIN_S = 10.0
 _SERVER_ENDS_WITHIN_S, _STOPPED_SERVER_ENDS_WITHIN_S = 10.0, 2.0
+_DELIVERED_WITHIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +185,18 @@ def child_server(
         wait_for_answer(f"http://127.0.0.1:{port}/api", process, database)
         yield process
     finally:
+        _deliver()
         _stop(process, _STOPPED_SERVER_ENDS_WITHIN_S)
         kill_runs()
+
+
+def _deliver() -> None:
+    """Let the server have what waits to be sent: without it Prefect would try for a minute."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in (EventsWorker, APILogWorker):
+        worker.drain_all(timeout=_DELIVERED_WITHIN_S)
 
 
 def _log_of(database: OwnDatabase) -> Path:
