@@ -20,8 +20,9 @@ import numpy as np
 import soxr
 
 from audioset_core.contained import open_contained
-from audioset_core.decode import F32, Decoder
+from audioset_core.decode import F32, DecodeOptions, Decoder
 from audioset_core.errors import AudioError, Reason
+from audioset_core.remarks import Remark
 
 IN_MEMORY_BYTES = 8 << 20
 """Up to this size the bytes are copied while hashed; above, the file is read twice."""
@@ -61,7 +62,8 @@ class Recording:
         n_samples: samples per channel decoded so far, at the recording's own rate.
     """
 
-    def __init__(self, path: bytes) -> None:
+    def __init__(self, path: bytes, options: DecodeOptions | None = None) -> None:
+        self._options = options
         self._fd = open_regular(path)
         self._is_open = True
         try:
@@ -83,6 +85,11 @@ class Recording:
     def duration_s(self) -> float:
         """Seconds decoded so far."""
         return self.n_samples / self.info.sample_rate_hz
+
+    @property
+    def remarks(self) -> tuple[Remark, ...]:
+        """What is missing, added or left out; known once all blocks are read."""
+        return self._decoder.remarks()
 
     def blocks(self) -> Iterator[F32]:
         """Mono float32 blocks at the recording's own rate.
@@ -119,7 +126,7 @@ class Recording:
         self.close()
 
     def _open_decoder(self) -> Decoder:
-        return self._watched(lambda: open_contained(self._fd, self.size_bytes))
+        return self._watched(lambda: open_contained(self._fd, self.size_bytes, self._options))
 
     def _take_in(self) -> str:
         """Hash the bytes; a small file's move into memory so that these are what is decoded."""
@@ -201,7 +208,9 @@ def stated_duration_s(path: bytes) -> float | None:
         return None
     finally:
         os.close(fd)
-    return info.promised_samples / info.sample_rate_hz if info.promised_samples else None
+    if info.promised_samples:
+        return info.promised_samples / info.sample_rate_hz
+    return info.expected_s
 
 
 def open_regular(path: bytes) -> int:
