@@ -67,11 +67,15 @@ def is_partial(remarks: Iterable[Remark]) -> bool:
     return any(remark.kind.is_partial for remark in remarks)
 
 
+STRICTLY = "; refused by --strict"
+"""How the detail of a refusal ends that a run without it does not repeat."""
+
+
 def refuse_partial(remarks: Iterable[Remark]) -> None:
     """Raises: AudioError: the first remark by which the recording is not whole."""
     for remark in remarks:
         if remark.kind.is_partial:
-            raise AudioError(_REASONS[remark.kind], remark.detail)
+            raise AudioError(_REASONS[remark.kind], remark.detail + STRICTLY)
 
 
 MOST_REMARKS = 50
