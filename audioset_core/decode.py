@@ -78,6 +78,10 @@ _SLACK_SAMPLES = 4 * 1152
 _ROUNDED = ("MP3/", "MPEG/", "MP4/", "Matroska/", "OGG/")
 _SLIGHT_S = 0.1
 """Less than this that is missing makes no recording partial."""
+_ESTIMATED = frozenset({"MP3", "AAC", "AC-3", "ID3 tag", None})
+"""Kinds whose length FFmpeg guesses by their first frames."""
+_MUCH = 0.5
+"""Of the length by an index or a container's own word should come out at least."""
 _READ_AHEAD_BYTES = 1 << 16
 _DAY_S = 86_400
 
@@ -293,6 +297,9 @@ class RecordingDecoder(Decoder):
         elif promised:
             # All that is stated is there: what cannot be decoded behind it is no sound.
             self._remarks.drop_end(RemarkKind.TRUNCATED, here_s - _SLIGHT_S)
+        elif seen.kind not in _ESTIMATED and here_s < _MUCH * (self.info.expected_s or 0.0):
+            detail = f"the container lasts {self.info.expected_s:.2f} s, {here_s:.2f} s are there"
+            self._remarks.add(RemarkKind.TRUNCATED, detail, here_s, self.info.expected_s)
         if seen.fault == "chained" and not self._remarks.has(RemarkKind.JOINED):
             detail = f"another Ogg stream follows the first, which is {here_s:.2f} s long"
             self._remarks.add(RemarkKind.UNREAD, detail, here_s)
@@ -358,6 +365,8 @@ def _look_at(view: FileView, size_bytes: int, *, is_for_a_part: bool) -> _Seen:
     if kind == "Matroska":
         sizes = matroska_size(view)
         return replace(seen, missing=sizes if sizes and sizes[0] > sizes[1] else None)
+    if kind == "CAF" and view.read(28, 4) == b"alac":  # libsndfile leaves out its last part
+        return replace(seen, ffmpeg_first=True)
     found = sample_bytes(view)
     return seen if found is None else _with_sizes(seen, found)
 
@@ -393,7 +402,7 @@ def _with_sizes(seen: _Seen, found: SampleBytes) -> _Seen:
 
 def _why_unreadable(seen: _Seen, errors: list[AudioError]) -> AudioError:
     """One reason for what neither library opens."""
-    for error in errors:
+    for error in errors[::-1]:
         if error.reason in (Reason.UNSUPPORTED, Reason.EMPTY, Reason.OUT_OF_RANGE):
             return error
     if seen.kind is None:

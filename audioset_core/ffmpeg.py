@@ -217,8 +217,7 @@ class FFmpegSource:
             self.remarks.add(RemarkKind.TRUNCATED, "its last part cannot be decoded", spoilt[0][0])
 
     def _undecodable(self, why: str) -> AudioError:
-        codec = self._stream.codec_context
-        if codec.codec_tag in _ENCRYPTED:
+        if _tag(self._stream.codec_context) in _ENCRYPTED:
             return AudioError(Reason.UNSUPPORTED, f"{self.name}: its sound is encrypted")
         return AudioError(
             Reason.DAMAGED, f"{self.info.format}: no part of it can be decoded ({why})"
@@ -404,6 +403,13 @@ def _spoken() -> Iterator[None]:
         raise
     except Exception as error:
         raise AudioError(Reason.DAMAGED, spoken(error)) from error
+
+
+def _tag(codec: Any) -> str:
+    try:
+        return str(codec.codec_tag)
+    except UnicodeDecodeError:  # a number
+        return ""
 
 
 def _preference(stream: Any) -> tuple[bool, int]:

@@ -49,6 +49,9 @@ class SndfileSource:
                 self._file = _StreamedSoundFile(self._fd, closefd=False)
         except _ERRORS as error:
             raise AudioError(Reason.DAMAGED, said(error)) from error
+        if self._file.subtype.startswith("MPEG") and self._file.format != "MP3":
+            self._file.close()  # its count of samples is a guess
+            raise AudioError(Reason.UNSUPPORTED, "MPEG audio in a WAV file")
         promised = int(self._file.frames)
         self.name = str(self._file.format)
         self.info = StreamInfo(

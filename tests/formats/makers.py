@@ -44,20 +44,18 @@ def mux(
         packets: list[tuple[float, Any]] = []
         for take, stream in zip(takes, streams, strict=True):
             packets += _packets(take, stream)
-        if container not in _WRITES_LATE:
-            packets.sort(key=lambda timed: timed[0])
+        packets.sort(key=lambda timed: timed[0])
         for _, packet in packets:
             file.mux(packet)
     return bytes(target.getvalue())
 
 
-_WRITES_LATE: frozenset[str] = frozenset()
-
-
 def _stream(file: Any, codec: str, take: Take) -> Any:
     layout = {1: "mono", 2: "stereo"}[take.samples.shape[1]]
     stream = file.add_stream(codec, rate=take.rate_hz, layout=layout)
-    stream.codec_context.options = {"strict": "experimental"}
+    if codec == "vorbis":
+        stream.codec_context.options = {"strict": "experimental"}
+    stream.codec_context.bit_rate = 128_000 if take.rate_hz > 16_000 else 12_200
     if take.is_default:
         stream.disposition = 1
     return stream
