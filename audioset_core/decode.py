@@ -23,6 +23,7 @@ from audioset_core.headers import (
     matroska_size,
     mp3_tag,
     mp4_goes_on,
+    rebuilt_wav,
     sample_bytes,
     what_follows,
     whole_size,
@@ -119,7 +120,6 @@ class _Seen:
     tagged_samples: int | None = None
     """An MP3's length by its tag."""
     ffmpeg_first: bool = False
-    ffmpeg_options: tuple[tuple[str, str], ...] = ()
 
 
 def open_decoder(
@@ -149,7 +149,7 @@ class RecordingDecoder(Decoder):
         if seen.kind not in _LIBSNDFILE_FIRST or seen.ffmpeg_first or options.track == "all":
             order.reverse()
         self._openers = order
-        source = self._next_source()
+        source = self._next_source() or self._rebuilt()
         if source is None:
             raise self._reason()
         try:
@@ -203,6 +203,18 @@ class RecordingDecoder(Decoder):
             self._sources.append(source)
             return source
         return None
+
+    def _rebuilt(self) -> _Source | None:
+        """A decoder of a WAV file behind a header that is put in order."""
+        view = rebuilt_wav(self._seen.view) if self._seen.kind == "WAV" else None
+        if view is None:
+            return None
+        self._seen = replace(self._seen, view=view, is_whole_file=False)
+        self._openers = [_sndfile, _ffmpeg]
+        source = self._next_source()
+        if source is not None:
+            self._remarks.add(RemarkKind.SIZE, "a chunk before the samples has a wrong size")
+        return source
 
     def _reason(self) -> AudioError:
         """Why no library opens the file."""
@@ -325,10 +337,6 @@ def _ffmpeg(seen: _Seen, options: DecodeOptions, earlier: list[_Source]) -> _Sou
     rate_hz = earlier[0].info.sample_rate_hz if earlier else None
     if options.track == "all":
         return MixedTracks(seen.view, rate_hz)
-    if seen.ffmpeg_options:
-        return FFmpegSource(
-            seen.view, rate_hz=rate_hz, demuxer="wav", options=dict(seen.ffmpeg_options)
-        )
     demuxer = _DEMUXERS.get(seen.kind or "")
     return FFmpegSource(seen.view, options.track, rate_hz=rate_hz, demuxer=demuxer)
 
@@ -389,15 +397,11 @@ def _with_sizes(seen: _Seen, found: SampleBytes) -> _Seen:
     corrected = found.corrected(seen.view, n_bytes)
     if corrected is not None:
         return replace(seen, view=corrected, is_whole_file=False, remarks=remarks)
-    if seen.kind != "WAV":
+    # No room for the true size in the header.
+    rebuilt = rebuilt_wav(seen.view, found.start, n_bytes)
+    if rebuilt is None:
         return replace(seen, remarks=(Remark(RemarkKind.UNREAD, detail),))
-    # No room for the true size in the header: FFmpeg reads WAV without one.
-    view = replace(seen.view, end=seen.view.start + found.start + n_bytes)
-    options = (("ignore_length", "1"),)
-    return replace(
-        seen, view=view, is_whole_file=False, remarks=remarks,
-        ffmpeg_first=True, ffmpeg_options=options,
-    )  # fmt: skip
+    return replace(seen, view=rebuilt, is_whole_file=False, remarks=remarks)
 
 
 def _why_unreadable(seen: _Seen, errors: list[AudioError]) -> AudioError:

@@ -11,7 +11,7 @@ https://ffmpeg.org/ffmpeg-resampler.html (async, min_hard_comp).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -57,7 +57,6 @@ class FFmpegSource:
         *,
         rate_hz: int | None = None,
         demuxer: str | None = None,
-        options: Mapping[str, str] | None = None,
     ) -> None:
         import av
 
@@ -71,8 +70,7 @@ class FFmpegSource:
                     mode="r",
                     format=demuxer,
                     # Nothing but this file is opened: no play lists, no addresses, no devices.
-                    options={"format_whitelist": DEMUXERS, "protocol_whitelist": "none"}
-                    | dict(options or {}),
+                    options={"format_whitelist": DEMUXERS, "protocol_whitelist": "none"},
                     metadata_errors="ignore",
                 )
                 self.name = container_name(self._container.format.name)

@@ -22,7 +22,7 @@ _READ_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class FileView:
-    """Bytes ``start`` to ``end`` of an open file, of which some are replaced.
+    """Bytes ``start`` to ``end`` of an open file, of which some are replaced, behind a ``lead``.
 
     ``patches`` maps places in the view to the bytes that stand there instead.
     """
@@ -31,18 +31,22 @@ class FileView:
     start: int
     end: int
     patches: Mapping[int, bytes] = field(default_factory=dict)
+    lead: bytes = b""
 
     @property
     def size_bytes(self) -> int:
         """How many bytes are shown."""
-        return self.end - self.start
+        return len(self.lead) + self.end - self.start
 
     def read(self, at: int, n_bytes: int) -> bytes:
         """Up to so many bytes from a place in the view."""
         n_bytes = min(n_bytes, self.size_bytes - at)
         if n_bytes <= 0:
             return b""
-        data = os.pread(self.fd, n_bytes, self.start + at)
+        data = self.lead[at : at + n_bytes]
+        if len(data) < n_bytes:
+            place = self.start + at + len(data) - len(self.lead)
+            data += os.pread(self.fd, n_bytes - len(data), place)
         for place, value in self.patches.items():
             if at - len(value) < place < at + len(data):
                 data = _overlaid(data, place - at, value)

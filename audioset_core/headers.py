@@ -10,16 +10,18 @@ Apple's CAF and Sun's AU specifications, RFC 8794 (EBML), ISO/IEC 14496-12 (MP4)
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from audioset_core.file_view import FileView
+from audioset_core.signatures import kind_of
 
 _MAX_CHUNKS = 10_000
 _EBML, _SEGMENT = b"\x1aE\xdf\xa3", b"\x18S\x80g"
 _MOST_BYTES = 1 << 56
 """A larger size is a placeholder."""
 _4_GIB = 1 << 32
+_SEARCH_BYTES, _MOST_FMT_BYTES = 1 << 16, 1_000
 _FEW_BYTES = 64
 """So few bytes behind the samples are no sound, whatever they are."""
 
@@ -118,12 +120,13 @@ def what_follows(view: FileView, found: SampleBytes) -> tuple[str, int]:
     if form is None:
         return ("nothing" if _is_blank(view, end) else "sound"), end
     for at in dict.fromkeys((end + -end % form.align, end)):  # some programs do not pad
-        if view.read(at, 4) in _FORMS:
+        if view.read(at, 4) in _FORMS and kind_of(view.read(at, 16)):
             return "recording", at
         kind, where = _chain(view, form, at)
         if kind:
             return kind, where
-    return ("nothing" if _is_blank(view, end) else "sound"), end
+    is_wrapped = view.size_bytes - end >= _4_GIB
+    return ("nothing" if not is_wrapped and _is_blank(view, end) else "sound"), end
 
 
 def whole_size(view: FileView, found: SampleBytes) -> int:
@@ -135,6 +138,33 @@ def whole_size(view: FileView, found: SampleBytes) -> int:
         if end == view.size_bytes or _chain(view, form, end + -end % form.align)[0]:
             return size
     return found.present
+
+
+def rebuilt_wav(view: FileView, start: int = 0, n_bytes: int = 0) -> FileView | None:
+    """A WAV file's samples behind a header of ours, which has room for any size (EBU Tech 3306).
+
+    For sizes beyond 4 GiB, from `start` on; and for chunks that are out of step, since programs
+    leave out the byte that pads a chunk of odd size: then the samples are searched for.
+    """
+    head = view.read(0, _SEARCH_BYTES)
+    fmt_at = head.find(b"fmt ")
+    n_fmt = int.from_bytes(head[fmt_at + 4 : fmt_at + 8], "little")
+    if head[:4] != b"RIFF" or fmt_at < 0 or not 16 <= n_fmt <= _MOST_FMT_BYTES:
+        return None
+    if not n_bytes:
+        data_at = head.find(b"data", fmt_at + 8 + n_fmt)
+        start = data_at + 8
+        stated = int.from_bytes(head[data_at + 4 : start], "little")
+        n_bytes = stated if 0 < stated <= view.size_bytes - start else view.size_bytes - start
+        if data_at < 0 or n_bytes <= 0:
+            return None
+    form = head[fmt_at : fmt_at + 8 + n_fmt] + bytes(n_fmt % 2)
+    unknown = b"\xff" * 4
+    sizes = (len(form) + 48 + n_bytes).to_bytes(8, "little") + n_bytes.to_bytes(8, "little")
+    ds64 = b"ds64" + (28).to_bytes(4, "little") + sizes + bytes(12)
+    lead = b"RF64" + unknown + b"WAVE" + ds64 + form + b"data" + unknown
+    end = min(view.end, view.start + start + n_bytes)
+    return replace(view, start=view.start + start, end=end, patches={}, lead=lead)
 
 
 def matroska_size(view: FileView) -> tuple[int, int] | None:
@@ -234,13 +264,13 @@ def _chain(view: FileView, form: _Form, at: int) -> tuple[str, int]:
     """What a row of chunks to the end of the file is; empty if it is none."""
     n_found = 0
     for name, size, start, body in _chunks(view, form, at):
-        if name[:4] == form.data and n_found < _MAX_CHUNKS:
-            return "data", start
         length = size - (form.n_head if form.counts_itself else 0)
         if not all(0x20 <= byte < 0x7F for byte in name[:4]) or not 0 <= length < _MOST_BYTES:
             return ("nothing", at) if n_found and _is_blank(view, start) else ("", at)
         if body + length > view.size_bytes + form.align:
             return "", at
+        if name[:4] == form.data:
+            return "data", start
         n_found += 1
     return ("chunks" if n_found else ""), at
 
