@@ -76,7 +76,7 @@ _DEMUXERS = {
 
 _SLACK_SAMPLES = 4 * 1152
 """MP3 and AAC encoders round to frames of 1,152 and 1,024 and differ about their delay."""
-_ROUNDED = ("MP3/", "MPEG/", "MP4/", "Matroska/", "OGG/")
+_ROUNDED = ("MP3/", "MPEG/", "MP4/", "Matroska/", "OGG/", "APM/", "AST/")
 _SLIGHT_S = 0.1
 """Less than this that is missing makes no recording partial."""
 _ESTIMATED = frozenset({"MP3", "AAC", "AC-3", "ID3 tag", None})

@@ -36,6 +36,9 @@ _DISCONTINUITY_S = 10.0
 _LONGEST_GAP_S = 12 * 3600.0
 _MAY_JUMP = 0x0200  # AVFMT_TS_DISCONT
 _SPOILT = "spoilt: it cannot be decoded"
+_STATES_LENGTH = frozenset({
+    "MP4", "AST", "APM", "TTA", "WavPack", "Monkey's Audio", "DSF", "TAK",
+})  # fmt: skip
 _TIME_BASE_HZ = 1_000_000  # AV_TIME_BASE
 _ENCRYPTED = frozenset({"enca", "drms", "encv", "aavd"})
 
@@ -162,9 +165,9 @@ class FFmpegSource:
         )
 
     def _promised(self, rate_hz: int) -> int | None:
-        """Samples per channel by an MP4's index; other containers estimate, or state nothing."""
+        """Samples per channel by an index or a header; most containers estimate."""
         stream = self._stream
-        if self.name != "MP4" or not stream.duration or not rate_hz:
+        if self.name not in _STATES_LENGTH or not stream.duration or not rate_hz:
             return None
         end_s = (stream.duration + (stream.start_time or 0)) * stream.time_base
         return max(0, int((float(end_s) - self._origin_s()) * rate_hz)) or None

@@ -93,6 +93,10 @@ def sample_bytes(view: FileView) -> SampleBytes | None:
     if magic == b".snd" and len(head) >= 24:
         start = int.from_bytes(head[4:8], "big")
         return _found(view, start, int.from_bytes(head[8:12], "big"), 8, 4, "big")
+    if magic == b".SoX" and len(head) >= 32:
+        start = 4 + int.from_bytes(head[4:8], "little")
+        n_samples = int.from_bytes(head[8:16], "little")  # 0: unknown
+        return _found(view, start, 4 * n_samples, 0, 0, "little") if n_samples else None
     form = _FORMS.get(magic)
     if form is None:
         return None

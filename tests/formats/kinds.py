@@ -73,7 +73,7 @@ KINDS: tuple[Kind, ...] = (
     *_kinds("vob", "mp2 ac3", 48_000, **_STAMPED),
     *_kinds("nut", "pcm_s16le aac flac vorbis libmp3lame", 48_000, **_STAMPED),
     *_kinds("wtv", "mp2 ac3", 48_000, **_STAMPED),
-    *_kinds("rm", "ac3", **_STAMPED),
+    *_kinds("rm", "ac3", **_STREAM),
     *_kinds("voc", "pcm_s16le pcm_u8", **_STREAM),
     *_kinds("wv", "wavpack"),
     *_kinds("tta", "tta"),

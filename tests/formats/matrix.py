@@ -18,7 +18,7 @@ import av
 import numpy as np
 
 from audioset_core.audio import Recording
-from audioset_core.errors import AudioError
+from audioset_core.errors import AudioError, Reason
 from audioset_core.remarks import Remark, is_partial
 from tests.formats.kinds import KINDS, Kind
 from tests.formats.makers import F32
@@ -95,7 +95,8 @@ def made(kind: Kind, plight: Plight) -> bytes | None:
 def fault(kind: Kind, plight: Plight, heard: Heard, oracle: Heard | None) -> str:
     """What is wrong with a cell; empty if nothing is."""
     if heard.refusal:
-        if kind.muxer in UNTOLD or oracle is None or not oracle.bursts_s:
+        is_documented = kind.muxer in UNTOLD or heard.refusal == Reason.NOT_FINITE
+        if is_documented or oracle is None or not oracle.bursts_s:
             return ""
         return f"refused ({heard.refusal}), though FFmpeg plays it"
     if plight.missing and kind.ends and not is_partial(heard.remarks):
