@@ -33,15 +33,16 @@ _AGAIN = "it is tried again in the next run"
 
 T = TypeVar("T")
 
-SNDFILE_SUFFIXES = frozenset({
-    ".wav", ".wave", ".bwf", ".rf64", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2",
-    ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf",
-})  # fmt: skip
-FFMPEG_SUFFIXES = frozenset({
-    ".m4a", ".mp4", ".m4b", ".aac", ".webm", ".mka", ".mkv", ".mov", ".wma", ".asf", ".amr",
-    ".3gp", ".flv", ".avi",
-})  # fmt: skip
-AUDIO_SUFFIXES = SNDFILE_SUFFIXES | FFMPEG_SUFFIXES
+_LOSSLESS = """
+    wav wave bwf rf64 bw64 w64 flac aif aiff aifc au snd caf caff wv tta ape tak shn dsf dff voc sph
+    nist 8svx sox ircam avr qoa"""
+_COMPRESSED = """
+    mp3 mp2 mp1 mpa m2a ogg oga opus spx m4a m4b m4r aac adts loas latm 3ga ac3 eac3 ec3 dts thd mlp
+    wma amr awb gsm qcp mpc mp+ ra mka weba oma aea lc3"""
+_VIDEO = """
+    mp4 m4v mov qt 3gp 3gpp 3g2 3gp2 f4v f4a mkv mk3d webm ogv ogx ogm avi divx asf wmv flv rm rmvb
+    ts mts m2ts m2t trp mpg mpeg mpe vob mxf gxf wtv nut dv swf"""
+AUDIO_SUFFIXES = frozenset(f".{name}" for name in f"{_LOSSLESS} {_COMPRESSED} {_VIDEO}".split())
 """Endings that count as recordings when a folder is walked (a file named outright always does)."""
 
 # Bytes per second that are usual for an ending, to plan work by; nothing depends on them.
