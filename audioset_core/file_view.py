@@ -40,9 +40,11 @@ class FileView:
 
     def read(self, at: int, n_bytes: int) -> bytes:
         """Up to so many bytes from a place in the view."""
-        n_bytes = min(n_bytes, self.size_bytes - at)
+        n_bytes = min(n_bytes, len(self.lead) + self.end - self.start - at)
         if n_bytes <= 0:
             return b""
+        if not self.lead and not self.patches:
+            return os.pread(self.fd, n_bytes, self.start + at)
         data = self.lead[at : at + n_bytes]
         if len(data) < n_bytes:
             place = self.start + at + len(data) - len(self.lead)
