@@ -373,8 +373,6 @@ def _look_at(view: FileView, size_bytes: int, *, is_for_a_part: bool) -> _Seen:
     if kind == "Matroska":
         sizes = matroska_size(view)
         return replace(seen, missing=sizes if sizes and sizes[0] > sizes[1] else None)
-    if kind == "CAF" and view.read(28, 4) == b"alac":  # libsndfile leaves out its last part
-        return replace(seen, ffmpeg_first=True)
     found = sample_bytes(view)
     return seen if found is None else _with_sizes(seen, found)
 
