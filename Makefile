@@ -12,7 +12,7 @@ ifneq ($(wildcard ../shared/assets),)
 export AUDIOSET_ASSETS ?= $(abspath ../shared/assets)
 endif
 
-.PHONY: demo test test-slow test-numeric check lint types audit format bench fuzz postgresql chromium strace clean help
+.PHONY: demo test test-slow test-numeric check lint types audit format bench fuzz formats postgresql ffmpeg chromium strace clean help
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -30,7 +30,7 @@ demo: $(INSTALLED)  ## label a small set of sounds (yours: DEMO_AUDIO=folder) an
 test: $(INSTALLED) postgresql  ## the fast tests
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGS)
 
-test-slow: $(INSTALLED) postgresql chromium strace  ## the slow tests
+test-slow: $(INSTALLED) postgresql chromium ffmpeg strace  ## the slow tests
 	$(BIN)/python -m pytest -m slow --numprocesses auto --maxprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
 test-numeric: $(INSTALLED)  ## the numeric tests under several instruction sets, and without assets
@@ -60,6 +60,9 @@ bench: $(INSTALLED)  ## speed and memory against other ways and this machine's b
 fuzz: $(INSTALLED)  ## read spoilt files for 10 minutes (FUZZ_ARGS="--minutes 60 --seed 7 --target sound")
 	$(BIN)/python -m tests.fuzz $(FUZZ_ARGS)
 
+formats: $(INSTALLED) ffmpeg  ## try every kind of recording in every plight; the tables of docs/formats.md
+	$(BIN)/python -m tests.formats
+
 # The database tests run on a real PostgreSQL that they start themselves. Without one they are
 # skipped with a reason, so it is installed where that is possible without asking.
 postgresql:
@@ -84,6 +87,14 @@ strace:
 	       && echo "installing strace for the tests" \
 	       && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq strace >/dev/null; } \
 	  || echo "no strace here: the tests of what leaves the machine will be skipped (install Debian's strace)"
+
+# The matrix of formats is compared with FFmpeg's command line.
+ffmpeg:
+	@command -v ffmpeg >/dev/null \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	       && echo "installing FFmpeg for the tests" \
+	       && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq ffmpeg >/dev/null; } \
+	  || echo "no ffmpeg here: formats will not be compared with it (install Debian's ffmpeg)"
 
 clean:  ## remove what was made
 	rm -rf $(VENV) demo-data .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -20,8 +20,9 @@ import numpy as np
 import soxr
 
 from audioset_core.contained import open_contained
-from audioset_core.decode import F32, Decoder
+from audioset_core.decode import F32, DecodeOptions, Decoder
 from audioset_core.errors import AudioError, Reason
+from audioset_core.remarks import Remark
 
 IN_MEMORY_BYTES = 8 << 20
 """Up to this size the bytes are copied while hashed; above, the file is read twice."""
@@ -32,15 +33,16 @@ _AGAIN = "it is tried again in the next run"
 
 T = TypeVar("T")
 
-SNDFILE_SUFFIXES = frozenset({
-    ".wav", ".wave", ".bwf", ".rf64", ".w64", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".mp2",
-    ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf",
-})  # fmt: skip
-FFMPEG_SUFFIXES = frozenset({
-    ".m4a", ".mp4", ".m4b", ".aac", ".webm", ".mka", ".mkv", ".mov", ".wma", ".asf", ".amr",
-    ".3gp", ".flv", ".avi",
-})  # fmt: skip
-AUDIO_SUFFIXES = SNDFILE_SUFFIXES | FFMPEG_SUFFIXES
+_LOSSLESS = """
+    wav wave bwf rf64 bw64 w64 flac aif aiff aifc au snd caf caff wv tta ape tak shn dsf dff voc sph
+    nist 8svx sox ircam avr qoa"""
+_COMPRESSED = """
+    mp3 mp2 mp1 mpa m2a ogg oga opus spx m4a m4b m4r aac adts loas latm 3ga ac3 eac3 ec3 dts thd mlp
+    wma amr awb gsm qcp mpc mp+ ra mka weba oma aea lc3"""
+_VIDEO = """
+    mp4 m4v mov qt 3gp 3gpp 3g2 3gp2 f4v f4a mkv mk3d webm ogv ogx ogm avi divx asf wmv flv rm rmvb
+    ts mts m2ts m2t trp mpg mpeg mpe vob mxf gxf wtv nut dv swf"""
+AUDIO_SUFFIXES = frozenset(f".{name}" for name in f"{_LOSSLESS} {_COMPRESSED} {_VIDEO}".split())
 """Endings that count as recordings when a folder is walked (a file named outright always does)."""
 
 # Bytes per second that are usual for an ending, to plan work by; nothing depends on them.
@@ -61,7 +63,8 @@ class Recording:
         n_samples: samples per channel decoded so far, at the recording's own rate.
     """
 
-    def __init__(self, path: bytes) -> None:
+    def __init__(self, path: bytes, options: DecodeOptions | None = None) -> None:
+        self._options = options
         self._fd = open_regular(path)
         self._is_open = True
         try:
@@ -83,6 +86,11 @@ class Recording:
     def duration_s(self) -> float:
         """Seconds decoded so far."""
         return self.n_samples / self.info.sample_rate_hz
+
+    @property
+    def remarks(self) -> tuple[Remark, ...]:
+        """What is missing, added or left out; known once all blocks are read."""
+        return self._decoder.remarks()
 
     def blocks(self) -> Iterator[F32]:
         """Mono float32 blocks at the recording's own rate.
@@ -119,7 +127,7 @@ class Recording:
         self.close()
 
     def _open_decoder(self) -> Decoder:
-        return self._watched(lambda: open_contained(self._fd, self.size_bytes))
+        return self._watched(lambda: open_contained(self._fd, self.size_bytes, self._options))
 
     def _take_in(self) -> str:
         """Hash the bytes; a small file's move into memory so that these are what is decoded."""
@@ -201,7 +209,9 @@ def stated_duration_s(path: bytes) -> float | None:
         return None
     finally:
         os.close(fd)
-    return info.promised_samples / info.sample_rate_hz if info.promised_samples else None
+    if info.promised_samples:
+        return info.promised_samples / info.sample_rate_hz
+    return info.expected_s
 
 
 def open_regular(path: bytes) -> int:

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from audioset_core.cores import n_cores
-from audioset_core.decode import F32, Decoder, StreamInfo, after
+from audioset_core.decode import F32, DecodeOptions, Decoder, StreamInfo, after
 from audioset_core.decode_process import (
     CLOSE,
     CPU_S,
@@ -35,17 +35,18 @@ from audioset_core.decode_process import (
     END,
     FAILED,
     HEAD,
-    INFO,
     N_SLOTS,
     NEXT,
     OPEN,
     READY,
+    REQUEST,
     ROOM_BYTES,
-    SIZE,
     SLOT_SAMPLES,
     WAIT_S,
+    WITH_JSON,
 )
 from audioset_core.errors import AudioError, Reason
+from audioset_core.remarks import Remark, RemarkKind
 
 # Longer than the process gives itself: this is for one that the system cannot even end.
 _PATIENCE_S = WAIT_S + 30
@@ -56,13 +57,19 @@ _CRASHES = frozenset({
 _MAY_BE_ANOTHERS = frozenset({Reason.CRASHED, Reason.TOO_LARGE, Reason.INTERNAL})
 
 
-def open_contained(fd: int, size_bytes: int) -> Decoder:
-    """As `decode.open_decoder`, in another process.
+def open_contained(
+    fd: int, size_bytes: int, options: DecodeOptions | None = None, start_s: float | None = None
+) -> ContainedDecoder:
+    """As `decode.open_decoder`, in another process; from about `start_s` on, if that is given.
 
     Raises:
         AudioError: also if the decoder crashed, or took more than it may.
     """
-    return _ContainedDecoder(fd, size_bytes, decoders())
+    options = options or DecodeOptions()
+    track = {"default": 0, "all": -1}.get(str(options.track), options.track)
+    start_s = -1.0 if start_s is None else start_s
+    request = REQUEST.pack(size_bytes, int(track), options.is_strict, start_s)
+    return ContainedDecoder(fd, request, decoders())
 
 
 def decoders() -> DecoderPool:
@@ -188,7 +195,7 @@ class _Worker:
         """The kind of the next answer, and its number or content. Raises: _DiedError."""
         try:
             kind, n = HEAD.unpack(self._receive(HEAD.size))
-            return (kind, json.loads(self._receive(n))) if kind in (INFO, FAILED) else (kind, n)
+            return (kind, json.loads(self._receive(n))) if kind in WITH_JSON else (kind, n)
         except (OSError, ValueError) as error:
             is_silent = isinstance(error, BlockingIOError)
             raise _DiedError(self._cause(is_silent=is_silent)) from None
@@ -238,13 +245,18 @@ class _Worker:
         return AudioError(Reason.CRASHED, f"its process ended with {how}")
 
 
-class _ContainedDecoder(Decoder):
-    """A recording in the hands of another process."""
+class ContainedDecoder(Decoder):
+    """A recording in the hands of another process.
 
-    def __init__(self, fd: int, size_bytes: int, pool: DecoderPool) -> None:
-        self._fd, self._size_bytes, self._pool = fd, size_bytes, pool
+    Its blocks begin with the recording's sample number ``first_sample``.
+    """
+
+    def __init__(self, fd: int, request: bytes, pool: DecoderPool) -> None:
+        self._fd, self._request, self._pool = fd, request, pool
         self._worker: _Worker | None = None
         self._is_streaming = False
+        self._remarks: tuple[Remark, ...] = ()
+        self.first_sample = 0
         try:
             self.info = self._open(pool.take())
         except _DiedError as death:
@@ -262,6 +274,10 @@ class _ContainedDecoder(Decoder):
                 return
             except _DiedError as death:
                 self._begin_again(death)
+
+    def remarks(self) -> tuple[Remark, ...]:
+        """As `Decoder.remarks`; known once all blocks are read."""
+        return self._remarks
 
     def close(self) -> None:
         """Leave the process to the next recording; one that is amid this one is ended."""
@@ -283,10 +299,10 @@ class _ContainedDecoder(Decoder):
         worker.n_files += 1
         self._worker, self._is_streaming = worker, True
         worker.send(OPEN, self._fd)
-        worker.send(SIZE.pack(self._size_bytes))
-        content = self._content(worker)[1]
+        worker.send(self._request)
+        info, self.first_sample = self._content(worker)[1]
         self._is_streaming = False
-        return StreamInfo(**content)
+        return StreamInfo(**info)
 
     def _begin_again(self, death: _DiedError) -> None:
         """Once more in a process that has decoded nothing yet, unless this one was such."""
@@ -309,6 +325,7 @@ class _ContainedDecoder(Decoder):
         while True:
             kind, n = self._content(worker)
             if kind == END:
+                self._remarks = tuple(Remark(RemarkKind(r[0]), *r[1:]) for r in n)
                 self._release()
                 return
             block = worker.slots[slot, :n].copy()

@@ -1,390 +1,417 @@
-"""Compressed or raw bytes to mono float32 blocks, in bounded memory.
+"""Which decoder reads a file, and what is said of one that is not as its header says.
 
-libsndfile decodes what it knows (wav, flac, ogg, opus, mp3, aiff, caf, ...), FFmpeg (the
-extra ``ffmpeg``) an allow-list of other containers. Neither is believed about lengths: blocks
-are read until there are no more, and what came is compared with what the header promised.
+Two decoders share the work, by the table `_LIBSNDFILE_FIRST`. Where the one that is asked first
+does not open the file, gives nothing, breaks off or ends early, the other is asked and goes on
+behind the last sample: a file fails only when both do. No length is believed before the end
+has been decoded; where a format states one exactly, a difference is a remark. docs/formats.md
+has the whole policy.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
-
-import numpy as np
-import soundfile
-from numpy.typing import NDArray
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from audioset_core.errors import AudioError, Reason
-from audioset_core.headers import OggFault, mp3_goes_on, ogg_fault, stated_size
-from audioset_core.vorbis import vorbis_blocks
-
-F32 = NDArray[np.float32]
-
-MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 384_000
-MAX_CHANNELS = 32
-BLOCK_SAMPLES = 1 << 16
-"""Sample frames per block (1.5 s at 44.1 kHz); fewer with many channels."""
-
-# A header may promise this many samples too many before the file counts as truncated: MP3
-# and AAC encoders round to frames of 1,152 and 1,024 and differ about their delay.
-_SLACK_SAMPLES = 4 * 1152
-# Lengths above this are placeholders of streamed files, not promises (2**40 samples: 290 days
-# at 44.1 kHz).
-_MAX_PROMISE = 1 << 40
-
-_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
-    (4, b"ftyp", "MP4"),
-    (0, b"\x1aE\xdf\xa3", "Matroska"),
-    (0, b"0&\xb2u\x8ef\xcf\x11", "ASF"),
-    (0, b"#!AMR", "AMR"),
-    (0, b"FLV\x01", "FLV"),
-    (8, b"AVI ", "AVI"),
-    (0, b"\xff\xf1", "AAC"),
-    (0, b"\xff\xf9", "AAC"),
+from audioset_core.ffmpeg import FFmpegSource, MixedTracks, Track
+from audioset_core.file_view import FileView, without_tags
+from audioset_core.headers import (
+    SampleBytes,
+    has_mp4_index,
+    matroska_size,
+    mp3_tag,
+    mp4_goes_on,
+    rebuilt_wav,
+    sample_bytes,
+    what_follows,
+    whole_size,
 )
-# FFmpeg's name of the demuxer for each signature: an allow-list, nothing else is opened.
+from audioset_core.mono import (
+    BLOCK_SAMPLES,
+    F32,
+    MAX_CHANNELS,
+    MAX_RATE_HZ,
+    MIN_RATE_HZ,
+    Decoder,
+    StreamInfo,
+    after,
+    check_range,
+    mix_to_mono,
+)
+from audioset_core.ogg_pages import OggFault, n_streams, ogg_fault
+from audioset_core.remarks import Remark, RemarkKind, Remarks, refuse_partial
+from audioset_core.signatures import kind_of, not_audio
+from audioset_core.sndfile import SndfileSource
+
+__all__ = [
+    "BLOCK_SAMPLES",
+    "F32",
+    "MAX_CHANNELS",
+    "MAX_RATE_HZ",
+    "MIN_RATE_HZ",
+    "DecodeOptions",
+    "Decoder",
+    "StreamInfo",
+    "after",
+    "mix_to_mono",
+    "open_decoder",
+]
+
+_LIBSNDFILE_FIRST = frozenset({
+    "WAV", "AIFF", "AU", "CAF", "W64", "FLAC", "OGG", "MP3", "NIST", "VOC",
+})  # fmt: skip
+"""Kinds that libsndfile is asked for first; FFmpeg is for all others, and for MP3 whose length no
+tag confirms: libsndfile ends at a guess there."""
+
 _DEMUXERS = {
-    "MP4": "mov", "Matroska": "matroska", "ASF": "asf", "AMR": "amr", "FLV": "flv",
-    "AVI": "avi", "AAC": "aac",
+    "WAV": "wav", "AIFF": "aiff", "AU": "au", "CAF": "caf", "W64": "w64", "FLAC": "flac",
+    "OGG": "ogg", "MP4": "mov", "Matroska": "matroska", "AVI": "avi", "ASF": "asf", "FLV": "flv",
+    "AMR": "amr", "AAC": "aac", "WavPack": "wv", "Monkey's Audio": "ape", "TTA": "tta",
+    "RealMedia": "rm", "DSF": "dsf", "DSDIFF": "iff", "VOC": "voc", "NIST": "nistsphere",
+    "MPEG-PS": "mpeg",
 }  # fmt: skip
+"""FFmpeg's demuxer of the kinds that their first bytes tell; among others it chooses by itself."""
 
-_OTHER_SIGNATURES = (
-    (b"PK\x03\x04", "a zip archive"),
-    (b"\x89PNG", "a PNG picture"),
-    (b"\xff\xd8\xff", "a JPEG picture"),
-    (b"%PDF", "a PDF document"),
-    (b"GIF8", "a GIF picture"),
-    (b"\x7fELF", "a program"),
-    (b"\x1f\x8b", "a gzip archive"),
-)
-
-
-_OGG_FAULTS: dict[OggFault, tuple[Reason, str]] = {
-    "cut": (Reason.TRUNCATED, "the Ogg stream breaks off after {:.2f} s"),
-    "damaged": (Reason.DAMAGED, "an Ogg page is spoilt or missing; {:.2f} s could be read"),
-    "chained": (Reason.UNSUPPORTED, "another Ogg stream follows the first, which is {:.2f} s long"),
-}
+_SLACK_SAMPLES = 4 * 1152
+"""MP3 and AAC encoders round to frames of 1,152 and 1,024 and differ about their delay."""
+_ROUNDED = ("MP3/", "MPEG/", "MP4/", "Matroska/", "OGG/", "APM/", "AST/")
+_SLIGHT_S = 0.1
+"""Less than this that is missing makes no recording partial."""
+_ESTIMATED = frozenset({"MP3", "AAC", "AC-3", "ID3 tag", None})
+"""Kinds whose length FFmpeg guesses by their first frames."""
+_MUCH = 0.5
+"""Of the length by an index or a container's own word should come out at least."""
+_READ_AHEAD_BYTES = 1 << 16
+_DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
-class StreamInfo:
-    """What the header says. ``promised_samples`` is None where it makes no promise."""
+class DecodeOptions:
+    """How recordings are read. ``is_strict``: what is not whole is refused."""
 
-    format: str
-    sample_rate_hz: int
-    n_channels: int
-    promised_samples: int | None
+    track: Track = "default"
+    is_strict: bool = False
 
 
-class Decoder:
-    """One open stream: its `info`, and its samples as mono blocks."""
+class _Source(Protocol):
+    """A decoder of one library."""
 
+    name: str
     info: StreamInfo
+    remarks: Remarks
 
-    def blocks(self) -> Iterator[F32]:
-        """Mono float32 blocks ``[n]`` at the recording's own rate, now and then an empty one.
-
-        Raises:
-            AudioError: damaged, truncated, empty, or with samples that are not finite.
-        """
-        n_samples = 0
-        for block in self._raw_blocks():
-            mono = mix_to_mono(block)
-            finite = np.isfinite(mono)
-            if not finite.all():
-                at_s = (n_samples + int(finite.argmin())) / self.info.sample_rate_hz
-                raise AudioError(Reason.NOT_FINITE, f"NaN or infinity at {at_s:.2f} s")
-            n_samples += len(mono)
-            yield mono
-        self._check_length(n_samples)
-
-    def skip(self, n_samples: int) -> int:  # noqa: ARG002 - a decoder that can will need it
-        """Go on to about that sample before the first block is read; returns where that is.
-
-        0 where the format cannot; whoever skips stops before the end, whose length is checked.
-        """
-        return 0
-
-    def close(self) -> None:
-        """Release the decoder (not the file)."""
-
-    def _raw_blocks(self) -> Iterator[F32]:
-        """Blocks ``[n, n_channels]``, each good until the next is asked for."""
-        raise NotImplementedError
-
-    def _check_length(self, n_samples: int) -> None:
-        if n_samples == 0:
-            raise AudioError(Reason.EMPTY, "a header, but no samples")
-        promised = self.info.promised_samples
-        slack = 0 if self.info.format.startswith("FLAC") else _SLACK_SAMPLES
-        if promised is not None and n_samples + slack < promised:
-            raise _truncated(n_samples, promised, self.info.sample_rate_hz)
+    def blocks(self) -> Iterator[F32]: ...
+    def close(self) -> None: ...
 
 
-def mix_to_mono(block: F32) -> F32:
-    """Average of the channels. Shape: ``[n, n_channels]`` -> ``[n]``.
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a look at the header told."""
 
-    Written as sums: ``mean(axis=1)`` is 16 times slower on two interleaved channels.
-    """
-    n_channels = block.shape[1]
-    if n_channels == 1:
-        return block[:, 0].copy()
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = block[:, 0] + block[:, 1]
-        for channel in range(2, n_channels):
-            total += block[:, channel]
-        total *= np.float32(1.0 / n_channels)
-    return total
+    kind: str | None
+    view: FileView
+    is_whole_file: bool
+    remarks: tuple[Remark, ...] = ()
+    missing: tuple[int, int] | None = None
+    """(stated, present) bytes of samples, where fewer are present."""
+    fault: OggFault | None = None
+    tagged_samples: int | None = None
+    """An MP3's length by its tag."""
+    ffmpeg_first: bool = False
 
 
-def open_decoder(fd: int, size_bytes: int) -> Decoder:
-    """Choose a decoder by the file's first bytes.
+def open_decoder(
+    fd: int, size_bytes: int, options: DecodeOptions | None = None, *, is_for_a_part: bool = False
+) -> Decoder:
+    """A decoder for an open file. One ``is_for_a_part`` will be asked to `Decoder.skip`.
 
     Raises:
-        AudioError: not audio, a format without a decoder here, or figures out of range.
+        AudioError: not audio, a format that neither library knows, or figures out of range.
     """
-    head = os.pread(fd, 16, 0)
-    container = _container(head)
-    decoder = (
-        _FFmpegDecoder(fd, container, size_bytes)
-        if container
-        else _SndfileDecoder(fd, head, size_bytes)
-    )
-    try:
-        _check_range(decoder.info)
-    except AudioError:
-        decoder.close()
-        raise
-    return decoder
+    options = options or DecodeOptions()
+    seen = _look_at(without_tags(fd, size_bytes), size_bytes, is_for_a_part=is_for_a_part)
+    return RecordingDecoder(seen, options)
 
 
-def _check_range(info: StreamInfo) -> None:
-    if not MIN_RATE_HZ <= info.sample_rate_hz <= MAX_RATE_HZ:
-        raise AudioError(
-            Reason.OUT_OF_RANGE,
-            f"{info.sample_rate_hz} Hz; {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz are read",
-        )
-    if not 1 <= info.n_channels <= MAX_CHANNELS:
-        raise AudioError(
-            Reason.OUT_OF_RANGE, f"{info.n_channels} channels; 1 to {MAX_CHANNELS} are read"
-        )
+class RecordingDecoder(Decoder):
+    """A recording by whichever decoder reads it, and by the other one from where that ends."""
 
-
-def _container(head: bytes) -> str | None:
-    for offset, magic, name in _SIGNATURES:
-        if head[offset : offset + len(magic)] == magic:
-            return name
-    return None
-
-
-def _check_size(fd: int, size_bytes: int, n_samples: int, info: StreamInfo) -> None:
-    """Compare the file with the size that its own header states."""
-    sizes = stated_size(fd, size_bytes)
-    if sizes is not None and sizes[0] > sizes[1]:
-        stated, present = sizes
-        raise _truncated(n_samples, n_samples * stated // max(1, present), info.sample_rate_hz)
-
-
-def _truncated(n_samples: int, promised: int, rate_hz: int) -> AudioError:
-    return AudioError(
-        Reason.TRUNCATED,
-        f"the header promises {promised / rate_hz:.2f} s, {n_samples / rate_hz:.2f} s are there",
-    )
-
-
-def after(n_samples: int, blocks: Iterator[F32]) -> Iterator[F32]:
-    """What follows the first samples; empty blocks for these, so that nobody waits in vain."""
-    n_seen = 0
-    for block in blocks:
-        yield block[max(0, n_samples - n_seen) :]
-        n_seen += len(block)
-
-
-class _StreamedSoundFile(soundfile.SoundFile):  # type: ignore[misc]
-    """Reads straight on: no seek after each block, no trust in the stated length."""
-
-    def seekable(self) -> bool:
-        return False
-
-
-class _SndfileDecoder(Decoder):
-    def __init__(self, fd: int, head: bytes, size_bytes: int) -> None:
-        os.lseek(fd, 0, os.SEEK_SET)
-        self._fd, self._size_bytes, self._is_for_a_part = fd, size_bytes, False
+    def __init__(self, seen: _Seen, options: DecodeOptions) -> None:
+        self._seen, self._options = seen, options
+        self._remarks = Remarks()
+        self._remarks.extend(seen.remarks)
+        self._is_for_a_part = False
+        self._sources: list[_Source] = []
+        self._errors: list[AudioError] = []
+        order = [_sndfile, _ffmpeg]
+        if seen.kind not in _LIBSNDFILE_FIRST or seen.ffmpeg_first or options.track == "all":
+            order.reverse()
+        self._openers = order
+        source = self._next_source() or self._rebuilt()
+        if source is None:
+            raise self._reason()
         try:
-            self._file = _StreamedSoundFile(fd, closefd=False)
-        except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError) as error:
-            raise _not_audio(head, str(error)) from error
-        promised = int(self._file.frames)
-        self.info = StreamInfo(
-            format=f"{self._file.format}/{self._file.subtype}",
-            sample_rate_hz=int(self._file.samplerate),
-            n_channels=int(self._file.channels),
-            promised_samples=promised if 0 < promised < _MAX_PROMISE else None,
-        )
+            self.info = self._announced(source)
+            check_range(self.info)
+        except AudioError:
+            self.close()
+            raise
 
-    def _raw_blocks(self) -> Iterator[F32]:
-        promised, n_given = self.info.promised_samples or 0, 0
-        for block in self._fast_blocks() if promised else ():
-            wanted = block[: promised - n_given]
-            n_given += len(wanted)
-            yield wanted
-            if n_given == promised:
-                return
-        yield from after(n_given, self._own_blocks())
-
-    def _fast_blocks(self) -> Iterator[F32]:
-        """What a faster decoder gives, as far as it gets."""
-        info = self.info
-        # Of faulty pages decoders make different things, and a part is not worth a look at all.
-        if info.format != "OGG/VORBIS" or self._is_for_a_part or self._ogg_fault:
-            return iter(())
-        return vorbis_blocks(
-            self._fd, self._size_bytes, info.sample_rate_hz, info.n_channels, self._block_samples
-        )
-
-    @cached_property
-    def _ogg_fault(self) -> OggFault | None:
-        return ogg_fault(self._fd, self._size_bytes)
-
-    @property
-    def _block_samples(self) -> int:
-        return max(1024, BLOCK_SAMPLES // self.info.n_channels)
-
-    def _own_blocks(self) -> Iterator[F32]:
-        want = self._block_samples
-        # One buffer for all blocks: fresh memory costs as much as mixing what is in it.
-        buffer = np.empty((want, self.info.n_channels), np.float32)
-        n_samples = 0
-        while True:
-            try:
-                block = self._file.read(out=buffer)
-            except (soundfile.LibsndfileError, RuntimeError) as error:
-                raise self._broken(n_samples, error) from error
-            n_samples += len(block)
-            if len(block):
-                yield block
-            if len(block) < want:
-                return
+    def remarks(self) -> tuple[Remark, ...]:
+        """As `Decoder.remarks`."""
+        return self._remarks.all()
 
     def skip(self, n_samples: int) -> int:
-        """As `Decoder.skip`; a file that is not what its header says is read from the start."""
+        """As `Decoder.skip`."""
         self._is_for_a_part = True
-        if not 0 < n_samples < (self.info.promised_samples or 0):
-            return 0
-        try:
-            return int(self._file.seek(n_samples))
-        except (soundfile.LibsndfileError, RuntimeError):
-            return int(self._file.seek(0))
-
-    def _broken(self, n_samples: int, error: Exception) -> AudioError:
-        at_s = n_samples / self.info.sample_rate_hz
-        if os.lseek(self._fd, 0, os.SEEK_CUR) >= self._size_bytes and self.info.promised_samples:
-            return _truncated(n_samples, self.info.promised_samples, self.info.sample_rate_hz)
-        return AudioError(Reason.DAMAGED, f"after {at_s:.1f} s: {_plain(error)}")
-
-    def _check_length(self, n_samples: int) -> None:
-        super()._check_length(n_samples)
-        if self._file.format == "OGG" and (fault := self._ogg_fault):
-            at_s = n_samples / self.info.sample_rate_hz
-            reason, detail = _OGG_FAULTS[fault]
-            raise AudioError(reason, detail.format(at_s))
-        if self._file.format in ("MP3", "MPEG") and mp3_goes_on(self._fd, self._size_bytes):
-            at_s = n_samples / self.info.sample_rate_hz
-            raise AudioError(Reason.UNSUPPORTED, f"more MP3 follows its stated end at {at_s:.2f} s")
-        _check_size(self._fd, self._size_bytes, n_samples, self.info)
+        source = self._sources[0]
+        return source.skip(n_samples) if isinstance(source, SndfileSource) else 0
 
     def close(self) -> None:
-        self._file.close()
+        """Release the decoders (not the file)."""
+        sources, self._sources = self._sources, []
+        for source in sources:
+            source.close()
 
+    def _announced(self, source: _Source) -> StreamInfo:
+        """The source's figures, with no promise that its format does not make."""
+        info = source.info
+        if isinstance(source, SndfileSource):
+            promised = info.promised_samples
+            if self._seen.kind == "MP3":
+                promised = self._seen.tagged_samples
+            # A length of days is believed if its last sample is there.
+            elif (promised or 0) > _DAY_S * info.sample_rate_hz and not source.holds(promised or 0):
+                promised = None
+                self._remarks.add(RemarkKind.SIZE, "the header states a length that is not there")
+            return replace(info, promised_samples=promised)
+        if (info.promised_samples or 0) > _DAY_S * info.sample_rate_hz:
+            return replace(info, promised_samples=None)
+        return info
 
-class _FFmpegDecoder(Decoder):
-    """Containers that libsndfile does not read, through PyAV."""
+    def _next_source(self) -> _Source | None:
+        """The next library's decoder that opens the file; None after the last."""
+        while self._openers:
+            opener = self._openers.pop(0)
+            try:
+                source = opener(self._seen, self._options, self._sources[:1])
+            except AudioError as error:
+                self._errors.append(error)
+                continue
+            self._sources.append(source)
+            return source
+        return None
 
-    def __init__(self, fd: int, container: str, size_bytes: int) -> None:
-        self._size_bytes = size_bytes
-        try:
-            import av
-        except ImportError as error:
-            raise AudioError(
-                Reason.UNSUPPORTED,
-                f"{container} needs FFmpeg: pip install 'audioset-flows[ffmpeg]'",
-            ) from error
-        os.lseek(fd, 0, os.SEEK_SET)
-        self._file = os.fdopen(os.dup(fd), "rb")
-        try:
-            self._container = av.open(self._file, mode="r", format=_DEMUXERS[container])
-            if not self._container.streams.audio:
-                raise AudioError(Reason.EMPTY, f"{container} without an audio stream")
-            self._stream = self._container.streams.audio[0]
-            codec = self._stream.codec_context
-            codec.thread_count = 1  # files fill the cores
-            self.info = StreamInfo(
-                format=f"{container}/{codec.name}",
-                sample_rate_hz=int(codec.sample_rate or 0),
-                n_channels=int(codec.channels or 0),
-                promised_samples=_promised(self._stream, container),
-            )
-            # What the stream turns into later (rate, channels) is brought to what was announced.
-            self._resampler = av.AudioResampler("flt", codec.layout, self.info.sample_rate_hz)
-        except (AudioError, MemoryError):
-            self.close()
-            raise
-        except Exception as error:  # PyAV answers damage with any type at all
-            self.close()
-            raise AudioError(Reason.DAMAGED, f"{container}: {_plain(error)}") from error
+    def _rebuilt(self) -> _Source | None:
+        """A decoder of a WAV file behind a header that is put in order."""
+        view = rebuilt_wav(self._seen.view) if self._seen.kind == "WAV" else None
+        if view is None:
+            return None
+        self._seen = replace(self._seen, view=view, is_whole_file=False)
+        self._openers = [_sndfile, _ffmpeg]
+        source = self._next_source()
+        if source is not None:
+            self._remarks.add(RemarkKind.SIZE, "a chunk before the samples has a wrong size")
+        return source
+
+    def _reason(self) -> AudioError:
+        """Why no library opens the file."""
+        return _why_unreadable(self._seen, self._errors)
 
     def _raw_blocks(self) -> Iterator[F32]:
-        try:
-            for frame in self._container.decode(self._stream):
-                yield from self._planes(frame)
-            yield from self._planes(None)
-        except (AudioError, MemoryError):
-            raise
-        except Exception as error:  # PyAV answers damage with any type at all
-            raise AudioError(Reason.DAMAGED, _plain(error)) from error
+        n_given, source, stopped = 0, self._sources[0], None
+        while True:
+            n_before, earlier, stopped = n_given, stopped, None
+            try:
+                for block in after(n_before, source.blocks()) if n_before else source.blocks():
+                    n_given += len(block)
+                    yield block
+            except AudioError as error:
+                stopped = error
+            self._remarks.extend(source.remarks.all())
+            if earlier is not None and n_given > n_before and not self._is_explained(n_before):
+                detail = f"spoilt near here ({earlier.detail})"
+                self._remarks.add(RemarkKind.DAMAGED, detail, n_before / self.info.sample_rate_hz)
+            if self._is_for_a_part or not self._is_short(source, n_given, stopped):
+                break
+            following = self._next_source()
+            if following is None:
+                break
+            source = following
+        if stopped is not None and not n_given:
+            raise self._undecodable(stopped)
+        if stopped is not None:
+            self._remarks.add(
+                RemarkKind.DAMAGED,
+                f"it cannot be decoded from here on ({stopped.detail})",
+                n_given / self.info.sample_rate_hz,
+            )
 
-    def _check_length(self, n_samples: int) -> None:
-        super()._check_length(n_samples)
-        _check_size(self._file.fileno(), self._size_bytes, n_samples, self.info)
+    def _is_explained(self, n_samples: int) -> bool:
+        """Whether something is known to be wrong behind a sample at which one library stopped."""
+        here_s = n_samples / self.info.sample_rate_hz
+        return any(
+            (remark.kind.is_partial or remark.kind is RemarkKind.JOINED)
+            and (remark.end_s or remark.start_s or 0.0) >= here_s
+            for remark in self._remarks.all()
+        )
 
-    def _planes(self, frame: Any) -> Iterator[F32]:
-        for piece in self._resampler.resample(frame):
-            samples = piece.to_ndarray().reshape(-1, self.info.n_channels)
-            if len(samples):
-                yield samples.astype(np.float32, copy=False)
+    def _undecodable(self, stopped: AudioError) -> AudioError:
+        best = self._errors[0] if self._errors and len(self._sources) == 1 else stopped
+        return best if best.reason is Reason.UNSUPPORTED else stopped
 
-    def close(self) -> None:
-        with contextlib.suppress(Exception):  # also where it never came to be
-            self._container.close()
-        self._file.close()
+    def _is_short(self, source: _Source, n_given: int, stopped: AudioError | None) -> bool:
+        """Whether the other library may have more."""
+        if stopped is not None or not n_given:
+            return True
+        if not isinstance(source, SndfileSource):
+            return False
+        missing = (self.info.promised_samples or 0) - n_given
+        if missing > _slack(self.info) and self._seen.missing is None:
+            return True
+        # What libsndfile was not asked for stands behind the stated end.
+        return self._seen.kind == "FLAC" and source.bytes_left() > _READ_AHEAD_BYTES
+
+    def _end(self, n_samples: int, opposed: Remarks) -> None:
+        self._remarks.extend(opposed.all())
+        if not self._is_for_a_part:
+            super()._end(n_samples, opposed)
+            self._compare(n_samples)
+        if self._options.is_strict:
+            refuse_partial(self._remarks.all())
+
+    def _compare(self, n_samples: int) -> None:
+        """What is there with what the header states exactly."""
+        seen, rate_hz = self._seen, self.info.sample_rate_hz
+        here_s = n_samples / rate_hz
+        promised = max(self.info.promised_samples or 0, seen.tagged_samples or 0)
+        if seen.missing is not None:
+            stated, present = seen.missing
+            promised = max(promised, -(-n_samples * stated // max(1, present)))
+        elif seen.tagged_samples and n_samples > seen.tagged_samples + _slack(self.info):
+            detail = f"the MP3's tag counts {seen.tagged_samples / rate_hz:.2f} s, more follows it"
+            self._remarks.add(RemarkKind.JOINED, detail, seen.tagged_samples / rate_hz)
+        if seen.fault == "cut":
+            detail = f"the Ogg stream breaks off after {here_s:.2f} s"
+            self._remarks.add(RemarkKind.TRUNCATED, detail, here_s)
+        elif promised > n_samples + (0 if seen.missing else _slack(self.info)):
+            detail = f"the header states {promised / rate_hz:.2f} s, {here_s:.2f} s are there"
+            self._remarks.drop_end(RemarkKind.DAMAGED, here_s - _SLIGHT_S)
+            self._remarks.drop_end(RemarkKind.TRUNCATED, here_s - _SLIGHT_S)
+            if self._remarks.has(RemarkKind.DAMAGED):
+                self._remarks.add(RemarkKind.DAMAGED, detail)  # what is missing was amid it
+            else:
+                is_slight = (promised - n_samples) / rate_hz < _SLIGHT_S
+                kind = RemarkKind.SIZE if is_slight else RemarkKind.TRUNCATED
+                self._remarks.add(kind, detail, here_s, promised / rate_hz)
+        elif promised:
+            # All that is stated is there: what cannot be decoded behind it is no sound.
+            self._remarks.drop_end(RemarkKind.TRUNCATED, here_s - _SLIGHT_S)
+        elif seen.kind not in _ESTIMATED and here_s < _MUCH * (self.info.expected_s or 0.0):
+            detail = f"the container lasts {self.info.expected_s:.2f} s, {here_s:.2f} s are there"
+            self._remarks.add(RemarkKind.TRUNCATED, detail, here_s, self.info.expected_s)
+        if seen.fault == "chained" and not self._remarks.has(RemarkKind.JOINED):
+            detail = f"another Ogg stream follows the first, which is {here_s:.2f} s long"
+            self._remarks.add(RemarkKind.UNREAD, detail, here_s)
 
 
-def _promised(stream: Any, container: str) -> int | None:
-    """Samples per channel by an MP4's index; other containers only estimate, or state nothing."""
-    if container != "MP4" or not stream.duration or not stream.codec_context.sample_rate:
-        return None
-    return int(stream.duration * stream.time_base * stream.codec_context.sample_rate)
+def _slack(info: StreamInfo) -> int:
+    return _SLACK_SAMPLES if info.format.startswith(_ROUNDED) else 0
 
 
-def _not_audio(head: bytes, message: str) -> AudioError:
-    for magic, name in _OTHER_SIGNATURES:
-        if head.startswith(magic):
-            return AudioError(Reason.NOT_AUDIO, f"this is {name}")
-    if head and all(byte >= 32 or byte in b"\t\r\n" for byte in head) and head.isascii():
-        # RIFF and its kin are text-like at first: only name it text if no container claims it.
-        if not head.startswith((b"RIFF", b"RIFX", b"RF64", b"FORM", b"OggS", b"fLaC", b"caff")):
-            return AudioError(Reason.NOT_AUDIO, "this is text")
-        return AudioError(Reason.DAMAGED, "the header breaks off")
-    if head.startswith((b"RIFF", b"RIFX", b"RF64", b"FORM", b"OggS", b"fLaC", b"caff", b"ID3")):
-        return AudioError(Reason.DAMAGED, f"the header is not readable ({_plain(message)})")
-    return AudioError(Reason.NOT_AUDIO, "no known audio format begins like this")
+def _sndfile(seen: _Seen, options: DecodeOptions, earlier: list[_Source]) -> _Source:
+    source = SndfileSource(seen.view, is_whole_file=seen.is_whole_file, fault=seen.fault)
+    if earlier and source.info.sample_rate_hz != earlier[0].info.sample_rate_hz:
+        source.close()
+        raise AudioError(Reason.DAMAGED, "decoders differ about the sample rate")
+    if isinstance(options.track, int) and options.track > 1:
+        source.remarks.add(
+            RemarkKind.TRACKS, f"there is no track {options.track}; the only one is labelled"
+        )
+    return source
 
 
-def _plain(error: object) -> str:
-    """A library's message on one short line."""
-    return " ".join(str(error).split())[:160]
+def _ffmpeg(seen: _Seen, options: DecodeOptions, earlier: list[_Source]) -> _Source:
+    rate_hz = earlier[0].info.sample_rate_hz if earlier else None
+    if options.track == "all":
+        return MixedTracks(seen.view, rate_hz)
+    demuxer = _DEMUXERS.get(seen.kind or "")
+    return FFmpegSource(seen.view, options.track, rate_hz=rate_hz, demuxer=demuxer)
+
+
+def _look_at(view: FileView, size_bytes: int, *, is_for_a_part: bool) -> _Seen:
+    """What the header, and what stands around the samples, tell before anything is decoded."""
+    kind = kind_of(view.read(0, 64))
+    # libsndfile knows ID3 tags around MP3, and needs no view of ours for it.
+    has_own_tags = kind == "MP3" and os.pread(view.fd, 3, 0) in (b"ID3", view.read(0, 3))
+    is_whole = has_own_tags or (view.start == 0 and view.size_bytes == size_bytes)
+    seen = _Seen(kind, view, is_whole)
+    if kind == "OGG":
+        # A part is not worth a look at every page.
+        fault = None if is_for_a_part else ogg_fault(view)
+        remarks = (Remark(RemarkKind.DAMAGED, "an Ogg page is spoilt or missing"),)
+        return replace(
+            seen,
+            fault=fault,
+            ffmpeg_first=n_streams(view) > 1 or fault in ("damaged", "chained"),
+            remarks=remarks if fault == "damaged" else (),
+        )
+    if kind == "MP3":
+        tag = mp3_tag(view)
+        n_samples, n_bytes = tag or (None, 0)
+        # Some programs count the tags around, too.
+        is_confirmed = any(
+            abs(n_bytes - size) <= max(2048, min(8192, size // 100))
+            for size in (view.size_bytes, size_bytes)
+        )
+        return replace(seen, tagged_samples=n_samples, ffmpeg_first=not (tag and is_confirmed))
+    if kind == "MP4" and (at := mp4_goes_on(view)) is not None:
+        detail = f"another MP4 begins at byte {at:,}; the first alone is labelled"
+        return replace(seen, remarks=(Remark(RemarkKind.UNREAD, detail),))
+    if kind == "Matroska":
+        sizes = matroska_size(view)
+        return replace(seen, missing=sizes if sizes and sizes[0] > sizes[1] else None)
+    found = sample_bytes(view)
+    return seen if found is None else _with_sizes(seen, found)
+
+
+def _with_sizes(seen: _Seen, found: SampleBytes) -> _Seen:
+    """What follows from the size that the header states."""
+    if found.stated > found.present:
+        is_promise = not found.is_placeholder
+        return replace(seen, missing=(found.stated, found.present) if is_promise else None)
+    what, at = what_follows(seen.view, found)
+    if what in ("data", "recording"):
+        which = "another chunk of samples" if what == "data" else "another recording"
+        detail = f"{which} begins at byte {at:,}; what is before it is labelled"
+        return replace(seen, remarks=(Remark(RemarkKind.UNREAD, detail),))
+    if what != "sound":
+        return seen
+    n_bytes = whole_size(seen.view, found)
+    detail = f"the header states {found.stated:,} bytes of samples, {n_bytes:,} are there"
+    remarks = (Remark(RemarkKind.SIZE, detail),)
+    corrected = found.corrected(seen.view, n_bytes)
+    if corrected is not None:
+        return replace(seen, view=corrected, is_whole_file=False, remarks=remarks)
+    # No room for the true size in the header.
+    rebuilt = rebuilt_wav(seen.view, found.start, n_bytes)
+    if rebuilt is None:
+        return replace(seen, remarks=(Remark(RemarkKind.UNREAD, detail),))
+    return replace(seen, view=rebuilt, is_whole_file=False, remarks=remarks)
+
+
+def _why_unreadable(seen: _Seen, errors: list[AudioError]) -> AudioError:
+    """One reason for what neither library opens."""
+    for error in errors[::-1]:
+        if error.reason in (Reason.UNSUPPORTED, Reason.EMPTY, Reason.OUT_OF_RANGE):
+            return error
+    if seen.kind is None:
+        return not_audio(seen.view.read(0, 64))
+    if seen.kind == "MP4" and not has_mp4_index(seen.view):
+        detail = "its index (moov) is missing: the recording was broken off, or the file is cut"
+        return AudioError(Reason.DAMAGED, f"MP4: {detail}")
+    return AudioError(
+        Reason.DAMAGED, f"the {seen.kind} header is not readable ({errors[0].detail})"
+    )

@@ -5,8 +5,8 @@ one process with it that `audioset_core.contained` starts, talks to and replaces
 here by the operating system's own means, so that they hold while native code is at work, and
 after the process that asked is gone.
 
-The wire is a stream socket. A command is one byte, `OPEN` with a descriptor and the file's size
-behind it. An answer is a kind and a number, and for two kinds so many bytes of JSON. Samples lie
+The wire is a stream socket. A command is one byte, `OPEN` with a descriptor and a `REQUEST` behind
+it. An answer is a kind and a number, and for some kinds so many bytes of JSON. Samples lie
 in memory that both share, in slots that are filled in turn: a block is decoded while the one
 before it is used.
 """
@@ -31,9 +31,15 @@ from typing import Any
 
 import numpy as np
 
-from audioset_core.decode import BLOCK_SAMPLES, F32, Decoder, StreamInfo, open_decoder
+from audioset_core.decode import (
+    BLOCK_SAMPLES,
+    F32,
+    DecodeOptions,
+    Decoder,
+    StreamInfo,
+    open_decoder,
+)
 from audioset_core.errors import AudioError, Reason
-from audioset_core.headers import stated_size
 
 N_SLOTS = 2
 SLOT_SAMPLES = 4 * BLOCK_SAMPLES
@@ -43,7 +49,10 @@ ROOM_BYTES = N_SLOTS * SLOT_SAMPLES * 4
 OPEN, NEXT, CLOSE = b"o", b"n", b"c"
 READY, INFO, BLOCK, END, FAILED = range(5)
 HEAD = struct.Struct("<II")
-SIZE = struct.Struct("<q")
+WITH_JSON = frozenset({INFO, END, FAILED})
+REQUEST = struct.Struct("<qi?d")
+"""The file's size, the track (0: the default one, -1: all), whether to be strict, and the time from
+which on it is wanted (below 0: the whole file)."""
 
 MEMORY_BYTES = 512 << 20
 """What decoding may take beyond the process itself. FFmpeg's index of a day of AAC takes 0.1 GB."""
@@ -72,14 +81,13 @@ def serve(wire: socket.socket, slots: F32) -> None:
     while True:
         command, fds, _, _ = socket.recv_fds(wire, 1, 1)
         if command == OPEN:
-            (size_bytes,) = SIZE.unpack(wire.recv(SIZE.size, socket.MSG_WAITALL))
-            work = _Work(fds[0], size_bytes, slots)
+            request = REQUEST.unpack(wire.recv(REQUEST.size, socket.MSG_WAITALL))
+            work = _Work(fds[0], request, slots)
             is_done = _answer(wire, work.open)
         elif command == NEXT:  # more than there were to ask for may still be on their way
             is_done = work is not None and _answer(wire, work.next)
         elif command == CLOSE:
-            wire.sendall(HEAD.pack(END, 0))
-            is_done = True
+            is_done = _answer(wire, lambda: (END, []))
         else:
             return
         if is_done and work is not None:
@@ -90,8 +98,10 @@ def serve(wire: socket.socket, slots: F32) -> None:
 class _Work:
     """One file that is being decoded, and what it has taken so far."""
 
-    def __init__(self, fd: int, size_bytes: int, slots: F32) -> None:
-        self._fd, self._size_bytes = fd, size_bytes
+    def __init__(self, fd: int, request: tuple[int, int, bool, float], slots: F32) -> None:
+        self._fd, self._size_bytes = fd, request[0]
+        track: int | str = {0: "default", -1: "all"}.get(request[1], request[1])
+        self._options, self._start_s = DecodeOptions(track, request[2]), request[3]
         self._slots, self._slot = slots, 0
         self._began_s, self._n_samples = time.process_time(), 0
         self._decoder: Decoder | None = None
@@ -100,14 +110,13 @@ class _Work:
 
     def open(self) -> tuple[int, Any]:
         with self._limits():
-            self._decoder = open_decoder(self._fd, self._size_bytes)
-            self._blocks = self._decoder.blocks()
-            info = self._decoder.info
-            # A header that its own sizes contradict is left to be found truncated.
-            sizes = stated_size(self._fd, self._size_bytes)
-            if sizes is None or sizes[0] <= sizes[1]:
-                self._check_length(info, info.promised_samples or 0)
-            return INFO, asdict(info)
+            is_part = self._start_s >= 0
+            decoder = open_decoder(self._fd, self._size_bytes, self._options, is_for_a_part=is_part)
+            self._decoder, self._blocks = decoder, decoder.blocks()
+            info = decoder.info
+            self._check_length(info, info.promised_samples or 0)
+            first = decoder.skip(round(self._start_s * info.sample_rate_hz)) if is_part else 0
+            return INFO, [asdict(info), first]
 
     def next(self) -> tuple[int, Any]:
         """Fill a slot, however small the decoder's own blocks: FFmpeg gives 20 ms at a time."""
@@ -128,7 +137,9 @@ class _Work:
             self._n_samples += n
             self._check_length(self._decoder.info, self._n_samples)
         self._slot = (self._slot + 1) % N_SLOTS
-        return (END, 0) if has_ended and not n else (BLOCK, n)
+        if has_ended and not n:
+            return END, [[r.kind, r.detail, r.start_s, r.end_s] for r in self._decoder.remarks()]
+        return BLOCK, n
 
     def close(self) -> None:
         with suppress(Exception):  # damage may show once more
@@ -172,7 +183,7 @@ def _answer(wire: socket.socket, step: Any) -> bool:
         kind, content = FAILED, [Reason.UNREADABLE, error.strerror or str(error)]
     except Exception as error:  # a defect of ours; the file's run goes on
         kind, content = FAILED, [Reason.INTERNAL, f"{type(error).__name__}: {error}"[:200]]
-    body = json.dumps(content).encode() if kind in (INFO, FAILED) else b""
+    body = json.dumps(content).encode() if kind in WITH_JSON else b""
     wire.sendall(HEAD.pack(kind, len(body) if body else content) + body)
     return kind in (END, FAILED)
 

@@ -13,7 +13,8 @@ import numpy as np
 import soundfile
 
 from audioset_core.audio import open_regular, resampled
-from audioset_core.decode import F32, open_decoder
+from audioset_core.contained import open_contained
+from audioset_core.decode import F32
 from audioset_core.errors import AudioError, Reason
 from audioset_core.overview import overview_of
 
@@ -76,11 +77,11 @@ def mp3_bytes(snippet: Snippet) -> bytes:
 
 def _decoded(fd: int, size_bytes: int, start_s: float, end_s: float) -> tuple[F32, int]:
     """Mono samples of the span; the way to it is decoded or, where the format can, skipped."""
-    decoder = open_decoder(fd, size_bytes)
+    decoder = open_contained(fd, size_bytes, start_s=start_s)
     try:
         rate_hz = decoder.info.sample_rate_hz
         first, last = round(start_s * rate_hz), round(end_s * rate_hz)
-        at = decoder.skip(first)
+        at = decoder.first_sample
         kept = []
         for block in decoder.blocks():
             kept.append(block[max(0, first - at) : max(0, last - at)])

@@ -1,39 +1,36 @@
 """Ogg Vorbis by FFmpeg, which decodes it twice as fast as libsndfile's libvorbis.
 
 Its samples are libvorbis's within 1e-6, and as many. Whatever it does not decode as expected is
-left to libsndfile from there on, so that a recording succeeds, or fails for the same reason, with
-and without FFmpeg.
+left to libsndfile from there on.
 """
 
 from __future__ import annotations
 
-import io
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from audioset_core.file_view import FileView
+
 F32 = NDArray[np.float32]
 
 
 def vorbis_blocks(
-    fd: int, size_bytes: int, rate_hz: int, n_channels: int, block_samples: int
+    view: FileView, rate_hz: int, n_channels: int, block_samples: int
 ) -> Iterator[F32]:
     """Blocks ``[n, n_channels]`` until the end, or until anything is not as it should be.
 
     Each is good until the next is asked for.
 
-    Nothing where FFmpeg is not installed. The descriptor's position stays as it is.
+    The descriptor's position stays as it is.
     """
+    import av
+    from av.stream import Disposition
+
     try:
-        import av
-        from av.stream import Disposition
-    except ImportError:
-        return
-    try:
-        with av.open(_File(fd, size_bytes), mode="r", format="ogg") as container:
+        with av.open(view.open(), mode="r", format="ogg") as container:
             (stream,) = container.streams.audio
             sounds = [s for s in container.streams if not s.disposition & Disposition.attached_pic]
             if len(sounds) > 1 or stream.codec_context.name != "vorbis":
@@ -61,26 +58,3 @@ def _taken(frame: Any, room: F32) -> F32:
     for row, plane in zip(room, frame.planes, strict=True):
         row[: frame.samples] = np.frombuffer(plane, np.float32, frame.samples)
     return room[:, : frame.samples].T
-
-
-class _File(io.RawIOBase):
-    """An open file with a position of its own, for libsndfile's is the descriptor's."""
-
-    def __init__(self, fd: int, size_bytes: int) -> None:
-        self._fd, self._size_bytes, self._at = fd, size_bytes, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, n_bytes: int = -1) -> bytes:
-        data = os.pread(self._fd, self._size_bytes if n_bytes < 0 else n_bytes, self._at)
-        self._at += len(data)
-        return data
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size_bytes}[whence]
-        self._at = max(0, start + offset)
-        return self._at

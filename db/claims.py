@@ -8,16 +8,26 @@ one order everywhere (clips by id, sources by path digest, labellings by id): no
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, bindparam, delete, select, update
+from sqlalchemy import Connection, Engine, bindparam, delete, insert, select, update
 
 from db.clip_rows import insert_labels, lock_clips, remove_unreferenced, store_clip, write_figures
 from db.engine import Prepared, repeatable, upsert, writing
 from db.errors import DatabaseError, InvalidValueError
 from db.records import AdmissionOutcome, Claim, Clip, Failure, Labelling, Variant
-from db.tables import categories, clip_scores, detections, labellings, models, runs, sources
+from db.tables import (
+    categories,
+    clip_scores,
+    detections,
+    labelling_remarks,
+    labellings,
+    models,
+    runs,
+    sources,
+)
 
 ENDED = datetime(1970, 1, 1, tzinfo=UTC)
 """A lease that is over whatever the clock says."""
@@ -283,6 +293,7 @@ def _mark_done(conn: Connection, labelling: Labelling, run_id: str, now: datetim
             "embeddings_path": labelling.embeddings_path,
             "embeddings_sha256": labelling.embeddings_sha256,
             "note": labelling.note,
+            "is_partial": labelling.is_partial,
             "labelled_at": now,
         },
     )
@@ -320,9 +331,9 @@ def _may_speak(
 
 
 def _write_rows(conn: Connection, done: Sequence[Labelling], node_of: dict[int, int]) -> None:
-    """Replace the clip scores and detections of the labellings."""
+    """Replace the clip scores, detections and remarks of the labellings."""
     keys = [{"key": labelling.claim.labelling_id} for labelling in done]
-    for table in (clip_scores, detections):
+    for table in (clip_scores, detections, labelling_remarks):
         conn.execute(delete(table).where(table.c.labelling_id == bindparam("key")), keys)
     score_rows = (
         {
@@ -348,6 +359,13 @@ def _write_rows(conn: Connection, done: Sequence[Labelling], node_of: dict[int, 
         for detection in labelling.detections
     )
     insert_labels(conn, score_rows, detection_rows)
+    remark_rows = [
+        {"labelling_id": labelling.claim.labelling_id, "position": at, **asdict(remark)}
+        for labelling in done
+        for at, remark in enumerate(labelling.remarks)
+    ]
+    if remark_rows:
+        conn.execute(insert(labelling_remarks), remark_rows)
 
 
 def _node(node_of: dict[int, int], category_index: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -16,6 +16,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, select
 
 from db.errors import DatabaseUserError
+from db.records import Remark
+from db.reports import remarks_of
 from db.selection import floor, model_ids, speaks
 from db.subtrees import counts, heard_in, subtree
 from db.tables import (
@@ -73,6 +75,9 @@ class RecordingRow:
     parameters: str
     n_patches: int
     scores_path: str | None
+    is_partial: bool
+    remarks: str = ""
+    """In one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +112,7 @@ def recordings(conn: Connection, choice: Choice, page: int = _PAGE) -> Iterator[
         DatabaseUserError: unknown model or node.
     """
     for rows in _pages(conn, choice, _recording_query(conn, choice), page):
-        yield from map(_recording, rows)
+        yield from _recordings(conn, rows)
 
 
 def paths(conn: Connection, choice: Choice) -> Iterator[bytes]:
@@ -130,7 +135,7 @@ def labelled(
     check(conn, choice)
     wanted = _wanted(conn, choice)
     for found_rows in _pages(conn, choice, _recording_query(conn, choice), page):
-        rows = [_recording(row) for row in found_rows]
+        rows = _recordings(conn, found_rows)
         query = _detections_of(rows, wanted)
         with conn.execute(query, execution_options={"yield_per": _ROWS}) as found:
             groups = groupby(found, key=attrgetter("source_id"))
@@ -187,6 +192,7 @@ def _recording_query(conn: Connection, choice: Choice) -> Select[Any]:
             parameter_sets.c.parameters,
             func.coalesce(labellings.c.n_patches, 0),
             labellings.c.scores_path,
+            labellings.c.is_partial,
         )
         .select_from(sources)
         .join(clips, clips.c.id == sources.c.clip_id)
@@ -199,11 +205,23 @@ def _recording_query(conn: Connection, choice: Choice) -> Select[Any]:
     )
 
 
-def _recording(row: Row[Any]) -> RecordingRow:
+def _recordings(conn: Connection, rows: Sequence[Row[Any]]) -> list[RecordingRow]:
+    remarks = remarks_of(conn, [row.labelling_id for row in rows])
+    return [_recording(row, remarks.get(row.labelling_id, ())) for row in rows]
+
+
+def _recording(row: Row[Any], remarks: Sequence[Remark]) -> RecordingRow:
     values = list(row)
     at = RecordingRow.__match_args__.index("parameters")
     values[at] = canonical_json(values[at])
-    return RecordingRow(*values)
+    return replace(RecordingRow(*values), remarks="; ".join(map(_remark, remarks)))
+
+
+def _remark(remark: Remark) -> str:
+    """A remark with the part that it is about: ``gap at 5.00-10.00 s: nothing is there``."""
+    places = [place for place in (remark.start_s, remark.end_s) if place is not None]
+    at = f" at {'-'.join(f'{place:.2f}' for place in places)} s" if places else ""
+    return f"{remark.kind}{at}: {remark.detail}"
 
 
 def _fits(path: bytes, globs: Sequence[bytes]) -> bool:

@@ -186,6 +186,16 @@ class DetectionRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Remark:
+    """What a person should know of a recording, and the part of it that is meant, if one is."""
+
+    kind: str
+    detail: str
+    start_s: float | None = None
+    end_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Labelling:
     """Everything to commit for one clip; paths are relative, with forward slashes."""
 
@@ -198,6 +208,8 @@ class Labelling:
     embeddings_path: str | None = None
     embeddings_sha256: str | None = None
     note: str | None = None
+    is_partial: bool = False
+    remarks: tuple[Remark, ...] = ()
     class_scores: tuple[ClassScore, ...] = ()
     detections: tuple[DetectionRow, ...] = ()
 

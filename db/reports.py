@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Select, and_, case, exists, func, or_, select
 
 from db.engine import reading
 from db.errors import DatabaseUserError
-from db.records import Clip
+from db.records import Clip, Remark
 from db.results import (
     ClipReport,
     CorpusSummary,
@@ -28,6 +29,7 @@ from db.tables import (
     clip_scores,
     clips,
     detections,
+    labelling_remarks,
     labellings,
     models,
     nodes,
@@ -64,6 +66,7 @@ def clip_by_ref(engine: Engine, ref: str | bytes) -> ClipReport:
             labellings=_labellings(conn, clip_id),
             labels=_labels(conn, clip_id),
             detections=_intervals(conn, clip_id, row.duration_s),
+            remarks=_current_remarks(conn, clip_id),
         )
 
 
@@ -121,8 +124,10 @@ def prediction_rows(engine: Engine, model: str | None = None) -> Iterator[Predic
     with reading(engine) as conn:
         query = _prediction_query(model_ids(conn, model))
         with conn.execution_options(yield_per=_PAGE).execute(query) as rows:
-            for row in rows:
-                yield PredictionRow(*row)
+            for some in rows.partitions(_PAGE):
+                remarks = remarks_of(conn, [row.labelling_id for row in some])
+                for row in some:
+                    yield replace(PredictionRow(*row), remarks=remarks.get(row.labelling_id, ()))
 
 
 def _prediction_query(ids: list[int] | None) -> Select[Any]:
@@ -144,6 +149,8 @@ def _prediction_query(ids: list[int] | None) -> Select[Any]:
             labellings.c.n_patches,
             models.c.name,
             models.c.version,
+            labellings.c.is_partial,
+            labellings.c.id.label("labelling_id"),
         )
         .select_from(labellings)
         .join(clips, clips.c.id == labellings.c.clip_id)
@@ -208,6 +215,7 @@ def _labellings(conn: Connection, clip_id: int) -> tuple[LabellingReport, ...]:
             parameter_sets.c.patch_hop_s,
             parameter_sets.c.score_floor,
             parameter_sets.c.detection_threshold,
+            labellings.c.is_partial,
         )
         .select_from(labellings)
         .join(models, models.c.id == labellings.c.model_id)
@@ -216,6 +224,26 @@ def _labellings(conn: Connection, clip_id: int) -> tuple[LabellingReport, ...]:
         .order_by(labellings.c.is_current.desc(), labellings.c.labelled_at, labellings.c.id)
     )
     return tuple(LabellingReport(*row) for row in conn.execute(query))
+
+
+def remarks_of(conn: Connection, labelling_ids: Sequence[int]) -> dict[int, tuple[Remark, ...]]:
+    """The remarks of those of the labellings that have any, by labelling."""
+    query = (
+        select(labelling_remarks)
+        .where(labelling_remarks.c.labelling_id.in_(labelling_ids))
+        .order_by(labelling_remarks.c.labelling_id, labelling_remarks.c.position)
+    )
+    found: dict[int, tuple[Remark, ...]] = {}
+    for row in conn.execute(query):
+        remark = Remark(row.kind, row.detail, row.start_s, row.end_s)
+        found[row.labelling_id] = (*found.get(row.labelling_id, ()), remark)
+    return found
+
+
+def _current_remarks(conn: Connection, clip_id: int) -> tuple[Remark, ...]:
+    query = select(labellings.c.id).where(labellings.c.clip_id == clip_id, labellings.c.is_current)
+    current = list(conn.execute(query).scalars())
+    return next(iter(remarks_of(conn, current).values()), ())
 
 
 def _labels(conn: Connection, clip_id: int) -> tuple[Label, ...]:

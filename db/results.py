@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from db.records import Clip
+from db.records import Clip, Remark
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,7 @@ class LabellingReport:
     patch_hop_s: float
     score_floor: float
     detection_threshold: float
+    is_partial: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +90,16 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class ClipReport:
-    """Everything known of one clip; labels (best first) and detections are the current ones."""
+    """Everything known of one clip; labels (best first), detections and remarks are the
+    current labelling's.
+    """
 
     clip: Clip
     sources: tuple[SourceReport, ...]
     labellings: tuple[LabellingReport, ...]
     labels: tuple[Label, ...]
     detections: tuple[Interval, ...]
+    remarks: tuple[Remark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,9 @@ class PredictionRow:
     n_patches: int
     model: str
     model_version: str
+    is_partial: bool
+    labelling_id: int
+    remarks: tuple[Remark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

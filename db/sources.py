@@ -46,15 +46,17 @@ def triage(
     variant: Variant | None,
     seen: Sequence[SeenSource],
     passing: frozenset[str] = frozenset(),
+    passing_end: str | None = None,
 ) -> list[Judgement]:
     """What is known of each file, in the order given; writes nothing.
 
-    `passing` are the reasons of failure that are worth another try.
+    `passing` are the reasons of failure that are worth another try; so are those whose detail has
+    the ending `passing_end`.
     """
     digests = [path_digest(source.path) for source in seen]
     known = _known(conn, variant, digests)
     return [
-        _judge(source, known.get(digest), passing)
+        _judge(source, known.get(digest), passing, passing_end)
         for source, digest in zip(seen, digests, strict=True)
     ]
 
@@ -200,6 +202,7 @@ def _known(
         sources.c.mtime_ns,
         sources.c.status,
         sources.c.reason,
+        sources.c.reason_detail,
         sources.c.clip_id,
         sources.c.waiting_since,
     )
@@ -226,7 +229,9 @@ def _is_done(variant: Variant) -> ColumnElement[bool]:
     )
 
 
-def _judge(source: SeenSource, row: Row[Any] | None, passing: frozenset[str]) -> Judgement:
+def _judge(
+    source: SeenSource, row: Row[Any] | None, passing: frozenset[str], passing_end: str | None
+) -> Judgement:
     if row is None:
         return Judgement(Verdict.NEW)
     is_back = row.status == "missing"
@@ -234,7 +239,9 @@ def _judge(source: SeenSource, row: Row[Any] | None, passing: frozenset[str]) ->
         return Judgement(Verdict.CHANGED, is_back)
     # Of a missing file, the row keeps what was known; unchanged, it holds again.
     if row.reason is not None:
-        return Judgement(Verdict.RETRY if row.reason in passing else Verdict.FAILED, is_back)
+        ends_so = passing_end is not None and (row.reason_detail or "").endswith(passing_end)
+        is_worth_it = row.reason in passing or ends_so
+        return Judgement(Verdict.RETRY if is_worth_it else Verdict.FAILED, is_back)
     if row.clip_id is None:
         return Judgement(Verdict.NEW, is_back, row.waiting_since)
     return Judgement(Verdict.UNLABELLED if row.done_id is None else Verdict.DONE, is_back)

@@ -35,6 +35,7 @@ __all__ = [
     "detections",
     "edges",
     "intervals",
+    "labelling_remarks",
     "labellings",
     "models",
     "node_examples",
@@ -300,6 +301,22 @@ class LabellingRow(Base):
     labelled_at: Mapped[datetime | None]
     # No foreign key: SQLite would have to copy the table to get one.
     source_id: Mapped[int | None]
+    is_partial: Mapped[bool] = mapped_column(server_default=false())
+
+
+class LabellingRemarkRow(Base):
+    """What a person should know of the recording as it was read for a labelling."""
+
+    __tablename__ = "labelling_remarks"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    labelling_id: Mapped[int] = mapped_column(
+        ForeignKey("labellings.id", ondelete="CASCADE"), primary_key=True
+    )
+    position: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    detail: Mapped[str]
+    start_s: Mapped[float | None]
+    end_s: Mapped[float | None]
 
 
 class ClipScoreRow(Base):
@@ -347,5 +364,6 @@ time_rules = table_of(TimeRuleRow)
 runs = table_of(RunRow)
 run_items = table_of(RunItemRow)
 labellings = table_of(LabellingRow)
+labelling_remarks = table_of(LabellingRemarkRow)
 clip_scores = table_of(ClipScoreRow)
 detections = table_of(DetectionRow)

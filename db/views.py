@@ -10,6 +10,7 @@
     interval_times   threshold_set, set_version, clip, mid, name, start_s, end_s, peak, peak_s,
                      model
     class_hours      mid, name, n_clips, hours
+    remarks          path, clip, kind, detail, start_s, end_s, is_partial, model
     failures         path, reason, reason_detail, user_id, size_bytes, last_read_at
 
 `clip` is the SHA-256 of the content; scores are in [0, 1]; each clip counts under its current
@@ -132,6 +133,17 @@ VIEWS = {
         ) AS i
         JOIN nodes AS n ON n.id = i.node_id
         GROUP BY n.id, n.mid, n.name
+    """,
+    "remarks": """
+        SELECT s.path_text AS path, c.sha256 AS clip, r.kind AS kind, r.detail AS detail,
+               r.start_s AS start_s, r.end_s AS end_s, l.is_partial AS is_partial,
+               m.name AS model
+        FROM labelling_remarks AS r
+        JOIN labellings AS l ON l.id = r.labelling_id
+        JOIN clips AS c ON c.id = l.clip_id
+        JOIN models AS m ON m.id = l.model_id
+        LEFT JOIN sources AS s ON s.clip_id = c.id
+        WHERE l.is_current
     """,
     "failures": """
         SELECT s.path_text AS path, s.reason AS reason, s.reason_detail AS reason_detail,

@@ -87,13 +87,21 @@ def label(
     embeddings: Annotated[
         bool, typer.Option("--embeddings", help="Store the embeddings of every patch as well.")
     ] = False,
+    track: Annotated[
+        str,
+        typer.Option(help="Audio track: 'default' as FFmpeg chooses, a number, or 'all' mixed."),
+    ] = "default",
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Refuse recordings of which something is missing."),
+    ] = False,
     follow_symlinks: FollowSymlinks = False,
     home: Home = DEFAULT_HOME,
     db: Database = None,
 ) -> None:
     """Label recordings. What is labelled already costs nothing; run it again at any time."""
     from flows.labelling import label_paths
-    from flows.options import LabelOptions
+    from flows.options import LabelOptions, chosen_track
 
     options = LabelOptions(
         model=model,
@@ -105,6 +113,8 @@ def label(
         precision=precision,
         score_dtype=score_dtype,
         embeddings=embeddings,
+        track=chosen_track(track),
+        strict=strict,
         follow_symlinks=follow_symlinks,
     )
     raise typer.Exit(label_paths(paths or [], manifest, home, options, database_url(home, db)))

@@ -77,8 +77,12 @@ def show(
         print(
             f"  {labelling.model} {labelling.model_version}, hop {labelling.patch_hop_s:g} s: "
             f"{labelling.status}, {mark}, {labelling.n_patches} patches, {when}"
+            + (", partial" if labelling.is_partial else "")
             + (f" ({labelling.note})" if labelling.note else "")
         )
+    for remark in report.remarks:
+        when = shown_interval(remark.start_s, remark.end_s) or clock_or_none(remark.start_s)
+        print(one_line(f"  {remark.kind}{f' at {when}' if when else ''}: {remark.detail}"))
     print()
     print_table(
         (">peak", ">mean", "class", "mid"),
@@ -130,6 +134,11 @@ def clip_reference(text: str) -> str | bytes:
     if re.fullmatch(r"[0-9a-fA-F]{6,64}", text) and not os.path.lexists(text):
         return text.lower()
     return os.path.abspath(os.fsencode(text))  # noqa: PTH100 (bytes)
+
+
+def clock_or_none(time_s: float | None) -> str:
+    """A moment, or nothing where there is none."""
+    return "" if time_s is None else clock(time_s)
 
 
 def shown_interval(start_s: float | None, end_s: float | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -221,7 +221,13 @@ def _prediction(row: PredictionRow, scores_path: str, home: Path, out: Path) -> 
         scores_file=scores,
         patch_hop_s=row.patch_hop_s,
         meta=row.meta,
-        extra={"clip": row.clip, "path": row.path_text, "model_version": row.model_version},
+        extra={
+            "clip": row.clip,
+            "path": row.path_text,
+            "model_version": row.model_version,
+            "is_partial": row.is_partial,
+            "remarks": [asdict(remark) for remark in row.remarks],
+        },
     )
 
 

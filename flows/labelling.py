@@ -95,7 +95,7 @@ def _nothing_to_do(
     try:
         ensure_schema(engine)
         variant = find_variant(engine, bundle.name, ready.version, parameters.digest)
-        found = variant and look_for_work(engine, variant, inputs)
+        found = variant and look_for_work(engine, variant, inputs, is_strict=options.strict)
         if found:
             time_recordings(engine)
         return Summary.of(found, ready.named) if found else None
@@ -137,6 +137,8 @@ def _report(summary: Summary, home: Path, url: str, *, has_scores: bool) -> None
     print_table(("", ""), summary.rows())
     for path, reason, detail in summary.shown_failures[:5]:
         note(one_line(f"  {path}: {reason}" + (f" ({detail})" if detail else "")))
+    for path, kind, detail in summary.shown_remarks[:5]:
+        note(one_line(f"  {path}: {kind} ({detail})"))
     for unlistable in summary.passed_over.unlistable:
         note(one_line(f"  not listed: {unlistable}"))
     shown_home = "" if home == DEFAULT_HOME else f" --home {home}"

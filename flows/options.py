@@ -13,6 +13,9 @@ from audioset_core.errors import UserError
 from db.engine import sqlite_url
 
 DEFAULT_HOME = Path("audioset-data")
+_MOST_TRACKS = 100
+
+Track = int | Literal["default", "all"]
 
 
 class LabelOptions(BaseModel):
@@ -72,6 +75,18 @@ class LabelOptions(BaseModel):
         default=False,
         title="Embeddings",
         description="Store the embeddings of every patch as well.",
+    )
+    track: Annotated[int, Field(ge=1, le=_MOST_TRACKS)] | Literal["default", "all"] = Field(
+        default="default",
+        title="Audio track",
+        description="Of recordings with several audio tracks: 'default' as FFmpeg chooses, a "
+        "number from 1, or 'all' for their mean. Tracks that are left out are a remark.",
+    )
+    strict: bool = Field(
+        default=False,
+        title="Strict",
+        description="Refuse recordings of which something is missing (cut, spoilt, with gaps) "
+        "instead of labelling what is there with a remark.",
     )
     follow_symlinks: bool = Field(
         default=False,
@@ -153,6 +168,20 @@ class AlertOptions(BaseModel):
         title="Failed share, at least",
         description="No event below this share of the files that the run opened.",
     )
+
+
+def chosen_track(text: str) -> Track:
+    """What ``--track`` means.
+
+    Raises:
+        UserError: no number from 1, nor ``default`` or ``all``.
+    """
+    named: dict[str, Track] = {"default": "default", "all": "all"}
+    if text in named:
+        return named[text]
+    if text.isdecimal() and 1 <= int(text) <= _MOST_TRACKS:
+        return int(text)
+    raise UserError(f"--track {text!r}: give a number from 1 to {_MOST_TRACKS}, 'default' or 'all'")
 
 
 def default_home() -> Path:

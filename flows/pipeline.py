@@ -13,6 +13,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from audioset_core.contained import decoders
+from audioset_core.decode import DecodeOptions
 from audioset_core.frontend import FrontendConfig
 from audioset_core.networks import hears
 from audioset_core.weights import ReadyWeights
@@ -71,7 +72,7 @@ def run_pipeline(request: Request) -> Summary:
         variant = load_ontology(url, weights, parameters)
         found = discover_files(
             url, run.run_id, variant, paths, request.manifest, request.settle_s,
-            request.options.follow_symlinks,
+            request.options.follow_symlinks, request.options.strict,
         )  # fmt: skip
         run.summary = Summary.of(found, weights.named)
         run.summary.problems = problems + found.problems
@@ -141,6 +142,7 @@ def labelling_job(
         embeddings=options.embeddings or not weights.has_scores,
         shard_s=MIN_SHARD_S if is_heavy else shard_length_s(estimated_s),
         is_watched=is_watched,
+        decoding=DecodeOptions(options.track, options.strict),
     )
 
 

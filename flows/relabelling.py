@@ -95,6 +95,7 @@ def _options(stored: StoredVariant, weights: Path | None) -> LabelOptions:
             score_dtype=stored.extra["score_dtype"],
             precision=stored.extra.get("precision", "float32"),
             embeddings=stored.extra.get("embeddings", False),
+            track=stored.extra.get("track", "default"),
         )
     except (KeyError, ValidationError):
         raise UserError("its parameters are none that can be chosen here") from None

@@ -24,4 +24,5 @@ def labelling_settings(options: LabelOptions) -> tuple[FrontendConfig, Parameter
         score_dtype=options.score_dtype,
         precision=options.precision,
         embeddings=options.embeddings,
+        track=options.track,
     )

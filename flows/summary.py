@@ -40,6 +40,11 @@ class Summary:
     wall_s: float = 0.0
     failures: Counter[str] = field(default_factory=Counter)
     shown_failures: list[tuple[str, str, str]] = field(default_factory=list)
+    n_partial: int = 0
+    """Labelled recordings of which something is missing."""
+    remarks: Counter[str] = field(default_factory=Counter)
+    """Labelled recordings by kind of remark."""
+    shown_remarks: list[tuple[str, str, str]] = field(default_factory=list)
     passed_over: PassedOver = field(default_factory=PassedOver)
     problems: list[str] = field(default_factory=list)
     """Watched folders that could not be used, and why."""
@@ -70,6 +75,9 @@ class Summary:
         self.failures.update(reason for _, reason, _ in receipt.failures)
         room = _KEPT_FAILURES - len(self.shown_failures)
         self.shown_failures += receipt.failures[:room]
+        self.n_partial += receipt.n_partial
+        self.remarks.update(kind for _, kind in {(path, kind) for path, kind, _ in receipt.remarks})
+        self.shown_remarks += receipt.remarks[: _KEPT_FAILURES - len(self.shown_remarks)]
 
     def add_part(self, counts: RunCounts, part: Mapping[str, Any]) -> None:
         """Count in a run that did a part of this one's work.
@@ -83,6 +91,10 @@ class Summary:
         self.failures.update(part.get("failures", {}))
         room = _KEPT_FAILURES - len(self.shown_failures)
         self.shown_failures += [(p, r, d) for p, r, d in part.get("shown_failures", [])[:room]]
+        self.n_partial += part.get("n_partial", 0)
+        self.remarks.update(part.get("remarks", {}))
+        room = _KEPT_FAILURES - len(self.shown_remarks)
+        self.shown_remarks += [(p, r, d) for p, r, d in part.get("shown_remarks", [])[:room]]
 
     @property
     def n_failed(self) -> int:
@@ -113,6 +125,9 @@ class Summary:
             "shown_failures": [
                 [one_line(text) for text in failure] for failure in self.shown_failures
             ],
+            "n_partial": self.n_partial,
+            "remarks": dict(self.remarks),
+            "shown_remarks": [[one_line(text) for text in remark] for remark in self.shown_remarks],
             "n_failed_before": self.n_failed_before,
             "n_labelled": self.n_labelled,
             "n_copies": self.n_copies,
@@ -133,6 +148,8 @@ class Summary:
         rows = [
             ("files found", self.n_found, ""),
             ("labelled now", self.n_labelled, f"{hours} of audio"),
+            ("labelled in part", self.n_partial, "something of these is missing"),
+            *((f"remark: {kind}", count, "") for kind, count in self.remarks.most_common()),
             ("labelled before", self.n_known, ""),
             ("copies of labelled content", self.n_copies, ""),
             ("still being written, for the next run", self.n_waiting, ""),
@@ -181,6 +198,15 @@ class Summary:
                         f"{100 * s.change:+.1f} points",
                     )
                     for s in self.drift
+                ],
+            )
+        if self.shown_remarks:
+            lines += ["", "## Remarks", "", "Labelled, but not as the file says.", ""]
+            lines += _table(
+                ("file", "kind", "detail"),
+                [
+                    (as_code(path), cleaned(kind), cleaned(detail))
+                    for path, kind, detail in self.shown_remarks[:_SHOWN_FAILURES]
                 ],
             )
         if self.shown_failures:

@@ -95,7 +95,7 @@ def _begin(job: Job, item: WorkItem, features: ShardFeatures, logger: Logger) ->
 
 
 def _open(job: Job, item: WorkItem) -> Recording:
-    recording = Recording(item.path)
+    recording = Recording(item.path, job.decoding)
     as_found = (item.size_bytes, item.mtime_ns)
     if job.is_watched and as_found != (recording.size_bytes, recording.mtime_ns):
         recording.close()
@@ -120,7 +120,8 @@ def _go_on(
         features.pieces.append(ClipPiece(current.item.path, current.claim, piece, None))
         return current
     clip = _clip(reader.recording)
-    features.pieces.append(ClipPiece(current.item.path, current.claim, piece, clip))
+    remarks = reader.recording.remarks
+    features.pieces.append(ClipPiece(current.item.path, current.claim, piece, clip, remarks))
     reader.close()
     return None
 

@@ -29,6 +29,7 @@ def discover_files(
     manifest: Path | None,
     settle_s: float | None,
     follow_symlinks: bool = False,
+    is_strict: bool = False,
 ) -> Discovery:
     """Walk the inputs and enrol what needs labelling as the run's work list.
 
@@ -37,8 +38,9 @@ def discover_files(
     watch = None if settle_s is None else Watch(paths, settle_s, now())
     engine = engine_for(database_url)
     found = discover(
-        engine, run_id, variant, paths, manifest, follow_symlinks=follow_symlinks, watch=watch
-    )
+        engine, run_id, variant, paths, manifest,
+        follow_symlinks=follow_symlinks, is_strict=is_strict, watch=watch,
+    )  # fmt: skip
     time_recordings(engine)
     logger = get_run_logger()
     logger.info(

@@ -45,7 +45,7 @@ def score_shard(job: Job, features: ShardFeatures, previous: ShardScores | None)
     pieces = [p for p in features.take_pieces() if p.claim.labelling_id not in failed_ids]
     if not pieces:
         return scores
-    owners = [(piece.path, piece.claim, piece.clip) for piece in pieces]
+    owners = [(piece.path, piece.claim, piece.clip, piece.remarks) for piece in pieces]
     pieces.reverse()
     outputs = scorer_for(job.weights, job.device, job.engine, job.precision).run(
         (pieces.pop().piece for _ in owners),  # an hour of frames is 90 MB: gone as they are scored
@@ -53,12 +53,12 @@ def score_shard(job: Job, features: ShardFeatures, previous: ShardScores | None)
         should_stop=partial(is_stopping, job),
         embeddings=job.embeddings,
     )
-    for (path, claim, clip), output in zip(owners, outputs, strict=True):
+    for (path, claim, clip, remarks), output in zip(owners, outputs, strict=True):
         blocks = scores.unfinished.setdefault(claim.labelling_id, [])
         blocks.append(_stored(output, job.score_dtype))
         if clip is not None:
             whole = _joined(scores.unfinished.pop(claim.labelling_id))
-            scores.finished.append(FinishedClip(path, claim, clip, whole))
+            scores.finished.append(FinishedClip(path, claim, clip, whole, remarks))
     return scores
 
 

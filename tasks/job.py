@@ -19,6 +19,8 @@ from sqlalchemy import Engine
 from threadpoolctl import threadpool_limits
 
 from audioset_core.bundle import ModelBundle, find_bundle
+from audioset_core.decode import DecodeOptions
+from audioset_core.ffmpeg import Track
 from audioset_core.frontend import FrontendConfig
 from audioset_core.inference import Scorer
 from audioset_core.networks import Device, EngineName, Precision
@@ -61,6 +63,7 @@ class Job:
     embeddings: bool
     shard_s: float
     is_watched: bool = False
+    decoding: DecodeOptions = field(default_factory=DecodeOptions)
 
     @property
     def bundle(self) -> ModelBundle:
@@ -75,6 +78,7 @@ def labelling_parameters(
     score_dtype: ScoreDtype,
     precision: Precision = "float32",
     embeddings: bool = False,
+    track: Track = "default",
 ) -> Parameters:
     """The settings that make one labelling differ from another of the same model."""
     extra: dict[str, Any] = {
@@ -88,6 +92,8 @@ def labelling_parameters(
         extra["precision"] = precision
     if embeddings:
         extra["embeddings"] = True
+    if track != "default":
+        extra["track"] = track
     return Parameters(
         patch_hop_s=frontend.patch_hop_s,
         score_floor=SCORE_FLOOR,

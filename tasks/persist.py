@@ -24,9 +24,10 @@ from audioset_core.export import (
 )
 from audioset_core.memory import give_back
 from audioset_core.pooling import Pooled, pool
+from audioset_core.remarks import is_partial
 from db.claims import commit_labellings, record_failures, renew_leases
 from db.errors import DatabaseUnavailableError
-from db.records import Failure, Labelling
+from db.records import Failure, Labelling, Remark
 from tasks.chunk_and_featurize import Logger
 from tasks.job import LEASE_S, Job, engine_for, now
 from tasks.pooled_rows import class_score_rows, detection_rows
@@ -72,13 +73,18 @@ def persist_shard(job: Job, shard: Shard, scores: ShardScores) -> Receipt:
     """As the task, without Prefect."""
     engine = engine_for(job.database_url)
     failures = list(scores.failures)
-    n_labelled, n_lost, audio_s = 0, 0, 0.0
+    n_labelled, n_lost, audio_s, n_partial = 0, 0, 0.0, 0
+    remarks: list[tuple[str, str, str]] = []
     clips = iter(scores.finished)
     while batch := list(islice(clips, _BATCH)):
         labellings, refused = _labellings(job, batch)
         failures += refused
         kept = commit_labellings(engine, job.variant, labellings, job.run_id, now())
         n_labelled += sum(kept)
+        own = [f for f in batch if f.claim in {lab.claim for lab in labellings}]
+        stored = [f for f, is_kept in zip(own, kept, strict=True) if is_kept]
+        n_partial += sum(is_partial(f.remarks) for f in stored)
+        remarks += [(os.fsdecode(f.path), r.kind, r.detail) for f in stored for r in f.remarks]
         n_lost += len(kept) - sum(kept)
         audio_s += sum(lab.clip.duration_s for lab, k in zip(labellings, kept, strict=True) if k)
     record_failures(engine, [failed.failure for failed in failures], now())
@@ -96,6 +102,8 @@ def persist_shard(job: Job, shard: Shard, scores: ShardScores) -> Receipt:
             for failed in failures
         ),
         continues=scores.continues,
+        n_partial=n_partial,
+        remarks=tuple(remarks),
     )
 
 
@@ -165,6 +173,8 @@ def _labelling(
         embeddings_path=embeddings_file,
         embeddings_sha256=embeddings_sha256,
         note=None if files else _TOO_SHORT,
+        is_partial=is_partial(finished.remarks),
+        remarks=tuple(Remark(r.kind, r.detail, r.start_s, r.end_s) for r in finished.remarks),
         class_scores=class_score_rows(pooled.class_scores),
         detections=detection_rows(pooled.detections),
     )

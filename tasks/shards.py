@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from audioset_core.cores import n_cores
 from audioset_core.export import Kind
 from audioset_core.reader import ClipReader, Piece
+from audioset_core.remarks import Remark
 from db.records import Claim, Clip, Failure, WorkItem
 
 Results = dict[Kind, NDArray[np.floating[Any]]]
@@ -89,12 +90,13 @@ class OpenClip:
 
 @dataclass(frozen=True, slots=True)
 class ClipPiece:
-    """Patches of one clip; ``clip`` is set when they are its last."""
+    """Patches of one clip; ``clip`` is set, and remarks are known, when they are its last."""
 
     path: bytes
     claim: Claim
     piece: Piece
     clip: Clip | None
+    remarks: tuple[Remark, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ class FinishedClip:
     claim: Claim
     clip: Clip
     results: Results
+    remarks: tuple[Remark, ...] = ()
 
 
 class ShardFeatures:
@@ -171,6 +174,9 @@ class Receipt:
     failures: tuple[tuple[str, str, str], ...]
     """(path, reason, detail)"""
     continues: bool
+    n_partial: int = 0
+    remarks: tuple[tuple[str, str, str], ...] = ()
+    """(path, kind, detail) of recordings that were labelled."""
 
     def __add__(self, later: Receipt) -> Receipt:
         """Both as one; `later` is of a later part of the same shard."""
@@ -183,6 +189,8 @@ class Receipt:
             estimated_s=self.estimated_s,
             failures=self.failures + later.failures,
             continues=later.continues,
+            n_partial=self.n_partial + later.n_partial,
+            remarks=self.remarks + later.remarks,
         )
 
 

@@ -18,6 +18,7 @@ from sqlalchemy import Engine
 from audioset_core.audio import stated_duration_s, usual_duration_s
 from audioset_core.discovery import Found, Inputs, PassedOver, find_recordings, read_inputs
 from audioset_core.errors import Reason
+from audioset_core.remarks import STRICTLY
 from db.engine import reading
 from db.records import Judgement, SeenSource, Variant, Verdict
 from db.runs import sign_of_life
@@ -67,16 +68,20 @@ def discover(
     manifest: Path | None = None,
     *,
     follow_symlinks: bool = False,
+    is_strict: bool = False,
     watch: Watch | None = None,
 ) -> Discovery:
     """Walk the inputs and enrol what needs labelling as the run's work list.
 
+    What a strict run refused is tried again by one that is not.
     With a `watch`, files that are not ready wait, and those that have vanished are marked.
     """
     result, lengths = Discovery(), _Lengths()
     alive_at = now()
     inputs = read_inputs(paths, manifest, follow_symlinks=follow_symlinks)
-    for batch, sources, judgements in _triaged(engine, variant, inputs, result.passed_over):
+    for batch, sources, judgements in _triaged(
+        engine, variant, inputs, result.passed_over, is_strict=is_strict
+    ):
         ready, waiting, settled, back = [], [], [], []
         for found, seen, judgement in zip(batch, sources, judgements, strict=True):
             result.verdicts[judgement.verdict] += 1
@@ -106,13 +111,17 @@ def discover(
     return result
 
 
-def look_for_work(engine: Engine, variant: Variant, inputs: Inputs) -> Discovery | None:
+def look_for_work(
+    engine: Engine, variant: Variant, inputs: Inputs, *, is_strict: bool = False
+) -> Discovery | None:
     """What a walk finds if nothing is left to do; None as soon as something is.
 
     Annotations that a manifest changed, and files that are back, are stored on the way.
     """
     result = Discovery()
-    for _, seen, judgements in _triaged(engine, variant, inputs, result.passed_over):
+    for _, seen, judgements in _triaged(
+        engine, variant, inputs, result.passed_over, is_strict=is_strict
+    ):
         if not _SETTLED.issuperset(judgement.verdict for judgement in judgements):
             return None
         update_annotations(engine, seen)
@@ -128,12 +137,16 @@ def _triaged(
     variant: Variant,
     inputs: Inputs,
     passed_over: PassedOver,
+    *,
+    is_strict: bool,
 ) -> Iterator[tuple[list[Found], list[SeenSource], list[Judgement]]]:
     recordings = find_recordings(inputs, passed_over)
     while batch := list(islice(recordings, _BATCH)):
         seen = [_seen(found) for found in batch]
         with reading(engine) as connection:
-            judgements = triage(connection, variant, seen, PASSING_REASONS)
+            judgements = triage(
+                connection, variant, seen, PASSING_REASONS, None if is_strict else STRICTLY
+            )
         yield batch, seen, judgements
 
 

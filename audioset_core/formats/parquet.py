@@ -29,7 +29,7 @@ def write_parquet(file: BinaryIO, labelled: Iterable[Labelled], root: bytes) -> 
         [
             pyarrow.field(
                 name,
-                pyarrow.float64() if name in _NUMBERS else pyarrow.string(),
+                _type(pyarrow, name),
                 nullable=name in _OPTIONAL,
             )
             for name in COLUMNS
@@ -43,6 +43,12 @@ def write_parquet(file: BinaryIO, labelled: Iterable[Labelled], root: bytes) -> 
                 for column, field in zip(zip(*some, strict=True), schema, strict=True)
             ]
             writer.write_table(pyarrow.table(arrays, schema))
+
+
+def _type(pyarrow: Any, name: str) -> Any:
+    if name == "is_partial":
+        return pyarrow.bool_()
+    return pyarrow.float64() if name in _NUMBERS else pyarrow.string()
 
 
 def _pyarrow() -> tuple[Any, Any]:

@@ -57,6 +57,14 @@ class Recording(Protocol):
     def parameters(self) -> str:
         """All parameters of the labelling, as JSON."""
 
+    @property
+    def is_partial(self) -> bool:
+        """Whether something that was recorded is not labelled."""
+
+    @property
+    def remarks(self) -> str:
+        """What is missing, added or left out, in one line."""
+
 
 class Event(Protocol):
     """A class heard without a break from one moment to another."""

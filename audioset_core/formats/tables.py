@@ -18,7 +18,7 @@ from audioset_core.formats.text import delimited, number, one_line
 COLUMNS = (
     "path", "uri", "clip", "id", "mid", "name", "start_s", "end_s", "peak", "mean", "peak_s",
     "duration_s", "model", "model_version", "patch_hop_s", "window_s", "detection_threshold",
-    "parameters",
+    "parameters", "is_partial", "remarks",
 )  # fmt: skip
 """Of CSV and Parquet: which file, what, when, how sure, and how the labelling was made."""
 
@@ -46,6 +46,8 @@ def values(recording: Recording, event: Event) -> Row:
         recording.window_s,
         recording.detection_threshold,
         recording.parameters,
+        recording.is_partial,
+        recording.remarks,
     )
 
 

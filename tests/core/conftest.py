@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -29,3 +30,12 @@ def _leave_one_decoder() -> None:
     idle = pool.take()
     pool.close()
     pool.give_back(idle)
+
+
+@pytest.fixture
+def faults(assets: Path) -> Path:
+    """The folder of ordinary files that went wrong, beside the assets; skipped where absent."""
+    folder = assets.parent / "faults"
+    if not folder.is_dir():
+        pytest.skip("no folder 'faults' beside AUDIOSET_ASSETS")
+    return folder

@@ -330,6 +330,8 @@ def test_stated_length(wav: Path, tmp_path: Path) -> None:
 
 def test_endings() -> None:
     assert {".wav", ".flac", ".ogg", ".mp3", ".m4a", ".aiff"} <= AUDIO_SUFFIXES
+    asked_for = ".weba .m4v .3g2 .ts .mts .mpg .ac3 .wv .spx .gsm .amr .bw64"
+    assert set(asked_for.split()) <= AUDIO_SUFFIXES
     assert all(suffix == suffix.lower() and suffix[0] == "." for suffix in AUDIO_SUFFIXES)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from audioset_core import decode_process
-from audioset_core.decode import F32, Decoder, open_decoder
+from audioset_core.decode import F32, DecodeOptions, Decoder, open_decoder
 from tests.torture.makers import chunk, pcm, wav
 
 ORDERS = ("segfault", "abort", "leave", "spin", "sleep", "eat", "raise", "poison", "linger")
@@ -26,15 +26,15 @@ def told(order: str, when: str = "open", n_samples: int = 300_000) -> bytes:
     return wav(pcm(n_samples), extra=chunk(b"test", f"{when}:{order}.".encode()))
 
 
-def faulty(fd: int, size_bytes: int) -> Decoder:
+def faulty(fd: int, size_bytes: int, options: DecodeOptions, **how: bool) -> Decoder:
     """As `open_decoder`, but obedient."""
     head = os.pread(fd, 200, 0)
     for order in ORDERS:
         if f"open:{order}.".encode() in head:
             obey(order)
         if f"amid:{order}.".encode() in head:
-            return _amid(order, open_decoder(fd, size_bytes))
-    return open_decoder(fd, size_bytes)
+            return _amid(order, open_decoder(fd, size_bytes, options, **how))
+    return open_decoder(fd, size_bytes, options, **how)
 
 
 def obey(order: str) -> None:
@@ -57,8 +57,8 @@ def obey(order: str) -> None:
         case "raise":
             raise ZeroDivisionError("of the decoder")
         case "poison":  # harms the file after it
-            decode_process.open_decoder = lambda fd, size_bytes: _amid(
-                "segfault", open_decoder(fd, size_bytes)
+            decode_process.open_decoder = lambda *about, **how: _amid(
+                "segfault", open_decoder(*about, **how)
             )
 
 
