@@ -100,7 +100,8 @@ class Summary:
         return RunCounts(
             n_found=self.n_found,
             n_labelled=self.n_labelled,
-            n_known=self.n_known + self.n_copies,
+            # A part whose files failed as copies of another part's has less than none.
+            n_known=self.n_known + max(0, self.n_copies),
             n_failed=self.n_failed,
             audio_s=self.audio_s,
         )

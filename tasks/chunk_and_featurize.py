@@ -89,7 +89,7 @@ def _begin(job: Job, item: WorkItem, features: ShardFeatures, logger: Logger) ->
     if outcome is AdmissionOutcome.AGAIN:
         features.n_again += 1
         features.again_s += clip.duration_s
-    features.n_known += outcome is AdmissionOutcome.DONE
+    features.n_known += outcome in (AdmissionOutcome.DONE, AdmissionOutcome.COPY)
     features.n_busy += outcome is AdmissionOutcome.BUSY
     return None
 
