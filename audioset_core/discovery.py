@@ -6,10 +6,8 @@ here; a file's size and time are all that is asked for. What is passed over is t
 
 from __future__ import annotations
 
-import csv
 import difflib
 import glob
-import json
 import os
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence, Set
@@ -19,7 +17,9 @@ from typing import Any
 
 from audioset_core.audio import AUDIO_SUFFIXES
 from audioset_core.errors import UserError
+from audioset_core.manifest import Listed, read_manifest
 from audioset_core.patterns import EnteredFolders, Pattern
+from audioset_core.written_paths import meant_path
 
 _AUDIO_SUFFIXES = frozenset(os.fsencode(suffix) for suffix in AUDIO_SUFFIXES)
 
@@ -28,7 +28,8 @@ _AUDIO_SUFFIXES = frozenset(os.fsencode(suffix) for suffix in AUDIO_SUFFIXES)
 class Found:
     """One recording's file. ``user_id`` and ``meta`` come from a manifest.
 
-    ``ctime_ns`` is when the file system last changed anything about the file.
+    ``ctime_ns`` is when the file system last changed anything about the file. A file that is named
+    may not be there.
     """
 
     path: bytes
@@ -37,6 +38,7 @@ class Found:
     user_id: str | None = None
     meta: dict[str, Any] | None = None
     ctime_ns: int = 0
+    is_there: bool = True
 
 
 @dataclass(slots=True)
@@ -58,9 +60,11 @@ class Inputs:
 
     files: tuple[bytes, ...]
     folders: tuple[bytes, ...]
-    listed: dict[bytes, tuple[str | None, dict[str, Any] | None]]
+    listed: Listed
     follow_symlinks: bool = False
     n_links: int = 0
+    remarks: tuple[str, ...] = ()
+    """What a person should know of the manifest."""
 
 
 def read_inputs(
@@ -84,12 +88,14 @@ def read_inputs(
             (folders if os.path.isdir(path) else files)[os.path.abspath(path)] = None
     if not paths and manifest is None:
         raise UserError("nothing to label: give files, folders or globs, or --manifest FILE")
+    listed, remarks = read_manifest(manifest) if manifest is not None else ({}, ())
     return Inputs(
         files=tuple(files),
         folders=tuple(_outermost(folders)),
-        listed=_read_manifest(manifest) if manifest is not None else {},
+        listed=listed,
         follow_symlinks=follow_symlinks,
         n_links=n_links,
+        remarks=remarks,
     )
 
 
@@ -115,6 +121,9 @@ def _expand(text: str, follow_symlinks: bool) -> tuple[list[bytes], int]:
     path = os.path.expanduser(os.fsencode(text))
     if os.path.lexists(path):
         return [path], 0
+    meant = meant_path(text) if "\0" not in text else path
+    if os.path.lexists(meant):
+        return [meant], 0
     if glob.has_magic(text) and "\0" not in text:
         pattern = Pattern(path, follow_symlinks=follow_symlinks)
         matches = pattern.paths()
@@ -220,113 +229,8 @@ def _is_audio_name(name: bytes) -> bool:
 def _found(path: bytes, user_id: str | None = None, meta: dict[str, Any] | None = None) -> Found:
     try:
         status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return Found(path, 0, 0, user_id, meta, is_there=False)
     except OSError:
         return Found(path, 0, 0, user_id, meta)  # opening it will tell why
     return Found(path, status.st_size, status.st_mtime_ns, user_id, meta, status.st_ctime_ns)
-
-
-def _read_manifest(
-    manifest: Path,
-) -> dict[bytes, tuple[str | None, dict[str, Any] | None]]:
-    """Entries by absolute path; paths are relative to the manifest's own folder.
-
-    CSV: a header with ``path``, optional ``id`` and ``meta`` (JSON); JSONL: objects with the same
-    keys. Every other column or key goes into meta.
-    """
-    rows = _jsonl_rows if manifest.suffix.lower() in (".jsonl", ".ndjson", ".json") else _csv_rows
-    base = os.fsencode(manifest.parent.absolute())
-    listed: dict[bytes, tuple[str | None, dict[str, Any] | None]] = {}
-    lines: dict[bytes | str, int] = {}
-    try:
-        for line, row in rows(manifest):
-            where = f"{manifest.name}, line {line}"
-            path, user_id, meta = _entry(where, row)
-            absolute = os.path.abspath(os.path.join(base, path))
-            for key, what in ((absolute, "path"), (user_id, "id")):
-                if key is not None and lines.setdefault(key, line) != line:
-                    raise UserError(f"{where}: the {what} of line {lines[key]} again")
-            listed[absolute] = (user_id, meta)
-    except OSError as error:
-        raise UserError(f"cannot read the manifest {manifest}: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"the manifest {manifest} is not readable text (UTF-8): {error}") from error
-    return listed
-
-
-def _csv_rows(manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with manifest.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames is None or "path" not in reader.fieldnames:
-            raise UserError(f"{manifest.name}: the first line must name a column 'path'")
-        for row in reader:
-            if None in row or None in row.values():
-                raise UserError(
-                    f"{manifest.name}, line {reader.line_num}: "
-                    f"not {len(reader.fieldnames)} columns as in the first line"
-                )
-            meta: dict[str, Any] = {
-                k: v for k, v in row.items() if k not in ("path", "id", "meta") and v != ""
-            }
-            if row.get("meta"):
-                meta = {
-                    **meta,
-                    **_json_object(f"{manifest.name}, line {reader.line_num}", row["meta"]),
-                }
-            yield reader.line_num, {"path": row["path"], "id": row.get("id") or None, "meta": meta}
-
-
-def _jsonl_rows(manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with manifest.open(encoding="utf-8-sig") as file:
-        for line, text in enumerate(file, 1):
-            if text.strip():
-                row = _json_object(f"{manifest.name}, line {line}", text)
-                meta = row.pop("meta", None)
-                rest = {k: v for k, v in row.items() if k not in ("path", "id")}
-                if meta is not None and not isinstance(meta, dict):
-                    raise UserError(f"{manifest.name}, line {line}: meta must be an object")
-                yield (
-                    line,
-                    {
-                        "path": row.get("path"),
-                        "id": row.get("id"),
-                        "meta": {**rest, **(meta or {})},
-                    },
-                )
-
-
-def _json_object(where: str, text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{where}: a JSON object is expected")
-    return value
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON value")
-
-
-def _entry(where: str, row: dict[str, Any]) -> tuple[bytes, str | None, dict[str, Any] | None]:
-    path, user_id = row["path"], row["id"]
-    if not isinstance(path, str) or not path or "\0" in path:
-        raise UserError(f"{where}: 'path' is missing")
-    if user_id is not None and (isinstance(user_id, bool) or not isinstance(user_id, str | int)):
-        raise UserError(f"{where}: 'id' must be text or a whole number")
-    if isinstance(user_id, str) and ("\0" in user_id or not _is_text(user_id)):
-        raise UserError(f"{where}: the 'id' holds characters that no database stores")
-    try:
-        name = os.fsencode(path)
-    except UnicodeEncodeError as error:
-        raise UserError(f"{where}: {path!r} cannot be the name of a file") from error
-    return name, None if user_id is None else str(user_id), row["meta"] or None
-
-
-def _is_text(text: str) -> bool:
-    """Whether it has a UTF-8 form (lone surrogates have none)."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

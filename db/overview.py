@@ -18,7 +18,6 @@ from sqlalchemy import (
     Select,
     Subquery,
     and_,
-    case,
     func,
     or_,
     select,
@@ -26,6 +25,7 @@ from sqlalchemy import (
 
 from db.ambiguity import SOURCE_AMBIGUOUS_MID
 from db.engine import reading
+from db.hits import there_first
 from db.selection import speaks
 from db.spans import DAY_MS, end_s, newly_covered, start_s
 from db.tables import (
@@ -155,13 +155,12 @@ def failure_reasons(engine: Engine, n_examples: int = 3) -> list[ReasonCount]:
 
 def places(engine: Engine, sha256: str) -> list[Place]:
     """Where a clip lay when it was last seen, those that are not missing first."""
-    is_missing = case((sources.c.status == "missing", 1), else_=0)
     columns = [sources.c[name] for name in Place.__dataclass_fields__]
     query = (
         select(*columns)
         .join(clips, clips.c.id == sources.c.clip_id)
         .where(clips.c.sha256 == sha256)
-        .order_by(is_missing, sources.c.id)
+        .order_by(there_first(sources), sources.c.id)
     )
     with reading(engine) as conn:
         return [Place(*row) for row in conn.execute(query)]

@@ -95,7 +95,11 @@ def _nothing_to_do(
         found = variant and look_for_work(engine, variant, inputs)
         if found:
             time_recordings(engine)
-        return Summary.of(found, ready.named) if found else None
+        if not found:
+            return None
+        summary = Summary.of(found, ready.named)
+        summary.problems = found.problems
+        return summary
     finally:
         engine.dispose()
 

@@ -42,7 +42,7 @@ class Summary:
     shown_failures: list[tuple[str, str, str]] = field(default_factory=list)
     passed_over: PassedOver = field(default_factory=PassedOver)
     problems: list[str] = field(default_factory=list)
-    """Watched folders that could not be used, and why."""
+    """Folders that could not be used, and why."""
     labels: dict[str, int] = field(default_factory=dict)
     """Clips by second-level category."""
     drift: tuple[Share, ...] = ()
@@ -147,7 +147,7 @@ class Summary:
             ("ignored: links", self.passed_over.n_links, ""),
             ("ignored: hidden", self.passed_over.n_hidden, ""),
             ("folders that could not be listed", len(self.passed_over.unlistable), ""),
-            ("watched folders to look at", len(self.problems), "; ".join(self.problems)),
+            ("folders to look at", len(self.problems), "; ".join(self.problems)),
         ]
         kept = [
             (what, f"{count:,}" + (f" ({more})" if more else ""))
