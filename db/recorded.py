@@ -141,7 +141,7 @@ def stored_rules(engine: Engine) -> list[StoredRule]:
 
 
 def state_rule(engine: Engine, rule: StoredRule, now: datetime) -> None:
-    """Store the rule of a folder; what it leaves open (None) stays as it was stated before."""
+    """Store the rule of a folder; what it leaves open (None) stays as it was, "" is forgotten."""
     with writing(engine) as conn:
         is_same = time_rules.c.folder == rule.folder
         columns = (time_rules.c.pattern, time_rules.c.timezone)
@@ -150,8 +150,8 @@ def state_rule(engine: Engine, rule: StoredRule, now: datetime) -> None:
         conn.execute(delete(time_rules).where(is_same))
         row = {
             "folder": rule.folder,
-            "pattern": pattern if rule.pattern is None else rule.pattern,
-            "timezone": timezone if rule.timezone is None else rule.timezone,
+            "pattern": pattern if rule.pattern is None else rule.pattern or None,
+            "timezone": timezone if rule.timezone is None else rule.timezone or None,
         }
         conn.execute(insert(time_rules), row | {"stated_at": now})
 

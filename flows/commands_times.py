@@ -52,12 +52,12 @@ def times(
     Starts are read from a manifest's meta (recorded_at, recording_start, start_time, datetime,
     timestamp), else from names such as 20240518_043000, 20240518_0430, 2024-05-18T04-30-00Z,
     2024-05-18-birdnet-04:30:00 and AudioMoth's hex. A rule is kept: files that come later follow
-    it. Without one, times are taken as UTC.
+    it; one of '' forgets. Without a zone, times are taken as UTC.
     """
     from tasks.recording_times import time_recordings
 
-    find_zone(timezone)
-    if pattern is not None:
+    find_zone(timezone or None)
+    if pattern:
         compiled(pattern)
     with opened(home, db) as engine:
         if timezone is not None or pattern is not None:
