@@ -12,6 +12,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from audioset_core.manifest import Listed, read_manifest
 from audioset_core.patterns import EnteredFolders, Pattern
 from audioset_core.written_paths import meant_path
 
+# Names such as rec.20240518 make an ending of each file.
+_MOST_ENDINGS = 200
 _AUDIO_SUFFIXES = frozenset(os.fsencode(suffix) for suffix in AUDIO_SUFFIXES)
 
 
@@ -50,6 +53,29 @@ class PassedOver:
     n_hidden: int = 0
     unlistable: list[str] = field(default_factory=list)
 
+    @property
+    def endings(self) -> str:
+        """Every ending that was passed over, with its count, the most frequent first."""
+        counted = sorted(self.by_suffix.items(), key=lambda pair: (-pair[1], pair[0]))
+        shown = [f"{suffix} {count:,}" for suffix, count in counted[:_MOST_ENDINGS]]
+        n_more = len(counted) - len(shown)
+        return ", ".join(shown) + (f" and {n_more:,} more endings" if n_more else "")
+
+    @property
+    def described(self) -> str:
+        """What was passed over in a folder without a recording, and what to do."""
+        parts = [f"cannot list {folder}" for folder in self.unlistable]
+        if self.by_suffix:
+            parts.append(
+                f"its files have other endings ({self.endings}); name a file, or a pattern such as "
+                f"'folder/*.xyz', to label it whatever its ending"
+            )
+        if self.n_links:
+            parts.append(f"{self.n_links:,} links: --follow-symlinks")
+        if self.n_hidden:
+            parts.append(f"{self.n_hidden:,} hidden")
+        return "; ".join(parts) or "it is empty (is its disk mounted?)"
+
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
@@ -65,6 +91,14 @@ class Inputs:
     n_links: int = 0
     remarks: tuple[str, ...] = ()
     """What a person should know of the manifest."""
+    named_folders: tuple[bytes, ...] = ()
+    """Those of the folders, and within them, that were named outright, not met by a pattern."""
+
+    @property
+    def are_folders_named(self) -> bool:
+        """Whether folders that were named are all there is."""
+        is_more = self.files or self.listed or set(self.folders) - set(self.named_folders)
+        return not is_more
 
 
 def read_inputs(
@@ -80,12 +114,16 @@ def read_inputs(
     """
     files: dict[bytes, None] = {}
     folders: dict[bytes, None] = {}
+    named: dict[bytes, None] = {}
     n_links = 0
     for text in paths:
         expanded, n_passed_over = _expand(text, follow_symlinks)
         n_links += n_passed_over
         for path in expanded:
-            (folders if os.path.isdir(path) else files)[os.path.abspath(path)] = None
+            is_folder, absolute = os.path.isdir(path), os.path.abspath(path)
+            (folders if is_folder else files)[absolute] = None
+            if is_folder and os.path.lexists(os.path.expanduser(os.fsencode(text))):
+                named[absolute] = None
     if not paths and manifest is None:
         raise UserError("nothing to label: give files, folders or globs, or --manifest FILE")
     listed, remarks = read_manifest(manifest) if manifest is not None else ({}, ())
@@ -96,6 +134,7 @@ def read_inputs(
         follow_symlinks=follow_symlinks,
         n_links=n_links,
         remarks=remarks,
+        named_folders=tuple(named),
     )
 
 
@@ -114,6 +153,20 @@ def find_recordings(inputs: Inputs, passed_over: PassedOver) -> Iterator[Found]:
     for folder in inputs.folders:
         yield from walk.below(folder)
     yield from walk.behind_links()
+
+
+def barren_folders(inputs: Inputs) -> list[str]:
+    """Of each folder that was named and holds no recording: a line that says what it holds.
+
+    Each is walked as far as its first recording.
+    """
+    said = []
+    for folder in inputs.named_folders:
+        passed_over = PassedOver()
+        walk = _Walk(frozenset(), passed_over, follow_symlinks=inputs.follow_symlinks)
+        if next(chain(walk.below(folder), walk.behind_links()), None) is None:
+            said.append(f"no recording in {os.fsdecode(folder)!r}: {passed_over.described}")
+    return said
 
 
 def _expand(text: str, follow_symlinks: bool) -> tuple[list[bytes], int]:

@@ -122,6 +122,7 @@ class Summary:
             "n_missing": self.n_missing,
             "n_moved": self.n_moved,
             "n_back": self.n_back,
+            "ignored": {one_line(suffix): n for suffix, n in self.passed_over.by_suffix.items()},
             "problems": [one_line(text) for text in self.problems],
             "labels": self.labels,
         }
@@ -130,7 +131,6 @@ class Summary:
         """(what, how much) for a table; lines that would say nothing are left out."""
         hours = f"{self.audio_s / 3600:.2f} h" if self.audio_s >= 360 else f"{self.audio_s:.1f} s"
         ignored = self.passed_over.by_suffix
-        endings = ", ".join(f"{suffix} {count}" for suffix, count in ignored.most_common(5))
         rows = [
             ("files found", self.n_found, ""),
             ("labelled now", self.n_labelled, f"{hours} of audio"),
@@ -143,7 +143,7 @@ class Summary:
             ("being labelled by another run", self.n_busy, "or a copy of such a file"),
             *((f"failed: {reason}", count, "") for reason, count in self.failures.most_common()),
             ("failed before, unchanged", self.n_failed_before, ""),
-            ("ignored: not an audio ending", ignored.total(), endings),
+            ("ignored: not an audio ending", ignored.total(), self.passed_over.endings),
             ("ignored: links", self.passed_over.n_links, ""),
             ("ignored: hidden", self.passed_over.n_hidden, ""),
             ("folders that could not be listed", len(self.passed_over.unlistable), ""),

@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 
-from audioset_core.discovery import Found, PassedOver, find_recordings, read_inputs
+from audioset_core.discovery import (
+    Found,
+    PassedOver,
+    barren_folders,
+    find_recordings,
+    read_inputs,
+)
 from audioset_core.errors import UserError
 
 
@@ -295,6 +301,37 @@ def test_odd_things_with_an_audio_name_become_failures_not_silence(here: Path) -
     os.mkfifo("rec/pipe.wav")
     found, _ = find(["rec"])
     assert sorted(names(found)) == ["rec/folder.wav", "rec/folder.wav/a.wav", "rec/pipe.wav"]
+
+
+def test_a_folder_without_a_recording_says_what_it_holds(here: Path) -> None:
+    make("rec/a.txt", "rec/b.txt", "rec/sub/c.jpg", "rec/.d.wav", "ok/a.wav", "ok/sub/x.txt")
+    Path("rec/e.wav").symlink_to("elsewhere")
+    Path("empty").mkdir()
+
+    def barren(*paths: str) -> list[str]:
+        return barren_folders(read_inputs(paths))
+
+    assert barren("rec", "ok", "ok/a.wav") == [
+        f"no recording in '{here}/rec': its files have other endings (.txt 2, .jpg 1); name a "
+        f"file, or a pattern such as 'folder/*.xyz', to label it whatever its ending; "
+        f"1 links: --follow-symlinks; 1 hidden"
+    ]
+    assert barren("empty") == [
+        f"no recording in '{here}/empty': it is empty (is its disk mounted?)"
+    ]
+    assert barren("*", "ok") == []  # a pattern may meet folders without
+    assert barren("ok", "ok/sub") == [
+        f"no recording in '{here}/ok/sub': its files have other endings (.txt 1); name a file, "
+        f"or a pattern such as 'folder/*.xyz', to label it whatever its ending"
+    ]
+
+
+def test_every_ending_is_counted() -> None:
+    make(*(f"rec/{n}.e{n % 30:02}" for n in range(45)), "rec/a.wav")
+    _, passed_over = find(["rec"])
+    assert passed_over.by_suffix.total() == 45
+    assert passed_over.endings.startswith(".e00 2, .e01 2")
+    assert passed_over.endings.endswith(".e28 1, .e29 1")
 
 
 def test_very_deep_folders() -> None:
