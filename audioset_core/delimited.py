@@ -29,7 +29,7 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _SAMPLE_BYTES = 4096
-_STATED = re.compile(r'"?sep=(.)"?[,;\s]*', re.IGNORECASE)
+_STATED = re.compile(r'"?sep=([^\w\s"]|\t)"?[,;\s]*', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
