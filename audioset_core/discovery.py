@@ -6,21 +6,24 @@ here; a file's size and time are all that is asked for. What is passed over is t
 
 from __future__ import annotations
 
-import csv
 import difflib
 import glob
-import json
 import os
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from audioset_core.audio import AUDIO_SUFFIXES
 from audioset_core.errors import UserError
+from audioset_core.manifest import Listed, read_manifest
 from audioset_core.patterns import EnteredFolders, Pattern
+from audioset_core.written_paths import meant_path
 
+# Names such as rec.20240518 make an ending of each file.
+_MOST_ENDINGS = 200
 _AUDIO_SUFFIXES = frozenset(os.fsencode(suffix) for suffix in AUDIO_SUFFIXES)
 
 
@@ -28,7 +31,8 @@ _AUDIO_SUFFIXES = frozenset(os.fsencode(suffix) for suffix in AUDIO_SUFFIXES)
 class Found:
     """One recording's file. ``user_id`` and ``meta`` come from a manifest.
 
-    ``ctime_ns`` is when the file system last changed anything about the file.
+    ``ctime_ns`` is when the file system last changed anything about the file. A file that is named
+    may not be there.
     """
 
     path: bytes
@@ -37,6 +41,7 @@ class Found:
     user_id: str | None = None
     meta: dict[str, Any] | None = None
     ctime_ns: int = 0
+    is_there: bool = True
 
 
 @dataclass(slots=True)
@@ -48,6 +53,29 @@ class PassedOver:
     n_hidden: int = 0
     unlistable: list[str] = field(default_factory=list)
 
+    @property
+    def endings(self) -> str:
+        """Every ending that was passed over, with its count, the most frequent first."""
+        counted = sorted(self.by_suffix.items(), key=lambda pair: (-pair[1], pair[0]))
+        shown = [f"{suffix} {count:,}" for suffix, count in counted[:_MOST_ENDINGS]]
+        n_more = len(counted) - len(shown)
+        return ", ".join(shown) + (f" and {n_more:,} more endings" if n_more else "")
+
+    @property
+    def described(self) -> str:
+        """What was passed over in a folder without a recording, and what to do."""
+        parts = [f"cannot list {folder}" for folder in self.unlistable]
+        if self.by_suffix:
+            parts.append(
+                f"its files have other endings ({self.endings}); name a file, or a pattern such as "
+                f"'folder/*.xyz', to label it whatever its ending"
+            )
+        if self.n_links:
+            parts.append(f"{self.n_links:,} links: --follow-symlinks")
+        if self.n_hidden:
+            parts.append(f"{self.n_hidden:,} hidden")
+        return "; ".join(parts) or "it is empty (is its disk mounted?)"
+
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
@@ -58,9 +86,19 @@ class Inputs:
 
     files: tuple[bytes, ...]
     folders: tuple[bytes, ...]
-    listed: dict[bytes, tuple[str | None, dict[str, Any] | None]]
+    listed: Listed
     follow_symlinks: bool = False
     n_links: int = 0
+    remarks: tuple[str, ...] = ()
+    """What a person should know of the manifest."""
+    named_folders: tuple[bytes, ...] = ()
+    """Those of the folders, and within them, that were named outright, not met by a pattern."""
+
+    @property
+    def are_folders_named(self) -> bool:
+        """Whether folders that were named are all there is."""
+        is_more = self.files or self.listed or set(self.folders) - set(self.named_folders)
+        return not is_more
 
 
 def read_inputs(
@@ -76,20 +114,27 @@ def read_inputs(
     """
     files: dict[bytes, None] = {}
     folders: dict[bytes, None] = {}
+    named: dict[bytes, None] = {}
     n_links = 0
     for text in paths:
         expanded, n_passed_over = _expand(text, follow_symlinks)
         n_links += n_passed_over
         for path in expanded:
-            (folders if os.path.isdir(path) else files)[os.path.abspath(path)] = None
+            is_folder, absolute = os.path.isdir(path), os.path.abspath(path)
+            (folders if is_folder else files)[absolute] = None
+            if is_folder and os.path.lexists(os.path.expanduser(os.fsencode(text))):
+                named[absolute] = None
     if not paths and manifest is None:
         raise UserError("nothing to label: give files, folders or globs, or --manifest FILE")
+    listed, remarks = read_manifest(manifest) if manifest is not None else ({}, ())
     return Inputs(
         files=tuple(files),
         folders=tuple(_outermost(folders)),
-        listed=_read_manifest(manifest) if manifest is not None else {},
+        listed=listed,
         follow_symlinks=follow_symlinks,
         n_links=n_links,
+        remarks=remarks,
+        named_folders=tuple(named),
     )
 
 
@@ -110,11 +155,28 @@ def find_recordings(inputs: Inputs, passed_over: PassedOver) -> Iterator[Found]:
     yield from walk.behind_links()
 
 
+def barren_folders(inputs: Inputs) -> list[str]:
+    """Of each folder that was named and holds no recording: a line that says what it holds.
+
+    Each is walked as far as its first recording.
+    """
+    said = []
+    for folder in inputs.named_folders:
+        passed_over = PassedOver()
+        walk = _Walk(frozenset(), passed_over, follow_symlinks=inputs.follow_symlinks)
+        if next(chain(walk.below(folder), walk.behind_links()), None) is None:
+            said.append(f"no recording in {os.fsdecode(folder)!r}: {passed_over.described}")
+    return said
+
+
 def _expand(text: str, follow_symlinks: bool) -> tuple[list[bytes], int]:
     """The paths that are meant, and how many links a pattern passed over."""
     path = os.path.expanduser(os.fsencode(text))
     if os.path.lexists(path):
         return [path], 0
+    meant = meant_path(text) if "\0" not in text else path
+    if os.path.lexists(meant):
+        return [meant], 0
     if glob.has_magic(text) and "\0" not in text:
         pattern = Pattern(path, follow_symlinks=follow_symlinks)
         matches = pattern.paths()
@@ -220,113 +282,8 @@ def _is_audio_name(name: bytes) -> bool:
 def _found(path: bytes, user_id: str | None = None, meta: dict[str, Any] | None = None) -> Found:
     try:
         status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return Found(path, 0, 0, user_id, meta, is_there=False)
     except OSError:
         return Found(path, 0, 0, user_id, meta)  # opening it will tell why
     return Found(path, status.st_size, status.st_mtime_ns, user_id, meta, status.st_ctime_ns)
-
-
-def _read_manifest(
-    manifest: Path,
-) -> dict[bytes, tuple[str | None, dict[str, Any] | None]]:
-    """Entries by absolute path; paths are relative to the manifest's own folder.
-
-    CSV: a header with ``path``, optional ``id`` and ``meta`` (JSON); JSONL: objects with the same
-    keys. Every other column or key goes into meta.
-    """
-    rows = _jsonl_rows if manifest.suffix.lower() in (".jsonl", ".ndjson", ".json") else _csv_rows
-    base = os.fsencode(manifest.parent.absolute())
-    listed: dict[bytes, tuple[str | None, dict[str, Any] | None]] = {}
-    lines: dict[bytes | str, int] = {}
-    try:
-        for line, row in rows(manifest):
-            where = f"{manifest.name}, line {line}"
-            path, user_id, meta = _entry(where, row)
-            absolute = os.path.abspath(os.path.join(base, path))
-            for key, what in ((absolute, "path"), (user_id, "id")):
-                if key is not None and lines.setdefault(key, line) != line:
-                    raise UserError(f"{where}: the {what} of line {lines[key]} again")
-            listed[absolute] = (user_id, meta)
-    except OSError as error:
-        raise UserError(f"cannot read the manifest {manifest}: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"the manifest {manifest} is not readable text (UTF-8): {error}") from error
-    return listed
-
-
-def _csv_rows(manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with manifest.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames is None or "path" not in reader.fieldnames:
-            raise UserError(f"{manifest.name}: the first line must name a column 'path'")
-        for row in reader:
-            if None in row or None in row.values():
-                raise UserError(
-                    f"{manifest.name}, line {reader.line_num}: "
-                    f"not {len(reader.fieldnames)} columns as in the first line"
-                )
-            meta: dict[str, Any] = {
-                k: v for k, v in row.items() if k not in ("path", "id", "meta") and v != ""
-            }
-            if row.get("meta"):
-                meta = {
-                    **meta,
-                    **_json_object(f"{manifest.name}, line {reader.line_num}", row["meta"]),
-                }
-            yield reader.line_num, {"path": row["path"], "id": row.get("id") or None, "meta": meta}
-
-
-def _jsonl_rows(manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with manifest.open(encoding="utf-8-sig") as file:
-        for line, text in enumerate(file, 1):
-            if text.strip():
-                row = _json_object(f"{manifest.name}, line {line}", text)
-                meta = row.pop("meta", None)
-                rest = {k: v for k, v in row.items() if k not in ("path", "id")}
-                if meta is not None and not isinstance(meta, dict):
-                    raise UserError(f"{manifest.name}, line {line}: meta must be an object")
-                yield (
-                    line,
-                    {
-                        "path": row.get("path"),
-                        "id": row.get("id"),
-                        "meta": {**rest, **(meta or {})},
-                    },
-                )
-
-
-def _json_object(where: str, text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where}: not JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{where}: a JSON object is expected")
-    return value
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON value")
-
-
-def _entry(where: str, row: dict[str, Any]) -> tuple[bytes, str | None, dict[str, Any] | None]:
-    path, user_id = row["path"], row["id"]
-    if not isinstance(path, str) or not path or "\0" in path:
-        raise UserError(f"{where}: 'path' is missing")
-    if user_id is not None and (isinstance(user_id, bool) or not isinstance(user_id, str | int)):
-        raise UserError(f"{where}: 'id' must be text or a whole number")
-    if isinstance(user_id, str) and ("\0" in user_id or not _is_text(user_id)):
-        raise UserError(f"{where}: the 'id' holds characters that no database stores")
-    try:
-        name = os.fsencode(path)
-    except UnicodeEncodeError as error:
-        raise UserError(f"{where}: {path!r} cannot be the name of a file") from error
-    return name, None if user_id is None else str(user_id), row["meta"] or None
-
-
-def _is_text(text: str) -> bool:
-    """Whether it has a UTF-8 form (lone surrogates have none)."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

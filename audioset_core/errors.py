@@ -22,6 +22,7 @@ class Reason(StrEnum):
     TRUNCATED = "truncated"
     DAMAGED = "damaged"
     UNREADABLE = "unreadable"
+    NO_SUCH_FILE = "no such file"
     VANISHED = "vanished"
     CHANGED = "changed while being read"
     NOT_A_FILE = "not a regular file"
@@ -39,7 +40,9 @@ class Reason(StrEnum):
         return self not in _PASSING
 
 
-_PASSING = frozenset({Reason.UNREADABLE, Reason.VANISHED, Reason.CHANGED, Reason.INTERNAL})
+_PASSING = frozenset(
+    {Reason.NO_SUCH_FILE, Reason.UNREADABLE, Reason.VANISHED, Reason.CHANGED, Reason.INTERNAL}
+)
 
 
 class AudiosetError(Exception):

@@ -21,16 +21,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Literal, TextIO, get_args
+from typing import Literal, get_args
 
+from audioset_core.delimited import encoding_of, open_table
 from audioset_core.errors import UnknownNodeError, UserError
 from audioset_core.ontology import Ontology
+from audioset_core.written_paths import names_meant
 
 TruthFormat = Literal["esc", "audioset-segments", "audioset-strong", "fsd50k", "csv"]
 FORMATS: tuple[TruthFormat, ...] = get_args(TruthFormat)
 
 _ESC_FILE = Path(__file__).parent / "data" / "esc_classes.csv"
-_KEYS = ("clip", "sha256", "path", "file", "filename", "fname", "id")
+_KEYS = (
+    "clip", "sha256", "path", "file_path", "filepath", "full_path", "fullname", "file", "file_name",
+    "filename", "audio_file", "fname", "recording", "id",
+)  # fmt: skip
 _CLASSES = ("mid", "mids", "label", "labels", "class", "classes", "name", "category")
 _MIDS = re.compile(r"/[mtg]/[\w-]+(?:[\s,;|]+/[mtg]/[\w-]+)*")
 _LEAST_SEGMENT_S = 0.1
@@ -89,9 +94,8 @@ def read_truth(path: Path, kind: TruthFormat, ontology: Ontology) -> Truth:
     """
     counts = Counter[str]()
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            items, has_times = _READERS[kind](_Source(path, file, ontology, counts))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        items, has_times = _READERS[kind](_Source(path, ontology, counts))
+    except (OSError, UnicodeError, csv.Error) as error:
         raise UserError(f"cannot read {path}: {error}") from None
     if not items:
         raise UserError(f"{path} names no recording that could be used as {kind}")
@@ -121,22 +125,30 @@ def in_segments(truth: Truth, length_s: float) -> Truth:
 @dataclass(frozen=True, slots=True)
 class _Source:
     path: Path
-    file: TextIO
     ontology: Ontology
     counts: Counter[str]
 
-    def rows(
-        self, *needed: Iterable[str], delimiter: str = ","
-    ) -> Iterator[tuple[str, dict[str, str]]]:
+    def rows(self, *needed: Iterable[str]) -> Iterator[tuple[str, dict[str, str]]]:
         """(where, row) of a table with a header; of each of `needed` one column must be there."""
-        reader = csv.DictReader(self.file, delimiter=delimiter)
-        columns = set(reader.fieldnames or ())
-        missing = [" or ".join(names) for names in needed if not columns & set(names)]
-        if missing:
-            raise UserError(f"{self.path} has no column {missing[0]}: is its --format right?")
-        for row in reader:
-            clean = {k: (v or "").strip() for k, v in row.items() if isinstance(k, str)}
-            yield f"{self.path}, line {reader.line_num}", clean
+        known = {name for names in needed for name in names}
+        with open_table(self.path, known | {"verdict", "start_s", "end_s"}) as table:
+            columns = set(table.headings)
+            missing = [" or ".join(names) for names in needed if not columns & set(names)]
+            if missing:
+                raise UserError(
+                    f"{self.path} has no column {missing[0]}: is its --format right? "
+                    f"({table.described})"
+                )
+            for line, cells in table.rows:
+                row = dict(zip(reversed(table.headings), reversed(cells), strict=True))
+                yield f"{self.path}, line {line}", {k: v.strip() for k, v in row.items()}
+
+    def lines(self) -> Iterator[str]:
+        """The lines of a file without a header."""
+        encoding = encoding_of(self.path)
+        encoding = "utf-8-sig" if encoding == "utf-8" else encoding
+        with self.path.open(encoding=encoding, newline="") as file:
+            yield from file
 
     def find(self, text: str, where: str) -> str:
         try:
@@ -181,7 +193,7 @@ def _esc_classes() -> Mapping[str, str]:
 
 def _audioset_segments(source: _Source) -> _Read:
     items = []
-    lines = (line for line in source.file if not line.startswith("#"))
+    lines = (line for line in source.lines() if not line.startswith("#"))
     for number, row in enumerate(csv.reader(lines, skipinitialspace=True), 1):
         if not row or row == ["YTID", "start_seconds", "end_seconds", "positive_labels"]:
             continue
@@ -207,7 +219,7 @@ def _segment_keys(ytid: str, start_s: float, end_s: float) -> tuple[str, ...]:
 def _audioset_strong(source: _Source) -> _Read:
     by_segment: dict[str, list[Event]] = {}
     columns = ("segment_id", "start_time_seconds", "end_time_seconds", "label")
-    for where, row in source.rows(*((c,) for c in columns), delimiter="\t"):
+    for where, row in source.rows(*((c,) for c in columns)):
         events = by_segment.setdefault(row["segment_id"], [])
         if not source.known([row["label"]]):
             continue
@@ -242,7 +254,8 @@ def _table(source: _Source) -> _Read:
     )
     is_review = False
     for where, row in rows:
-        keys = tuple(dict.fromkeys(row[name] for name in _KEYS if row.get(name)))
+        written = (name for column in _KEYS if row.get(column) for name in names_meant(row[column]))
+        keys = tuple(dict.fromkeys(written))
         if not keys:
             raise UserError(f"{where}: no recording is named")
         has_span = row.get("start_s") or row.get("end_s")
@@ -287,7 +300,8 @@ def _listed(text: str) -> Sequence[str]:
 
 def _span(start: str, end: str, where: str) -> tuple[float, float]:
     try:
-        start_s, end_s = float(start), float(end)
+        # Where semicolons part the columns, a comma is the decimal mark.
+        start_s, end_s = (float(text.replace(",", ".")) for text in (start, end))
     except ValueError:
         start_s = end_s = math.nan
     if not 0 <= start_s <= end_s < math.inf:

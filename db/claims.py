@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, bindparam, delete, insert, select, update
 
 from db.clip_rows import insert_labels, lock_clips, remove_unreferenced, store_clip, write_figures
+from db.copies import FailedCopy, are_of_one_run, copies_of_failed
 from db.engine import Prepared, repeatable, upsert, writing
 from db.errors import DatabaseError, InvalidValueError
 from db.records import AdmissionOutcome, Claim, Clip, Failure, Labelling, Variant
@@ -77,7 +78,8 @@ def admit(
             )
         ).one()
         if held.status != "done":
-            return AdmissionOutcome.BUSY
+            is_copy = are_of_one_run(conn, run_id, held.run_id)
+            return AdmissionOutcome.COPY if is_copy else AdmissionOutcome.BUSY
         is_again = (held.run_id, held.source_id) == (run_id, source_id)
         return AdmissionOutcome.AGAIN if is_again else AdmissionOutcome.DONE
 
@@ -131,17 +133,25 @@ def release_claims(engine: Engine, claims: Sequence[Claim]) -> None:
 
 
 @repeatable
-def record_failures(engine: Engine, failures: Sequence[Failure], now: datetime) -> None:
-    """Mark sources as failed, drop their claims and the clips that nothing refers to any more."""
+def record_failures(
+    engine: Engine, failures: Sequence[Failure], now: datetime, run_id: str | None = None
+) -> list[FailedCopy]:
+    """Mark sources as failed, drop their claims and the clips that nothing refers to any more.
+
+    Copies that the run left to one of these claims fail with it; they are returned.
+    """
     if not failures:
-        return
+        return []
     with writing(engine) as conn:
-        source_ids = [failure.source_id for failure in failures]
-        linked = conn.execute(select(sources.c.clip_id).where(sources.c.id.in_(source_ids)))
+        linked = conn.execute(
+            select(sources.c.clip_id).where(sources.c.id.in_([f.source_id for f in failures]))
+        )
         touched = {clip_id for (clip_id,) in linked if clip_id is not None}
         touched.update(failure.claim.clip_id for failure in failures if failure.claim)
         lock_clips(conn, touched)
-        by_path = select(sources.c.id).where(sources.c.id.in_(source_ids))
+        copies = copies_of_failed(conn, run_id, failures) if run_id is not None else []
+        failed = [*failures, *(copy.failure for copy in copies)]
+        by_path = select(sources.c.id).where(sources.c.id.in_([f.source_id for f in failed]))
         conn.execute(by_path.order_by(sources.c.path_digest).with_for_update())
         conn.execute(
             update(sources)
@@ -149,12 +159,13 @@ def record_failures(engine: Engine, failures: Sequence[Failure], now: datetime) 
             .values(status="failed", clip_id=None, last_read_at=now),
             [
                 {"key": f.source_id, "reason": f.reason, "reason_detail": f.detail or None}
-                for f in failures
+                for f in failed
             ],
         )
         for claim in _in_order(failure.claim for failure in failures):
             conn.execute(delete(labellings).where(_held(claim)))
         remove_unreferenced(conn, touched)
+    return copies
 
 
 def category_nodes(conn: Connection, model_id: int) -> dict[int, int]:

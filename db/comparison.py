@@ -20,6 +20,7 @@ from sqlalchemy import (
 
 from db.engine import reading, writing
 from db.errors import DatabaseUserError
+from db.hits import first_source
 from db.selection import model_ids, newest_version, speaks
 from db.tables import (
     clip_scores,
@@ -173,13 +174,9 @@ def _disagreements(conn: Connection, pairs: Any, limit: int) -> tuple[Disagreeme
     widest = (by_class.c.gap.desc(), by_class.c.node_id)
     rank = func.row_number().over(partition_by=by_class.c.clip_id, order_by=widest).label("rank")
     ranked = select(by_class, rank).subquery("ranked")
-    path = (
-        select(sources.c.path_text)
-        .where(sources.c.clip_id == ranked.c.clip_id)
-        .order_by(sources.c.id)
-        .limit(1)
-        .scalar_subquery()
-    )
+    first = sources.alias("first_source")
+    first_id = first_source(ranked.c.clip_id).correlate(ranked).scalar_subquery()
+    path = select(first.c.path_text).where(first.c.id == first_id).scalar_subquery()
     query = (
         select(clips.c.sha256, path, nodes.c.mid, nodes.c.name, ranked.c.peak_a, ranked.c.peak_b)
         .select_from(ranked)

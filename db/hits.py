@@ -19,15 +19,23 @@ def first_source(
     clip_id: ColumnElement[Any],
     paths: Sequence[str] = (),
     in_time: ColumnElement[bool] | None = None,
+    of: Any = sources,
 ) -> Select[Any]:
-    """The id of a clip's first source that fits; of those that are there, if any is."""
-    conditions = [sources.c.clip_id == clip_id]
+    """The id of a clip's first source that fits; of those that are there, if any is.
+
+    `of` is the table of sources, where a statement needs it by another name.
+    """
+    conditions = [of.c.clip_id == clip_id]
     if paths:
-        conditions.append(at_paths(paths, sources))
+        conditions.append(at_paths(paths, of))
     if in_time is not None:
         conditions.append(in_time)
-    is_missing = case((sources.c.status == "missing", 1), else_=0)
-    return select(sources.c.id).where(*conditions).order_by(is_missing, sources.c.id).limit(1)
+    return select(of.c.id).where(*conditions).order_by(there_first(of), of.c.id).limit(1)
+
+
+def there_first(of: Any) -> ColumnElement[int]:
+    """Orders sources: those that are there before those that are missing."""
+    return case((of.c.status == "missing", 1), else_=0)
 
 
 def with_details(

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Engine,
     Integer,
     Select,
+    and_,
     cast,
     func,
     literal,
@@ -26,9 +27,10 @@ from db.ask import few_clips, prepared
 from db.engine import reading
 from db.found import intervals_query, with_source
 from db.hits import first_source
+from db.occasions import occasions
 from db.question import Question
 from db.selection import model_ids
-from db.spans import DAY_MS, newly_covered
+from db.spans import DAY_MS, Span, in_span, newly_covered
 from db.subtrees import Subtree, predicted_below
 from db.tables import categories, edges, nodes, sources
 
@@ -52,7 +54,8 @@ def hours_heard(engine: Engine, question: Question, by: Grouping) -> list[HeardF
 
     By second level the rows are the children of the nodes in question. By class, every concrete
     (not abstract) one that a model predicts has a row, also without an hour. By day, a sound counts
-    for the day on which it begins by the recorder's clock.
+    for the day on which it begins by the recorder's clock; of a clip that was recorded at two
+    times, for both.
 
     Raises:
         DatabaseUserError: as `db.ask.find_intervals`.
@@ -74,14 +77,19 @@ def hours_heard(engine: Engine, question: Question, by: Grouping) -> list[HeardF
     return sorted(heard, key=lambda row: (-row.hours, row.what))
 
 
-def covered_query(found: Select[Any], by: str, paths: tuple[str, ...] = ()) -> Select[Any]:
+def covered_query(
+    found: Select[Any], by: str, paths: tuple[str, ...] = (), span: Span | None = None
+) -> Select[Any]:
     """Seconds covered and clips, by what the rows of an `intervals_query` are grouped by."""
     part = found.subquery("found")
-    what, its = _what(part, by, paths)
+    its = occasions(paths).subquery("its") if by == "day" else None
+    what = _what(part, by, paths, its)
     grouped = select(part.c.labelling_id, part.c.start_s, part.c.end_s, what.label("what"))
     if its is not None:
-        own = func.coalesce(part.c.source_id, _first(part, paths))
-        grouped = grouped.join_from(part, its, its.c.id == own, isouter=True)
+        is_its = its.c.clip_id == part.c.clip_id
+        if span is not None:
+            is_its = and_(is_its, in_span(span, its, part.c.start_s, part.c.end_s))
+        grouped = grouped.join_from(part, its, is_its, isouter=span is None)
     row = newly_covered(grouped.subquery("intervals"), "what", "labelling_id").c
     n_clips = func.count(row.labelling_id.distinct()).label("n_clips")
     return select(row.what, n_clips, func.sum(row.new_s).label("seconds")).group_by(row.what)
@@ -92,22 +100,21 @@ def _query(conn: Connection, question: Question, by: str) -> Select[Any]:
     found = intervals_query(tree, question.min_score, allowed, question, few_clips(conn, question))
     if question.span is not None:
         found = with_source(found)
-    return covered_query(found, by, question.paths)
+    return covered_query(found, by, question.paths, question.span)
 
 
-def _what(part: Any, by: str, paths: tuple[str, ...]) -> tuple[Any, Any]:
-    """What an interval is grouped by, and the table of sources if that needs one."""
+def _what(part: Any, by: str, paths: tuple[str, ...], its: Any) -> Any:
+    """What an interval is grouped by; `its` are the occasions of its clip, if that needs them."""
     if by == "class":
-        return part.c.node_id, None
+        return part.c.node_id
     if by == "source":
-        return func.coalesce(part.c.source_id, _first(part, paths)), None
+        return func.coalesce(part.c.source_id, _first(part, paths))
     if by == "day":
-        its = sources.alias("its_source")
         local_ms = its.c.recorded_unix_ms + its.c.recorded_utc_offset_s * 1_000
         began_ms = local_ms + cast(func.round(part.c.start_s * 1_000.0), BigInteger)
         # Without a remainder, so that both databases divide alike.
-        return cast((began_ms - began_ms % DAY_MS) / DAY_MS, Integer), its
-    return literal(0, Integer), None
+        return cast((began_ms - began_ms % DAY_MS) / DAY_MS, Integer)
+    return literal(0, Integer)
 
 
 def _first(part: Any, paths: tuple[str, ...]) -> Any:

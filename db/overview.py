@@ -18,7 +18,6 @@ from sqlalchemy import (
     Select,
     Subquery,
     and_,
-    case,
     func,
     or_,
     select,
@@ -26,6 +25,8 @@ from sqlalchemy import (
 
 from db.ambiguity import SOURCE_AMBIGUOUS_MID
 from db.engine import reading
+from db.hits import there_first
+from db.occasions import occasions
 from db.selection import speaks
 from db.spans import DAY_MS, end_s, newly_covered, start_s
 from db.tables import (
@@ -101,14 +102,14 @@ def node_hours(engine: Engine, min_score: float) -> list[NodeHours]:
 
 
 def recorded_days(engine: Engine) -> list[DayHours]:
-    """Labelled clips by the day of `recorded_unix_ms`, in order of time."""
-    day = _day()
+    """Labelled clips by the days on which they were recorded, in order of time."""
+    days, of_labellings = _days()
     query = (
-        select(day, func.count(), func.sum(clips.c.duration_s) / 3600)
-        .select_from(_first_sources())
+        select(days.c.day, func.count(), func.sum(clips.c.duration_s) / 3600)
+        .select_from(of_labellings)
         .where(speaks(None))
-        .group_by(day)
-        .order_by(day)
+        .group_by(days.c.day)
+        .order_by(days.c.day)
     )
     with reading(engine) as conn:
         return [DayHours(r[0], r[1], float(r[2])) for r in conn.execute(query)]
@@ -118,19 +119,19 @@ def branch_days(
     engine: Engine, mids: Sequence[str], min_score: float
 ) -> dict[str, list[tuple[int, int]]]:
     """(day, clips) for each of some nodes: clips with anything below it at `min_score` or more."""
-    day = _day().label("day")
+    days, of_labellings = _days()
     found: dict[str, list[tuple[int, int]]] = {mid: [] for mid in mids}
     with reading(engine) as conn:
         query = (
-            select(nodes.c.mid, day, func.count(func.distinct(labellings.c.id)))
-            .select_from(_first_sources())
+            select(nodes.c.mid, days.c.day, func.count(func.distinct(labellings.c.id)))
+            .select_from(of_labellings)
             .join(clip_scores, clip_scores.c.labelling_id == labellings.c.id)
             .join(closure, closure.c.descendant_id == clip_scores.c.node_id)
             .join(nodes, nodes.c.id == closure.c.ancestor_id)
             .where(speaks(None), nodes.c.mid.in_(mids), clip_scores.c.peak >= min_score)
             .where(_counting_pairs(conn))
-            .group_by(nodes.c.mid, day)
-            .order_by(nodes.c.mid, day)
+            .group_by(nodes.c.mid, days.c.day)
+            .order_by(nodes.c.mid, days.c.day)
         )
         for mid, at, n_clips in conn.execute(query):
             found[mid].append((at, n_clips))
@@ -155,13 +156,12 @@ def failure_reasons(engine: Engine, n_examples: int = 3) -> list[ReasonCount]:
 
 def places(engine: Engine, sha256: str) -> list[Place]:
     """Where a clip lay when it was last seen, those that are not missing first."""
-    is_missing = case((sources.c.status == "missing", 1), else_=0)
     columns = [sources.c[name] for name in Place.__dataclass_fields__]
     query = (
         select(*columns)
         .join(clips, clips.c.id == sources.c.clip_id)
         .where(clips.c.sha256 == sha256)
-        .order_by(is_missing, sources.c.id)
+        .order_by(there_first(sources), sources.c.id)
     )
     with reading(engine) as conn:
         return [Place(*row) for row in conn.execute(query)]
@@ -180,31 +180,24 @@ def ontology_edges(engine: Engine) -> list[tuple[str, str]]:
         return [(row[0], row[1]) for row in conn.execute(query)]
 
 
-def recorded_unix_ms() -> tuple[ColumnElement[int], str]:
-    """When a source's recording began, and what that is, in words for the reader."""
-    said = "when each recording began (UTC), or where that is not known, its file's last change"
-    changed_ms = sources.c.mtime_ns // 1_000_000
-    return func.coalesce(sources.c.recorded_unix_ms, changed_ms), said
+WHAT_TIME = "when each recording began (UTC), or where that is not known, its file's last change"
+"""What the days of a clip are, in words for the reader."""
 
 
-def _day() -> ColumnElement[int]:
-    return recorded_unix_ms()[0] // DAY_MS
-
-
-def _first_sources() -> Any:
-    """Labellings, their clips, and each clip's first source."""
-    own = sources.alias("own")
-    first = (
-        select(own.c.clip_id, func.min(own.c.id).label("source_id"))
-        .where(own.c.clip_id.is_not(None))
-        .group_by(own.c.clip_id)
-        .subquery("first_sources")
+def _days() -> Any:
+    """Labellings, their clips, and the days of each clip: of all its occasions, none twice."""
+    known = occasions().subquery("known")
+    changed_ms = func.min(sources.c.mtime_ns // 1_000_000)
+    unknown = (
+        select(sources.c.clip_id, (changed_ms // DAY_MS).label("day"))
+        .where(sources.c.clip_id.is_not(None))
+        .group_by(sources.c.clip_id)
+        .having(func.max(sources.c.recorded_unix_ms).is_(None))
     )
-    return (
-        labellings.join(clips, clips.c.id == labellings.c.clip_id)
-        .join(first, first.c.clip_id == clips.c.id)
-        .join(sources, sources.c.id == first.c.source_id)
-    )
+    told = select(known.c.clip_id, (known.c.recorded_unix_ms // DAY_MS).label("day")).distinct()
+    days = told.union_all(unknown).subquery("days")
+    joined = labellings.join(clips, clips.c.id == labellings.c.clip_id)
+    return days, joined.join(days, days.c.clip_id == clips.c.id)
 
 
 def _counting_pairs(conn: Connection) -> ColumnElement[bool]:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Engine, bindparam, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Engine,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from db.engine import reading, writing
 from db.tables import sources, time_rules
 
 _PAGE = 2_000
+_FOLDERS_AT_ONCE = 50
 
 NOT_FOUND = "not found"
-"""What `recorded_by` says where neither manifest nor name tells a start."""
+"""How `recorded_by` begins where neither manifest nor name tells a start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +36,8 @@ class UntimedSource:
     path_digest: bytes
     path_text: str
     meta: dict[str, Any] | None
+    stored: tuple[int | None, int | None, str | None] = (None, None, None)
+    """What was found before: Unix milliseconds, distance from UTC, and how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +74,32 @@ def sources_to_time(engine: Engine, *, again: bool = False) -> Iterator[list[Unt
 
     No transaction stays open between pages.
     """
-    query = select(sources.c.id, sources.c.path_digest, sources.c.path_text, sources.c.meta)
-    query = query.where(sources.c.id > bindparam("last")).order_by(sources.c.id).limit(_PAGE)
-    if not again:
-        query = query.where(sources.c.recorded_by.is_(None))
+    yield from _pages(engine, [] if again else [sources.c.recorded_by.is_(None)])
+
+
+def sources_in_folders(engine: Engine, folders: Set[str]) -> Iterator[list[UntimedSource]]:
+    """All sources right in the folders, looked at or not, in pages."""
+    conditions = []
+    if len(folders) <= _FOLDERS_AT_ONCE:  # else it is quicker to look at everything
+        prefixes = (sources.c.path_text.startswith(f"{f}/", autoescape=True) for f in folders)
+        conditions.append(or_(*prefixes))
+    for page in _pages(engine, conditions):
+        yield [source for source in page if source.path_text.rpartition("/")[0] in folders]
+
+
+def _pages(
+    engine: Engine, conditions: Sequence[ColumnElement[bool]]
+) -> Iterator[list[UntimedSource]]:
+    before = (
+        sources.c.recorded_unix_ms,
+        sources.c.recorded_utc_offset_s,
+        sources.c.recorded_by,
+    )
+    query = select(
+        sources.c.id, sources.c.path_digest, sources.c.path_text, sources.c.meta, *before
+    )
+    query = query.where(sources.c.id > bindparam("last"), *conditions)
+    query = query.order_by(sources.c.id).limit(_PAGE)
     last = 0
     while True:
         with reading(engine) as conn:
@@ -72,7 +107,7 @@ def sources_to_time(engine: Engine, *, again: bool = False) -> Iterator[list[Unt
         if not rows:
             return
         last = rows[-1].id
-        yield [UntimedSource(*row[1:]) for row in rows]
+        yield [UntimedSource(row[1], row[2], row[3], (row[4], row[5], row[6])) for row in rows]
 
 
 def store_times(engine: Engine, times: Sequence[SourceTime]) -> None:
@@ -106,10 +141,18 @@ def stored_rules(engine: Engine) -> list[StoredRule]:
 
 
 def state_rule(engine: Engine, rule: StoredRule, now: datetime) -> None:
-    """Store the rule of a folder, in place of the one before."""
+    """Store the rule of a folder; what it leaves open (None) stays as it was, "" is forgotten."""
     with writing(engine) as conn:
-        conn.execute(delete(time_rules).where(time_rules.c.folder == rule.folder))
-        row = {"folder": rule.folder, "pattern": rule.pattern, "timezone": rule.timezone}
+        is_same = time_rules.c.folder == rule.folder
+        columns = (time_rules.c.pattern, time_rules.c.timezone)
+        before = conn.execute(select(*columns).where(is_same)).first()
+        pattern, timezone = before or (None, None)
+        conn.execute(delete(time_rules).where(is_same))
+        row = {
+            "folder": rule.folder,
+            "pattern": pattern if rule.pattern is None else rule.pattern or None,
+            "timezone": timezone if rule.timezone is None else rule.timezone or None,
+        }
         conn.execute(insert(time_rules), row | {"stated_at": now})
 
 

@@ -159,7 +159,9 @@ class AdmissionOutcome(Enum):
     DONE = "done"
     """The clip is labelled already (a copy, or a renamed file)."""
     BUSY = "busy"
-    """A claim on the clip is in force."""
+    """Another run's claim on the clip is in force."""
+    COPY = "copy"
+    """This run is labelling the clip from another source, which decides for both."""
     AGAIN = "again"
     """The same run labelled the clip from the same source: its task died after that."""
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, Select, and_, case, exists, func, or_
 
 from db.engine import reading
 from db.errors import DatabaseUserError
+from db.hits import first_source, there_first
 from db.records import Clip, Remark
 from db.results import (
     ClipReport,
@@ -134,8 +135,8 @@ def _prediction_query(ids: list[int] | None) -> Select[Any]:
     own = sources.alias("own")
     has_note = or_(own.c.user_id.is_not(None), own.c.meta.is_not(None))
     annotated = exists().where(own.c.clip_id == clips.c.id, has_note).correlate(clips)
-    first_id = select(func.min(own.c.id)).where(own.c.clip_id == clips.c.id)
-    first = and_(sources.c.id == first_id.correlate(clips).scalar_subquery(), ~annotated)
+    first_id = first_source(clips.c.id, of=own).correlate(clips).scalar_subquery()
+    first = and_(sources.c.id == first_id, ~annotated)
     is_annotated = or_(sources.c.user_id.is_not(None), sources.c.meta.is_not(None))
     return (
         select(
@@ -196,7 +197,8 @@ def _clip_starting(conn: Connection, ref: str) -> int:
 
 def _sources(conn: Connection, clip_id: int) -> tuple[SourceReport, ...]:
     columns = [sources.c[name] for name in SourceReport.__dataclass_fields__]
-    query = select(*columns).where(sources.c.clip_id == clip_id).order_by(sources.c.id)
+    query = select(*columns).where(sources.c.clip_id == clip_id)
+    query = query.order_by(there_first(sources), sources.c.id)
     return tuple(SourceReport(*row) for row in conn.execute(query))
 
 

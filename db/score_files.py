@@ -12,6 +12,7 @@ from db.ask import prepared
 from db.engine import reading
 from db.found import best_of_clips, found_query
 from db.hits import clock_time, first_source
+from db.occasions import occasions
 from db.question import Question
 from db.subtrees import counts, reaches
 from db.tables import (
@@ -41,7 +42,7 @@ class ScoreFile:
 
     clip: str
     path_text: str | None
-    recorded_at: datetime | None
+    recorded_at: tuple[datetime, ...]
     scores_path: str
     n_patches: int
     patch_hop_s: float
@@ -73,8 +74,7 @@ def score_files(engine: Engine, question: Question) -> Iterator[ScoreFile]:
             select(
                 best.c.labelling_id, best.c.peak, labellings.c.model_id, labellings.c.scores_path,
                 labellings.c.n_patches, parameter_sets.c.patch_hop_s, models.c.window_s,
-                clips.c.sha256, clips.c.duration_s, sources.c.path_text,
-                sources.c.recorded_unix_ms, sources.c.recorded_utc_offset_s,
+                clips.c.sha256, clips.c.duration_s, sources.c.path_text, best.c.clip_id,
             )
             .select_from(best)
             .join(labellings, labellings.c.id == best.c.labelling_id)
@@ -99,13 +99,13 @@ def score_files(engine: Engine, question: Question) -> Iterator[ScoreFile]:
                 )
                 .order_by(categories.c.idx)
             )
-            recorded_at = None
-            if row.recorded_unix_ms is not None:
-                recorded_at = clock_time(row.recorded_unix_ms, row.recorded_utc_offset_s)
+            began = conn.execute(occasions(question.paths, row.clip_id))
             yield ScoreFile(
                 clip=row.sha256,
                 path_text=row.path_text,
-                recorded_at=recorded_at,
+                recorded_at=tuple(
+                    clock_time(at.recorded_unix_ms, at.recorded_utc_offset_s) for at in began
+                ),
                 scores_path=row.scores_path,
                 n_patches=row.n_patches,
                 patch_hop_s=row.patch_hop_s,

@@ -8,12 +8,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from sqlalchemy import Engine, and_, bindparam, case, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Engine,
+    FromClause,
+    and_,
+    bindparam,
+    case,
+    func,
+    or_,
+    select,
+    update,
+)
 
 from db.engine import reading, upsert, writing
 from db.records import KnownSource, SeenSource
 from db.sources import path_digest, pending_row
-from db.tables import sources
+from db.tables import run_items, sources
 
 _PAGE = 5_000
 _BATCH = 1_000
@@ -24,20 +35,52 @@ def present_sources(engine: Engine, roots: Sequence[bytes]) -> Iterator[list[Kno
 
     No transaction stays open between pages. No root, no source.
     """
-    if not roots:
+    if roots:
+        yield from _pages(engine, [sources.c.status != "missing", _below(sources, roots)])
+
+
+def copies_elsewhere(
+    engine: Engine, roots: Sequence[bytes], run_id: str | None = None
+) -> Iterator[list[KnownSource]]:
+    """Sources with the content of another one below the roots or on the run's list, in pages.
+
+    They may lie anywhere, also below the roots; none is marked missing.
+    """
+    own = sources.alias("own")
+    is_meant = [_below(own, roots)] if roots else []
+    if run_id is not None:
+        listed = select(run_items.c.source_id).where(run_items.c.run_id == run_id)
+        is_meant.append(own.c.id.in_(listed))
+    if not is_meant:
         return
+    has_twin = (
+        select(own.c.id)
+        .where(own.c.clip_id == sources.c.clip_id, own.c.id != sources.c.id)
+        .where(own.c.status == "identified", or_(*is_meant))
+        .correlate(sources)
+        .exists()
+    )
+    yield from _pages(engine, [sources.c.status == "identified", has_twin])
+
+
+def _below(table: FromClause, roots: Sequence[bytes]) -> ColumnElement[bool]:
     # As bytes, b"/" is followed by b"0": everything from "root/" to before "root0" is below it.
-    below = [
-        or_(
-            sources.c.path == root,
-            and_(sources.c.path >= folder, sources.c.path < folder[:-1] + b"0"),
+    path = table.c.path
+    return or_(
+        *(
+            or_(path == root, and_(path >= folder, path < folder[:-1] + b"0"))
+            for root in roots
+            for folder in [root.rstrip(b"/") + b"/"]
         )
-        for root in roots
-        for folder in [root.rstrip(b"/") + b"/"]
-    ]
+    )
+
+
+def _pages(
+    engine: Engine, conditions: Sequence[ColumnElement[bool]]
+) -> Iterator[list[KnownSource]]:
     query = (
         select(sources.c.id, sources.c.path_digest, sources.c.path)
-        .where(sources.c.id > bindparam("last"), sources.c.status != "missing", or_(*below))
+        .where(sources.c.id > bindparam("last"), *conditions)
         .order_by(sources.c.id)
         .limit(_PAGE)
     )

@@ -10,7 +10,13 @@ from typing import Annotated
 import typer
 from sqlalchemy import Engine
 
-from audioset_core.recording_times import ASSUMED, compiled, find_zone
+from audioset_core.recording_times import (
+    ASSUMED,
+    NOT_UNDERSTOOD,
+    START_FORMATS,
+    compiled,
+    find_zone,
+)
 from db.recorded import NOT_FOUND, StoredRule, TimesFound, state_rule, stored_rules, times_found
 from flows.commands_ask import AsJson, opened
 from flows.options import DEFAULT_HOME, Database, Home
@@ -32,8 +38,8 @@ def times(
     pattern: Annotated[
         str | None,
         typer.Option(
-            help="How names (with '/': paths) tell the start, as %Y%m%d_%H%M%S. "
-            "[default: the usual ways]",
+            help="How names (with '/': paths) tell the start, as %Y%m%d_%H%M%S; beside the usual "
+            "ways.",
             show_default=False,
         ),
     ] = None,
@@ -44,13 +50,14 @@ def times(
     """When recordings began: state how names tell it, and see what was found.
 
     Starts are read from a manifest's meta (recorded_at, recording_start, start_time, datetime,
-    timestamp), else from names such as 20240518_043000, 2024-05-18T04-30-00Z and AudioMoth's hex.
-    A rule is kept: files that come later follow it. Without one, times are taken as UTC.
+    timestamp), else from names such as 20240518_043000, 20240518_0430, 2024-05-18T04-30-00Z,
+    2024-05-18-birdnet-04:30:00 and AudioMoth's hex. A rule is kept: files that come later follow
+    it; one of '' forgets. Without a zone, times are taken as UTC.
     """
     from tasks.recording_times import time_recordings
 
-    find_zone(timezone)
-    if pattern is not None:
+    find_zone(timezone or None)
+    if pattern:
         compiled(pattern)
     with opened(home, db) as engine:
         if timezone is not None or pattern is not None:
@@ -70,7 +77,8 @@ def times(
     )
     for rule in rules:
         where = rule.folder or "all files"
-        note(f"rule for {where}: {rule.pattern or 'the usual names'}, {rule.timezone or ASSUMED}")
+        names = f"{rule.pattern} and the usual names" if rule.pattern else "the usual names"
+        note(f"rule for {where}: {names}, {rule.timezone or ASSUMED}")
     note_assumed_zone(engine)
 
 
@@ -78,11 +86,16 @@ def note_assumed_zone(engine: Engine) -> None:
     """Say how many starts were taken as UTC because nobody stated a zone."""
     found = times_found(engine)
     n_assumed = sum(f.n_sources for f in found if (f.found_by or "").endswith(ASSUMED))
-    n_unknown = sum(f.n_sources for f in found if f.found_by in (None, NOT_FOUND))
+    n_unknown = sum(
+        f.n_sources for f in found if f.found_by is None or f.found_by.startswith(NOT_FOUND)
+    )
+    n_unread = sum(f.n_sources for f in found if NOT_UNDERSTOOD in (f.found_by or ""))
     if n_assumed:
         note(f"no time zone is known for {n_assumed:,} files, so UTC: audioset times --timezone")
     if n_unknown:
         note(f"no start is known of {n_unknown:,} files: audioset times --pattern")
+    if n_unread:
+        note(f"the manifest's start of {n_unread:,} files is not understood; {START_FORMATS}")
 
 
 def _span(found: TimesFound) -> tuple[int | None, int | None]:

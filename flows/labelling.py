@@ -11,7 +11,8 @@ from pathlib import Path
 from audioset_core import weights as weights_files
 from audioset_core.bundle import ModelBundle, find_bundle
 from audioset_core.contained import decoders
-from audioset_core.discovery import Inputs, read_inputs
+from audioset_core.discovery import Inputs, barren_folders, read_inputs
+from audioset_core.errors import UserError
 from audioset_core.weights import ReadyWeights
 from db.engine import open_engine, shown_url
 from db.migrate import ensure_schema
@@ -40,6 +41,10 @@ def label_paths(
     for path in paths:
         check_name("recordings", path)
     inputs = read_inputs(paths, manifest, follow_symlinks=options.follow_symlinks)
+    barren = barren_folders(inputs)
+    is_all = len(barren) == len(inputs.named_folders) and inputs.are_folders_named
+    if barren and is_all:
+        raise UserError("; ".join(barren))
     bundle = find_bundle(options.model)
     make_home(home)
     ready = ready_weights(bundle, options.weights)
@@ -52,6 +57,10 @@ def label_paths(
             f"these {bundle.name} weights have no classifier head: embeddings are stored, "
             f"there are no scores and no labels"
         )
+    for folder in barren:
+        note(one_line(folder))
+    if barren:
+        return 2
     return 1 if summary.n_failed or summary.n_failed_before else 0
 
 
@@ -98,7 +107,11 @@ def _nothing_to_do(
         found = variant and look_for_work(engine, variant, inputs, is_strict=options.strict)
         if found:
             time_recordings(engine)
-        return Summary.of(found, ready.named) if found else None
+        if not found:
+            return None
+        summary = Summary.of(found, ready.named)
+        summary.problems = found.problems
+        return summary
     finally:
         engine.dispose()
 

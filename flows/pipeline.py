@@ -38,7 +38,7 @@ from tasks.discover_files import discover_files
 from tasks.job import Job, begin_to_load, engine_for, now
 from tasks.load_ontology import load_ontology
 from tasks.shards import MIN_SHARD_S, shard_length_s
-from tasks.watching import usable_roots
+from tasks.watching import mark_moved_away, usable_roots
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ def run_pipeline(request: Request) -> Summary:
             is_whole = True
         finally:
             run.stop_clock()
-            _look_back(engine, run)
+            _look_back(engine, run, found.roots)
             monitor.end(run.summary, run.run_id, request.alerts, is_whole=is_whole)
         return run.summary
 
@@ -172,7 +172,7 @@ def label_here(
     decoders().close()  # a process that waits for the next run keeps none
 
 
-def _look_back(engine: Engine, run: LiveRun) -> None:
+def _look_back(engine: Engine, run: LiveRun, roots: list[str]) -> None:
     """What can be said once the labels are there; also of a run that was stopped."""
     summary = run.summary
     with suppress(DatabaseError):  # if it is away, that is why the run ends, and what it says
@@ -180,6 +180,7 @@ def _look_back(engine: Engine, run: LiveRun) -> None:
             summary.labels = clips_by_branch(engine, run.run_id)
             before = latest_summary(engine, run.started_at)
             summary.drift = drift(summary.labels, summary.n_labelled, before)
+        summary.n_missing += mark_moved_away(engine, roots, run.run_id, now())
         if summary.n_missing:
             summary.n_moved = count_moved(engine, run.started_at)
 

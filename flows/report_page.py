@@ -52,7 +52,6 @@ def report_page(
     classes = [node for node in heard if node.is_class]
     edges = overview.ontology_edges(engine)
     tree = ontology_tree(heard, edges)
-    _, what_time = overview.recorded_unix_ms()
     branches = [(node["m"], node["n"], node["b"]) for node in tree]
     days = overview.recorded_days(engine)
     by_branch = overview.branch_days(engine, [mid for mid, _, _ in branches], min_score)
@@ -69,7 +68,7 @@ def report_page(
             "top": classes[:N_TOP_CLASSES],
             "most_hours": max([1e-9, *(node.hours for node in classes)]),
             "timeline": timeline(days, branches, by_branch),
-            "what_time": what_time,
+            "what_time": overview.WHAT_TIME,
             "listen": list(_examples(engine, classes, min_score, n_example_classes)),
             "failures": overview.failure_reasons(engine)[:_MOST_REASONS],
         },

@@ -146,16 +146,17 @@ def _heard_s(
 
 
 def _by_day(file: ScoreFile, mark: Any) -> dict[Any, Any]:
-    """The marked patches of each day on the recorder's clock."""
-    if file.recorded_at is None:
+    """The marked patches of each day on the recorder's clock; of both, recorded at two times."""
+    if not file.recorded_at:
         return {"unknown": mark}
     import numpy as np
 
-    began = file.recorded_at
-    midnight = began.replace(hour=0, minute=0, second=0, microsecond=0)
-    since_s = (began - midnight).total_seconds() + np.arange(len(mark)) * file.patch_hop_s
-    days = (since_s // 86_400).astype(int)
-    return {
-        str((midnight + timedelta(days=day)).date()): mark & (days == day)
-        for day in range(int(days[-1]) + 1 if len(days) else 0)
-    }
+    marks: dict[Any, Any] = {}
+    for began in file.recorded_at:
+        midnight = began.replace(hour=0, minute=0, second=0, microsecond=0)
+        since_s = (began - midnight).total_seconds() + np.arange(len(mark)) * file.patch_hop_s
+        days = (since_s // 86_400).astype(int)
+        for day in range(int(days[-1]) + 1 if len(days) else 0):
+            date = str((midnight + timedelta(days=day)).date())
+            marks[date] = marks.get(date, False) | (mark & (days == day))
+    return marks

@@ -47,7 +47,7 @@ class Summary:
     shown_remarks: list[tuple[str, str, str]] = field(default_factory=list)
     passed_over: PassedOver = field(default_factory=PassedOver)
     problems: list[str] = field(default_factory=list)
-    """Watched folders that could not be used, and why."""
+    """Folders that could not be used, and why."""
     labels: dict[str, int] = field(default_factory=dict)
     """Clips by second-level category."""
     drift: tuple[Share, ...] = ()
@@ -112,7 +112,8 @@ class Summary:
         return RunCounts(
             n_found=self.n_found,
             n_labelled=self.n_labelled,
-            n_known=self.n_known + self.n_copies,
+            # A part whose files failed as copies of another part's has less than none.
+            n_known=self.n_known + max(0, self.n_copies),
             n_failed=self.n_failed,
             audio_s=self.audio_s,
         )
@@ -136,6 +137,7 @@ class Summary:
             "n_missing": self.n_missing,
             "n_moved": self.n_moved,
             "n_back": self.n_back,
+            "ignored": {one_line(suffix): n for suffix, n in self.passed_over.by_suffix.items()},
             "problems": [one_line(text) for text in self.problems],
             "labels": self.labels,
         }
@@ -144,7 +146,6 @@ class Summary:
         """(what, how much) for a table; lines that would say nothing are left out."""
         hours = f"{self.audio_s / 3600:.2f} h" if self.audio_s >= 360 else f"{self.audio_s:.1f} s"
         ignored = self.passed_over.by_suffix
-        endings = ", ".join(f"{suffix} {count}" for suffix, count in ignored.most_common(5))
         rows = [
             ("files found", self.n_found, ""),
             ("labelled now", self.n_labelled, f"{hours} of audio"),
@@ -159,11 +160,11 @@ class Summary:
             ("being labelled by another run", self.n_busy, "or a copy of such a file"),
             *((f"failed: {reason}", count, "") for reason, count in self.failures.most_common()),
             ("failed before, unchanged", self.n_failed_before, ""),
-            ("ignored: not an audio ending", ignored.total(), endings),
+            ("ignored: not an audio ending", ignored.total(), self.passed_over.endings),
             ("ignored: links", self.passed_over.n_links, ""),
             ("ignored: hidden", self.passed_over.n_hidden, ""),
             ("folders that could not be listed", len(self.passed_over.unlistable), ""),
-            ("watched folders to look at", len(self.problems), "; ".join(self.problems)),
+            ("folders to look at", len(self.problems), "; ".join(self.problems)),
         ]
         kept = [
             (what, f"{count:,}" + (f" ({more})" if more else ""))

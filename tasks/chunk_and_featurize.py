@@ -8,6 +8,7 @@ one follows.
 from __future__ import annotations
 
 import logging
+import os
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -89,18 +90,30 @@ def _begin(job: Job, item: WorkItem, features: ShardFeatures, logger: Logger) ->
     if outcome is AdmissionOutcome.AGAIN:
         features.n_again += 1
         features.again_s += clip.duration_s
-    features.n_known += outcome is AdmissionOutcome.DONE
+    features.n_known += outcome in (AdmissionOutcome.DONE, AdmissionOutcome.COPY)
     features.n_busy += outcome is AdmissionOutcome.BUSY
     return None
 
 
 def _open(job: Job, item: WorkItem) -> Recording:
-    recording = Recording(item.path, job.decoding)
     as_found = (item.size_bytes, item.mtime_ns)
+    try:
+        recording = Recording(item.path, job.decoding)
+    except AudioError as error:
+        if error.reason is Reason.VANISHED and as_found == (0, 0):
+            raise AudioError(Reason.NO_SUCH_FILE, _why_not_there(item.path)) from error
+        raise
     if job.is_watched and as_found != (recording.size_bytes, recording.mtime_ns):
         recording.close()
         raise AudioError(Reason.CHANGED, "still being written; the next run tries again")
     return recording
+
+
+def _why_not_there(path: bytes) -> str:
+    if os.path.islink(path):
+        return f"the link leads to {os.fsdecode(os.readlink(path))}, where nothing is"
+    folder = os.path.dirname(path)
+    return "" if os.path.isdir(folder) else f"nor a folder {os.fsdecode(folder)}"
 
 
 def _go_on(

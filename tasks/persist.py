@@ -87,12 +87,15 @@ def persist_shard(job: Job, shard: Shard, scores: ShardScores) -> Receipt:
         remarks += [(os.fsdecode(f.path), r.kind, r.detail) for f in stored for r in f.remarks]
         n_lost += len(kept) - sum(kept)
         audio_s += sum(lab.clip.duration_s for lab, k in zip(labellings, kept, strict=True) if k)
-    record_failures(engine, [failed.failure for failed in failures], now())
+    of_failures = [failed.failure for failed in failures]
+    copies = record_failures(engine, of_failures, now(), job.run_id)
+    failures += [FailedSource(copy.path, copy.failure) for copy in copies]
     renew_leases(engine, job.run_id, LEASE_S, now())
     give_back()
     return Receipt(
         n_labelled=n_labelled + scores.n_again,
-        n_known=scores.n_known + n_lost,
+        # Copies were taken for known when they were left to the claim that has failed now.
+        n_known=scores.n_known + n_lost - len(copies),
         n_busy=scores.n_busy,
         audio_s=audio_s + scores.again_s,
         heard_s=scores.heard_s,

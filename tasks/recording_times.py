@@ -2,34 +2,75 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+
 from sqlalchemy import Engine
 
-from audioset_core.recording_times import TimeRule, rule_for, start_time
+from audioset_core.name_times import Series, needs_neighbours
+from audioset_core.recording_times import (
+    TimeRule,
+    not_understood,
+    rule_for,
+    start_time,
+    unread_starts,
+)
 from db.recorded import (
     NOT_FOUND,
     SourceTime,
     UntimedSource,
+    sources_in_folders,
     sources_to_time,
     store_times,
     stored_rules,
 )
 
+_Rules = tuple[TimeRule, ...]
+
 
 def time_recordings(engine: Engine, *, again: bool = False) -> int:
-    """Find the start of every recording not looked at before (all, if `again`); how many were."""
+    """Find the start of every recording not looked at before (all, if `again`); how many were.
+
+    Where the names of a folder decide together, those that were looked at before are read anew.
+    """
     rules = tuple(
         TimeRule(rule.folder, rule.pattern, rule.timezone) for rule in stored_rules(engine)
     )
     n_looked_at = 0
+    folders: set[str] = set()
     for page in sources_to_time(engine, again=again):
-        store_times(engine, [_timed(source, rules) for source in page])
+        alone = [source for source in page if not needs_neighbours(_name(source))]
+        folders.update(_folder(s) for s in page if needs_neighbours(_name(s)))
+        store_times(engine, [_timed(source, rules, None) for source in alone])
         n_looked_at += len(page)
+    if folders:
+        _time_together(engine, rules, folders)
     return n_looked_at
 
 
-def _timed(source: UntimedSource, rules: tuple[TimeRule, ...]) -> SourceTime:
+def _time_together(engine: Engine, rules: _Rules, folders: set[str]) -> None:
+    series: defaultdict[str, Series] = defaultdict(Series)
+    for page in sources_in_folders(engine, folders):
+        for source in page:
+            series[_folder(source)].add(_name(source))
+    for page in sources_in_folders(engine, folders):
+        together = [source for source in page if needs_neighbours(_name(source))]
+        times = [(s, _timed(s, rules, series[_folder(s)])) for s in together]
+        is_new = (t for s, t in times if s.stored != (t.unix_ms, t.utc_offset_s, t.found_by))
+        store_times(engine, list(is_new))
+
+
+def _folder(source: UntimedSource) -> str:
+    return source.path_text.rpartition("/")[0]
+
+
+def _name(source: UntimedSource) -> str:
+    return source.path_text.rpartition("/")[2]
+
+
+def _timed(source: UntimedSource, rules: _Rules, series: Series | None) -> SourceTime:
     rule = rule_for(source.path_text, rules)
-    found = start_time(source.path_text, source.meta, rule)
+    found = start_time(source.path_text, source.meta, rule, series)
     if found is None:
-        return SourceTime(source.path_digest, None, None, NOT_FOUND)
+        unread = [not_understood(key) for key, _ in unread_starts(source.meta or {})]
+        return SourceTime(source.path_digest, None, None, "; ".join((NOT_FOUND, *unread)))
     return SourceTime(source.path_digest, found.unix_ms, found.utc_offset_s, found.found_by)

@@ -1,7 +1,8 @@
-"""Watched folders: which files are ready to be read, and which are gone.
+"""Folders over time: which files are ready to be read, and which are gone.
 
-A file that is still being written waits for the next run. One that a complete walk did not meet is
-looked for once more by name, and only if it is truly not there it is marked missing.
+A file that is still being written waits for the next run. One that a complete walk did not meet, or
+whose content lies elsewhere now, is looked for by name, and only if it is truly not there it is
+marked missing.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from audioset_core.discovery import Found
 from audioset_core.errors import UserError
 from db.records import Judgement, KnownSource, Verdict
 from db.sources import path_digest
-from db.watched import mark_missing, present_sources
+from db.watched import copies_elsewhere, mark_missing, present_sources
 
 _KNOWN_CONTENT = frozenset({Verdict.DONE, Verdict.FAILED, Verdict.UNLABELLED})
 
@@ -55,9 +56,12 @@ def _is_empty(folder: Path) -> bool:
 
 
 class Watch:
-    """One walk over watched folders: judges what it meets, remembers it in 8 bytes a file."""
+    """One walk over folders: judges what it meets, remembers it in 8 bytes a file.
 
-    def __init__(self, roots: Sequence[str], settle_s: float, now: datetime) -> None:
+    With `settle_s` the folders are watched ones, in which files are still being written.
+    """
+
+    def __init__(self, roots: Sequence[str], settle_s: float | None, now: datetime) -> None:
         self._roots = [Path(root) for root in roots]
         self._settle_s, self._now = settle_s, now
         self._met = array("Q")
@@ -73,7 +77,7 @@ class Watch:
         the file system's clock; or, as that clock may be wrong, it was seen so long ago with the
         same size and time.
         """
-        if judgement.verdict in _KNOWN_CONTENT:
+        if self._settle_s is None or judgement.verdict in _KNOWN_CONTENT:
             return True
         waiting_since = judgement.waiting_since
         settle = timedelta(seconds=self._settle_s)
@@ -94,7 +98,7 @@ class Watch:
         count, problems = 0, []
         for root in self._roots:
             name = os.fsencode(root)
-            if _is_empty(root):
+            if not _has_entries(root):
                 if any(present_sources(engine, [name])):
                     problems.append(f"{root}: empty, though files are known; is its disk mounted?")
                 continue
@@ -103,6 +107,31 @@ class Watch:
                 gone = [source for source in _not_in(met, page) if not _is_there(source.path)]
                 count += mark_missing(engine, [source.path_digest for source in gone], now)
         return count, problems
+
+
+def mark_moved_away(engine: Engine, roots: Sequence[str], run_id: str | None, now: datetime) -> int:
+    """Mark the paths that are gone, and whose content lies below the roots or was met by the run.
+
+    That tells a folder that was renamed and is labelled by its new name. Returns how many.
+    """
+    empty = [Path(root) for root in roots if not _has_entries(Path(root))]
+    count = 0
+    for page in copies_elsewhere(engine, [os.fsencode(root) for root in roots], run_id):
+        gone = [
+            source
+            for source in page
+            if not _is_there(source.path)
+            and not any(Path(os.fsdecode(source.path)).is_relative_to(root) for root in empty)
+        ]
+        count += mark_missing(engine, [source.path_digest for source in gone], now)
+    return count
+
+
+def _has_entries(folder: Path) -> bool:
+    try:
+        return not _is_empty(folder)
+    except OSError:
+        return False
 
 
 def _key(digest: bytes) -> int:

@@ -22,10 +22,10 @@ from audioset_core.remarks import STRICTLY
 from db.engine import reading
 from db.records import Judgement, SeenSource, Variant, Verdict
 from db.runs import sign_of_life
-from db.sources import enrol, triage, update_annotations
-from db.watched import mark_back, mark_waiting
+from db.sources import enrol, path_digest, triage, update_annotations
+from db.watched import mark_back, mark_missing, mark_waiting
 from tasks.job import now
-from tasks.watching import Watch
+from tasks.watching import Watch, mark_moved_away
 
 _BATCH = 2_000
 # Files that seem longer than this have their header read, so that long ones are cut evenly;
@@ -52,7 +52,9 @@ class Discovery:
     n_back: int = 0
     """Files that had vanished and are there again."""
     problems: list[str] = field(default_factory=list)
-    """What is odd about the watched folders."""
+    """What is odd about the folders."""
+    roots: list[str] = field(default_factory=list)
+    """The folders that were walked."""
 
     @property
     def n_found(self) -> int:
@@ -73,28 +75,32 @@ def discover(
 ) -> Discovery:
     """Walk the inputs and enrol what needs labelling as the run's work list.
 
-    What a strict run refused is tried again by one that is not.
-    With a `watch`, files that are not ready wait, and those that have vanished are marked.
+    What a strict run refused is tried again by one that is not. Files that have vanished are marked;
+    with a `watch` of its own, what is not ready waits.
     """
     result, lengths = Discovery(), _Lengths()
     alive_at = now()
     inputs = read_inputs(paths, manifest, follow_symlinks=follow_symlinks)
+    result.roots = [os.fsdecode(folder) for folder in inputs.folders]
+    watch = watch or Watch(result.roots, None, now())
     for batch, sources, judgements in _triaged(
         engine, variant, inputs, result.passed_over, is_strict=is_strict
     ):
         ready, waiting, settled, back = [], [], [], []
+        result.n_missing += _mark_gone(engine, batch, judgements)
         for found, seen, judgement in zip(batch, sources, judgements, strict=True):
             result.verdicts[judgement.verdict] += 1
+            if _is_gone(found, judgement):
+                continue
             if judgement.is_back:
                 back.append(seen)
             if judgement.verdict in _SETTLED:
                 settled.append(seen)
-            elif watch is not None and not watch.is_ready(found, judgement):
+            elif not watch.is_ready(found, judgement):
                 waiting.append(seen)
             else:
                 ready.append((seen, lengths.estimated_s(seen)))
-            if watch is not None:
-                watch.meet(found)
+            watch.meet(found)
         mark_back(engine, back)
         update_annotations(engine, settled)
         mark_waiting(engine, waiting, now())
@@ -106,8 +112,9 @@ def discover(
         if (now() - alive_at).total_seconds() > _SIGN_OF_LIFE_S:
             alive_at = now()
             sign_of_life(engine, run_id, alive_at)
-    if watch is not None:
-        result.n_missing, result.problems = watch.mark_vanished(engine, now())
+    n_vanished, problems = watch.mark_vanished(engine, now())
+    result.n_missing += n_vanished
+    result.problems = [*inputs.remarks, *problems]
     return result
 
 
@@ -116,20 +123,40 @@ def look_for_work(
 ) -> Discovery | None:
     """What a walk finds if nothing is left to do; None as soon as something is.
 
-    Annotations that a manifest changed, and files that are back, are stored on the way.
+    Annotations that a manifest changed, files that are back, and those that are gone are stored on
+    the way.
     """
-    result = Discovery()
-    for _, seen, judgements in _triaged(
+    result = Discovery(roots=[os.fsdecode(folder) for folder in inputs.folders])
+    watch = Watch(result.roots, None, now())
+    for batch, seen, judgements in _triaged(
         engine, variant, inputs, result.passed_over, is_strict=is_strict
     ):
-        if not _SETTLED.issuperset(judgement.verdict for judgement in judgements):
+        of_file = list(zip(batch, seen, judgements, strict=True))
+        if not all(j.verdict in _SETTLED or _is_gone(found, j) for found, _, j in of_file):
             return None
+        result.n_missing += _mark_gone(engine, batch, judgements)
+        for found in batch:
+            watch.meet(found)
         update_annotations(engine, seen)
-        back = [s for s, judgement in zip(seen, judgements, strict=True) if judgement.is_back]
+        back = [s for found, s, j in of_file if j.is_back and not _is_gone(found, j)]
         mark_back(engine, back)
         result.n_back += len(back)
         result.verdicts.update(judgement.verdict for judgement in judgements)
+    n_vanished, problems = watch.mark_vanished(engine, now())
+    result.n_missing += n_vanished + mark_moved_away(engine, result.roots, None, now())
+    result.problems = [*inputs.remarks, *problems]
     return result
+
+
+def _is_gone(found: Found, judgement: Judgement) -> bool:
+    """Whether a file that is named is not there, and was read before: its labels are kept."""
+    return not found.is_there and judgement.verdict not in (Verdict.NEW, Verdict.RETRY)
+
+
+def _mark_gone(engine: Engine, batch: Sequence[Found], judgements: Sequence[Judgement]) -> int:
+    gone = [f.path for f, j in zip(batch, judgements, strict=True) if _is_gone(f, j)]
+    mark_missing(engine, [path_digest(path) for path in gone], now())
+    return len(gone)
 
 
 def _triaged(

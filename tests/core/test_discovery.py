@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 
-from audioset_core.discovery import Found, PassedOver, find_recordings, read_inputs
+from audioset_core.discovery import (
+    Found,
+    PassedOver,
+    barren_folders,
+    find_recordings,
+    read_inputs,
+)
 from audioset_core.errors import UserError
 
 
@@ -297,6 +303,37 @@ def test_odd_things_with_an_audio_name_become_failures_not_silence(here: Path) -
     assert sorted(names(found)) == ["rec/folder.wav", "rec/folder.wav/a.wav", "rec/pipe.wav"]
 
 
+def test_a_folder_without_a_recording_says_what_it_holds(here: Path) -> None:
+    make("rec/a.txt", "rec/b.txt", "rec/sub/c.jpg", "rec/.d.wav", "ok/a.wav", "ok/sub/x.txt")
+    Path("rec/e.wav").symlink_to("elsewhere")
+    Path("empty").mkdir()
+
+    def barren(*paths: str) -> list[str]:
+        return barren_folders(read_inputs(paths))
+
+    assert barren("rec", "ok", "ok/a.wav") == [
+        f"no recording in '{here}/rec': its files have other endings (.txt 2, .jpg 1); name a "
+        f"file, or a pattern such as 'folder/*.xyz', to label it whatever its ending; "
+        f"1 links: --follow-symlinks; 1 hidden"
+    ]
+    assert barren("empty") == [
+        f"no recording in '{here}/empty': it is empty (is its disk mounted?)"
+    ]
+    assert barren("*", "ok") == []  # a pattern may meet folders without
+    assert barren("ok", "ok/sub") == [
+        f"no recording in '{here}/ok/sub': its files have other endings (.txt 1); name a file, "
+        f"or a pattern such as 'folder/*.xyz', to label it whatever its ending"
+    ]
+
+
+def test_every_ending_is_counted() -> None:
+    make(*(f"rec/{n}.e{n % 30:02}" for n in range(45)), "rec/a.wav")
+    _, passed_over = find(["rec"])
+    assert passed_over.by_suffix.total() == 45
+    assert passed_over.endings.startswith(".e00 2, .e01 2")
+    assert passed_over.endings.endswith(".e28 1, .e29 1")
+
+
 def test_very_deep_folders() -> None:
     depth = 1200
     for _ in range(depth):
@@ -422,7 +459,17 @@ def test_names_in_no_encoding_can_be_listed() -> None:
             "a.jsonl, line 3: the id of line 1 again",
         ),
         ("a.csv", "", "the first line must name a column 'path'"),
-        ("a.csv", "file\na.wav\n", "the first line must name a column 'path'"),
+        (
+            "a.csv",
+            "recorder;site\na.wav;b\n",
+            "the first line must name a column 'path' .*, separated by semicolons, reads "
+            "'recorder', 'site'",
+        ),
+        ("a.csv", "path;id\na.wav;1;2\n", r"line 2: not 2 columns .* \(separated by semicolons\)"),
+        ("a.csv", "path\nC:\\rec\\a.wav\n", r"line 2: 'C:\\\\rec\\\\a.wav' is a path of Windows"),
+        ("a.csv", "path\n\\\\nas\\rec\\a.wav\n", "line 2: .* is a path of Windows"),
+        ("a.csv", "path\nfile:///C:/rec/a.wav\n", "line 2: .* is a path of Windows"),
+        ("a.csv", "path\nfile://nas/rec/a.wav\n", "line 2: .* is on machine 'nas'"),
         ("a.csv", "path,id\na.wav\n", "line 2: not 2 columns"),
         ("a.csv", "path,id\na.wav,1,2\n", "line 2: not 2 columns"),
         ("a.csv", "path,id\n,1\n", "line 2: 'path' is missing"),
@@ -446,6 +493,76 @@ def test_names_in_no_encoding_can_be_listed() -> None:
 )
 def test_what_is_wrong_with_a_manifest(name: str, text: str | bytes, message: str) -> None:
     refused(message, manifest=manifest(text, name))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path;id;site\na.wav;1;north, by the sea\n",
+        "path\tid\tsite\na.wav\t1\tnorth, by the sea\n",
+        "path|id|site\na.wav|1|north, by the sea\n",
+        "sep=;\r\npath;id;site\r\na.wav;1;north, by the sea\r\n",
+        'sep=~\npath~id~site\na.wav~1~north, by the sea\n',
+        'path,id,site\n"a.wav","1","north, by the sea"\n',
+        '#TYPE System.IO.FileInfo\n"FullName","Id","site"\n"a.wav","1","north, by the sea"\n',
+        'File;ID;site\n  a.wav ;1;north, by the sea\n;;\n',
+        '"File Name";"Id";"site";\na.wav;1;north, by the sea;\n',
+        'Path,id,site\n"""a.wav""",1,"north, by the sea"\n',
+        "FilePath\tid\tsite\na.wav\t1\tnorth, by the sea\n",
+        "path,id,site\rsub/../a.wav,1,\"north, by the sea\"\r",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_tables_as_programs_write_them(text: str, encoding: str) -> None:
+    make("a.wav")
+    assert listed(manifest(text.encode(encoding))) == [
+        ("a.wav", "1", {"site": "north, by the sea"})
+    ]
+
+
+def test_a_list_in_utf_16_of_lines_of_json() -> None:
+    make("ü.wav")
+    text = '{"File": "ü.wav", "id": 3, "n": 1}\n'
+    assert listed(manifest(text.encode("utf-16"), "a.jsonl")) == [("ü.wav", "3", {"n": 1})]
+
+
+def test_paths_as_people_write_them(monkeypatch: pytest.MonkeyPatch, here: Path) -> None:
+    monkeypatch.setenv("HOME", str(here))
+    make("a b.wav", "sub/c.wav", " d.wav", "e\\f.wav")
+    for written, meant in (
+        ("  a b.wav\t", "a b.wav"),
+        ("~/sub/c.wav", "sub/c.wav"),
+        (f"file://{here}/a%20b.wav", "a b.wav"),
+        (f"FILE://localhost{here}/sub/c.wav", "sub/c.wav"),
+        ("sub\\c.wav", "sub/c.wav"),
+        (" d.wav", " d.wav"),
+        ("e\\f.wav", "e\\f.wav"),
+        ("'a b.wav'", "a b.wav"),
+    ):
+        assert listed(manifest(json.dumps({"path": written}), "a.jsonl")) == [(meant, None, None)]
+        assert names(find([written])[0]) == [meant]
+    for typed in ("C:\\rec\\a.wav", "D:/rec/*.wav", "\\\\nas\\rec"):
+        refused("is a path of Windows", [typed])
+
+
+def test_what_is_listed_and_not_there_is_known_as_that() -> None:
+    make("a.wav")
+    Path("b.wav").symlink_to("nowhere.wav")
+    found, _ = find([], manifest("path\na.wav\nb.wav\nc.wav\na.wav/d.wav\n"))
+    assert [item.is_there for item in found] == [True, False, False, False]
+
+
+def test_a_start_that_is_not_understood_is_remarked(here: Path) -> None:
+    text = (
+        "path;recorded_at\na.wav;18.05.2024 04:30\nb.wav;18.05.2024 05:30\nc.wav;2024-05-18 06:30\n"
+    )
+    (remark,) = read_inputs([], manifest(text)).remarks
+    assert remark.startswith(
+        "list.csv: recorded_at is not understood in 2 lines, first in line 2: '18.05.2024 04:30'"
+    )
+    assert "2024-05-18T04:30:00+02:00 (ISO 8601)" in remark
+    assert "milliseconds" in remark
+    assert read_inputs([], manifest("path;timestamp\na.wav;1716006600123\n")).remarks == ()
 
 
 def test_no_manifest(here: Path) -> None:

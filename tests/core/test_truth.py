@@ -116,6 +116,44 @@ def test_lines_of_one_recording_or_span_belong_together(tmp_path: Path) -> None:
     assert (span.positives, span.span_s) == ({SPEECH}, (1.0, 2.5))
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "File;Label;start_s;end_s\nä.wav;Dog;0,5;1,25\n",
+        "sep=\t\nPATH\tClass\tStart_s\tEnd_s\nä.wav\tDog\t0.5\t1.25\n",
+        'File Name,Label,start_s,end_s\n" ä.wav",Dog,"0,5",1.25\n',
+    ],
+)
+def test_tables_as_programs_write_them(tmp_path: Path, text: str, encoding: str) -> None:
+    (tmp_path / "truth").write_bytes(text.encode(encoding))
+    (item,) = read_truth(tmp_path / "truth", "csv", load_default()).items
+    assert item == Item(("ä.wav",), frozenset({DOG}), None, (0.5, 1.25))
+
+
+def test_the_message_says_what_was_seen(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="separated by semicolons, reads 'recorder', 'loud'"):
+        read(tmp_path, "csv", "recorder;loud\na;1\n")
+
+
+@pytest.mark.parametrize(
+    ("written", "keys"),
+    [
+        ("C:\\rec\\2024\\a.wav", ("C:\\rec\\2024\\a.wav", "a.wav")),
+        ("\\\\nas\\rec\\a.wav", ("\\\\nas\\rec\\a.wav", "a.wav")),
+        ("file:///C:/rec/a%20b.wav", ("C:/rec/a b.wav", "a b.wav")),
+        ("file:///rec/a%20b.wav", ("/rec/a b.wav",)),
+        ("~/a.wav", ("/home/me/a.wav",)),
+    ],
+)
+def test_paths_as_people_write_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str, keys: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    (item,) = read(tmp_path, "csv", f"path;label\n{written};Dog\n").items
+    assert item.keys == keys
+
+
 def test_a_review(tmp_path: Path) -> None:
     clip = "a" * 64
     text = (
@@ -155,7 +193,7 @@ def test_a_review(tmp_path: Path) -> None:
         ("esc", "file,label\na,b\n", "no column filename or path: is its --format right"),
         ("audioset-segments", "a, b, c\n", "segment 1: expected YTID, start, end"),
         ("audioset-segments", 'a, 1, x, "/m/0bt9lr"\n', "no span"),
-        ("audioset-strong", "segment_id,label\n", "no column segment_id"),
+        ("audioset-strong", "segment_id,label\n", "no column start_time_seconds"),
         ("fsd50k", "fname,labels\n", "no column mids"),
     ],
 )  # fmt: skip

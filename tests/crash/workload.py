@@ -226,7 +226,7 @@ def _label(engine: Engine, own: Job, shard: Shard) -> Receipt:
             engine, item.source_id, clip, own.variant, own.run_id, LEASE_S, job.now()
         )
         if not isinstance(outcome, Claim):
-            scores.n_known += outcome is AdmissionOutcome.DONE
+            scores.n_known += outcome in (AdmissionOutcome.DONE, AdmissionOutcome.COPY)
             scores.n_busy += outcome is AdmissionOutcome.BUSY
         elif _letter(item) == "f":
             failure = Failure(item.source_id, "truncated", "ends early", outcome)

@@ -6,13 +6,26 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from db.claims import admit
 from db.hours import hours_heard
 from db.question import Question
 from db.recorded import SourceTime, store_times
 from db.records import DetectionRow
 from db.sources import path_digest
 from db.spans import Span
-from tests.db.build import INDEX, World, labelled, make_world
+from db.watched import mark_missing
+from tests.db.build import (
+    INDEX,
+    LEASE_S,
+    NOW,
+    RUN,
+    World,
+    clip,
+    enrolled,
+    labelled,
+    make_world,
+    seen,
+)
 
 HOUR_MS = 3_600_000
 # A quarter of an hour before midnight on the recorder's clock, two hours ahead of UTC.
@@ -79,6 +92,38 @@ def test_by_day_on_the_clock_of_the_recorder(world: World) -> None:
         ("2024-05-19", 1, 0.96),
         ("unknown", 1, 5.0),
     ]
+
+
+def _recorded(world: World, path: str, unix_ms: int, offset_s: int = 7_200) -> None:
+    """A further file of the long clip, recorded at another time."""
+    (item,) = enrolled(world, seen(path))
+    admit(world.engine, item.source_id, clip("long", 1_800.0), world.variant, RUN, LEASE_S, NOW)
+    times = [SourceTime(path_digest(path.encode()), unix_ms, offset_s, "name")]
+    store_times(world.engine, times)
+
+
+def test_the_same_bytes_at_two_times_count_on_both_days(world: World) -> None:
+    before = _seconds(world, "day")
+    _recorded(world, "/backup/long.wav", BEGAN_MS)  # a copy of the same recording
+    assert _seconds(world, "day") == before
+    _recorded(world, "/audio/again.wav", BEGAN_MS + 48 * HOUR_MS)
+    assert _seconds(world, "day") == [
+        ("2024-05-18", 1, 1.92),
+        ("2024-05-19", 1, 0.96),
+        ("2024-05-20", 1, 1.92),
+        ("2024-05-21", 1, 0.96),
+        ("unknown", 1, 5.0),
+    ]
+    assert [row[0] for row in _seconds(world, "day", paths=("again.wav",))] == [
+        "2024-05-20",
+        "2024-05-21",
+    ]
+    later = Span(BEGAN_MS + 48 * HOUR_MS, BEGAN_MS + 49 * HOUR_MS)
+    assert [row[0] for row in _seconds(world, "day", span=later)] == ["2024-05-20", "2024-05-21"]
+    # A clip counts once where days are no matter, and a path that is gone tells no time.
+    assert _seconds(world, "source")[1] == ("/audio/long.wav", 1, 2.88)
+    mark_missing(world.engine, [path_digest(b"/audio/again.wav")], NOW)
+    assert _seconds(world, "day") == before
 
 
 def test_in_a_span_only_what_lies_there(world: World) -> None:

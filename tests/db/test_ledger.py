@@ -162,8 +162,16 @@ def test_a_copy_is_done_without_a_claim(world: World) -> None:
 def test_two_copies_in_flight_are_claimed_once_even_by_one_run(world: World) -> None:
     claimed(world, "a")
     (copy,) = enrolled(world, seen("/copy.wav"))
-    assert _admit(world, copy.source_id, "a") is AdmissionOutcome.BUSY
+    assert _admit(world, copy.source_id, "a") is AdmissionOutcome.COPY
     assert _admit(world, copy.source_id, "a", run_id=OTHER_RUN) is AdmissionOutcome.BUSY
+    for part in ("part 1", "part 2"):
+        start_run(world.engine, part, "elsewhere", 3, {}, NOW, parent_id=RUN)
+        assert _admit(world, copy.source_id, "a", run_id=part) is AdmissionOutcome.COPY
+    claimed_by_part = _admit(world, copy.source_id, "b", run_id="part 1")
+    assert isinstance(claimed_by_part, Claim)
+    (other,) = enrolled(world, seen("/other.wav"))
+    assert _admit(world, other.source_id, "b", run_id="part 2") is AdmissionOutcome.COPY
+    assert _admit(world, other.source_id, "b", run_id=OTHER_RUN) is AdmissionOutcome.BUSY
 
 
 def test_admit_records_size_and_time_as_read(world: World) -> None:
@@ -213,7 +221,7 @@ def test_renewed_leases_hold_and_released_ones_do_not(world: World) -> None:
     assert renew_leases(world.engine, RUN, 1_860, NOW) == 1
     assert renew_leases(world.engine, OTHER_RUN, 1_860, NOW) == 0
     soon = NOW + timedelta(minutes=30)
-    assert _admit(world, copy.source_id, "a", soon) is AdmissionOutcome.BUSY
+    assert _admit(world, copy.source_id, "a", soon) is AdmissionOutcome.COPY
     release_claims(world.engine, [claim])
     assert isinstance(_admit(world, claim.source_id, "a", soon), Claim)
 
@@ -333,6 +341,47 @@ def test_a_failure_keeps_a_clip_that_others_need(world: World) -> None:
     ]
 
 
+def _failed(world: World) -> dict[bytes, tuple[str | None, str | None]]:
+    query = select(sources.c.path, sources.c.reason, sources.c.reason_detail)
+    with reading(world.engine) as conn:
+        return {r[0]: (r[1], r[2]) for r in conn.execute(query.where(sources.c.status == "failed"))}
+
+
+@pytest.mark.parametrize("labelling_run", [RUN, "part"])
+def test_copies_left_to_a_claim_that_fails_fail_with_it(world: World, labelling_run: str) -> None:
+    start_run(world.engine, "part", "elsewhere", 3, {}, NOW, parent_id=RUN)
+    files = [seen(f"/{name}.wav") for name in ("first", "second", "third", "later", "good")]
+    first, second, third, later, good = enrolled(world, *files)
+    (foreign,) = enrolled(world, seen("/foreign.wav"), run_id=OTHER_RUN)
+    claim = _admit(world, first.source_id, "a", run_id=labelling_run)
+    for item in (second, third):
+        assert _admit(world, item.source_id, "a") is AdmissionOutcome.COPY
+    assert _admit(world, foreign.source_id, "a", run_id=OTHER_RUN) is AdmissionOutcome.BUSY
+    _admit(world, good.source_id, "b")
+    failure = Failure(first.source_id, "damaged", "at 3 s", claim)
+    copies = record_failures(world.engine, [failure], NOW, labelling_run)
+    assert sorted(copy.path for copy in copies) == [b"/second.wav", b"/third.wav"]
+    why = ("damaged", "at 3 s")
+    assert _failed(world) == {b"/first.wav": why, b"/second.wav": why, b"/third.wav": why}
+    # The other run's file, and what this one has not come to, are judged by their own reading.
+    assert isinstance(_admit(world, foreign.source_id, "a", run_id=OTHER_RUN), Claim)
+    assert _judge(world, files[3]) == [Verdict.NEW]
+    assert later.path == b"/later.wav"
+
+
+def test_a_claim_that_was_lost_fails_no_copy(world: World) -> None:
+    first, second = enrolled(world, seen("/first.wav"), seen("/second.wav"))
+    claim = _admit(world, first.source_id, "a")
+    assert _admit(world, second.source_id, "a") is AdmissionOutcome.COPY
+    abandon_run(world.engine, RUN, NOW)
+    (foreign,) = enrolled(world, seen("/foreign.wav"), run_id=OTHER_RUN)
+    taken = _admit(world, foreign.source_id, "a", NOW + timedelta(hours=1), OTHER_RUN)
+    assert isinstance(taken, Claim)
+    failure = Failure(first.source_id, "damaged", "", claim)
+    assert record_failures(world.engine, [failure], NOW, RUN) == []
+    assert list(_failed(world)) == [b"/first.wav"]
+
+
 def test_concurrent_workers_label_each_clip_exactly_once(world: World) -> None:
     """Eight threads over the same files (two copies of each clip), some giving up midway."""
     names = [f"clip{number}" for number in range(12)]
@@ -424,4 +473,4 @@ def test_select_then_insert_would_be_caught(world: World) -> None:
     for thread in threads:
         thread.join()
     assert sum(isinstance(outcome, Claim) for outcome in outcomes) == 1
-    assert outcomes.count(AdmissionOutcome.BUSY) == 5
+    assert outcomes.count(AdmissionOutcome.COPY) == 5

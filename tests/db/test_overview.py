@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Engine
 
+from db.claims import admit
 from db.errors import DatabaseUserError
 from db.overview import (
     branch_days,
@@ -12,10 +13,25 @@ from db.overview import (
     places,
     recorded_days,
 )
+from db.recorded import SourceTime, store_times
 from db.records import DetectionRow
 from db.review import review_sample
 from db.score_curves import score_curves
-from tests.db.build import EDGES, INDEX, World, labelled, make_world, sha
+from db.sources import path_digest
+from tests.db.build import (
+    EDGES,
+    INDEX,
+    LEASE_S,
+    NOW,
+    RUN,
+    World,
+    clip,
+    enrolled,
+    labelled,
+    make_world,
+    seen,
+    sha,
+)
 
 
 @pytest.fixture
@@ -52,6 +68,19 @@ def test_days_by_time_of_change(world: World) -> None:
     assert branch_days(world.engine, ["/a", "/d", "/e"], 0.5) == {
         "/a": [(0, 2)], "/d": [(0, 1)], "/e": []
     }  # fmt: skip
+
+
+def test_a_clip_recorded_at_two_times_counts_on_both_days(world: World) -> None:
+    _two_clips(world)
+    day_ms = 86_400_000
+    for path, at_ms in (("/audio/one.wav", 3 * day_ms), ("/copy/one.wav", 3 * day_ms),
+                        ("/audio/again.wav", 5 * day_ms + 1)):  # fmt: skip
+        (item,) = enrolled(world, seen(path))
+        admit(world.engine, item.source_id, clip("one"), world.variant, RUN, LEASE_S, NOW)
+        store_times(world.engine, [SourceTime(path_digest(path.encode()), at_ms, 0, "name")])
+    found = [(day.day, day.n_clips) for day in recorded_days(world.engine)]
+    assert found == [(0, 1), (3, 1), (5, 1)]
+    assert branch_days(world.engine, ["/d"], 0.5) == {"/d": [(3, 1), (5, 1)]}
 
 
 def test_places_edges_and_no_failures(world: World) -> None:

@@ -18,6 +18,7 @@ from db.recorded import (
 )
 from db.sources import path_digest, update_annotations
 from db.tables import sources
+from tasks.recording_times import time_recordings
 from tests.db.build import NOW, enrolled, make_world, seen
 
 
@@ -62,6 +63,66 @@ def test_a_rule_takes_the_place_of_the_one_before(fresh_db: Engine) -> None:
         StoredRule("", "%Y%j", None),
         StoredRule("/b", None, "+02:00"),
     ]
+
+
+def test_a_rule_adds_to_the_one_of_its_folder_and_takes_nothing_away(fresh_db: Engine) -> None:
+    make_world(fresh_db)
+    state_rule(fresh_db, StoredRule("/b", None, "UTC"), NOW)
+    state_rule(fresh_db, StoredRule("/b", "%Y%j", None), NOW)
+    assert stored_rules(fresh_db) == [StoredRule("/b", "%Y%j", "UTC")]
+    state_rule(fresh_db, StoredRule("/b", "", None), NOW)
+    assert stored_rules(fresh_db) == [StoredRule("/b", None, "UTC")]
+
+
+def _times(engine: Engine) -> dict[str, tuple[int | None, str | None]]:
+    columns = (sources.c.path_text, sources.c.recorded_unix_ms, sources.c.recorded_by)
+    with reading(engine) as conn:
+        return {row[0]: (row[1], row[2]) for row in conn.execute(select(*columns))}
+
+
+def test_the_names_of_a_folder_are_read_together(fresh_db: Engine) -> None:
+    world = make_world(fresh_db)
+    began_ms = 1_716_006_600_000  # 2024-05-18T04:30Z
+    as_name = (began_ms, "name, UTC assumed")
+    as_zone = (began_ms + 3_600_000, "name, zone given there")
+    enrolled(world, seen("/n_%/20240518_043000-0100.wav"), seen("/z/20240518_043000-0100.wav"))
+    enrolled(world, seen("/n_%/sub/20240518_043000-0101.wav"), seen("/h/66480000.WAV"))
+    assert time_recordings(fresh_db) == 4
+    assert _times(fresh_db) == {
+        "/n_%/20240518_043000-0100.wav": as_zone,
+        "/z/20240518_043000-0100.wav": as_zone,
+        "/n_%/sub/20240518_043000-0101.wav": as_name,
+        "/h/66480000.WAV": (None, "not found"),
+    }
+    # What comes later tells what the first were.
+    enrolled(world, seen("/n_%/20240518_043000-0160.wav"), seen("/h/66482EC8.WAV"))
+    assert time_recordings(fresh_db) == 2
+    times = _times(fresh_db)
+    assert times["/n_%/20240518_043000-0100.wav"] == times["/n_%/20240518_043000-0160.wav"]
+    assert times["/n_%/20240518_043000-0100.wav"] == as_name
+    assert times["/z/20240518_043000-0100.wav"] == as_zone
+    assert times["/h/66480000.WAV"] == (0x66480000 * 1_000, "name in hex, zone given there")
+    assert time_recordings(fresh_db) == 0
+
+
+def test_a_start_that_is_not_understood_is_told(fresh_db: Engine) -> None:
+    world = make_world(fresh_db)
+    enrolled(world, seen("/a.wav", meta={"recorded_at": "18.05.2024"}))
+    time_recordings(fresh_db)
+    assert _times(fresh_db)["/a.wav"] == (
+        None,
+        "not found; manifest's recorded_at not understood",
+    )
+
+
+def test_many_folders_are_read_together(fresh_db: Engine) -> None:
+    world = make_world(fresh_db)
+    names = ("20240518_0001.wav", "20240518_0002.wav")
+    enrolled(world, *(seen(f"/{n}/{name}") for n in range(60) for name in names))
+    enrolled(world, seen("/t/20240518_0430.wav"))
+    time_recordings(fresh_db)
+    told = {path for path, (unix_ms, _) in _times(fresh_db).items() if unix_ms is not None}
+    assert told == {"/t/20240518_0430.wav"}
 
 
 def test_looking_for_new_sources_reads_only_those(fresh_db: Engine) -> None:

@@ -7,13 +7,17 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from audioset_core.pooling import sigmoid, sliding_scores
-from tests.db.build import sha
+from db.audit import stored_variants
+from db.claims import admit
+from db.sources import enrol, iter_items
+from tests.db.build import LEASE_S, NOW, RUN, clip, seen, sha
 from tests.flows.collection import CLASSES, DURATION_S, Collection, make_collection
 
 Audioset = Callable[..., Any]
@@ -124,6 +128,28 @@ def test_exact_hours_have_the_same_rows(ask: Audioset, by: str) -> None:
     assert {row["what"]: row["n_clips"] for row in exact} == clips
     hours = {row["what"]: row["hours"] for row in whole}
     assert all(0 < row["hours"] <= hours[row["what"]] + 1e-9 for row in exact if row["n_clips"])
+
+
+def test_the_same_bytes_at_two_times_count_on_both_days(audioset: Audioset, tmp_path: Path) -> None:
+    name = "20240518_050000.wav"
+    made = make_collection(tmp_path / "home", (name,))
+    again = [seen("/audio/20240520_050000.wav"), seen("/copy/20240518_050000.wav")]
+    enrol(made.engine, RUN, [(file, 1.0) for file in again], start=1, now=NOW)
+    variant = next(iter(stored_variants(made.engine)))
+    for item in list(iter_items(made.engine, RUN))[1:]:
+        admit(made.engine, item.source_id, clip(name, DURATION_S), variant, RUN, LEASE_S, NOW)
+    made.engine.dispose()
+
+    def days(*options: str) -> dict[str, tuple[int, float]]:
+        said = audioset("times", "--home", made.home)
+        assert said.code == 0
+        said = audioset("hours", "--by", "day", "--json", "--home", made.home, *options)
+        return {row["what"]: (row["n_clips"], row["hours"]) for row in json.loads(said.out)}
+
+    for found in (days(), days("--exact"), days("--between", "2024-05-18", "2024-05-21")):
+        assert list(found) == ["2024-05-18", "2024-05-20"]
+        assert found["2024-05-18"] == found["2024-05-20"]
+        assert found["2024-05-18"][0] == 1
 
 
 @pytest.mark.parametrize("pooling", ["max", "mean"])

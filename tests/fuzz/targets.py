@@ -176,7 +176,15 @@ def csv_seeds() -> list[bytes]:
     rows.writerow(["path", "id", "meta", "site"])
     rows.writerow(["a.wav", "1", '{"n": 1, "deep": [1, {"x": null}]}', "north"])
     rows.writerow(["ü, b.wav", "", "", "sou\nth"])
-    return [text.getvalue().encode(), b"\xef\xbb\xbfpath\na.wav\nsub/../b.wav\n"]
+    excel = (
+        "sep=;\r\nFile;Recorded at;meta\r\n~/a.wav;18.05.2024;\r\nsub\\b.wav;1716006600123;{}\r\n"
+    )
+    return [
+        text.getvalue().encode(),
+        b"\xef\xbb\xbfpath\na.wav\nsub/../b.wav\n",
+        excel.encode(),
+        excel.encode("utf-16"),
+    ]
 
 
 def jsonl_seeds() -> list[bytes]:
