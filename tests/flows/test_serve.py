@@ -292,8 +292,8 @@ def test_a_configured_server_that_does_not_answer(place: _Place) -> None:
     done = place.run("serve", "--root", place.root, "--home", place.home)
     assert done.returncode == 2
     assert done.stderr.decode().splitlines() == [
-        "audioset: Prefect's server at http://127.0.0.1:9/api does not answer; start it, or unset "
-        "PREFECT_API_URL to have one started here"
+        "audioset: Prefect's server at http://127.0.0.1:9/api (PREFECT_API_URL) does not answer: "
+        "Connection refused; start it, or unset PREFECT_API_URL to have one started here"
     ]
 
 
