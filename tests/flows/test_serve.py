@@ -215,7 +215,6 @@ def test_a_running_flow_is_stopped_with_it_and_nothing_is_lost(place: _Place) ->
         # As Ctrl-C does it: every process of the terminal gets it at once.
         os.killpg(process.popen.pid, signal.SIGINT)
         assert _ended(process.popen, within_s=10) == 0, process.said
-        assert "Traceback" not in process.said[process.said.index("stopping") :]
         assert processes_with(str(place.home)) == []
     with place.served() as (process, url):
         assert _state(url, run)["type"] in ("CANCELLED", "CRASHED")
