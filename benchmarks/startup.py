@@ -7,6 +7,9 @@ Prefect's own temporary server, "label" one recording of 5 s. A new home has no 
 yet, an old one has been used before (Prefect's tables in the cache, as after any first run, see
 `flows.kept_database`). The four take turns; printed are medians of the wall clock and of the CPU
 seconds of all processes, and label's ratio to the flow. The goal is 1.3.
+
+Measured on 2 busy cores, one turn: a new home 7.9 s of CPU against 15.5 s (0.51; wall clock
+0.30), an old one 7.5 s against 9.1 s (0.82; wall clock 0.66).
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import sys
 from contextlib import redirect_stderr
 from typing import TYPE_CHECKING
@@ -66,7 +67,8 @@ def check_server(url: str, named_by: str) -> None:
     except (PrefectHTTPStatusError, httpx.HTTPStatusError) as error:
         raise UserError(f"{problem} {_refusal(error.response)}") from error
     except (httpx.HTTPError, httpx.InvalidURL, OSError, RuntimeError, ValueError) as error:
-        why = " ".join(str(error).split()) or type(error).__name__
+        why = re.sub(r"\[Errno -?\d+\] ", "", " ".join(str(error).split()))
+        why = why or type(error).__name__
         raise UserError(
             f"{problem} does not answer: {why}; start it, or unset {_URL} to have one started here"
         ) from error

@@ -58,7 +58,7 @@ HEARTBEAT_AUTOMATION: dict[str, Any] = {
     ],
 }
 _LOOK_EVERY_S = 1.0
-_RUNS_END_WITHIN_S = 5.0
+_RUNS_END_WITHIN_S = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +181,7 @@ async def _serve(plan: Plan, roots: list[str], served: Served, next_time: dateti
                 await runner.astop()
             await running
     except TimeoutError:
-        note("runs that did not end in time were killed; the next ones go on from there")
+        pass  # what is left is killed with the server
     except Exception as error:
         gone = gone or f"Prefect's server at {served.url} does not answer any more: {error}"
     if gone:

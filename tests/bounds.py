@@ -22,6 +22,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import scipy.ndimage
 import soxr
 import torch
 from numpy.typing import NDArray
@@ -185,15 +186,16 @@ def log_mel_sigma(
       the offset a rounding of the loudest line shows. Then 2 units in the last place.
 
     Parameters:
-        noise: standard deviation of an error in every sample, such as a resampler's. A line has
-            ``noise`` times the window's length as a vector, 12.2.
+        noise: standard deviation of an error in every sample, such as a resampler's, for each part
+            of the sound's own size. A line has ``noise |x|``, of the loudest frame within 20 ms:
+            a resampler's filter reaches so far, and into silence too.
         weights_error: differences of another mel matrix from the definition. ``[257, 64]``.
     """
     u = U32 if config.precision == "float32" else U64
     energies, spectrum, lengths = exact_energies(samples, config)
     matrix = htk_matrix()
     line = u * np.sqrt(np.log2(config.fft_samples)) * lengths
-    line = line + noise * float(np.linalg.norm(hann_window(config)))
+    line = line + noise * scipy.ndimage.maximum_filter1d(lengths, 5, axis=0)
     sigma = line * matrix.sum(axis=0) + (1.5 + np.sqrt((matrix > 0).sum(axis=0))) * u * energies
     if weights_error is not None:
         sigma = sigma + spectrum @ np.abs(weights_error)
@@ -223,8 +225,9 @@ def patches_sigma(
     if rate_hz != 16_000:
         at_16_khz = soxr.resample(samples, rate_hz, 16_000, quality="HQ")
     if has_polyphase(rate_hz, 16_000):
-        level = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
-        noise = resampling_sigma(polyphase(rate_hz, 16_000), level)
+        # What is filtered out is rounded with the rest.
+        level, rest = (float(np.linalg.norm(x) / len(x) ** 0.5) for x in (samples, at_16_khz))
+        noise = resampling_sigma(polyphase(rate_hz, 16_000), level) / max(rest, U32 * level)
     _, sigma = log_mel_sigma(at_16_khz, config, noise=noise, weights_error=weights_error)
     return patches(2 * sigma.astype(np.float32), config)
 

@@ -29,7 +29,7 @@ class Agreement:
     """Mean difference, student less teacher."""
 
     def __str__(self) -> str:
-        return f"top-1 {self.top_1:.3f}, error {self.error:.3f}, bias {self.bias:+.3f}"
+        return f"top-1 {self.top_1:.3f}, error {self.error:.4f}, bias {self.bias:+.4f}"
 
 
 def compare(student: NDArray[np.float32], teacher: NDArray[np.float32]) -> Agreement:

@@ -14,18 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import soundfile
-import soxr
-from safetensors.torch import load_file
 
 from audioset_core.bundle import YAMNET
-from audioset_core.decode import mix_to_mono
 from audioset_core.export import read_scores
-from audioset_core.frontend import log_mel, patches
 from audioset_core.pooling import sigmoid
-from audioset_core.yamnet import YAMNet
 from flows.options import LabelOptions
-from tests.bounds import assert_within, patches_sigma, scores_allowed
+from tests.bounds import assert_within
 from tests.flows.build import Lab, write_clip, write_placeholder
 
 CLIPS: dict[str, dict[str, Any]] = {
@@ -99,18 +93,11 @@ def test_waveforms_for_a_gpu_give_the_same_scores(
     other.check()
     before, after = scores_of(lab), scores_of(other)
     assert before.keys() == after.keys()
-    # Of random weights, which make more of a rounding than trained ones.
-    network = YAMNet().eval()
-    network.load_state_dict(load_file(lab.weights))
-    files = (path for path in corpus.rglob("*") if path.is_file())
-    paths = {hashlib.sha256(path.read_bytes()).hexdigest(): path for path in files}
     for clip, scores in before.items():
-        samples, rate_hz = soundfile.read(paths[clip], dtype="float32", always_2d=True)
-        mono = mix_to_mono(samples)
-        at_16_khz = mono if rate_hz == 16_000 else soxr.resample(mono, rate_hz, 16_000)
-        framed = patches(log_mel(at_16_khz, YAMNET.frontend), YAMNET.frontend)
-        allowed = scores_allowed(network, framed, patches_sigma(mono, rate_hz, YAMNET.frontend))
-        assert_within(after[clip], scores, allowed, paths[clip].name)
+        # Whether the right samples were scored: one sample late moves every patch of these clips by
+        # 0.1 and more, roundings in a network of random weights by 5e-4. How exact the scores
+        # are is tested with the trained network, in test_torch_frontend.py.
+        assert_within(after[clip], scores, 0.02)
 
 
 def scores_of(lab: Lab) -> dict[str, Any]:

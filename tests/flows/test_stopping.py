@@ -137,6 +137,26 @@ while True:
         assert terminal.lines[-1] == LINE
 
 
+def test_who_has_handlers_of_its_own_is_ended_in_time_too(run: Run) -> None:
+    body = """
+import asyncio, signal
+async def serve():
+    stop.begin_at_once()
+    loop = asyncio.get_running_loop()
+    for number in stop.watched:
+        loop.add_signal_handler(number, stop.end_in_time)
+    print('ready')
+    await asyncio.sleep(60)
+asyncio.run(serve())
+"""
+    with run(body, grace_s=1.0) as terminal:
+        ready(terminal)
+        began = time.monotonic()
+        terminal.type(CTRL_C)
+        assert terminal.wait(10) == 0
+        assert 1.0 <= time.monotonic() - began < 4
+
+
 def test_native_code_that_looks_at_no_signal_is_ended_too(run: Run) -> None:
     body = """
 import hashlib
