@@ -124,8 +124,6 @@ def what_follows(view: FileView, found: SampleBytes) -> tuple[str, int]:
     if form is None:
         return ("nothing" if _is_blank(view, end) else "sound"), end
     for at in dict.fromkeys((end + -end % form.align, end)):  # some programs do not pad
-        if view.read(at, 4) in _FORMS and kind_of(view.read(at, 16)):
-            return "recording", at
         kind, where = _chain(view, form, at)
         if kind:
             return kind, where
@@ -268,6 +266,8 @@ def _chain(view: FileView, form: _Form, at: int) -> tuple[str, int]:
     """What a row of chunks to the end of the file is; empty if it is none."""
     n_found = 0
     for name, size, start, body in _chunks(view, form, at):
+        if name[:4] in _FORMS and kind_of(view.read(start, 16)):
+            return "recording", start
         length = size - (form.n_head if form.counts_itself else 0)
         if not all(0x20 <= byte < 0x7F for byte in name[:4]) or not 0 <= length < _MOST_BYTES:
             return ("nothing", at) if n_found and _is_blank(view, start) else ("", at)
