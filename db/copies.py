@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
@@ -37,7 +37,7 @@ def copies_of_failed(
     """
     by_clip = _by_clip(conn, failures)
     clip_ids, failing = list(by_clip), {failure.source_id for failure in failures}
-    copies: dict[int, FailedCopy] = {}
+    copies: dict[int, tuple[bytes, Failure]] = {}
     for start in range(0, len(clip_ids), _BATCH):
         # What this run has not looked at yet is pending, and its turn will come.
         query = select(sources.c.id, sources.c.path, sources.c.clip_id).where(
@@ -45,11 +45,30 @@ def copies_of_failed(
             sources.c.status == "identified",
         )
         for row in conn.execute(query):
-            its = by_clip[row.clip_id]
             if row.id not in failing:
-                copies[row.id] = FailedCopy(row.path, Failure(row.id, its.reason, its.detail))
+                copies[row.id] = (row.path, by_clip[row.clip_id])
     own = _on_list(conn, run_id, sorted(copies))
-    return [copy for source_id, copy in copies.items() if source_id in own]
+    was_read = _paths(conn, sorted({copies[source_id][1].source_id for source_id in own}))
+    return [
+        FailedCopy(path, Failure(source_id, its.reason, _as_copy(its, was_read)))
+        for source_id, (path, its) in copies.items()
+        if source_id in own
+    ]
+
+
+def _as_copy(failure: Failure, paths: Mapping[int, str]) -> str:
+    """Why a copy of a file that failed is a failure."""
+    because = f"as its copy {paths[failure.source_id]}"
+    return f"{failure.detail}; {because}" if failure.detail else because
+
+
+def _paths(conn: Connection, source_ids: Sequence[int]) -> dict[int, str]:
+    paths: dict[int, str] = {}
+    for start in range(0, len(source_ids), _BATCH):
+        query = select(sources.c.id, sources.c.path_text)
+        query = query.where(sources.c.id.in_(source_ids[start : start + _BATCH]))
+        paths.update((row.id, row.path_text) for row in conn.execute(query))
+    return paths
 
 
 def _by_clip(conn: Connection, failures: Sequence[Failure]) -> dict[int, Failure]:

@@ -361,8 +361,10 @@ def test_copies_left_to_a_claim_that_fails_fail_with_it(world: World, labelling_
     failure = Failure(first.source_id, "damaged", "at 3 s", claim)
     copies = record_failures(world.engine, [failure], NOW, labelling_run)
     assert sorted(copy.path for copy in copies) == [b"/second.wav", b"/third.wav"]
-    why = ("damaged", "at 3 s")
-    assert _failed(world) == {b"/first.wav": why, b"/second.wav": why, b"/third.wav": why}
+    why = ("damaged", "at 3 s; as its copy /first.wav")
+    assert _failed(world) == {
+        b"/first.wav": ("damaged", "at 3 s"), b"/second.wav": why, b"/third.wav": why,
+    }  # fmt: skip
     # The other run's file, and what this one has not come to, are judged by their own reading.
     assert isinstance(_admit(world, foreign.source_id, "a", run_id=OTHER_RUN), Claim)
     assert _judge(world, files[3]) == [Verdict.NEW]

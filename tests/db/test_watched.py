@@ -27,9 +27,16 @@ from db.runs import (
     start_run,
     summary_of,
 )
-from db.sources import enrol, iter_items, triage
+from db.sources import enrol, iter_items, path_digest, triage
 from db.tables import sources
-from db.watched import count_moved, mark_back, mark_missing, mark_waiting, present_sources
+from db.watched import (
+    copies_elsewhere,
+    count_moved,
+    mark_back,
+    mark_missing,
+    mark_waiting,
+    present_sources,
+)
 from tests.db.build import (
     LEASE_S,
     NOW,
@@ -210,3 +217,27 @@ def test_clips_by_branch_counts_a_clip_once_per_branch(world: World) -> None:
     assert all(count <= 2 for count in found.values())
     assert max(found.values()) == 2
     assert clips_by_branch(world.engine, "no such run") == {}
+
+
+def test_paths_whose_content_lies_elsewhere(world: World) -> None:
+    labelled(world, "a", {})
+    labelled(world, "b", {})
+    (copy, pending, other) = enrolled(
+        world, seen("/new/a.wav"), seen("/new/c.wav"), seen("/elsewhere/b.wav")
+    )
+    for item, name in ((copy, "a"), (other, "b")):
+        admit(world.engine, item.source_id, clip(name), world.variant, RUN, LEASE_S, NOW)
+
+    def found(roots: list[bytes], run_id: str | None = None) -> list[bytes]:
+        pages = copies_elsewhere(world.engine, roots, run_id)
+        return sorted(source.path for page in pages for source in page)
+
+    assert pending.path == b"/new/c.wav"
+    assert found([b"/new"]) == [b"/audio/a.wav"]
+    assert found([b"/new/a.wav", b"/ne"]) == [b"/audio/a.wav"]
+    assert found([]) == []
+    # Everything is on this run's list: each path has its content elsewhere too.
+    both = [b"/audio/a.wav", b"/audio/b.wav", b"/elsewhere/b.wav", b"/new/a.wav"]
+    assert found([], RUN) == both
+    mark_missing(world.engine, [path_digest(b"/audio/a.wav")], NOW)
+    assert found([b"/new", b"/audio"]) == [b"/elsewhere/b.wav"]
