@@ -75,7 +75,7 @@ def discover(
 ) -> Discovery:
     """Walk the inputs and enrol what needs labelling as the run's work list.
 
-    What a strict run refused is tried again by one that is not. Files that have vanished are marked;
+    What a strict run refused is tried again by one that is not. Vanished files are marked;
     with a `watch` of its own, what is not ready waits.
     """
     result, lengths = Discovery(), _Lengths()
