@@ -74,9 +74,10 @@ def test_models_are_named_without_torch() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(BUNDLES))
-def test_weights_are_official_or_a_file_is_named(name: str) -> None:
+def test_weights_are_official_embedded_or_a_file_is_named(name: str) -> None:
     bundle = BUNDLES[name]
-    assert (bundle.official is None) == bundle.weights_hint.startswith(("http", "for "))
+    is_named = bundle.weights_hint.startswith(("http", "for "))
+    assert [bundle.official is not None, bool(bundle.embedded), is_named].count(True) == 1
 
 
 def test_unknown_model_names_the_known() -> None:
