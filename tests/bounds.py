@@ -31,7 +31,6 @@ from torch import Tensor, nn
 from audioset_core.frontend import FrontendConfig, patches
 from audioset_core.mel import hann_window
 from audioset_core.polyphase import Polyphase, has_polyphase, polyphase
-from audioset_core.verify import NETWORK_BAR
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -224,7 +223,7 @@ def patches_sigma(
     at_16_khz, noise = samples, 0.0
     if rate_hz != 16_000:
         at_16_khz = soxr.resample(samples, rate_hz, 16_000, quality="HQ")
-    if has_polyphase(rate_hz, 16_000):
+    if has_polyphase(rate_hz, 16_000) and samples.any():
         # What is filtered out is rounded with the rest.
         level, rest = (float(np.linalg.norm(x) / len(x) ** 0.5) for x in (samples, at_16_khz))
         noise = resampling_sigma(polyphase(rate_hz, 16_000), level) / max(rest, U32 * level)
@@ -267,27 +266,6 @@ def exact_outputs(network: nn.Module, given: F32, *, n_draws: int) -> list[tuple
         for at, out in enumerate(plain)
     ]
     return [(out.numpy(), sigma.numpy()) for out, sigma in zip(plain, sigmas, strict=True)]
-
-
-def scores_allowed(network: nn.Module, patches_: F32, sigma: Any) -> F64:
-    """What a front end's noise may move a patch's scores by, and the network's own roundings.
-
-    The most that noise of that size, drawn at random, moves any of the patch's scores, is taken as
-    the standard deviation of them all.
-
-    Shape: ``[n, 96, 64]``, ``sigma`` of every value -> ``[n, 1]``.
-    """
-
-    def scores(given: Any) -> F64:
-        device = next(network.parameters()).device
-        with torch.inference_mode():
-            logits, _ = network(torch.tensor(given, dtype=torch.float32, device=device))
-        found: F64 = torch.sigmoid(logits).cpu().double().numpy()
-        return found
-
-    noise = np.random.default_rng(0).standard_normal(patches_.shape) * sigma
-    moved: F64 = np.abs(scores(patches_ + noise) - scores(patches_)).max(axis=1, keepdims=True)
-    return LIMIT * moved + NETWORK_BAR
 
 
 def _layers(network: nn.Module) -> list[nn.Module]:

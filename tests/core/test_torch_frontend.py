@@ -16,7 +16,6 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from torch import nn
 
 from audioset_core import networks
 from audioset_core.audio import Recording
@@ -38,18 +37,17 @@ from audioset_core.reader import (
 from audioset_core.torch_frontend import TorchFrontend
 from audioset_core.verify import END_TO_END_BAR
 from audioset_core.weights import ReadyWeights
-from tests.bounds import (
-    assert_rounding,
-    assert_within,
-    htk_matrix,
-    patches_sigma,
-    scores_allowed,
-)
+from tests.bounds import assert_rounding, assert_within, htk_matrix, patches_sigma
 
 F32 = NDArray[np.float32]
 
 pytestmark = pytest.mark.numeric
 
+EMPTY_BAR = 3e-4
+"""Docs: what scores differ by at most where roundings are all there is in most of the spectrum."""
+TONE_BAR = 1e-3
+"""Between the lines of a tone there are roundings only. Noise of their standard deviation in the
+patches of the chirp moves a score by up to 1.3e-3."""
 CONFIGS = {
     "yamnet": YAMNET,
     "vggish": VGGISH,
@@ -178,12 +176,6 @@ def test_what_is_held_does_not_grow() -> None:
     assert max(held for _, held in sizes) < 1.1 * 44_100
 
 
-def network(scorer: Scorer) -> nn.Module:
-    """What the scorer runs."""
-    found: nn.Module = scorer.network._model  # type: ignore[attr-defined]
-    return found
-
-
 @pytest.mark.parametrize("device", DEVICES)
 def test_scores_are_those_of_the_cpu(
     yamnet_weights: ReadyWeights, assets: Path, device: Any
@@ -215,9 +207,8 @@ def test_scores_at_other_rates(
             scorer.score(pieces_of(samples, rate_hz, YAMNET, as_waveform=as_waveform), YAMNET)[0]
             for as_waveform in (True, False)
         )
-        sigma = patches_sigma(samples, rate_hz, YAMNET)
-        allowed = scores_allowed(network(scorer), on_cpu(samples, rate_hz, YAMNET), sigma)
-        assert_within(sigmoid(heard), sigmoid(framed), allowed)
+        # One of them is silent for seconds, at every rate.
+        assert_within(sigmoid(heard), sigmoid(framed), EMPTY_BAR)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -227,11 +218,12 @@ def test_golden_scores(yamnet_weights: ReadyWeights, assets: Path, device: Any) 
     for name in map(str, golden["__names__"]):
         samples = golden[f"{name}/waveform"]
         pieces = pieces_of(samples, 16_000, YAMNET, as_waveform=True)
-        found = sigmoid(np.concatenate(scorer.score(pieces, YAMNET)))
-        # Beside a pure tone there is nothing but the Fourier transform's own rounding.
         sigma = patches_sigma(samples, 16_000, YAMNET, golden["mel_matrix"] - htk_matrix())
-        allowed = scores_allowed(network(scorer), golden[f"{name}/patches"], sigma)
-        assert_within(found, golden[f"{name}/scores"], allowed, name)
+        heard = on_device(pieces, YAMNET, device)
+        assert_rounding(heard, golden[f"{name}/patches"], sigma, name)
+        found = sigmoid(np.concatenate(scorer.score(pieces, YAMNET)))
+        bar = TONE_BAR if name in {"chirp", "sine440"} else END_TO_END_BAR
+        assert_within(found, golden[f"{name}/scores"], bar, name)
 
 
 def test_other_front_ends_are_refused() -> None:
@@ -272,9 +264,7 @@ def test_another_hop_and_a_long_clip_in_small_batches(yamnet_weights: ReadyWeigh
     found, expected = (
         sigmoid(np.concatenate(scorer.score(pieces, config))) for pieces in (parts, whole)
     )
-    # The cut moves which of the processor's vectors a sample falls into, and nothing else.
-    framed, sigma = on_cpu(samples, 44_100, config), patches_sigma(samples, 44_100, config)
-    assert_within(found, expected, scores_allowed(network(scorer), framed, sigma))
+    assert_within(found, expected, END_TO_END_BAR)
 
 
 def test_a_file_by_its_reader(tmp_path: Path) -> None:
