@@ -16,7 +16,7 @@ from typing import Protocol
 
 from audioset_core.errors import AudioError, Reason
 from audioset_core.ffmpeg import FFmpegSource, MixedTracks, Track
-from audioset_core.file_view import FileView, without_tags
+from audioset_core.file_view import FileView, without_tags, without_zeros_behind
 from audioset_core.headers import (
     SampleBytes,
     has_mp4_index,
@@ -70,7 +70,7 @@ _DEMUXERS = {
     "OGG": "ogg", "MP4": "mov", "Matroska": "matroska", "AVI": "avi", "ASF": "asf", "FLV": "flv",
     "AMR": "amr", "AAC": "aac", "WavPack": "wv", "Monkey's Audio": "ape", "TTA": "tta",
     "RealMedia": "rm", "DSF": "dsf", "DSDIFF": "iff", "VOC": "voc", "NIST": "nistsphere",
-    "MPEG-PS": "mpeg",
+    "MPEG-PS": "mpeg", "MPEG-TS": "mpegts",
 }  # fmt: skip
 """FFmpeg's demuxer of the kinds that their first bytes tell; among others it chooses by itself."""
 
@@ -79,8 +79,10 @@ _SLACK_SAMPLES = 4 * 1152
 _ROUNDED = ("MP3/", "MPEG/", "MP4/", "Matroska/", "OGG/", "APM/", "AST/")
 _SLIGHT_S = 0.1
 """Less than this that is missing makes no recording partial."""
-_ESTIMATED = frozenset({"MP3", "AAC", "AC-3", "ID3 tag", None})
-"""Kinds whose length FFmpeg guesses by their first frames."""
+_FRAMES = {"FLAC": 0, "AMR": 4, "AC-3": 4, "MPEG-TS": 4}
+"""Kinds of which zeros behind are no sound, and how many of these the last frame may end in."""
+_ESTIMATED = frozenset({"MP3", "AAC", "AC-3", "ID3 tag", "WAV", "AVI", None})
+"""Kinds whose length FFmpeg guesses by their first frames, or by a size that is compared anyway."""
 _MUCH = 0.5
 """Of the length by an index or a container's own word should come out at least."""
 _READ_AHEAD_BYTES = 1 << 16
@@ -343,7 +345,9 @@ def _ffmpeg(seen: _Seen, options: DecodeOptions, earlier: list[_Source]) -> _Sou
 
 def _look_at(view: FileView, size_bytes: int, *, is_for_a_part: bool) -> _Seen:
     """What the header, and what stands around the samples, tell before anything is decoded."""
-    kind = kind_of(view.read(0, 64))
+    kind = kind_of(view.read(0, 256))
+    if kind in _FRAMES:
+        view = without_zeros_behind(view, _FRAMES[kind])
     # libsndfile knows ID3 tags around MP3, and needs no view of ours for it.
     has_own_tags = kind == "MP3" and os.pread(view.fd, 3, 0) in (b"ID3", view.read(0, 3))
     is_whole = has_own_tags or (view.start == 0 and view.size_bytes == size_bytes)

@@ -202,6 +202,8 @@ class FFmpegSource:
             except (AudioError, MemoryError):
                 raise
             except Exception as error:  # PyAV answers damage with any type at all
+                if not any(bytes(packet)):  # zeros behind the last frame
+                    continue
                 why = spoken(error)
                 lasting_s = float((packet.duration or 0) * (packet.time_base or 0))
                 spoilt.append((last_s, last_s + lasting_s))

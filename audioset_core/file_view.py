@@ -12,6 +12,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from audioset_core.signatures import kind_of
+
 _ZEROS_BYTES = 1 << 20
 """Zeros before and behind a recording that are passed over; more are taken for what they are."""
 _LEAST_ZEROS_BYTES = 32
@@ -138,8 +140,26 @@ def _after_zeros(view: FileView, at: int) -> int:
         rest = data.lstrip(b"\0")
         if rest or not data:
             first = start + len(data) - len(rest)
-            return first if rest and first - at >= _LEAST_ZEROS_BYTES else at
+            return _beginning(view, first) if rest and first - at >= _LEAST_ZEROS_BYTES else at
     return at
+
+
+def _beginning(view: FileView, first: int) -> int:
+    """Where a format begins whose first bytes that are not 0 are there."""
+    return next((at for at in range(first - 3, first) if kind_of(view.read(at, 64))), first)
+
+
+def without_zeros_behind(view: FileView, n_kept: int) -> FileView:
+    """The view without zeros behind its last frame, but for some, which may be that frame's own."""
+    end = view.size_bytes
+    while end > 0:
+        data = view.read(max(0, end - _READ_BYTES), min(end, _READ_BYTES))
+        kept = len(data.rstrip(b"\0"))
+        end -= len(data) - kept
+        if kept:
+            break
+    n_zeros = view.size_bytes - end - n_kept
+    return view if n_zeros < _LEAST_ZEROS_BYTES else replace(view, end=view.end - n_zeros)
 
 
 def _before_tags(view: FileView) -> int:

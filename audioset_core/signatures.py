@@ -38,6 +38,7 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x00\x00\x01\xba", "MPEG-PS"),
     (0, b"ID3", "ID3 tag"),
 )
+_TS_BYTES = 188
 
 _OTHERS = (
     (b"PK\x03\x04", "a zip archive"),
@@ -57,6 +58,8 @@ def kind_of(head: bytes) -> str | None:
     for offset, magic, name in _SIGNATURES:
         if head[offset : offset + len(magic)] == magic:
             return name
+    if len(head) > _TS_BYTES and head[0] == head[_TS_BYTES] == 0x47:
+        return "MPEG-TS"
     if len(head) < 12 and head[:4] in (b"RIFF", b"RIFX", b"RF64", b"FORM"):
         return head[:4].decode()
     # MPEG audio: a sync word, a version, a layer, a bit rate and a sample rate that there are.
