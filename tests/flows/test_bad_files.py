@@ -93,7 +93,7 @@ def test_what_may_pass_is_tried_again_in_every_run(lab: Lab, tmp_path: Path) -> 
     (tmp_path / "list.csv").write_text("path,id\nhere.wav,1\ngone.wav,2\n")
     for _ in range(2):
         summary = lab.label(manifest=tmp_path / "list.csv")
-        assert dict(summary.failures) == {"vanished": 1}
+        assert dict(summary.failures) == {"no such file": 1}
         assert summary.n_failed_before == 0
     write_clip(tmp_path / "gone.wav", 2)
     assert lab.label(manifest=tmp_path / "list.csv").n_labelled == 1
