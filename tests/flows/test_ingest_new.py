@@ -191,10 +191,10 @@ def test_a_file_that_grows_after_discovery_is_tried_by_the_next_run(
 
     real = chunk_and_featurize.Recording
 
-    def grown(path: bytes) -> Any:
+    def grown(path: bytes, *further: Any) -> Any:
         with Path(os.fsdecode(path)).open("ab") as file:
             file.write(b"\0" * 3200)
-        return real(path)
+        return real(path, *further)
 
     monkeypatch.setattr(chunk_and_featurize, "Recording", grown)
     summary = _ingest(lab, root)
@@ -214,7 +214,7 @@ def test_a_folder_that_may_not_be_listed_marks_nothing(
     def refusing(path: Any = ".") -> Any:
         if os.fsencode(path).endswith(b"/sub"):
             raise PermissionError(13, "Permission denied", path)
-        return real(path)
+        return real(path, *further)
 
     monkeypatch.setattr(os, "scandir", refusing)
     summary = _ingest(lab, root)
