@@ -214,7 +214,7 @@ def test_a_folder_that_may_not_be_listed_marks_nothing(
     def refusing(path: Any = ".") -> Any:
         if os.fsencode(path).endswith(b"/sub"):
             raise PermissionError(13, "Permission denied", path)
-        return real(path, *further)
+        return real(path)
 
     monkeypatch.setattr(os, "scandir", refusing)
     summary = _ingest(lab, root)
