@@ -222,7 +222,7 @@ def test_truncation_shows_behind_long_metadata(tmp_path: Path) -> None:
     path.write_bytes(whole[:-20_000])
     mono, detail = partly(path, Reason.TRUNCATED)
     assert len(mono) == 30_000
-    assert detail == "the header states 2.50 s, 1.88 s are there"
+    assert detail == "the header states 2.50 s, 1.88 s are there; refused by --strict"
 
 
 def test_chunks_after_the_samples_are_no_samples(tmp_path: Path) -> None:
