@@ -38,8 +38,6 @@ def label_paths(
     Raises:
         UserError, DatabaseUserError: an input is off.
     """
-    for path in paths:
-        check_name("recordings", path)
     inputs = read_inputs(paths, manifest, follow_symlinks=options.follow_symlinks)
     barren = barren_folders(inputs)
     is_all = len(barren) == len(inputs.named_folders) and inputs.are_folders_named
@@ -50,6 +48,8 @@ def label_paths(
     ready = ready_weights(bundle, options.weights)
     summary = _nothing_to_do(inputs, ready, bundle, options, url)
     if summary is None:
+        for path in paths:
+            check_name("recordings", path)
         summary = _run_flow(paths, manifest, home, ready, options, url)
     _report(summary, home, url, has_scores=ready.has_scores)
     if not ready.has_scores:
