@@ -82,7 +82,8 @@ class Windows:
     start: NDArray[np.int64]
     end: NDArray[np.int64]
     """Where the window's clip ends in its source."""
-    chances: NDArray[np.float64]
+    summed_chances: NDArray[np.float64]
+    """Up to and with each window; the last is 1, but for roundings."""
 
 
 def find_windows(
@@ -116,7 +117,11 @@ def find_windows(
     wanted = (probabilities.sum(axis=0) + 20) ** -0.6
     chances = (probabilities * wanted).max(axis=1) + 0.02 * wanted.max()
     return Windows(
-        frames, np.array(source, np.int32), np.array(start), np.array(end), chances / chances.sum()
+        frames,
+        np.array(source, np.int32),
+        np.array(start),
+        np.array(end),
+        np.cumsum(chances / chances.sum()),
     )
 
 
@@ -155,7 +160,7 @@ def mixture(windows: Windows, rng: np.random.Generator) -> F32:
     """One patch. Shape: ``[96, 64]``, log-mel."""
     energy = np.zeros((PATCH_FRAMES, N_MELS), np.float32)
     for number in range(int(rng.choice([1, 2, 3], p=[0.55, 0.32, 0.13]))):
-        at = int(np.searchsorted(_summed(windows), rng.random()))
+        at = int(np.searchsorted(windows.summed_chances, rng.random()))
         part = _altered(windows, min(at, len(windows.start) - 1), rng)
         level_db = rng.normal(-2, 7) if number == 0 else rng.normal(-7, 7)
         energy += part * np.float32(10 ** (np.clip(level_db, -30, 10) / 10))
@@ -166,16 +171,6 @@ def mixture(windows: Windows, rng: np.random.Generator) -> F32:
     if rng.random() < 0.08:
         energy[rng.integers(1, PATCH_FRAMES) :] *= np.float32(10 ** -rng.uniform(1, 6))
     return np.asarray(np.log(energy + np.float32(LOG_OFFSET)))
-
-
-_SUMS: dict[int, NDArray[np.float64]] = {}
-
-
-def _summed(windows: Windows) -> NDArray[np.float64]:
-    key = id(windows)
-    if key not in _SUMS:
-        _SUMS[key] = np.cumsum(windows.chances)
-    return _SUMS[key]
 
 
 def _altered(windows: Windows, at: int, rng: np.random.Generator) -> F32:
