@@ -46,6 +46,7 @@ from audioset_core.decode_process import (
     WITH_JSON,
 )
 from audioset_core.errors import AudioError, Reason
+from audioset_core.field_notes import FieldNotes
 from audioset_core.remarks import Remark, RemarkKind
 
 # Longer than the process gives itself: this is for one that the system cannot even end.
@@ -302,7 +303,8 @@ class ContainedDecoder(Decoder):
         worker.send(self._request)
         info, self.first_sample = self._content(worker)[1]
         self._is_streaming = False
-        return StreamInfo(**info)
+        notes = info.pop("notes")
+        return StreamInfo(**info, notes=FieldNotes(**notes) if notes else None)
 
     def _begin_again(self, death: _DiedError) -> None:
         """Once more in a process that has decoded nothing yet, unless this one was such."""

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from audioset_core.errors import AudioError, Reason
 from audioset_core.ffmpeg import FFmpegSource, MixedTracks, Track
+from audioset_core.field_notes import FieldNotes, field_notes
 from audioset_core.file_view import FileView, without_tags, without_zeros_behind
 from audioset_core.headers import (
     SampleBytes,
@@ -122,6 +123,7 @@ class _Seen:
     tagged_samples: int | None = None
     """An MP3's length by its tag."""
     ffmpeg_first: bool = False
+    notes: FieldNotes | None = None
 
 
 def open_decoder(
@@ -155,7 +157,7 @@ class RecordingDecoder(Decoder):
         if source is None:
             raise self._reason()
         try:
-            self.info = self._announced(source)
+            self.info = replace(self._announced(source), notes=seen.notes)
             check_range(self.info)
         except AudioError:
             self.close()
@@ -378,6 +380,8 @@ def _look_at(view: FileView, size_bytes: int, *, is_for_a_part: bool) -> _Seen:
         sizes = matroska_size(view)
         return replace(seen, missing=sizes if sizes and sizes[0] > sizes[1] else None)
     found = sample_bytes(view)
+    if kind == "WAV":
+        seen = replace(seen, notes=field_notes(view))
     return seen if found is None else _with_sizes(seen, found)
 
 

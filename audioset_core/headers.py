@@ -169,6 +169,19 @@ def rebuilt_wav(view: FileView, start: int = 0, n_bytes: int = 0) -> FileView | 
     return replace(view, start=view.start + start, end=end, patches={}, lead=lead)
 
 
+def riff_chunks(view: FileView) -> Iterator[tuple[bytes, int, int]]:
+    """(name, size as it stands, where the body begins) of the chunks of a WAV file."""
+    if view.read(0, 4) not in (b"RIFF", b"RF64", b"BW64"):
+        return
+    form = _FORMS[b"RIFF"]
+    for name, size, _, body in _chunks(view, form, form.first):
+        yield name, size, body
+        if name == form.data and size >= _4_GIB - 1 and (found := sample_bytes(view)):
+            end = found.start + found.stated
+            yield from ((n, s, b) for n, s, _, b in _chunks(view, form, end + -end % form.align))
+            return
+
+
 def matroska_size(view: FileView) -> tuple[int, int] | None:
     """(stated, present) bytes of a Matroska segment; None for a live stream."""
     head = view.read(0, 128)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audioset_core.errors import AudioError, Reason
+from audioset_core.field_notes import FieldNotes
 from audioset_core.remarks import Remark, RemarkKind, Remarks
 
 F32 = NDArray[np.float32]
@@ -42,6 +43,8 @@ class StreamInfo:
     n_channels: int
     promised_samples: int | None
     expected_s: float | None = None
+    notes: FieldNotes | None = None
+    """What the recorder wrote beside the sound."""
 
 
 class Decoder:

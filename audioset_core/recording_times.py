@@ -1,4 +1,4 @@
-"""When a recording began, from what a manifest says of it or from the name of its file.
+"""When a recording began: by a manifest, by what its file tells, or by its file's name.
 
 Names as recorders write them are read by `audioset_core.name_times`, or by a pattern of one's own.
 """
@@ -75,13 +75,16 @@ def start_time(
     meta: Mapping[str, Any] | None = None,
     rule: TimeRule = _USUAL,
     series: Series | None = None,
+    told: tuple[str, str] | None = None,
 ) -> StartTime | None:
-    """The start of a recording: by the manifest if it says so, else by the file's name.
+    """The start of a recording: by the manifest, else by the file itself, else by its name.
 
-    `series` is what the names of the folder tell together.
+    `series` is what the names of the folder tell together; `told` is what the file tells, as ISO
+    8601, and where in it that stands.
     """
     zone = find_zone(rule.timezone)
-    found = _from_meta(meta or {}) or _from_name(path_text, rule.pattern, series)
+    by_file = (datetime.fromisoformat(told[0]), told[1]) if told else None
+    found = _from_meta(meta or {}) or by_file or _from_name(path_text, rule.pattern, series)
     if found is None:
         return None
     when, how = found

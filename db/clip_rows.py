@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, exists, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select, update
 
 from db.engine import Prepared, upsert
 from db.records import Clip
@@ -16,7 +16,10 @@ from db.tables import clip_scores, clips, detections, labellings, sources
 _ROWS_AT_ONCE = 5_000
 
 _BATCH = 1_000
-_FIGURES = ("size_bytes", "duration_s", "sample_rate_hz", "n_channels", "n_samples", "format")
+_NOTES = ("told_start", "told_by", "latitude_deg", "longitude_deg")
+_FIGURES = (
+    "size_bytes", "duration_s", "sample_rate_hz", "n_channels", "n_samples", "format", *_NOTES,
+)  # fmt: skip
 _WRITE_FIGURES = update(clips).where(clips.c.id == bindparam("key"))
 
 
@@ -76,8 +79,9 @@ def remove_unreferenced(conn: Connection, clip_ids: Iterable[int]) -> None:
 def _storing(conn: Connection) -> Any:
     names = ("sha256", "first_seen_at", *_FIGURES)
     statement = upsert(conn, clips).values({name: bindparam(name) for name in names})
+    told = {name: func.coalesce(statement.excluded[name], clips.c[name]) for name in _NOTES}
     statement = statement.on_conflict_do_update(
-        index_elements=["sha256"], set_={"size_bytes": statement.excluded.size_bytes}
+        index_elements=["sha256"], set_={"size_bytes": statement.excluded.size_bytes, **told}
     )
     return statement.returning(clips.c.id)
 

@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 from db.engine import reading, writing
-from db.tables import sources, time_rules
+from db.tables import clips, sources, time_rules
 
 _PAGE = 2_000
 _FOLDERS_AT_ONCE = 50
@@ -38,6 +38,8 @@ class UntimedSource:
     meta: dict[str, Any] | None
     stored: tuple[int | None, int | None, str | None] = (None, None, None)
     """What was found before: Unix milliseconds, distance from UTC, and how."""
+    told: tuple[str, str] | None = None
+    """The start by the file's own word, as ISO 8601, and where in the file that stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +98,9 @@ def _pages(
         sources.c.recorded_by,
     )
     query = select(
-        sources.c.id, sources.c.path_digest, sources.c.path_text, sources.c.meta, *before
-    )
+        sources.c.id, sources.c.path_digest, sources.c.path_text, sources.c.meta, *before,
+        clips.c.told_start, clips.c.told_by,
+    ).select_from(sources.outerjoin(clips, clips.c.id == sources.c.clip_id))  # fmt: skip
     query = query.where(sources.c.id > bindparam("last"), *conditions)
     query = query.order_by(sources.c.id).limit(_PAGE)
     last = 0
@@ -107,7 +110,16 @@ def _pages(
         if not rows:
             return
         last = rows[-1].id
-        yield [UntimedSource(row[1], row[2], row[3], (row[4], row[5], row[6])) for row in rows]
+        yield [
+            UntimedSource(
+                row[1],
+                row[2],
+                row[3],
+                (row[4], row[5], row[6]),
+                (row[7], row[8]) if row[7] else None,
+            )
+            for row in rows
+        ]
 
 
 def store_times(engine: Engine, times: Sequence[SourceTime]) -> None:

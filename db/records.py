@@ -140,6 +140,11 @@ class Clip:
     n_channels: int
     n_samples: int
     format: str
+    told_start: str | None = None
+    """The start by the file's own word, as ISO 8601, with a zone where the recorder gives one."""
+    told_by: str | None = None
+    latitude_deg: float | None = None
+    longitude_deg: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

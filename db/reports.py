@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Select, and_, case, exists, func, or_, select
@@ -54,15 +54,7 @@ def clip_by_ref(engine: Engine, ref: str | bytes) -> ClipReport:
         clip_id = _clip_at(conn, ref) if by_path else _clip_starting(conn, ref)  # type: ignore[arg-type]
         row = conn.execute(select(clips).where(clips.c.id == clip_id)).one()
         return ClipReport(
-            clip=Clip(
-                row.sha256,
-                row.size_bytes,
-                row.duration_s,
-                row.sample_rate_hz,
-                row.n_channels,
-                row.n_samples,
-                row.format,
-            ),
+            clip=Clip(**{f.name: getattr(row, f.name) for f in fields(Clip)}),
             sources=_sources(conn, clip_id),
             labellings=_labellings(conn, clip_id),
             labels=_labels(conn, clip_id),

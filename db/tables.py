@@ -172,6 +172,10 @@ class ClipRow(Base):
     n_channels: Mapped[int]
     n_samples: Mapped[int] = mapped_column(BigInteger)
     format: Mapped[str]
+    told_start: Mapped[str | None]
+    told_by: Mapped[str | None]
+    latitude_deg: Mapped[float | None]
+    longitude_deg: Mapped[float | None]
     first_seen_at: Mapped[datetime]
 
 

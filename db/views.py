@@ -6,7 +6,7 @@
     sound_times      path, clip, mid, name, start_s, end_s, peak, heard_unix_s, heard_hour, model
     clip_sources     clip, path, status, reason, reason_detail, user_id, size_bytes,
                      modified_unix_s, missing_at, waiting_since, recorded_unix_s,
-                     recorded_utc_offset_s, recorded_by
+                     recorded_utc_offset_s, recorded_by, latitude_deg, longitude_deg
     interval_times   threshold_set, set_version, clip, mid, name, start_s, end_s, peak, peak_s,
                      model
     class_hours      mid, name, n_clips, hours
@@ -111,7 +111,8 @@ VIEWS = {
                CAST(s.mtime_ns AS DOUBLE PRECISION) / 1000000000 AS modified_unix_s,
                s.missing_at AS missing_at, s.waiting_since AS waiting_since,
                CAST(s.recorded_unix_ms AS DOUBLE PRECISION) / 1000 AS recorded_unix_s,
-               s.recorded_utc_offset_s AS recorded_utc_offset_s, s.recorded_by AS recorded_by
+               s.recorded_utc_offset_s AS recorded_utc_offset_s, s.recorded_by AS recorded_by,
+               c.latitude_deg AS latitude_deg, c.longitude_deg AS longitude_deg
         FROM sources AS s
         LEFT JOIN clips AS c ON c.id = s.clip_id
     """,

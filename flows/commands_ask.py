@@ -68,6 +68,10 @@ def show(
         f"{clock(facts.duration_s)}, {facts.sample_rate_hz} Hz, {facts.n_channels} channels, "
         f"{facts.format}, {facts.size_bytes:,} bytes"
     )
+    if facts.told_start:
+        print(one_line(f"  recorded {facts.told_start} ({facts.told_by})"))
+    if facts.latitude_deg is not None:
+        print(f"  at {facts.latitude_deg:g}, {facts.longitude_deg:g}")
     for source in report.sources:
         named = f"  id {source.user_id}" if source.user_id else ""
         print(one_line(f"  {source.path_text} ({source.status}){named}"))

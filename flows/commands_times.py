@@ -50,8 +50,9 @@ def times(
     """When recordings began: state how names tell it, and see what was found.
 
     Starts are read from a manifest's meta (recorded_at, recording_start, start_time, datetime,
-    timestamp), else from names such as 20240518_043000, 20240518_0430, 2024-05-18T04-30-00Z,
-    2024-05-18-birdnet-04:30:00 and AudioMoth's hex. A rule is kept: files that come later follow
+    timestamp), else from what a WAV file tells (GUANO, AudioMoth's comment), else from names such
+    as 20240518_043000, 20240518_0430, 2024-05-18T04-30-00Z, 2024-05-18-birdnet-04:30:00 and
+    AudioMoth's hex. A rule is kept: files that come later follow
     it; one of '' forgets. Without a zone, times are taken as UTC.
     """
     from tasks.recording_times import time_recordings

@@ -37,6 +37,7 @@ from tasks.convert_weights import convert_weights
 from tasks.discover_files import discover_files
 from tasks.job import Job, begin_to_load, engine_for, now
 from tasks.load_ontology import load_ontology
+from tasks.recording_times import time_recordings
 from tasks.shards import MIN_SHARD_S, shard_length_s
 from tasks.watching import mark_moved_away, usable_roots
 
@@ -176,6 +177,7 @@ def _look_back(engine: Engine, run: LiveRun, roots: list[str]) -> None:
     """What can be said once the labels are there; also of a run that was stopped."""
     summary = run.summary
     with suppress(DatabaseError):  # if it is away, that is why the run ends, and what it says
+        time_recordings(engine)  # of files that tell their start themselves
         if summary.n_labelled:
             summary.labels = clips_by_branch(engine, run.run_id)
             before = latest_summary(engine, run.started_at)

@@ -15,6 +15,7 @@ from prefect.cache_policies import NO_CACHE
 
 from audioset_core.audio import Recording
 from audioset_core.errors import AudioError, Reason
+from audioset_core.field_notes import FieldNotes
 from audioset_core.inference import Cancelled
 from audioset_core.networks import hears
 from audioset_core.reader import ClipReader
@@ -152,6 +153,7 @@ def _clip(recording: Recording) -> Clip:
     """The recording's figures: the header's before anything is decoded, then the true ones."""
     info = recording.info
     n_samples = recording.n_samples or info.promised_samples or 0
+    notes = info.notes or FieldNotes()
     return Clip(
         sha256=recording.sha256,
         size_bytes=recording.size_bytes,
@@ -160,6 +162,10 @@ def _clip(recording: Recording) -> Clip:
         n_channels=info.n_channels,
         n_samples=n_samples,
         format=info.format,
+        told_start=notes.start,
+        told_by=notes.found_by,
+        latitude_deg=notes.latitude_deg,
+        longitude_deg=notes.longitude_deg,
     )
 
 

@@ -69,7 +69,7 @@ def _name(source: UntimedSource) -> str:
 
 def _timed(source: UntimedSource, rules: _Rules, series: Series | None) -> SourceTime:
     rule = rule_for(source.path_text, rules)
-    found = start_time(source.path_text, source.meta, rule, series)
+    found = start_time(source.path_text, source.meta, rule, series, source.told)
     if found is None:
         unread = [not_understood(key) for key, _ in unread_starts(source.meta or {})]
         return SourceTime(source.path_digest, None, None, "; ".join((NOT_FOUND, *unread)))

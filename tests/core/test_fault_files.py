@@ -13,6 +13,7 @@ import pytest
 
 from audioset_core.audio import Recording
 from audioset_core.decode import F32
+from audioset_core.field_notes import FieldNotes
 from audioset_core.remarks import Remark, RemarkKind, is_partial
 
 # File, right length in seconds, kinds of remarks, whether something is missing.
@@ -94,3 +95,14 @@ def test_the_default_track_is_heard(faults: Path) -> None:
 def test_an_inverted_side_is_heard(faults: Path) -> None:
     samples, rate_hz, _ = heard(faults / "F09_antiphase.flac")
     assert loudness(samples, rate_hz, 0, 10) > 0.01
+
+
+def test_a_recorder_tells_the_start(faults: Path) -> None:
+    told = {}
+    for name in ("guano", "audiomoth_icmt"):
+        with Recording(os.fsencode(faults / f"F25_{name}.wav")) as recording:
+            told[name] = recording.info.notes
+    assert told == {
+        "guano": FieldNotes("2024-05-18T21:30:00+02:00", "GUANO Timestamp"),
+        "audiomoth_icmt": FieldNotes("2024-05-18T19:30:00+00:00", "AudioMoth comment"),
+    }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tests.flows.build import Lab, write_clip
 from tests.flows.conftest import Said
+from tests.torture.makers import chunk, pcm, wav
 
 
 def test_a_folder_that_yields_nothing_says_so(
@@ -77,3 +79,33 @@ def test_what_never_was_is_no_such_file_and_what_was_has_vanished(
     assert said.code == 0
     assert "vanished; their labels are kept" in said.out
     assert lab.count("runs") == 2
+
+
+def test_a_file_tells_when_and_where_it_was_recorded(
+    lab: Lab, tmp_path: Path, audioset: Callable[..., Said]
+) -> None:
+    folder = tmp_path / "rec"
+    folder.mkdir()
+    guano = b"GUANO|Version: 1.0\nTimestamp: 2024-05-18T21:30:00+02:00\nLoc Position: 48.1 11.5"
+    comment = b"Recorded at 19:30:10 18/05/2024 (UTC) by AudioMoth 24E1"
+    info = chunk(b"LIST", b"INFO" + chunk(b"ICMT", comment))
+    # The file's word counts for more than its name.
+    (folder / "20200101_000000.wav").write_bytes(wav(pcm(20_000)) + chunk(b"guan", guano))
+    (folder / "moth.wav").write_bytes(wav(pcm(20_002), extra=info))
+    (folder / "20200101_000500.wav").write_bytes(wav(pcm(20_004)))
+    lab.label(folder)
+    (folder / "copy.wav").write_bytes((folder / "moth.wav").read_bytes())
+    lab.label(folder)
+    rows = lab.rows(
+        "SELECT path, recorded_unix_s, recorded_by, latitude_deg, longitude_deg FROM clip_sources"
+    )
+    when = datetime(2024, 5, 18, 19, 30, tzinfo=UTC).timestamp()
+    moth = (when + 10, "AudioMoth comment, zone given there", None, None)
+    assert {Path(path).name: tuple(told) for path, *told in rows} == {
+        "20200101_000000.wav": (when, "GUANO Timestamp, zone given there", 48.1, 11.5),
+        "moth.wav": moth,
+        "copy.wav": moth,
+        "20200101_000500.wav": (1577837100.0, "name, UTC assumed", None, None),
+    }
+    said = audioset("show", folder / "20200101_000000.wav", "--home", lab.home)
+    assert "recorded 2024-05-18T21:30:00+02:00 (GUANO Timestamp)\n  at 48.1, 11.5\n" in said.out

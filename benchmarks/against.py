@@ -1,0 +1,106 @@
+"""This tree against an earlier commit: the speed of decoding, and of whole runs.
+
+    .venv/bin/python -m benchmarks.against 3e92266 [--repeats 5] [--runs]
+
+Both read the same generated files in turns, in processes of their own, and decode them as a run
+does: hashed, in contained processes, mixed to mono. Printed is the CPU time of an hour of audio
+(short: of a thousand files), all processes together, and the ratio of speeds, this tree's to the
+commit's; of the turns the fastest counts, for other load only ever adds. With ``--runs`` the same
+for whole runs of the pipeline.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import resource
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.corpora import CORPORA, Corpus, default_folder, files_of
+from benchmarks.processes import ROOT
+from benchmarks.ways import PIPELINE, WAYS
+
+_N_FILES = {"short": 400}
+_TIMES = 10
+"""Each file is decoded so often, for the start of a process takes as long as an hour of WAV."""
+_DECODE = """
+import sys, os
+from audioset_core.audio import Recording
+from audioset_core.contained import decoders
+for path in int(sys.argv[1]) * sys.argv[2:]:
+    with Recording(os.fsencode(path)) as recording:
+        for block in recording.blocks():
+            pass
+decoders().close()
+"""
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("commit")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--corpora", nargs="*", choices=CORPORA, default=["short", "wav", "flac",
+                        "ogg", "mp3"])  # fmt: skip
+    parser.add_argument("--runs", action="store_true")
+    parser.add_argument("--folder", type=Path, default=default_folder())
+    options = parser.parse_args()
+    print(f"{'':12}{'commit':>10}{'here':>10}{'speed':>8}")
+    with _checked_out(options.commit) as before:
+        for name in options.corpora:
+            corpus = CORPORA[name]
+            files = files_of(corpus, _N_FILES.get(name, 4), options.folder)
+            _compare(corpus, files, before, options.repeats, runs=options.runs)
+
+
+def _compare(
+    corpus: Corpus, files: list[Path], before: Path, n_repeats: int, *, runs: bool
+) -> None:
+    n_times = 1 if runs else _TIMES
+    command = ["-m", WAYS[PIPELINE].module, "--hop", "0.96"] if runs else ["-c", _DECODE, str(n_times)]
+    command += [str(path) for path in files]
+    spent: dict[Path, list[float]] = {before: [], ROOT: []}
+    for turn in range(-1, n_repeats):  # the first fills caches
+        for tree in spent if turn % 2 else reversed(spent):
+            cpu_s = _cpu_s(tree, command)
+            if turn >= 0:
+                spent[tree].append(cpu_s)
+    n_files = n_times * len(files)
+    n_units = n_files / 1_000 if corpus.name == "short" else n_files * corpus.length_s / 3_600
+    old_s, new_s = (min(seconds) / n_units for seconds in spent.values())
+    print(f"{corpus.title:12}{old_s:10.2f}{new_s:10.2f}{old_s / new_s:8.3f}", flush=True)
+
+
+def _cpu_s(tree: Path, command: list[str]) -> float:
+    """CPU seconds of a command with a tree's packages, all of its processes together."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(
+        [sys.executable, *command], cwd=tree, env={**os.environ, "PYTHONPATH": str(tree)},
+        check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@contextlib.contextmanager
+def _checked_out(commit: str) -> Iterator[Path]:
+    """A folder with the tree of a commit."""
+    with tempfile.TemporaryDirectory() as folder:
+        archive = Path(folder) / "tree.tar"
+        git = ["git", "-C", str(ROOT)]
+        subprocess.run([*git, "archive", "--output", str(archive), commit], check=True)
+        tree = Path(folder) / "tree"
+        tree.mkdir()
+        with tarfile.open(archive) as packed:
+            packed.extractall(tree, filter="data")
+        yield tree
+
+
+if __name__ == "__main__":
+    main()
