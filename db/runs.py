@@ -67,10 +67,19 @@ def child_runs(engine: Engine, run_id: str) -> list[Run]:
         return [_run(row) for row in conn.execute(query.order_by(runs.c.started_at, runs.c.id))]
 
 
-def latest_summary(engine: Engine, before: datetime) -> Mapping[str, Any] | None:
-    """What the last completed run that labelled something, and was no part of another, wrote."""
+_SAME = ("flow", "paths", "manifest", "model")
+"""Parameters in which runs agree that are compared with each other."""
+
+
+def summary_before(
+    engine: Engine, before: datetime, parameters: Mapping[str, Any]
+) -> Mapping[str, Any] | None:
+    """What the last run that is comparable wrote: the same flow, folders and model.
+
+    It was completed, labelled something, and was no part of another.
+    """
     query = (
-        select(runs.c.summary)
+        select(runs.c.id, runs.c.parameters)
         .where(
             runs.c.started_at < before,
             runs.c.status == RunStatus.COMPLETED.value,
@@ -78,10 +87,16 @@ def latest_summary(engine: Engine, before: datetime) -> Mapping[str, Any] | None
             runs.c.n_labelled > 0,
         )
         .order_by(runs.c.started_at.desc(), runs.c.id)
-        .limit(1)
     )
-    with reading(engine) as conn:
-        return cast(Mapping[str, Any] | None, conn.execute(query).scalar())
+    wanted = _compared(parameters)
+    with reading(engine) as conn, conn.execution_options(yield_per=100).execute(query) as rows:
+        found = next((row.id for row in rows if _compared(row.parameters) == wanted), None)
+    return None if found is None else summary_of(engine, found)
+
+
+def _compared(parameters: Mapping[str, Any]) -> list[Any]:
+    values = (parameters.get(name) for name in _SAME)
+    return [sorted(set(value)) if isinstance(value, list) else value for value in values]
 
 
 def summary_of(engine: Engine, run_id: str) -> Mapping[str, Any] | None:

@@ -10,7 +10,7 @@ from prefect.futures import PrefectFuture
 
 from audioset_core.cores import n_cores
 from audioset_core.errors import UserError
-from flows.options import EngineOptions
+from flows.options import ExecutionOptions
 from tasks.job import Job
 from tasks.label_shard import label_shard
 from tasks.shards import Receipt, Shard
@@ -20,7 +20,7 @@ _CONNECT_S = 30
 
 @contextmanager
 def dask_cluster(
-    options: EngineOptions,
+    options: ExecutionOptions,
 ) -> Iterator[tuple[Callable[[Job, Shard], PrefectFuture[Receipt]], int]]:
     """A function that hands a shard to the cluster, and how many it carries out at once.
 
@@ -52,7 +52,7 @@ def dask_cluster(
         runner.__exit__(None, None, None)
 
 
-def _settings(options: EngineOptions) -> dict[str, Any]:
+def _settings(options: ExecutionOptions) -> dict[str, Any]:
     if options.dask_address:
         client = {"timeout": _CONNECT_S}
         return {"address": options.dask_address, "client_kwargs": client}

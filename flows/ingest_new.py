@@ -11,8 +11,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import SecretStr
 
 from flows.monitor import run_name
-from flows.options import AlertOptions, EngineOptions, LabelOptions, WatchOptions
-from flows.pipeline import Request, run_pipeline
+from flows.options import AlertOptions, ExecutionOptions, LabelOptions, WatchOptions
+from flows.pipeline import Request, chosen_execution, run_pipeline
 from flows.shard_runners import THREADS
 from flows.summary import Summary
 
@@ -28,9 +28,10 @@ def ingest_new(
     home: Path | None = None,
     options: LabelOptions = LabelOptions(),  # noqa: B008 (frozen)
     watch: WatchOptions = WatchOptions(),  # noqa: B008 (frozen)
-    engine: EngineOptions = EngineOptions(),  # noqa: B008 (frozen)
+    execution: ExecutionOptions = ExecutionOptions(),  # noqa: B008 (frozen)
     alerts: AlertOptions = AlertOptions(),  # noqa: B008 (frozen)
     database: SecretStr | None = None,
+    engine: ExecutionOptions | None = None,
 ) -> Summary:
     """Label what is new or changed in watched folders; mark what has vanished.
 
@@ -39,9 +40,10 @@ def ingest_new(
         home: The folder of labels.db and scores/. Empty: AUDIOSET_HOME.
         options: Model, hop, framing, device and score type.
         watch: Which files are ready to be read.
-        engine: Threads, a Dask cluster, or child runs on many machines.
+        execution: Threads, a Dask cluster, or child runs on many machines.
         alerts: When failures become an event.
         database: The database's URL. Empty: AUDIOSET_DB, or SQLite in the home folder.
+        engine: The former name of execution, for deployments that have it.
 
     Raises:
         UserError, DatabaseUserError: a parameter is off; the message says which and why.
@@ -52,7 +54,7 @@ def ingest_new(
             paths=roots,
             home=home,
             options=options,
-            engine=engine,
+            execution=chosen_execution(execution, engine),
             alerts=alerts,
             database=database,
             settle_s=watch.settle_s,

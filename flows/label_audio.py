@@ -11,8 +11,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import SecretStr
 
 from flows.monitor import run_name
-from flows.options import AlertOptions, EngineOptions, LabelOptions
-from flows.pipeline import Request, run_pipeline
+from flows.options import AlertOptions, ExecutionOptions, LabelOptions
+from flows.pipeline import Request, chosen_execution, run_pipeline
 from flows.shard_runners import THREADS
 from flows.summary import Summary
 
@@ -28,9 +28,10 @@ def label_audio(
     manifest: Path | None = None,
     home: Path | None = None,
     options: LabelOptions = LabelOptions(),  # noqa: B008 (frozen)
-    engine: EngineOptions = EngineOptions(),  # noqa: B008 (frozen)
+    execution: ExecutionOptions = ExecutionOptions(),  # noqa: B008 (frozen)
     alerts: AlertOptions = AlertOptions(),  # noqa: B008 (frozen)
     database: SecretStr | None = None,
+    engine: ExecutionOptions | None = None,
 ) -> Summary:
     """Label every recording at the paths that is not labelled yet.
 
@@ -39,9 +40,10 @@ def label_audio(
         manifest: A CSV or JSONL with path, optional id and meta.
         home: The folder of labels.db and scores/. Empty: AUDIOSET_HOME.
         options: Model, hop, framing, device and score type.
-        engine: Threads, a Dask cluster, or child runs on many machines.
+        execution: Threads, a Dask cluster, or child runs on many machines.
         alerts: When failures become an event.
         database: The database's URL. Empty: AUDIOSET_DB, or SQLite in the home folder.
+        engine: The former name of execution, for deployments that have it.
 
     Raises:
         UserError, DatabaseUserError: a parameter is off; the message says which and why.
@@ -53,7 +55,7 @@ def label_audio(
             manifest=manifest,
             home=home,
             options=options,
-            engine=engine,
+            execution=chosen_execution(execution, engine),
             alerts=alerts,
             database=database,
         )

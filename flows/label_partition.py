@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from audioset_core.errors import UserError
 from audioset_core.inference import Cancelled
 from flows.monitor import Monitor
-from flows.options import EngineOptions, LabelOptions
+from flows.options import ExecutionOptions, LabelOptions
 from flows.pipeline import label_here, labelling_job, open_home
 from flows.run_ledger import recorded_run
 from flows.settings import labelling_settings
@@ -87,7 +87,7 @@ def label_partition(
         is_whole = False
         try:
             label_here(
-                job, EngineOptions(), run, monitor, estimated_s=partition.estimated_s,
+                job, ExecutionOptions(), run, monitor, estimated_s=partition.estimated_s,
                 of_run=partition.run_id, first=partition.first, end=partition.end,
                 unlabelled_by=variant,
             )  # fmt: skip

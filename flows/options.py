@@ -111,7 +111,7 @@ class WatchOptions(BaseModel):
     )
 
 
-class EngineOptions(BaseModel):
+class ExecutionOptions(BaseModel):
     """Where the tasks of a run are carried out."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -16,7 +16,7 @@ from db.errors import DatabaseError
 from db.runs import child_runs, sign_of_life, summary_of
 from db.sources import iter_items
 from flows.monitor import Monitor
-from flows.options import EngineOptions, LabelOptions
+from flows.options import ExecutionOptions, LabelOptions
 from flows.summary import Summary
 from tasks.job import Job, engine_for, now, stop_run
 from tasks.run_partition import Partition, cut_ranges, run_partition
@@ -28,7 +28,7 @@ _LOOK_EVERY_S = 5.0
 def label_partitions(
     job: Job,
     found: Discovery,
-    engine_options: EngineOptions,
+    execution: ExecutionOptions,
     options: LabelOptions,
     database: SecretStr | None,
     summary: Summary,
@@ -46,7 +46,7 @@ def label_partitions(
             "partitions' parameters: give every machine AUDIOSET_DB in its environment instead"
         )
     engine = engine_for(job.database_url)
-    partitions = _cut(job, found, engine_options.partitions)
+    partitions = _cut(job, found, execution.partitions)
     parameters = {
         "home": str(job.home),
         "options": options.model_dump(mode="json"),
@@ -62,7 +62,7 @@ def label_partitions(
                     runner.submit(
                         run_partition,
                         parameters={
-                            "deployment": engine_options.partition_deployment,
+                            "deployment": execution.partition_deployment,
                             "partition": partition,
                             "parameters": parameters,
                             "database_url": job.database_url,

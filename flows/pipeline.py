@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from prefect import get_run_logger
 from prefect.runtime import flow_run
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from audioset_core.contained import decoders
 from audioset_core.decode import DecodeOptions
+from audioset_core.errors import UserError
 from audioset_core.frontend import FrontendConfig
 from audioset_core.networks import hears
 from audioset_core.weights import ReadyWeights
@@ -21,12 +23,12 @@ from db.errors import DatabaseError
 from db.migrate import ensure_schema
 from db.records import Parameters, Variant
 from db.run_labels import clips_by_branch
-from db.runs import latest_summary, note_progress
+from db.runs import note_progress, summary_before
 from db.sources import iter_items
 from db.watched import count_moved
 from flows.drift import drift
 from flows.monitor import Monitor
-from flows.options import AlertOptions, EngineOptions, LabelOptions, database_url, default_home
+from flows.options import AlertOptions, ExecutionOptions, LabelOptions, database_url, default_home
 from flows.partitions import label_partitions
 from flows.progress import listener
 from flows.run_ledger import LiveRun, recorded_run
@@ -51,7 +53,7 @@ class Request:
     manifest: Path | None = None
     home: Path | None
     options: LabelOptions
-    engine: EngineOptions
+    execution: ExecutionOptions
     alerts: AlertOptions
     database: SecretStr | None
     settle_s: float | None = None
@@ -68,7 +70,8 @@ def run_pipeline(request: Request) -> Summary:
     if request.settle_s is not None:
         paths, problems = usable_roots(request.paths)
     frontend, parameters = labelling_settings(request.options)
-    with recorded_run(engine, home, _described(request), flow_run.name, flow_run.id) as run:
+    described = _described(request)
+    with recorded_run(engine, home, described, flow_run.name, flow_run.id) as run:
         weights = convert_weights(request.options.model, request.options.weights)
         variant = load_ontology(url, weights, parameters)
         found = discover_files(
@@ -86,19 +89,35 @@ def run_pipeline(request: Request) -> Summary:
         )  # fmt: skip
         is_whole = False
         try:
-            if request.engine.partitions and found.n_items:
+            if request.execution.partitions and found.n_items:
                 label_partitions(
-                    job, found, request.engine, request.options, request.database, run.summary,
+                    job, found, request.execution, request.options, request.database, run.summary,
                     monitor,
                 )  # fmt: skip
             elif found.n_items:
-                label_here(job, request.engine, run, monitor, estimated_s=found.estimated_s)
+                label_here(job, request.execution, run, monitor, estimated_s=found.estimated_s)
             is_whole = True
         finally:
             run.stop_clock()
-            _look_back(engine, run, found.roots)
+            _look_back(engine, run, found.roots, described)
             monitor.end(run.summary, run.run_id, request.alerts, is_whole=is_whole)
         return run.summary
+
+
+def chosen_execution(
+    execution: ExecutionOptions, former: ExecutionOptions | None
+) -> ExecutionOptions:
+    """What a flow was asked for, also under the parameter's former name ``engine``.
+
+    Raises:
+        UserError: both names are used, and differ.
+    """
+    if former is None:
+        return execution
+    if execution not in (ExecutionOptions(), former):
+        raise UserError("the parameters 'execution' and 'engine' differ; give 'execution' alone")
+    get_run_logger().warning("the parameter 'engine' is now called 'execution'; rename it")
+    return former
 
 
 def open_home(home: Path | None, database: SecretStr | None) -> tuple[Path, str, Engine]:
@@ -149,7 +168,7 @@ def labelling_job(
 
 def label_here(
     job: Job,
-    options: EngineOptions,
+    options: ExecutionOptions,
     run: LiveRun,
     monitor: Monitor,
     *,
@@ -173,14 +192,16 @@ def label_here(
     decoders().close()  # a process that waits for the next run keeps none
 
 
-def _look_back(engine: Engine, run: LiveRun, roots: list[str]) -> None:
+def _look_back(
+    engine: Engine, run: LiveRun, roots: list[str], described: Mapping[str, Any]
+) -> None:
     """What can be said once the labels are there; also of a run that was stopped."""
     summary = run.summary
     with suppress(DatabaseError):  # if it is away, that is why the run ends, and what it says
         time_recordings(engine)  # of files that tell their start themselves
         if summary.n_labelled:
             summary.labels = clips_by_branch(engine, run.run_id)
-            before = latest_summary(engine, run.started_at)
+            before = summary_before(engine, run.started_at, described)
             summary.drift = drift(summary.labels, summary.n_labelled, before)
         summary.n_missing += mark_moved_away(engine, roots, run.run_id, now())
         if summary.n_missing:
@@ -195,5 +216,5 @@ def _described(request: Request) -> Mapping[str, Any]:
         "manifest": str(request.manifest) if request.manifest else None,
         "settle_s": request.settle_s,
         **request.options.model_dump(mode="json"),
-        "engine": request.engine.model_dump(mode="json"),
+        "execution": request.execution.model_dump(mode="json"),
     }

@@ -17,7 +17,7 @@ from typing import Any
 from prefect.futures import PrefectFuture
 
 from db.records import WorkItem
-from flows.options import EngineOptions
+from flows.options import ExecutionOptions
 from tasks.chunk_and_featurize import chunk_and_featurize
 from tasks.infer import infer
 from tasks.job import Job, stop_run
@@ -69,7 +69,7 @@ class ShardRunner:
 
 
 @contextmanager
-def shard_runner(options: EngineOptions, estimated_s: float) -> Iterator[ShardRunner]:
+def shard_runner(options: ExecutionOptions, estimated_s: float) -> Iterator[ShardRunner]:
     """The runner that the options ask for, for about so much audio.
 
     Raises:

@@ -188,7 +188,13 @@ class Summary:
             shown = [(cleaned(name), f"{count:,}") for name, count in self.labels.items()]
             lines += _table(("second-level category", "clips with a peak of 0.5 or above"), shown)
         if self.drift:
-            lines += ["", "## Drift", "", "Share of clips, against the run before.", ""]
+            lines += [
+                "",
+                "## Drift",
+                "",
+                "Share of clips, against the run before of the same folders.",
+                "",
+            ]
             lines += _table(
                 ("category", "before", "now", "change"),
                 [

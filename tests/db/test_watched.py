@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, select
@@ -22,9 +23,9 @@ from db.runs import (
     child_runs,
     finish_run,
     is_to_stop,
-    latest_summary,
     note_progress,
     start_run,
+    summary_before,
     summary_of,
 )
 from db.sources import enrol, iter_items, path_digest, triage
@@ -194,18 +195,46 @@ def test_progress_is_in_the_row_before_the_end(world: World) -> None:
     assert summary_of(world.engine, CHILD) is None
 
 
+HERE: dict[str, Any] = {"flow": "ingest-new", "paths": ["/a", "/b"], "model": "yamnet"}
+
+
+def _ended(world: World, run_id: str, minute: int, n: int, **other: Any) -> None:
+    start = NOW + timedelta(minutes=minute)
+    parent = other.pop("parent_id", None)
+    start_run(world.engine, run_id, "host", 2, HERE | other, start, parent_id=parent)
+    counts, summary = RunCounts(n_labelled=n), {"labels": {run_id: n}}
+    finish_run(world.engine, run_id, RunStatus.COMPLETED, counts, summary, LATER)
+
+
 def test_the_summary_to_compare_with_is_the_last_one_that_labelled_something(world: World) -> None:
-    assert latest_summary(world.engine, LATER) is None
-    for run_id, start, n, parent in (
-        ("one", NOW, 5, None),
-        ("two", NOW + timedelta(minutes=1), 0, None),
-        ("part", NOW + timedelta(minutes=2), 9, "one"),
-    ):
-        start_run(world.engine, run_id, "host", 2, {}, start, parent_id=parent)
-        counts, summary = RunCounts(n_labelled=n), {"labels": {run_id: n}}
-        finish_run(world.engine, run_id, RunStatus.COMPLETED, counts, summary, LATER)
-    assert latest_summary(world.engine, LATER) == {"labels": {"one": 5}}
-    assert latest_summary(world.engine, NOW) is None
+    assert summary_before(world.engine, LATER, HERE) is None
+    _ended(world, "one", 0, 5)
+    _ended(world, "two", 1, 0)
+    _ended(world, "part", 2, 9, parent_id="one")
+    assert summary_before(world.engine, LATER, HERE) == {"labels": {"one": 5}}
+    assert summary_before(world.engine, NOW, HERE) is None
+
+
+@pytest.mark.parametrize(
+    ("other", "is_alike"),
+    [
+        ({"paths": ["/b", "/a", "/a"]}, True),
+        ({"settle_s": 3, "execution": {"partitions": 2}}, True),
+        ({"paths": ["/a"]}, False),
+        ({"flow": "label-audio"}, False),
+        ({"model": "pocket"}, False),
+        ({"manifest": "/list.csv"}, False),
+    ],
+)
+def test_only_runs_of_the_same_flow_folders_and_model_are_compared(
+    world: World, other: dict[str, Any], is_alike: bool
+) -> None:
+    _ended(world, "one", 0, 5)
+    _ended(world, "other", 1, 7, **other)
+    expected = "other" if is_alike else "one"
+    found = summary_before(world.engine, LATER, HERE)
+    assert found is not None
+    assert list(found["labels"]) == [expected]
 
 
 def test_clips_by_branch_counts_a_clip_once_per_branch(world: World) -> None:

@@ -15,7 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from flows.label_audio import label_audio
-from flows.options import EngineOptions, LabelOptions
+from flows.options import ExecutionOptions, LabelOptions
 from flows.summary import Summary
 from tasks import shards
 from tests.flows.build import Lab, write_clip
@@ -61,7 +61,7 @@ def _label(lab: Lab, corpus: Path) -> Summary:
         paths=[str(corpus)],
         home=lab.home,
         options=LabelOptions(weights=lab.weights),
-        engine=EngineOptions(task_runner="dask", dask_workers=2),
+        execution=ExecutionOptions(task_runner="dask", dask_workers=2),
         database=SecretStr(lab.url),
     )
 

@@ -13,7 +13,7 @@ import pytest
 
 from audioset_core.errors import UserError
 from flows.dask_runner import dask_cluster
-from flows.options import EngineOptions
+from flows.options import ExecutionOptions
 from tests.flows.build import REPOSITORY
 from tests.flows.scored import Collection
 
@@ -93,7 +93,7 @@ def test_the_dask_runner_names_its_line(without: Callable[[str], str]) -> None:
     ending = without("dask")
     with (
         pytest.raises(UserError, match=re.escape(ending.strip()) + "$"),
-        dask_cluster(EngineOptions(task_runner="dask")),
+        dask_cluster(ExecutionOptions(task_runner="dask")),
     ):
         pass
 

@@ -14,11 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import SecretStr
 
 from audioset_core.bundle import YAMNET
+from audioset_core.errors import UserError
 from audioset_core.export import read_scores
 from audioset_core.pooling import sigmoid
-from flows.options import LabelOptions
+from flows.label_audio import label_audio
+from flows.options import ExecutionOptions, LabelOptions
 from tests.bounds import assert_within
 from tests.flows.build import Lab, write_clip, write_placeholder
 
@@ -67,6 +70,27 @@ def test_a_second_run_finds_nothing_to_do(lab: Lab, corpus: Path) -> None:
     assert (summary.n_labelled, summary.n_known, summary.n_copies) == (0, len(CLIPS), 0)
     assert lab.results() == before
     assert lab.rows("SELECT id, labelled_at, token FROM labellings") == times
+
+
+def test_a_run_says_which_engine_and_which_execution_were_asked_for(
+    lab: Lab, corpus: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    here = ExecutionOptions(dask_workers=3)
+    common: dict[str, Any] = {
+        "paths": [str(corpus)], "home": lab.home, "database": SecretStr(lab.url),
+        "options": LabelOptions(weights=lab.weights, engine="torch"),
+    }  # fmt: skip
+    label_audio(**common, execution=here)
+    assert "now called" not in caplog.text
+    label_audio(**common, engine=here)  # as deployments of before have it
+    assert caplog.text.count("the parameter 'engine' is now called 'execution'; rename it") == 1
+    with pytest.raises(UserError, match="'execution' and 'engine' differ"):
+        label_audio(**common, execution=here, engine=ExecutionOptions(dask_workers=4))
+    told = [json.loads(row[0]) for row in lab.rows("SELECT parameters FROM runs")]
+    assert [(each["engine"], each["execution"]["dask_workers"]) for each in told] == [
+        ("torch", 3),
+        ("torch", 3),
+    ]
 
 
 def test_waveforms_for_a_gpu_give_the_same_scores(

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from audioset_core.errors import UserError
 from db.migrate import ensure_schema
 from flows.label_audio import label_audio
-from flows.options import EngineOptions, LabelOptions
+from flows.options import ExecutionOptions, LabelOptions
 from flows.serving import HEARTBEAT_AUTOMATION
 from flows.summary import Summary
 from tests.db.conftest import new_database
@@ -102,7 +102,7 @@ def _label(lab: Lab, corpus: Path, **engine: Any) -> Summary:
         paths=[str(corpus)],
         home=lab.home,
         options=LabelOptions(),
-        engine=EngineOptions(**{"partitions": 4, **engine}),
+        execution=ExecutionOptions(**{"partitions": 4, **engine}),
         database=SecretStr(lab.url),
     )
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from audioset_core.errors import UserError
-from flows.options import EngineOptions, LabelOptions
+from flows.options import ExecutionOptions, LabelOptions
 from flows.partitions import label_partitions
 from flows.summary import Summary
 
@@ -18,7 +18,7 @@ def test_a_password_is_refused_before_anything_is_started(url: str) -> None:
     nothing: Any = None
     with pytest.raises(UserError, match="AUDIOSET_DB in its environment") as caught:
         label_partitions(
-            nothing, nothing, EngineOptions(partitions=2), LabelOptions(), SecretStr(url),
+            nothing, nothing, ExecutionOptions(partitions=2), LabelOptions(), SecretStr(url),
             Summary(), nothing,
         )  # fmt: skip
     assert "s3cret" not in str(caught.value)

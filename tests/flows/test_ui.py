@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from flows.ingest_new import ingest_new
-from flows.options import AlertOptions, EngineOptions, LabelOptions, WatchOptions
+from flows.options import AlertOptions, ExecutionOptions, LabelOptions, WatchOptions
 from flows.summary import as_cell
 from tests.flows.build import REPOSITORY, write_clip
 from tests.flows.servers import Server, prefect, running_server, running_worker, wait_until
@@ -215,7 +215,7 @@ class TestTheForm:
         screen.shows("Settle time (s)")
 
     def test_titles_and_descriptions(self, screen: Screen) -> None:
-        for options in (LabelOptions, WatchOptions, EngineOptions, AlertOptions):
+        for options in (LabelOptions, WatchOptions, ExecutionOptions, AlertOptions):
             for field in options.model_fields.values():
                 assert field.title, field
                 screen.contains(field.title)
@@ -235,7 +235,7 @@ class TestTheForm:
             "home": ingested.home,
             "options": LabelOptions(),
             "watch": WatchOptions(settle_s=60),
-            "engine": EngineOptions(),
+            "execution": ExecutionOptions(),
             "alerts": AlertOptions(),
             "database": None,
         }
