@@ -6,6 +6,7 @@ with one side inverted do, the loudest one alone is taken, and a remark says so.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -28,7 +29,7 @@ BLOCK_SAMPLES = 1 << 16
 _CANCELS = 0.1
 # Power (full scale is 1) from which that counts: below -80 dB a coder's rounding may be opposed.
 _LEAST_POWER = 1e-8
-_LOOK_SAMPLES = 1024
+_HALVES = np.full(2, 0.5, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,8 @@ class Decoder:
         n_samples, opposed = 0, Remarks()
         for block in self._raw_blocks():
             mono, is_opposed = mono_of(block)
-            finite = np.isfinite(mono)
-            if not finite.all():
+            # The sum of squares is finite if each sample is, but for overflow; and found faster.
+            if not (math.isfinite(mono @ mono) or (finite := np.isfinite(mono)).all()):
                 at_s = (n_samples + int(finite.argmin())) / self.info.sample_rate_hz
                 raise AudioError(Reason.NOT_FINITE, f"NaN or infinity at {at_s:.2f} s")
             if is_opposed:
@@ -105,11 +106,14 @@ class Decoder:
 def mix_to_mono(block: F32) -> F32:
     """Average of the channels. Shape: ``[n, n_channels]`` -> ``[n]``.
 
-    Written as sums: ``mean(axis=1)`` is 16 times slower on two interleaved channels.
+    Written as sums: ``mean(axis=1)`` is 16 times slower on two interleaved channels. Of two, a
+    product with (1/2, 1/2) is a quarter faster still, and the same: halves are exact.
     """
     n_channels = block.shape[1]
     if n_channels == 1:
         return block[:, 0].copy()
+    if n_channels == 2:
+        return block @ _HALVES
     with np.errstate(over="ignore", invalid="ignore"):
         total = block[:, 0] + block[:, 1]
         for channel in range(2, n_channels):
@@ -124,27 +128,17 @@ def mono_of(block: F32) -> tuple[F32, bool]:
     Shape: ``[n, n_channels]`` -> ``[n]``
     """
     mono = mix_to_mono(block)
-    if block.shape[1] == 1 or not len(block):
+    n_channels = block.shape[1]
+    if n_channels == 1 or not len(block):
         return mono, False
-    # A look at two places tells of most blocks that nothing cancels there.
-    looks = [slice(at, at + _LOOK_SAMPLES) for at in (len(block) // 4, 3 * len(block) // 4)]
-    if all((_power_left(block[look], mono[look]) or 0.0) >= _CANCELS for look in looks):
-        return mono, False
-    left = _power_left(block, mono)
-    if left is None or left >= _CANCELS:
+    flat = block.ravel(order="K")
+    whole, left = float(flat @ flat), float(mono @ mono)
+    # Silence, infinity and what is no number are not opposed.
+    is_loud = _LEAST_POWER * flat.size < whole < math.inf
+    if not is_loud or left * n_channels**2 >= _CANCELS * whole:
         return mono, False
     loudest = int(np.argmax([float(channel @ channel) for channel in block.T.astype(np.float64)]))
     return block[:, loudest].copy(), True
-
-
-def _power_left(block: F32, mono: F32) -> float | None:
-    """Power of the mean over a channel's, times their number; None where there is silence."""
-    flat = block.ravel(order="K")
-    with np.errstate(over="ignore", invalid="ignore"):
-        whole, left = float(flat @ flat), float(mono @ mono)
-    if not whole > _LEAST_POWER * flat.size:  # silence, or not a number
-        return None
-    return float(left * block.shape[1] ** 2 / whole)
 
 
 def after(n_samples: int, blocks: Iterator[F32]) -> Iterator[F32]:
