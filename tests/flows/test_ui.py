@@ -182,7 +182,7 @@ class TestArtifacts:
         for cell in ("files found", "labelled now", "truncated", "not audio", "empty"):
             expect(page.get_by_role("cell", name=cell, exact=True).first).to_be_visible()
         expect(page.get_by_role("cell", name=re.compile(r"^[+-]\d+\.\d points$"))).to_have_count(5)
-        screen.contains("the header promises 20.00 s")
+        screen.contains("the header states 20.00 s")
         for name in (*BAD, CUT):
             screen.shows(str(ingested.root / "day1" / name))
         self._has_no_markup_of_names(page)
@@ -238,4 +238,5 @@ class TestTheForm:
             "execution": ExecutionOptions(),
             "alerts": AlertOptions(),
             "database": None,
+            "engine": None,
         }
