@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from audioset_core.folding import fold_batch_norm
 from audioset_core.layouts import DENSE, DEPTHWISE, HWIO, Layout, Target
 
 N_CLASSES = 521
@@ -109,19 +108,6 @@ class YAMNet(nn.Module):
     def for_inference(self) -> YAMNet:
         """The same function, faster; see `fold_batch_norm`."""
         return fold_batch_norm(self)
-
-
-def fold_batch_norm(model: YAMNet) -> YAMNet:
-    """The same function with every batch norm folded into its convolution, for inference.
-
-    Works in place on an ``eval()`` model and returns it.
-    """
-    for module in model.modules():
-        if isinstance(module, ConvNormRelu) and isinstance(module.bn, nn.BatchNorm2d):
-            module.conv = fuse_conv_bn_eval(module.conv, module.bn)
-            module.bn = nn.Identity()
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return model
 
 
 def layouts() -> tuple[Layout, ...]:

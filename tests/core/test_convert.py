@@ -18,8 +18,9 @@ from safetensors import safe_open
 
 from audioset_core.convert import convert, load_published, read_metadata, tensors_sha256
 from audioset_core.errors import WeightsError
+from audioset_core.folding import fold_batch_norm
 from audioset_core.verify import NETWORK_BAR
-from audioset_core.yamnet import YAMNet, fold_batch_norm
+from audioset_core.yamnet import YAMNet
 from tests.bounds import assert_within
 
 DEPTHWISE = "layer9/depthwise_conv/layer9/depthwise_conv/depthwise_kernel:0"

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from audioset_core.convert import load_published
+from audioset_core.folding import fold_batch_norm
 from audioset_core.frontend import YAMNET as FRONTEND
 from audioset_core.frontend import log_mel, patches
 from audioset_core.verify import EMBEDDING_BAR, END_TO_END_BAR, NETWORK_BAR
@@ -20,7 +21,6 @@ from audioset_core.yamnet import (
     N_CLASSES,
     SameConv2d,
     YAMNet,
-    fold_batch_norm,
 )
 from tests.bounds import (
     U64,
