@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Engine, Select, and_, select
 
 from db.engine import reading
 from db.errors import DatabaseUserError
-from db.hits import first_source
+from db.paths import first_source
 from db.reports import clip_by_ref
 from db.selection import model_ids, speaks
 from db.tables import clips, labellings, models, parameter_sets, sources

@@ -64,9 +64,23 @@ def rank_windows(
 
 def window_times(found: Window[ScoreFile]) -> tuple[float, float]:
     """From where to where in its clip a window hears, in seconds."""
+    from audioset_core.coverage import end_s
+
     file = found.of
-    end_s = found.last_patch * file.patch_hop_s + file.window_s
-    return found.first_patch * file.patch_hop_s, min(file.duration_s, end_s)
+    shape = {"hop_s": file.patch_hop_s, "window_s": file.window_s, "duration_s": file.duration_s}
+    return found.first_patch * file.patch_hop_s, end_s(found.last_patch, **shape)
+
+
+def moment_times(
+    found: Neighbour, query: Vectors, duration_s: float
+) -> tuple[float | None, float | None]:
+    """From where to where a clip is like another one; of a whole clip, neither."""
+    from audioset_core.coverage import end_s
+
+    if found.patch is None:
+        return None, None
+    shape = {"hop_s": query.patch_hop_s, "window_s": query.window_s, "duration_s": duration_s}
+    return found.patch * query.patch_hop_s, end_s(found.patch, **shape)
 
 
 def exact_hours(

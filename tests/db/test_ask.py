@@ -15,12 +15,13 @@ from db.ask import few_clips, find_clips, find_intervals
 from db.engine import reading
 from db.errors import DatabaseUserError
 from db.found import intervals_query
+from db.paths import glob_regex
 from db.question import Question
 from db.recorded import SourceTime, store_times
 from db.records import DetectionRow
 from db.selection import speaks
 from db.sources import path_digest
-from db.spans import Span, glob_regex
+from db.spans import Span
 from db.subtrees import Subtree
 from db.tables import Base
 from tests.db.build import INDEX, World, labelled, make_world, sha
