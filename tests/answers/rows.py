@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
+from audioset_core.ontology import load_default
 from db.engine import writing
 from db.models_rows import register_model, register_parameters
 from db.records import Model, Parameters
@@ -27,7 +28,7 @@ from db.types import path_text
 from tests.db.build import NOW, load, sha
 
 ANIMAL, DOG, CAT, GROWLING = "/m/0jbk", "/m/0bt9lr", "/m/01yrx", "/m/0ghcn6"
-HISS, AMBIGUOUS, MUSIC = "/m/07rjwbb", "/t/dd00098", "/m/04rlf"
+HISS, AMBIGUOUS, MUSIC, INSTRUMENT = "/m/07rjwbb", "/t/dd00098", "/m/04rlf", "/m/04szw"
 MIDS = (ANIMAL, DOG, CAT, GROWLING, AMBIGUOUS, HISS, MUSIC)
 # Growling has two parents; Hiss stands below a source and below what is ambiguous.
 EDGES = (
@@ -37,6 +38,7 @@ EDGES = (
     (CAT, GROWLING),
     (CAT, HISS),
     (AMBIGUOUS, HISS),
+    (MUSIC, INSTRUMENT),
 )
 CLASSES = (ANIMAL, DOG, CAT, GROWLING, HISS, MUSIC)
 ROOTS = (ANIMAL, AMBIGUOUS, MUSIC)
@@ -54,7 +56,9 @@ class Heard:
 
 
 def store_ontology(engine: Engine) -> None:
-    load(engine, MIDS, EDGES)
+    """The nodes above, and AudioSet's other roots, which questions about everything name."""
+    roots = [root.mid for root in load_default().roots]
+    load(engine, tuple(dict.fromkeys((*MIDS, INSTRUMENT, *roots))), EDGES)
 
 
 def store_model(engine: Engine, name: str, version: str, window_s: float) -> int:
@@ -158,7 +162,3 @@ def store_labelling(
             ],
         )
     return key
-
-
-def without(heard: Iterable[Heard], mid: str) -> list[Heard]:
-    return [replace(one) for one in heard if one.mid != mid]

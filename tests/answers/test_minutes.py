@@ -195,7 +195,7 @@ def by_report(engine: Engine, least: float) -> Seconds:
 
 
 @settings(
-    max_examples=25,
+    max_examples=15,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(corpus=corpora(), least=st.sampled_from([0.0, 0.5]))
