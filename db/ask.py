@@ -92,7 +92,7 @@ def allowed_clips(
     ids = model_ids(conn, question.model)
     stored = "detection_threshold" if by_interval else "score_floor"
     _check_floor(question.min_score, floor(conn, ids, stored), by_interval)
-    return and_(speaks(ids), *_conditions(conn, question, heard))
+    return and_(speaks(ids), *clip_conditions(conn, question, heard))
 
 
 def file_conditions(question: Question) -> list[ColumnElement[bool]]:
@@ -151,10 +151,10 @@ def _check_floor(min_score: float, stored_from: float, by_interval: bool) -> Non
         raise DatabaseUserError(f"{message}; ask for at least {stored_from:g}, or for no minimum")
 
 
-def _conditions(
-    conn: Connection, question: Question, heard: FromClause
+def clip_conditions(
+    conn: Connection, question: Question, heard: FromClause = clip_scores
 ) -> list[ColumnElement[bool]]:
-    """What must hold of a row of labellings."""
+    """What must hold of a row of labellings, whichever of them speaks."""
     least, lone = question.min_score, question.with_ambiguous
     all_of = [subtree(conn, [mid], with_ambiguous=lone) for mid in question.all_of]
     wanted = [heard_in(tree, least, heard) for tree in all_of]

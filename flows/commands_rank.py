@@ -105,6 +105,7 @@ def similar(
         ),
     ],
     top: Top = 20,
+    source: Source = None,
     model: Model = None,
     home: Home = DEFAULT_HOME,
     db: Database = None,
@@ -122,8 +123,9 @@ def similar(
     reference, at_s = _moment(clip)
     with opened(home, db) as engine:
         query = stored.vectors_of(engine, clip_reference(reference), model)
-        found, n_compared = similar_clips(engine, home, query, at_s, top)
-        described = stored.describe(engine, [n.clip for n in found])
+        question = Question(paths=tuple(source or ()))
+        found, n_compared = similar_clips(engine, home, query, question, at_s, top)
+        described = stored.describe(engine, [n.clip for n in found], question.paths)
     note(f"compared by {query.kind} of {query.model}, with {n_compared:,} other recordings")
     rows = []
     for neighbour in found:

@@ -96,14 +96,15 @@ class Labels:
         return _frame((dict(zip(columns, row, strict=True)) for row in rows), columns)
 
     def similar(
-        self, clip: str, at_s: float | None = None, *, top: int = 20, model: str | None = None
+        self, clip: str, at_s: float | None = None, *, top: int = 20, **conditions: Any
     ) -> pd.DataFrame:
         """As ``audioset similar``; `clip` is an id or a file; ``attrs`` say what is compared."""
         from flows.commands_ask import clip_reference
 
-        query = vectors_of(self.engine, clip_reference(clip), model)
-        found, _ = similar_clips(self.engine, self.home, query, at_s, top)
-        described = describe(self.engine, [each.clip for each in found])
+        question = _question((), conditions)
+        query = vectors_of(self.engine, clip_reference(clip), question.model)
+        found, _ = similar_clips(self.engine, self.home, query, question, at_s, top)
+        described = describe(self.engine, [each.clip for each in found], question.paths)
         columns = ("cosine", "start_s", "end_s", "clip", "path")
         rows = (
             (each.cosine, *moment_times(each, query, described[each.clip].duration_s),

@@ -105,9 +105,11 @@ def exact_hours(
 
 
 def similar_clips(
-    engine: Engine, home: Path, query: Vectors, at_s: float | None, top: int
+    engine: Engine, home: Path, query: Vectors, question: Question, at_s: float | None, top: int
 ) -> tuple[list[Neighbour], int]:
     """The clips most like one (or its patch at a second), and how many were compared.
+
+    Of the question counts what it says of clips and files.
 
     Raises:
         UserError: the clip ends before that second.
@@ -131,7 +133,7 @@ def similar_clips(
 
     def others() -> Iterator[tuple[str, FloatArray]]:
         nonlocal n_compared
-        for clip, path in comparable(engine, query):
+        for clip, path in comparable(engine, query, question):
             n_compared += 1
             yield clip, read_scores(home / path, mmap=True)
 

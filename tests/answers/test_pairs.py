@@ -428,6 +428,18 @@ QUESTIONS: dict[str, dict[str, Way]] = {
             "cosine", "start_s", "end_s", "clip", "path",
         ),
     },
+    "what is like a clip, in a folder": {
+        "similar": lambda ask: picked(
+            ask.rows("similar", sha("partial"), "--source", "site-1"), "cosine", "clip", "path"
+        ),
+        "frame": lambda ask: picked(
+            records(ask.labels.similar(sha("partial"), paths="site-1")), "cosine", "clip", "path"
+        ),
+        "of all": lambda ask: picked(
+            (row for row in ask.rows("similar", sha("partial")) if "site-1" in row["path"]),
+            "cosine", "clip", "path",
+        ),
+    },
     "labels of clips": {
         "view": lambda ask: picked(ask.sql("SELECT * FROM labels"), "clip", "mid", "peak", "mean"),
         "show": lambda ask: picked(
