@@ -52,7 +52,7 @@ class NodeHours:
 
 @dataclass(frozen=True, slots=True)
 class DayHours:
-    """Recordings that began on a day (UTC, days since 1970): clips and their hours."""
+    """Recordings that began on a day (since 1970, on the recorder's clock): clips and their hours."""
 
     day: int
     n_clips: int
@@ -175,7 +175,10 @@ def ontology_edges(engine: Engine) -> list[tuple[str, str]]:
         return [(row[0], row[1]) for row in conn.execute(query)]
 
 
-WHAT_TIME = "when each recording began (UTC), or where that is not known, its file's last change"
+WHAT_TIME = (
+    "when each recording began, on the recorder's clock, or where that is not known, its file's "
+    "last change (UTC)"
+)
 """What the days of a clip are, in words for the reader."""
 
 
@@ -189,7 +192,8 @@ def _days() -> Any:
         .join(sources, sources.c.id == first)
         .where(clips.c.id.not_in(select(known.c.clip_id)))
     )
-    told = select(known.c.clip_id, (known.c.recorded_unix_ms // DAY_MS).label("day")).distinct()
+    local_ms = known.c.recorded_unix_ms + known.c.recorded_utc_offset_s * 1_000
+    told = select(known.c.clip_id, (local_ms // DAY_MS).label("day")).distinct()
     days = told.union_all(unknown).subquery("days")
     joined = labellings.join(clips, clips.c.id == labellings.c.clip_id)
     return days, joined.join(days, days.c.clip_id == clips.c.id)

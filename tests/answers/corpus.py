@@ -49,7 +49,7 @@ CLIPS: dict[str, tuple[float, list[tuple[str | bytes, float | None, bool]]]] = {
     "partial": (5.3, [("/data/site-2/partial.wav", None, False)]),
     "odd": (4.0, [("/data/old/odd.wav", 30, True), (ODD, None, False)]),
     "hiss": (3.0, [("/data/site-2/hiss.wav", None, False)]),
-    "company": (3.0, [("/data/site-2/company.wav", 21.75, False)]),
+    "company": (3.0, [("/data/site-2/company.wav", 22.5, False)]),
     "short": (0.5, [("/data/short.wav", None, False)]),
 }  # fmt: skip
 

@@ -226,7 +226,8 @@ def _days_by_view(ask: Asker) -> dict[int, int]:
         sha256 = clip["clip"]["sha256"]
         files = ask.sql(f"SELECT * FROM clip_sources WHERE clip = '{sha256}'")
         telling = [f for f in files if f["status"] != "missing"] or files
-        days = {int(f["recorded_unix_s"] // 86_400) for f in telling if f["recorded_unix_s"]}
+        known = [f for f in telling if f["recorded_unix_s"]]
+        days = {int((f["recorded_unix_s"] + f["recorded_utc_offset_s"]) // 86_400) for f in known}
         first = next(f for f in files if f["path"] == clip["sources"][0]["path_text"])
         found.update(days or {int(first["modified_unix_s"] // 86_400)})
     return dict(found)
