@@ -50,7 +50,7 @@ CLIPS: dict[str, tuple[float, list[tuple[str | bytes, float | None, bool]]]] = {
     "odd": (4.0, [("/data/old/odd.wav", 30, True), (ODD, None, False)]),
     "hiss": (3.0, [("/data/site-2/hiss.wav", None, False)]),
     "company": (3.0, [("/data/site-2/company.wav", 22.5, False)]),
-    "short": (0.5, [("/data/short.wav", None, False)]),
+    "short": (0.5, [("/else/site-2/short.wav", None, False)]),
 }  # fmt: skip
 
 # Clip, model, hop, in the order in which they were made, and whether it speaks for the clip.

@@ -40,8 +40,8 @@ Way = Callable[[Asker], Any]
 ALL_SCORES = ("--min-score", "0", "--ambiguous")
 MANY = ("--limit", "9999")
 QUERY = ("query", *EVERYTHING, *ALL_SCORES, *MANY)
-SPAN = (DAY_MS + 3 * HOUR_MS, DAY_MS + 7 * HOUR_MS)
-BETWEEN = ("--between", "2024-05-18T03:00", "2024-05-18T07:00", "--timezone", "UTC")
+SPAN = (DAY_MS + 9 * HOUR_MS // 2, DAY_MS + 31 * HOUR_MS)
+BETWEEN = ("--between", "2024-05-18T04:30", "2024-05-19T07:00", "--timezone", "UTC")
 DIFF = ("diff", "a", "b")
 DAILY = ("--between", "06:00", "07:00")  # on a clock that is two hours ahead
 COMMON = ("--source", "moved.wav", "--source", "partial.wav", "--source", "company.wav")
@@ -401,6 +401,7 @@ QUESTIONS: dict[str, dict[str, Way]] = {
     "a folder from any folder on": _source("site-1"),
     "a folder and a wildcard": _source("site-1/*"),
     "a whole path": _source("/data/site-2"),
+    "a folder of that name somewhere else": _source("else/*"),
     "several patterns": _source("*.wav*", "/nowhere"),
     "a path that is gone": _source("old/*"),
     "from the current folder": _source("./site-2"),
@@ -548,6 +549,12 @@ def test_every_way_has_the_same_answer(ask: Asker, question: str) -> None:
     assert answers[first]
     for name in others:
         assert answers[name] == answers[first], f"{name} is not {first}"
+
+
+def test_a_folder_from_here_is_no_other_of_that_name(ask: Asker) -> None:
+    for way in ("query", "export", "rank", "hours", "frame"):
+        here, anywhere = (_source(name)[way](ask) for name in ("./site-2", "site-2"))
+        assert anywhere - here == {sha("short")}, way
 
 
 @pytest.mark.parametrize("way", PATHS)
