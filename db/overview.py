@@ -52,7 +52,7 @@ class NodeHours:
 
 @dataclass(frozen=True, slots=True)
 class DayHours:
-    """Recordings that began on a day (since 1970, on the recorder's clock): clips and their hours."""
+    """Recordings that began on a day of the recorder's clock, counted from 1970: clips, hours."""
 
     day: int
     n_clips: int
