@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,21 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.floating[Any]]
 
 _BLOCK_VALUES = 2**20
+
+
+@overload
+def end_s(last_patch: int, *, hop_s: float, window_s: float, duration_s: float) -> float: ...
+@overload
+def end_s(
+    last_patch: npt.NDArray[np.int64], *, hop_s: float, window_s: float, duration_s: float
+) -> npt.NDArray[np.float64]: ...
+def end_s(last_patch: Any, *, hop_s: float, window_s: float, duration_s: float) -> Any:
+    """Where what is heard up to a patch ends: with the patch's window, or with the clip.
+
+    The one place where Python says so; in SQL that is `db.spans.end_s`.
+    """
+    ends = np.minimum(last_patch * hop_s + window_s, duration_s)
+    return ends if isinstance(last_patch, np.ndarray) else float(ends)
 
 
 def covered_s(
@@ -21,10 +36,11 @@ def covered_s(
     Shape:
         is_heard: [n_patches]
     """
-    starts = np.flatnonzero(is_heard) * hop_s
-    if not len(starts):
+    heard = np.flatnonzero(is_heard)
+    if not len(heard):
         return 0.0
-    ends = np.minimum(starts + window_s, duration_s)
+    starts = heard * hop_s
+    ends = end_s(heard, hop_s=hop_s, window_s=window_s, duration_s=duration_s)
     # A patch adds what lies beyond the one before; starts and ends both rise.
     before = np.concatenate([[0.0], ends[:-1]])
     return float(np.maximum(0.0, ends - np.maximum(starts, before)).sum())

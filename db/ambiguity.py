@@ -8,22 +8,46 @@ counts only in clips where an unambiguous class of the same subtree is heard as 
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, or_, select
 
-from db.tables import closure, nodes
+from db.tables import clip_scores, closure, labellings, nodes
 
 SOURCE_AMBIGUOUS_MID = "/t/dd00098"
 
 
 def ambiguous_below(conn: Connection, root: int) -> list[int]:
     """Node ids below `root` that are source-ambiguous; none if `root` itself is."""
-    by_nature = (
+    query = select(closure.c.descendant_id).where(closure.c.ancestor_id == root)
+    below = set(conn.execute(query).scalars())
+    found = below.intersection(_ambiguous(conn))
+    return [] if root in found else sorted(found)
+
+
+def counting_pairs(conn: Connection) -> ColumnElement[bool]:
+    """The condition that a row of closure counts, for a row of labellings that has the descendant.
+
+    For all nodes at once what `db.subtrees.counts` is for some.
+    """
+    ids = _ambiguous(conn)
+    other, below = clip_scores.alias("other"), closure.alias("below")
+    company = (
+        select(other.c.node_id)
+        .join(below, below.c.descendant_id == other.c.node_id)
+        .where(
+            other.c.labelling_id == labellings.c.id,
+            other.c.node_id.not_in(ids),
+            below.c.ancestor_id == closure.c.ancestor_id,
+        )
+        .correlate(labellings, closure)
+    )
+    is_plain = closure.c.descendant_id.not_in(ids)
+    return or_(is_plain, closure.c.ancestor_id.in_(ids), company.exists())
+
+
+def _ambiguous(conn: Connection) -> list[int]:
+    query = (
         select(closure.c.descendant_id)
         .join(nodes, nodes.c.id == closure.c.ancestor_id)
         .where(nodes.c.mid == SOURCE_AMBIGUOUS_MID)
     )
-    query = select(closure.c.descendant_id).where(
-        closure.c.ancestor_id == root, closure.c.descendant_id.in_(by_nature)
-    )
-    found = list(conn.execute(query.order_by(closure.c.descendant_id)).scalars())
-    return [] if root in found else found
+    return list(conn.execute(query).scalars())

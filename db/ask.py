@@ -27,10 +27,10 @@ from db.engine import reading
 from db.errors import DatabaseUserError
 from db.found import answers, found_query, intervals_query, kth_peak_query
 from db.hits import hit_of
+from db.paths import at_paths, is_there
 from db.question import Question
 from db.results import Hit
 from db.selection import floor, model_ids, speaks
-from db.spans import at_paths
 from db.subtrees import Subtree, heard_in, predicted_below, subtree
 from db.tables import clip_scores, clips, labellings, sources
 
@@ -71,12 +71,34 @@ def prepared(
     Raises:
         DatabaseUserError: as `find_clips`.
     """
-    _check(question)
+    if not question.under:
+        raise DatabaseUserError("nothing is asked for: name a class or category")
+    tree = _tree(conn, question, model_ids(conn, question.model))
+    return tree, allowed_clips(conn, question, by_interval=by_interval, heard=heard)
+
+
+def allowed_clips(
+    conn: Connection, question: Question, *, by_interval: bool, heard: FromClause = clip_scores
+) -> ColumnElement[bool]:
+    """What must hold of a row of labellings, whatever is looked for there.
+
+    Raises:
+        DatabaseUserError: as `find_clips`, but for what is below `under`.
+    """
+    if not 0.0 <= question.min_score <= 1.0:
+        raise DatabaseUserError(f"the minimum score {question.min_score} is not in [0, 1]")
+    if question.limit is not None and question.limit < 1:
+        raise DatabaseUserError(f"the limit {question.limit} is not at least 1")
     ids = model_ids(conn, question.model)
-    tree = _tree(conn, question, ids)
     stored = "detection_threshold" if by_interval else "score_floor"
     _check_floor(question.min_score, floor(conn, ids, stored), by_interval)
-    return tree, and_(speaks(ids), *_conditions(conn, question, heard))
+    return and_(speaks(ids), *clip_conditions(conn, question, heard))
+
+
+def file_conditions(question: Question) -> list[ColumnElement[bool]]:
+    """What must hold of a row of sources."""
+    meant = [at_paths(question.paths)] if question.paths else []
+    return [*meant, is_there()] if question.there_only else meant
 
 
 def few_clips(conn: Connection, question: Question) -> Select[Any] | None:
@@ -111,15 +133,6 @@ def _find(engine: Engine, question: Question, *, by_interval: bool, once: bool) 
     return [hit_of(row) for row in rows]
 
 
-def _check(question: Question) -> None:
-    if not question.under:
-        raise DatabaseUserError("nothing is asked for: name a class or category")
-    if not 0.0 <= question.min_score <= 1.0:
-        raise DatabaseUserError(f"the minimum score {question.min_score} is not in [0, 1]")
-    if question.limit is not None and question.limit < 1:
-        raise DatabaseUserError(f"the limit {question.limit} is not at least 1")
-
-
 def _tree(conn: Connection, question: Question, ids: Sequence[int] | None) -> Subtree:
     tree = subtree(conn, question.under, with_ambiguous=question.with_ambiguous)
     for wanted in (question.under, *((mid,) for mid in question.all_of)):
@@ -138,19 +151,20 @@ def _check_floor(min_score: float, stored_from: float, by_interval: bool) -> Non
         raise DatabaseUserError(f"{message}; ask for at least {stored_from:g}, or for no minimum")
 
 
-def _conditions(
-    conn: Connection, question: Question, heard: FromClause
+def clip_conditions(
+    conn: Connection, question: Question, heard: FromClause = clip_scores
 ) -> list[ColumnElement[bool]]:
-    """What must hold of a row of labellings."""
+    """What must hold of a row of labellings, whichever of them speaks."""
     least, lone = question.min_score, question.with_ambiguous
     all_of = [subtree(conn, [mid], with_ambiguous=lone) for mid in question.all_of]
     wanted = [heard_in(tree, least, heard) for tree in all_of]
     if question.not_under:
         unwanted = subtree(conn, question.not_under, with_ambiguous=True)
         wanted.append(~heard_in(unwanted, least, heard))
-    if question.paths:
+    of_files = file_conditions(question)
+    if of_files:
         own = sources.c.clip_id == labellings.c.clip_id
-        wanted.append(exists().where(own, at_paths(question.paths, sources)).correlate(labellings))
+        wanted.append(exists().where(own, *of_files).correlate(labellings))
     return wanted
 
 

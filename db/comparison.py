@@ -10,7 +10,6 @@ from sqlalchemy import (
     Engine,
     Select,
     and_,
-    case,
     func,
     literal,
     select,
@@ -20,8 +19,9 @@ from sqlalchemy import (
 
 from db.engine import reading, writing
 from db.errors import DatabaseUserError
-from db.hits import first_source
+from db.paths import first_source
 from db.selection import model_ids, newest_version, speaks
+from db.spans import newly_covered, timed
 from db.tables import (
     clip_scores,
     clips,
@@ -29,7 +29,6 @@ from db.tables import (
     labellings,
     models,
     nodes,
-    parameter_sets,
     sources,
 )
 
@@ -127,18 +126,14 @@ def _changes(conn: Connection, pairs: Any) -> tuple[ClassChange, ...]:
 
 
 def _seconds(pairs: Any, labelling_id: Any) -> Select[Any]:
-    end_s = detections.c.end_patch * parameter_sets.c.patch_hop_s + models.c.window_s
-    start_s = detections.c.start_patch * parameter_sets.c.patch_hop_s
-    within = case((end_s > clips.c.duration_s, clips.c.duration_s), else_=end_s)
+    """Seconds covered by each class's detections in those labellings."""
+    heard = timed(detections.c.labelling_id, detections.c.node_id)
+    heard = heard.join(pairs, labelling_id == detections.c.labelling_id)
+    covered = newly_covered(heard.subquery("heard"), "node_id", "labelling_id")
     return (
-        select(nodes.c.mid, nodes.c.name, func.sum(within - start_s))
-        .select_from(pairs)
-        .join(labellings, labellings.c.id == labelling_id)
-        .join(clips, clips.c.id == labellings.c.clip_id)
-        .join(models, models.c.id == labellings.c.model_id)
-        .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
-        .join(detections, detections.c.labelling_id == labellings.c.id)
-        .join(nodes, nodes.c.id == detections.c.node_id)
+        select(nodes.c.mid, nodes.c.name, func.sum(covered.c.new_s))
+        .select_from(covered)
+        .join(nodes, nodes.c.id == covered.c.node_id)
         .group_by(nodes.c.id, nodes.c.mid, nodes.c.name)
     )
 

@@ -305,10 +305,18 @@ def _postgresql_engine(url: URL) -> Engine:
     if "connect_timeout" not in url.query:
         options["connect_timeout"] = CONNECT_TIMEOUT_S
     try:
-        return create_engine(url, pool_pre_ping=True, connect_args=options)
+        engine = create_engine(url, pool_pre_ping=True, connect_args=options)
     except ImportError as error:
         message = f"PostgreSQL needs psycopg, which does not load here: {error}"
         raise DatabaseUserError(f"{message}; pip install 'psycopg[binary]'") from None
+    event.listen(engine, "connect", _without_jit)
+    return engine
+
+
+def _without_jit(connection: Any, _record: object) -> None:
+    """Small tables are never analysed, so that a look at two rows was compiled for 0.2 s."""
+    connection.execute("SET jit = off")
+    connection.commit()
 
 
 def _connect(engine: Engine) -> Connection:

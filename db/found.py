@@ -6,9 +6,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, FromClause, Integer, Select, and_, cast, func, null, select
 
-from db.hits import first_source, with_details
+from db.hits import with_details
+from db.paths import first_source, tells
 from db.question import Question
-from db.spans import end_s, in_span, start_s
+from db.spans import end_s, in_span, lasts, start_s, timed
 from db.subtrees import Subtree, counts, reaches
 from db.tables import (
     clip_scores,
@@ -99,31 +100,22 @@ def fitting_intervals(
     if within is not None:
         conditions.append(labellings.c.clip_id.in_(within))
     if question.min_duration_s > 0:
-        conditions.append(ends - begins >= question.min_duration_s)
+        conditions.append(lasts(begins, ends, question.min_duration_s))
     source_id: ColumnElement[Any] = UNKNOWN
     if question.span is not None:
-        in_time = in_span(question.span, sources, begins, ends)
+        in_time = and_(tells(), in_span(question.span, sources, begins, ends))
         first = first_source(labellings.c.clip_id, question.paths, in_time)
         fitting = first.correlate(labellings, intervals, clips, models, parameter_sets)
         source_id = fitting.scalar_subquery()
-    return (
-        select(
-            intervals.c.labelling_id,
-            intervals.c.node_id,
-            intervals.c.peak,
-            labellings.c.clip_id,
-            intervals.c.start_patch,
-            source_id.label("source_id"),
-            begins.label("start_s"),
-            ends.label("end_s"),
-        )
-        .select_from(intervals)
-        .join(labellings, labellings.c.id == intervals.c.labelling_id)
-        .join(clips, clips.c.id == labellings.c.clip_id)
-        .join(models, models.c.id == labellings.c.model_id)
-        .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
-        .where(*conditions)
+    columns = (
+        intervals.c.labelling_id,
+        intervals.c.node_id,
+        intervals.c.peak,
+        labellings.c.clip_id,
+        intervals.c.start_patch,
+        source_id.label("source_id"),
     )
+    return timed(*columns, of=intervals).where(*conditions)
 
 
 def answers(

@@ -6,36 +6,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, FromClause, Row, Select, and_, case, func, select
+from sqlalchemy import ColumnElement, FromClause, Row, Select, and_, func, select
 
+from db.paths import first_source, is_there
 from db.results import Hit
-from db.spans import at_paths, end_s, start_s
+from db.spans import end_s, peak_s, start_s
 from db.tables import clips, detections, labellings, models, nodes, parameter_sets, sources
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def first_source(
-    clip_id: ColumnElement[Any],
-    paths: Sequence[str] = (),
-    in_time: ColumnElement[bool] | None = None,
-    of: Any = sources,
-) -> Select[Any]:
-    """The id of a clip's first source that fits; of those that are there, if any is.
-
-    `of` is the table of sources, where a statement needs it by another name.
-    """
-    conditions = [of.c.clip_id == clip_id]
-    if paths:
-        conditions.append(at_paths(paths, of))
-    if in_time is not None:
-        conditions.append(in_time)
-    return select(of.c.id).where(*conditions).order_by(there_first(of), of.c.id).limit(1)
-
-
-def there_first(of: Any) -> ColumnElement[int]:
-    """Orders sources: those that are there before those that are missing."""
-    return case((of.c.status == "missing", 1), else_=0)
 
 
 def with_details(
@@ -62,9 +40,7 @@ def with_details(
     first_id = func.coalesce(
         part.c.source_id, first_source(part.c.clip_id, paths).correlate(part).scalar_subquery()
     )
-    copies = select(func.count()).where(
-        sources.c.clip_id == part.c.clip_id, sources.c.status != "missing"
-    )
+    copies = select(func.count()).where(sources.c.clip_id == part.c.clip_id, is_there())
     own = and_(
         found.c.labelling_id == part.c.labelling_id,
         found.c.node_id == part.c.node_id,
@@ -76,7 +52,7 @@ def with_details(
             part.c.sha256,
             first.c.path,
             first.c.path_text,
-            (first.c.status == "missing").label("is_missing"),
+            (~is_there(first)).label("is_missing"),
             first.c.recorded_unix_ms,
             first.c.recorded_utc_offset_s,
             copies.correlate(part).scalar_subquery().label("copies"),
@@ -86,7 +62,7 @@ def with_details(
             part.c.duration_s,
             begins.label("start_s"),
             ends.label("end_s"),
-            (found.c.peak_patch * parameter_sets.c.patch_hop_s).label("peak_s"),
+            peak_s(found).label("peak_s"),
         )
         .select_from(part)
         .join(nodes, nodes.c.id == part.c.node_id)

@@ -26,8 +26,8 @@ from sqlalchemy import (
 from db.ask import few_clips, prepared
 from db.engine import reading
 from db.found import intervals_query, with_source
-from db.hits import first_source
 from db.occasions import occasions
+from db.paths import first_source
 from db.question import Question
 from db.selection import model_ids
 from db.spans import DAY_MS, Span, in_span, newly_covered

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Select, func, or_, select
+from sqlalchemy import ColumnElement, Select, func, select
 
-from db.spans import at_paths
+from db.paths import at_paths, tells
 from db.tables import sources
 
 
@@ -15,23 +15,16 @@ def occasions(
 ) -> Select[tuple[int, int, int]]:
     """(clip_id, recorded_unix_ms, recorded_utc_offset_s), once for each moment that files tell.
 
-    A path that is gone tells nothing where another one of the clip is there: it may have had a
-    wrong name. `paths` and `clip_id` are conditions on the files.
+    Those of the files that speak for the clip (`db.paths`); `paths` and `clip_id` are conditions
+    on them.
     """
-    there = sources.alias("there")
-    is_elsewhere = (
-        select(there.c.id)
-        .where(there.c.clip_id == sources.c.clip_id, there.c.status != "missing")
-        .correlate(sources)
-        .exists()
-    )
     offset_s = func.max(sources.c.recorded_utc_offset_s).label("recorded_utc_offset_s")
     query = (
         select(sources.c.clip_id, sources.c.recorded_unix_ms, offset_s)
         .where(sources.c.clip_id.is_not(None), sources.c.recorded_unix_ms.is_not(None))
-        .where(or_(sources.c.status != "missing", ~is_elsewhere))
+        .where(tells())
         .group_by(sources.c.clip_id, sources.c.recorded_unix_ms)
     )
     if paths:
-        query = query.where(at_paths(paths, sources))
+        query = query.where(at_paths(paths))
     return query if clip_id is None else query.where(sources.c.clip_id == clip_id)

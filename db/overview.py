@@ -1,8 +1,8 @@
 """The whole collection in a few hundred rows: what a report shows, summed up in SQL.
 
 A clip counts under its current labelling. Hours below a node are the union of its classes'
-intervals in a clip: a dog that is also an animal barks once. Source-ambiguous classes count for
-themselves and below 'Source-ambiguous sounds', but not for a source (`db.ambiguity`).
+intervals in a clip: a dog that is also an animal barks once. Source-ambiguous classes count in
+company, as in every question (`db.ambiguity`).
 """
 
 from __future__ import annotations
@@ -13,22 +13,19 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    Connection,
     Engine,
-    Select,
     Subquery,
     and_,
     func,
-    or_,
     select,
 )
 
-from db.ambiguity import SOURCE_AMBIGUOUS_MID
+from db.ambiguity import counting_pairs
 from db.engine import reading
-from db.hits import there_first
 from db.occasions import occasions
+from db.paths import first_source, there_first
 from db.selection import speaks
-from db.spans import DAY_MS, end_s, newly_covered, start_s
+from db.spans import DAY_MS, newly_covered, timed
 from db.tables import (
     categories,
     clip_scores,
@@ -37,9 +34,7 @@ from db.tables import (
     detections,
     edges,
     labellings,
-    models,
     nodes,
-    parameter_sets,
     sources,
 )
 
@@ -57,7 +52,7 @@ class NodeHours:
 
 @dataclass(frozen=True, slots=True)
 class DayHours:
-    """Recordings that began on a day (UTC, days since 1970): clips and their hours."""
+    """Recordings that began on a day of the recorder's clock, counted from 1970: clips, hours."""
 
     day: int
     n_clips: int
@@ -88,7 +83,7 @@ class Place:
 def node_hours(engine: Engine, min_score: float) -> list[NodeHours]:
     """Every node below which something is detected at `min_score` or more, most hours first."""
     with reading(engine) as conn:
-        covered = _new_seconds(min_score, _counting_pairs(conn))
+        covered = _new_seconds(min_score, counting_pairs(conn))
         is_class = select(categories.c.node_id).where(categories.c.node_id == nodes.c.id).exists()
         total = func.sum(covered.c.new_s) / 3600
         n_clips = func.count(func.distinct(covered.c.labelling_id))
@@ -129,7 +124,7 @@ def branch_days(
             .join(closure, closure.c.descendant_id == clip_scores.c.node_id)
             .join(nodes, nodes.c.id == closure.c.ancestor_id)
             .where(speaks(None), nodes.c.mid.in_(mids), clip_scores.c.peak >= min_score)
-            .where(_counting_pairs(conn))
+            .where(counting_pairs(conn))
             .group_by(nodes.c.mid, days.c.day)
             .order_by(nodes.c.mid, days.c.day)
         )
@@ -161,7 +156,7 @@ def places(engine: Engine, sha256: str) -> list[Place]:
         select(*columns)
         .join(clips, clips.c.id == sources.c.clip_id)
         .where(clips.c.sha256 == sha256)
-        .order_by(there_first(sources), sources.c.id)
+        .order_by(there_first(), sources.c.id)
     )
     with reading(engine) as conn:
         return [Place(*row) for row in conn.execute(query)]
@@ -180,51 +175,34 @@ def ontology_edges(engine: Engine) -> list[tuple[str, str]]:
         return [(row[0], row[1]) for row in conn.execute(query)]
 
 
-WHAT_TIME = "when each recording began (UTC), or where that is not known, its file's last change"
+WHAT_TIME = (
+    "when each recording began, on the recorder's clock, or where that is not known, its file's "
+    "last change (UTC)"
+)
 """What the days of a clip are, in words for the reader."""
 
 
 def _days() -> Any:
     """Labellings, their clips, and the days of each clip: of all its occasions, none twice."""
     known = occasions().subquery("known")
-    changed_ms = func.min(sources.c.mtime_ns // 1_000_000)
+    first = first_source(clips.c.id, of=sources.alias("own")).correlate(clips).scalar_subquery()
     unknown = (
-        select(sources.c.clip_id, (changed_ms // DAY_MS).label("day"))
-        .where(sources.c.clip_id.is_not(None))
-        .group_by(sources.c.clip_id)
-        .having(func.max(sources.c.recorded_unix_ms).is_(None))
+        select(sources.c.clip_id, (sources.c.mtime_ns // 1_000_000 // DAY_MS).label("day"))
+        .select_from(clips)
+        .join(sources, sources.c.id == first)
+        .where(clips.c.id.not_in(select(known.c.clip_id)))
     )
-    told = select(known.c.clip_id, (known.c.recorded_unix_ms // DAY_MS).label("day")).distinct()
+    local_ms = known.c.recorded_unix_ms + known.c.recorded_utc_offset_s * 1_000
+    told = select(known.c.clip_id, (local_ms // DAY_MS).label("day")).distinct()
     days = told.union_all(unknown).subquery("days")
     joined = labellings.join(clips, clips.c.id == labellings.c.clip_id)
     return days, joined.join(days, days.c.clip_id == clips.c.id)
 
 
-def _counting_pairs(conn: Connection) -> ColumnElement[bool]:
-    """The rows of closure by which a class counts for what is above it."""
-    by_nature = (
-        select(closure.c.descendant_id)
-        .join(nodes, nodes.c.id == closure.c.ancestor_id)
-        .where(nodes.c.mid == SOURCE_AMBIGUOUS_MID)
-    )
-    ids = list(conn.execute(by_nature).scalars())
-    return or_(closure.c.descendant_id.not_in(ids), closure.c.ancestor_id.in_(ids))
-
-
 def _new_seconds(min_score: float, counts: ColumnElement[bool]) -> Subquery:
     """Each interval below each node, and how much of it no earlier one of that clip covers."""
-    below: Select[Any] = (
-        select(
-            closure.c.ancestor_id,
-            detections.c.labelling_id,
-            start_s(detections).label("start_s"),
-            end_s(detections).label("end_s"),
-        )
-        .select_from(labellings)
-        .join(clips, clips.c.id == labellings.c.clip_id)
-        .join(models, models.c.id == labellings.c.model_id)
-        .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
-        .join(detections, detections.c.labelling_id == labellings.c.id)
+    below = (
+        timed(closure.c.ancestor_id, detections.c.labelling_id)
         .join(closure, closure.c.descendant_id == detections.c.node_id)
         .where(and_(speaks(None), detections.c.peak >= min_score, counts))
     )

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, Select, and_, case, exists, func, or_
 
 from db.engine import reading
 from db.errors import DatabaseUserError
-from db.hits import first_source, there_first
+from db.paths import first_source, there_first
 from db.records import Clip, Remark
 from db.results import (
     ClipReport,
@@ -26,6 +26,7 @@ from db.results import (
 )
 from db.selection import model_ids, speaks
 from db.sources import path_digest
+from db.spans import peak_s, timed
 from db.tables import (
     clip_scores,
     clips,
@@ -58,7 +59,7 @@ def clip_by_ref(engine: Engine, ref: str | bytes) -> ClipReport:
             sources=_sources(conn, clip_id),
             labellings=_labellings(conn, clip_id),
             labels=_labels(conn, clip_id),
-            detections=_intervals(conn, clip_id, row.duration_s),
+            detections=_intervals(conn, clip_id),
             remarks=_current_remarks(conn, clip_id),
         )
 
@@ -190,7 +191,7 @@ def _clip_starting(conn: Connection, ref: str) -> int:
 def _sources(conn: Connection, clip_id: int) -> tuple[SourceReport, ...]:
     columns = [sources.c[name] for name in SourceReport.__dataclass_fields__]
     query = select(*columns).where(sources.c.clip_id == clip_id)
-    query = query.order_by(there_first(sources), sources.c.id)
+    query = query.order_by(there_first(), sources.c.id)
     return tuple(SourceReport(*row) for row in conn.execute(query))
 
 
@@ -252,32 +253,17 @@ def _labels(conn: Connection, clip_id: int) -> tuple[Label, ...]:
     return tuple(Label(*row) for row in conn.execute(query))
 
 
-def _intervals(conn: Connection, clip_id: int, duration_s: float) -> tuple[Interval, ...]:
+def _intervals(conn: Connection, clip_id: int) -> tuple[Interval, ...]:
     query = (
-        select(
+        timed(
             nodes.c.mid,
             nodes.c.name,
-            detections,
-            parameter_sets.c.patch_hop_s,
-            models.c.window_s,
+            detections.c.peak,
+            detections.c.mean,
+            peak_s(detections).label("peak_s"),
         )
-        .select_from(labellings)
-        .join(detections, detections.c.labelling_id == labellings.c.id)
         .join(nodes, nodes.c.id == detections.c.node_id)
-        .join(models, models.c.id == labellings.c.model_id)
-        .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
         .where(labellings.c.clip_id == clip_id, labellings.c.is_current)
         .order_by(detections.c.start_patch, detections.c.peak.desc(), nodes.c.id)
     )
-    return tuple(
-        Interval(
-            mid=row.mid,
-            name=row.name,
-            start_s=row.start_patch * row.patch_hop_s,
-            end_s=min(duration_s, row.end_patch * row.patch_hop_s + row.window_s),
-            peak=row.peak,
-            mean=row.mean,
-            peak_s=row.peak_patch * row.patch_hop_s,
-        )
-        for row in conn.execute(query)
-    )
+    return tuple(Interval(**row._mapping) for row in conn.execute(query))

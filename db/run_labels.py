@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Engine, and_, func, or_, select
 
+from db.ambiguity import counting_pairs
 from db.engine import reading
 from db.tables import clip_scores, closure, edges, labellings, nodes, runs
 
@@ -36,4 +37,5 @@ def clips_by_branch(engine: Engine, run_id: str) -> dict[str, int]:
         .order_by(n_clips.desc(), nodes.c.name)
     )
     with reading(engine) as conn:
+        query = query.where(counting_pairs(conn))
         return {row[0]: row[1] for row in conn.execute(query)}

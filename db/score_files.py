@@ -11,8 +11,9 @@ from sqlalchemy import Engine, select
 from db.ask import prepared
 from db.engine import reading
 from db.found import best_of_clips, found_query
-from db.hits import clock_time, first_source
+from db.hits import clock_time
 from db.occasions import occasions
+from db.paths import first_source
 from db.question import Question
 from db.subtrees import counts, reaches
 from db.tables import (

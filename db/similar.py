@@ -8,9 +8,11 @@ from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Engine, Select, and_, select
 
+from db.ask import clip_conditions
 from db.engine import reading
 from db.errors import DatabaseUserError
-from db.hits import first_source
+from db.paths import first_source
+from db.question import Question
 from db.reports import clip_by_ref
 from db.selection import model_ids, speaks
 from db.tables import clips, labellings, models, parameter_sets, sources
@@ -77,8 +79,11 @@ def vectors_of(engine: Engine, ref: str | bytes, model: str | None = None) -> Ve
     )
 
 
-def comparable(engine: Engine, query: Vectors) -> Iterator[tuple[str, str]]:
-    """(clip, path of its file) of every other clip with vectors of the same kind, streamed."""
+def comparable(engine: Engine, query: Vectors, question: Question) -> Iterator[tuple[str, str]]:
+    """(clip, path of its file) of every other clip with vectors of the same kind, streamed.
+
+    Of the question counts what it says of clips and files.
+    """
     column = labellings.c[f"{query.kind}_path"]
     statement = (
         select(clips.c.sha256, column)
@@ -86,13 +91,16 @@ def comparable(engine: Engine, query: Vectors) -> Iterator[tuple[str, str]]:
         .where(_same(query), column.is_not(None), clips.c.sha256 != query.clip)
     )
     with reading(engine) as conn:
+        statement = statement.where(*clip_conditions(conn, question))
         for row in conn.execution_options(yield_per=_PAGE).execute(statement):
             yield row[0], row[1]
 
 
-def describe(engine: Engine, found: Sequence[str]) -> dict[str, Described]:
-    """Where the clips are, by id."""
-    first = first_source(clips.c.id).correlate(clips).scalar_subquery()
+def describe(
+    engine: Engine, found: Sequence[str], paths: Sequence[str] = ()
+) -> dict[str, Described]:
+    """Where the clips are, by id: the files that stand for them, of those that fit `paths`."""
+    first = first_source(clips.c.id, paths).correlate(clips).scalar_subquery()
     query: Select[Any] = (
         select(clips.c.sha256, sources.c.path_text, clips.c.duration_s)
         .select_from(clips)

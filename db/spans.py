@@ -1,12 +1,10 @@
-"""Conditions on where and when: a file's path, and the clock on the wall while a sound was heard.
+"""From where to where a sound is heard: in its clip, and on the clock on the wall.
 
 Times are whole milliseconds, in which SQLite and PostgreSQL divide alike.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +12,7 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     FromClause,
+    Select,
     Subquery,
     and_,
     case,
@@ -23,11 +22,10 @@ from sqlalchemy import (
     select,
 )
 
-from db.errors import DatabaseUserError
-from db.tables import clips, models, parameter_sets
+from db.tables import clips, detections, labellings, models, parameter_sets
 
 DAY_MS = 86_400_000
-_WILDCARDS = {"*": ".*", "?": "."}
+_SLACK_S = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +40,45 @@ class Span:
     is_daily: bool = False
 
 
-def start_s(row: Any) -> ColumnElement[float]:
-    """Where a detection begins in its clip; needs parameter_sets."""
-    return row.c.start_patch * parameter_sets.c.patch_hop_s  # type: ignore[no-any-return]
+def start_s(row: Any, parameters: Any = parameter_sets) -> ColumnElement[float]:
+    """Where a detection begins in its clip."""
+    return row.c.start_patch * parameters.c.patch_hop_s  # type: ignore[no-any-return]
 
 
-def end_s(row: Any, clip: Any = clips) -> ColumnElement[float]:
-    """Where a detection ends, within its clip; needs parameter_sets, models and the clip."""
-    last = row.c.end_patch * parameter_sets.c.patch_hop_s + models.c.window_s
+def peak_s(row: Any, parameters: Any = parameter_sets) -> ColumnElement[float]:
+    """Where the best patch of a detection begins in its clip."""
+    return row.c.peak_patch * parameters.c.patch_hop_s  # type: ignore[no-any-return]
+
+
+def end_s(
+    row: Any, clip: Any = clips, model: Any = models, parameters: Any = parameter_sets
+) -> ColumnElement[float]:
+    """Where a detection ends: with its last patch's window, or with the clip.
+
+    The one place where SQL says so; in Python that is `audioset_core.coverage.end_s`.
+    """
+    last = row.c.end_patch * parameters.c.patch_hop_s + model.c.window_s
     return case((last > clip.c.duration_s, clip.c.duration_s), else_=last)
+
+
+def timed(*columns: Any, of: Any = detections) -> Select[Any]:
+    """The columns of each detection (or interval), then start_s and end_s.
+
+    Joined are labellings, clips, models and parameter_sets.
+    """
+    return (
+        select(*columns, start_s(of).label("start_s"), end_s(of).label("end_s"))
+        .select_from(of)
+        .join(labellings, labellings.c.id == of.c.labelling_id)
+        .join(clips, clips.c.id == labellings.c.clip_id)
+        .join(models, models.c.id == labellings.c.model_id)
+        .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
+    )
+
+
+def lasts(begins_s: ColumnElement[float], ends_s: ColumnElement[float], least_s: float) -> Any:
+    """The condition that something is long enough; sums of hops are not exact."""
+    return ends_s - begins_s >= least_s - _SLACK_S
 
 
 def newly_covered(part: FromClause, *group: str) -> Subquery:
@@ -89,39 +117,6 @@ def in_span(
     since = (local - span.from_ms + DAY_MS) % DAY_MS
     reaches_next = since + (to_ms - from_ms) > DAY_MS
     return and_(began.is_not(None), or_(since < width, reaches_next))
-
-
-def at_paths(globs: Sequence[str], recording: Any) -> ColumnElement[bool]:
-    """The condition that a source's path fits any of the globs."""
-    return or_(*(recording.c.path_text.regexp_match(glob_regex(glob)) for glob in globs))
-
-
-def glob_regex(glob: str) -> str:
-    """A regular expression that Python and PostgreSQL read alike.
-
-    ``*`` is any text, ``?`` any character, ``[abc]`` one of them. A relative glob fits from any
-    folder on, and a folder stands for all that is below it.
-
-    Raises:
-        DatabaseUserError: it is none.
-    """
-    # Every second part is a wildcard.
-    parts = re.split(r"(\*|\?|\[!?[^\]/]+\])", glob.rstrip("/"))
-    text = "".join(_wildcard(p) if n % 2 else re.escape(p) for n, p in enumerate(parts))
-    expression = f"{'^' if glob.startswith('/') else '(^|/)'}{text}(/.*)?$"
-    try:
-        re.compile(expression)
-    except re.error as error:
-        raise DatabaseUserError(f"{glob!r} is no pattern for paths: {error}") from None
-    return expression
-
-
-def _wildcard(part: str) -> str:
-    if part in _WILDCARDS:
-        return _WILDCARDS[part]
-    is_negated = part.startswith("[!")
-    inner = re.sub(r"([^\w-])", r"\\\1", part[2 if is_negated else 1 : -1].replace("--", "-"))
-    return f"[{'^' if is_negated else ''}{inner}]"
 
 
 def _ms(seconds: ColumnElement[float]) -> ColumnElement[int]:

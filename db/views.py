@@ -22,11 +22,35 @@ rebuild any table; a changed view needs a (possibly empty) revision to reach old
 
 from __future__ import annotations
 
-from sqlalchemy import Connection
+from typing import Any
 
-_START_S = "d.start_patch * p.patch_hop_s"
-_LAST_S = "d.end_patch * p.patch_hop_s + m.window_s"
-_END_S = f"CASE WHEN c.duration_s < {_LAST_S} THEN c.duration_s ELSE {_LAST_S} END"
+from sqlalchemy import ClauseElement, Connection, func, literal_column, select
+
+from db.paths import tells
+from db.spans import end_s, newly_covered, start_s, timed
+from db.tables import (
+    clips,
+    detections,
+    labellings,
+    models,
+    nodes,
+    parameter_sets,
+    sources,
+)
+
+
+def _text(part: ClauseElement) -> str:
+    """What both databases read of a statement or a part of one."""
+    return str(part.compile(compile_kwargs={"literal_binds": True}))
+
+
+_TIMED: dict[str, Any] = {
+    "clip": clips.alias("c"),
+    "model": models.alias("m"),
+    "parameters": parameter_sets.alias("p"),
+}
+_START_S = _text(start_s(detections.alias("d"), _TIMED["parameters"]))
+_END_S = _text(end_s(detections.alias("d"), **_TIMED))
 
 _CURRENT_DETECTIONS = """
 FROM labellings AS l
@@ -35,13 +59,43 @@ JOIN models AS m ON m.id = l.model_id
 JOIN parameter_sets AS p ON p.id = l.parameter_set_id
 JOIN detections AS d ON d.labelling_id = l.id
 JOIN nodes AS n ON n.id = d.node_id
-WHERE l.is_current
 """
+
+# A file that is gone tells nothing where another one of the clip is there.
+_OWN = sources.alias("own")
+_TELLING = f"({_text(select(_OWN).where(_OWN.c.clip_id.is_not(None), tells(_OWN)))})"
+
+# A set of a model has what the newest labelling by that model says, as every question by it.
+_SPEAKS_FOR_SET = """(
+    (t.model IS NULL AND l.is_current)
+    OR ((t.model = m.name OR t.model = m.name || '@' || m.version) AND NOT EXISTS (
+        SELECT 1 FROM labellings AS l2 JOIN models AS m2 ON m2.id = l2.model_id
+        WHERE l2.clip_id = l.clip_id AND l2.status = 'done'
+        AND (t.model = m2.name OR t.model = m2.name || '@' || m2.version)
+        AND (l2.labelled_at > l.labelled_at OR (l2.labelled_at = l.labelled_at AND l2.id > l.id))
+    ))
+)"""
 
 _HEARD_MS = f"(f.recorded_unix_ms + CAST(ROUND({_START_S} * 1000) AS BIGINT))"
 
 # Whole hours since 1970 on the recorder's clock. No '%': psycopg takes it for a placeholder.
 _HEARD_HOURS = f"(({_HEARD_MS} + f.recorded_utc_offset_s * 1000) / 3600000)"
+
+
+def _class_hours() -> str:
+    heard = timed(detections.c.labelling_id, detections.c.node_id).where(labellings.c.is_current)
+    covered = newly_covered(heard.subquery("heard"), "node_id", "labelling_id").c
+    query = (
+        select(
+            nodes.c.mid,
+            nodes.c.name,
+            func.count(covered.labelling_id.distinct()).label("n_clips"),
+            func.sum(covered.new_s).op("/")(literal_column("3600")).label("hours"),
+        )
+        .join(nodes, nodes.c.id == covered.node_id)
+        .group_by(nodes.c.id, nodes.c.mid, nodes.c.name)
+    )
+    return _text(query)
 
 
 def _score(column: str) -> str:
@@ -79,6 +133,7 @@ VIEWS = {
                {_score("d.peak")} AS peak, d.peak_patch * p.patch_hop_s AS peak_s,
                m.name AS model
         {_CURRENT_DETECTIONS}
+        WHERE l.is_current
     """,
     "sound_times": f"""
         SELECT f.path_text AS path, c.sha256 AS clip, n.mid AS mid, n.name AS name,
@@ -86,7 +141,9 @@ VIEWS = {
                CAST({_HEARD_MS} AS DOUBLE PRECISION) / 1000 AS heard_unix_s,
                {_HEARD_HOURS} - {_HEARD_HOURS} / 24 * 24 AS heard_hour,
                m.name AS model
-        {_CURRENT_DETECTIONS.replace("WHERE", "JOIN sources AS f ON f.clip_id = c.id WHERE")}
+        {_CURRENT_DETECTIONS}
+        JOIN {_TELLING} AS f ON f.clip_id = c.id
+        WHERE l.is_current
     """,
     # An interval of a score file that is no longer the labelling's has no place here.
     "interval_times": f"""
@@ -102,7 +159,7 @@ VIEWS = {
         JOIN models AS m ON m.id = l.model_id
         JOIN parameter_sets AS p ON p.id = l.parameter_set_id
         JOIN nodes AS n ON n.id = d.node_id
-        WHERE l.status = 'done'
+        WHERE l.status = 'done' AND {_SPEAKS_FOR_SET}
     """,
     "clip_sources": """
         SELECT c.sha256 AS clip, s.path_text AS path, s.status AS status, s.reason AS reason,
@@ -116,34 +173,16 @@ VIEWS = {
         FROM sources AS s
         LEFT JOIN clips AS c ON c.id = s.clip_id
     """,
-    "class_hours": f"""
-        SELECT n.mid AS mid, n.name AS name, COUNT(DISTINCT i.labelling_id) AS n_clips,
-               SUM(CASE WHEN i.before_s IS NULL OR i.before_s <= i.start_s THEN i.end_s - i.start_s
-                        WHEN i.before_s < i.end_s THEN i.end_s - i.before_s
-                        ELSE 0 END) / 3600 AS hours
-        FROM (
-            SELECT t.*, MAX(t.end_s) OVER (
-                PARTITION BY t.labelling_id, t.node_id ORDER BY t.start_s
-                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-            ) AS before_s
-            FROM (
-                SELECT d.labelling_id AS labelling_id, d.node_id AS node_id,
-                       {_START_S} AS start_s, {_END_S} AS end_s
-                {_CURRENT_DETECTIONS}
-            ) AS t
-        ) AS i
-        JOIN nodes AS n ON n.id = i.node_id
-        GROUP BY n.id, n.mid, n.name
-    """,
-    "remarks": """
-        SELECT s.path_text AS path, c.sha256 AS clip, r.kind AS kind, r.detail AS detail,
+    "class_hours": _class_hours(),
+    "remarks": f"""
+        SELECT f.path_text AS path, c.sha256 AS clip, r.kind AS kind, r.detail AS detail,
                r.start_s AS start_s, r.end_s AS end_s, l.is_partial AS is_partial,
                m.name AS model
         FROM labelling_remarks AS r
         JOIN labellings AS l ON l.id = r.labelling_id
         JOIN clips AS c ON c.id = l.clip_id
         JOIN models AS m ON m.id = l.model_id
-        LEFT JOIN sources AS s ON s.clip_id = c.id
+        LEFT JOIN {_TELLING} AS f ON f.clip_id = c.id
         WHERE l.is_current
     """,
     "failures": """

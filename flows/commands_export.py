@@ -23,6 +23,7 @@ from audioset_core.formats.table import FILE_FORMATS, FOLDER_FORMATS, FileFormat
 from db import exports, queries, reports
 from db.results import PredictionRow
 from flows.commands_ask import opened
+from flows.commands_query import Source
 from flows.exporting import (
     Ambiguous,
     MinScore,
@@ -33,7 +34,6 @@ from flows.exporting import (
     OutFolder,
     Overwrite,
     Root,
-    Source,
     Under,
     chosen,
     export_job,
@@ -67,9 +67,9 @@ def _file_command(name: str, fmt: FileFormat) -> Callable[..., None]:
         home: Home = DEFAULT_HOME,
         db: Database = None,
     ) -> None:
-        choice = chosen(under, not_under, min_score, model, source, missing, ambiguous)
+        question = chosen(under, not_under, min_score, model, source, missing, ambiguous)
         refuse_folder(out)
-        with export_job(home, db, choice) as job:
+        with export_job(home, db, question) as job:
             folder = job.root(root) if fmt.needs_root else b"/"
             with written(out) as file:
                 fmt.write(file, job.heard(), folder)
@@ -96,9 +96,9 @@ def _folder_command(name: str, fmt: FolderFormat) -> Callable[..., None]:
     ) -> None:
         from audioset_core.export import write_text
 
-        choice = chosen(under, not_under, min_score, model, source, missing, ambiguous)
+        question = chosen(under, not_under, min_score, model, source, missing, ambiguous)
         refuse_full(out, overwrite, "; or --overwrite replaces files in it")
-        with export_job(home, db, choice) as job:
+        with export_job(home, db, question) as job:
             folder = job.root(root)
             for recording, events in job.heard():
                 path = out / tree_name(recording.path, folder, fmt.suffix)
@@ -139,12 +139,12 @@ def export_label_studio(
     """Label Studio's tasks as JSON, a recording each, with detections as predictions."""
     from audioset_core.export import write_text
 
-    choice = chosen(under, not_under, min_score, model, source, missing, ambiguous)
+    question = chosen(under, not_under, min_score, model, source, missing, ambiguous)
     refuse_folder(out)
-    with export_job(home, db, choice) as job:
+    with export_job(home, db, question) as job:
         folder = job.root(root)
         if config is not None:
-            names = [name for _, name in exports.classes(job.conn, job.choice)]
+            names = [name for _, name in exports.classes(job.conn, job.question)]
             write_text(config, label_studio_config(names))
         with written(out) as file:
             for text in label_studio_texts(job.heard(), folder, url_prefix):
@@ -170,11 +170,11 @@ def export_sed_scores(
     Exit code 1 if a score file is missing or damaged: see ``audioset verify``.
     """
     refuse_full(out, overwrite=False)  # an evaluation takes every file in the folder
-    choice = chosen(under, not_under, 0.0, model, source, missing, ambiguous=True)
-    with export_job(home, db, choice) as job:
+    question = chosen(under, not_under, 0.0, model, source, missing, ambiguous=True)
+    with export_job(home, db, question) as job:
         name = model or only_model(job.engine)
         counts = write_sed_scores(
-            replace(job, choice=replace(job.choice, model=name)), home, out, root
+            replace(job, question=replace(job.question, model=name)), home, out, root
         )
     print(f"scores of {counts['written']:,} recordings by {name}: {out}")
     if counts["without scores"]:

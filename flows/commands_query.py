@@ -61,7 +61,8 @@ Source = Annotated[
     list[str] | None,
     typer.Option(
         metavar="GLOB",
-        help="Files whose path fits: '*.flac', 'site-3/*', a folder. Several: any of them.",
+        help="Files whose path fits: '*.flac', 'site-3/*', a folder; from any folder on, or from "
+        "here with ./. Several: any of them.",
         show_default=False,
     ),
 ]

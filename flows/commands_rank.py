@@ -105,6 +105,7 @@ def similar(
         ),
     ],
     top: Top = 20,
+    source: Source = None,
     model: Model = None,
     home: Home = DEFAULT_HOME,
     db: Database = None,
@@ -117,22 +118,20 @@ def similar(
     moment. Exact: every stored file of the same model is read, one after the other. Embeddings are
     there if they were labelled with --embeddings.
     """
-    from flows.score_reading import similar_clips
+    from flows.score_reading import moment_times, similar_clips
 
     reference, at_s = _moment(clip)
     with opened(home, db) as engine:
         query = stored.vectors_of(engine, clip_reference(reference), model)
-        found, n_compared = similar_clips(engine, home, query, at_s, top)
-        described = stored.describe(engine, [n.clip for n in found])
+        question = Question(paths=tuple(source or ()))
+        found, n_compared = similar_clips(engine, home, query, question, at_s, top)
+        described = stored.describe(engine, [n.clip for n in found], question.paths)
     note(f"compared by {query.kind} of {query.model}, with {n_compared:,} other recordings")
     rows = []
     for neighbour in found:
         file = described[neighbour.clip]
-        start_s = end_s = None
-        if neighbour.patch is not None:
-            start_s = neighbour.patch * query.patch_hop_s
-            end_s = min(file.duration_s, start_s + query.window_s)
-        rows.append((neighbour.cosine, start_s, end_s, neighbour.clip, file.path_text))
+        times = moment_times(neighbour, query, file.duration_s)
+        rows.append((neighbour.cosine, *times, neighbour.clip, file.path_text))
     columns = ("cosine", "start_s", "end_s", "clip", "path")
     if as_json:
         by = {"compared_by": query.kind, "model": query.model}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import sys
 from collections import Counter
@@ -22,7 +21,7 @@ from audioset_core.formats.rows import Labelled
 from audioset_core.ontology import load_default
 from db import exports, queries
 from db.engine import reading
-from db.exports import Choice
+from db.question import Question
 from flows.commands_ask import opened
 from flows.commands_query import cannot_predict
 from flows.terminal import note, one_line
@@ -43,13 +42,6 @@ MinScore = Annotated[
 ]
 Model = Annotated[
     str | None, typer.Option(help="A model other than the current one.", show_default=False)
-]
-Source = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Only these recordings: a file, a folder, a glob; may be repeated.",
-        show_default=False,
-    ),
 ]
 Root = Annotated[
     Path | None,
@@ -79,18 +71,18 @@ class Job:
 
     engine: Engine
     conn: Connection
-    choice: Choice
+    question: Question
     counts: Counter[str]
 
     def root(self, given: Path | None) -> bytes:
         """The folder that names are relative to; reads all paths where none is given."""
         if given is not None:
             return os.path.abspath(os.fsencode(given))  # noqa: PTH100 (bytes)
-        return common_folder(exports.paths(self.conn, self.choice))
+        return common_folder(exports.paths(self.conn, self.question))
 
     def heard(self) -> Iterator[Labelled]:
         """Recordings with at least one detection, counted."""
-        for recording, events in exports.labelled(self.conn, self.choice):
+        for recording, events in exports.labelled(self.conn, self.question):
             first = next(events, None)
             self.counts["recordings" if first else "silent"] += 1
             if first is not None:
@@ -112,22 +104,22 @@ class Job:
 
 
 @contextmanager
-def export_job(home: Path, db: str | None, choice: Choice) -> Iterator[Job]:
+def export_job(home: Path, db: str | None, question: Question) -> Iterator[Job]:
     """The rows asked for, from one moment of the database; nodes by name, MID or path.
 
     Raises:
         UserError: a node that no model here can predict.
     """
     ontology = load_default()
-    under = [ontology.find(text) for text in choice.under]
-    not_under = [ontology.find(text) for text in choice.not_under]
+    under = [ontology.find(text) for text in question.under]
+    not_under = [ontology.find(text) for text in question.not_under]
     with opened(home, db) as engine:
         for node in under:
-            if not queries.predictable_members(engine, node.mid, choice.model):
-                raise UserError(cannot_predict(engine, ontology, node, choice.model))
+            if not queries.predictable_members(engine, node.mid, question.model):
+                raise UserError(cannot_predict(engine, ontology, node, question.model))
         mids = [tuple(node.mid for node in nodes) for nodes in (under, not_under)]
         with reading(engine) as conn:
-            wanted = replace(choice, under=mids[0], not_under=mids[1])
+            wanted = replace(question, under=mids[0], not_under=mids[1])
             exports.check(conn, wanted)
             yield Job(engine, conn, wanted, Counter())
 
@@ -140,15 +132,15 @@ def chosen(
     source: list[str] | None,
     missing: bool,
     ambiguous: bool,
-) -> Choice:
+) -> Question:
     """The options that all exports share, as what to ask of the database."""
-    return Choice(
+    return Question(
         under=tuple(under or ()),
         not_under=tuple(not_under or ()),
         min_score=min_score,
         model=model,
-        sources=tuple(_glob(text) for text in source or ()),
-        with_missing=missing,
+        paths=tuple(source or ()),
+        there_only=not missing,
         with_ambiguous=ambiguous,
     )
 
@@ -170,13 +162,13 @@ def write_sed_scores(job: Job, home: Path, out: Path, root: Path | None) -> Coun
     from audioset_core.export import read_scores, write_text
     from audioset_core.formats.sed_scores import column_names, frame_borders, sed_scores_texts
 
-    assert job.choice.model is not None  # noqa: S101 (for mypy: the command chose one)
-    every = queries.categories_of(job.engine, job.choice.model)
-    wanted = dict(exports.classes(job.conn, job.choice))
+    assert job.question.model is not None  # noqa: S101 (for mypy: the command chose one)
+    every = queries.categories_of(job.engine, job.question.model)
+    wanted = dict(exports.classes(job.conn, job.question))
     columns = [(index, (mid, wanted[mid])) for index, mid, _ in every if mid in wanted]
     names = column_names([category for _, category in columns])
     folder = job.root(root)
-    for row in exports.recordings(job.conn, job.choice):
+    for row in exports.recordings(job.conn, job.question):
         if not row.scores_path or not row.n_patches:
             job.counts["without scores"] += 1
             continue
@@ -222,13 +214,3 @@ def refuse_full(out: Path, overwrite: bool, hint: str = "") -> None:
         raise UserError(f"{out} is a file; name the folder to write to")
     if not overwrite and out.is_dir() and any(out.iterdir()):
         raise UserError(f"the folder {out} is not empty; name a new one{hint}")
-
-
-def _glob(text: str) -> bytes:
-    """A glob of absolute paths; a folder means all below it."""
-    if text.startswith("*"):
-        return os.fsencode(text)
-    path = os.path.abspath(os.path.expanduser(text))  # noqa: PTH100, PTH111 (a glob)
-    if Path(path).is_dir():
-        return os.fsencode(f"{glob.escape(path.rstrip('/'))}/*")
-    return os.fsencode(glob.escape(path) if os.path.lexists(path) else path)

@@ -28,7 +28,13 @@ from db.results import Hit
 from db.similar import describe, vectors_of
 from flows.commands_query import HIT_COLUMNS
 from flows.options import database_url
-from flows.score_reading import exact_hours, rank_windows, similar_clips, window_times
+from flows.score_reading import (
+    exact_hours,
+    moment_times,
+    rank_windows,
+    similar_clips,
+    window_times,
+)
 
 Names = str | Sequence[str]
 
@@ -90,26 +96,22 @@ class Labels:
         return _frame((dict(zip(columns, row, strict=True)) for row in rows), columns)
 
     def similar(
-        self, clip: str, at_s: float | None = None, *, top: int = 20, model: str | None = None
+        self, clip: str, at_s: float | None = None, *, top: int = 20, **conditions: Any
     ) -> pd.DataFrame:
         """As ``audioset similar``; `clip` is an id or a file; ``attrs`` say what is compared."""
         from flows.commands_ask import clip_reference
 
-        query = vectors_of(self.engine, clip_reference(clip), model)
-        found, _ = similar_clips(self.engine, self.home, query, at_s, top)
-        described = describe(self.engine, [each.clip for each in found])
-        frame = _frame(
-            (
-                {
-                    "cosine": each.cosine,
-                    "start_s": None if each.patch is None else each.patch * query.patch_hop_s,
-                    "clip": each.clip,
-                    "path": described[each.clip].path_text,
-                }
-                for each in found
-            ),
-            ("cosine", "start_s", "clip", "path"),
-        )
+        question = _question((), conditions)
+        query = vectors_of(self.engine, clip_reference(clip), question.model)
+        found, _ = similar_clips(self.engine, self.home, query, question, at_s, top)
+        described = describe(self.engine, [each.clip for each in found], question.paths)
+        columns = ("cosine", "start_s", "end_s", "clip", "path")
+        rows = (
+            (each.cosine, *moment_times(each, query, described[each.clip].duration_s),
+             each.clip, described[each.clip].path_text)
+            for each in found
+        )  # fmt: skip
+        frame = _frame((dict(zip(columns, row, strict=True)) for row in rows), columns)
         frame.attrs.update(compared_by=query.kind, model=query.model)
         return frame
 

@@ -92,7 +92,7 @@ def ontology_tree(heard: list[NodeHours], edges: list[tuple[str, str]]) -> list[
         node = by_mid[mid]
         kids = [nested(child, branch) for child in children.get(mid, []) if child in by_mid]
         return {
-            "n": node.name, "m": mid, "h": round(node.hours, 6), "c": node.n_clips, "b": branch,
+            "n": node.name, "m": mid, "h": round(node.hours, 8), "c": node.n_clips, "b": branch,
             "k": sorted(kids, key=lambda kid: -kid["h"]),
         }  # fmt: skip
 

@@ -64,9 +64,23 @@ def rank_windows(
 
 def window_times(found: Window[ScoreFile]) -> tuple[float, float]:
     """From where to where in its clip a window hears, in seconds."""
+    from audioset_core.coverage import end_s
+
     file = found.of
-    end_s = found.last_patch * file.patch_hop_s + file.window_s
-    return found.first_patch * file.patch_hop_s, min(file.duration_s, end_s)
+    shape = {"hop_s": file.patch_hop_s, "window_s": file.window_s, "duration_s": file.duration_s}
+    return found.first_patch * file.patch_hop_s, end_s(found.last_patch, **shape)
+
+
+def moment_times(
+    found: Neighbour, query: Vectors, duration_s: float
+) -> tuple[float | None, float | None]:
+    """From where to where a clip is like another one; of a whole clip, neither."""
+    from audioset_core.coverage import end_s
+
+    if found.patch is None:
+        return None, None
+    shape = {"hop_s": query.patch_hop_s, "window_s": query.window_s, "duration_s": duration_s}
+    return found.patch * query.patch_hop_s, end_s(found.patch, **shape)
 
 
 def exact_hours(
@@ -91,9 +105,11 @@ def exact_hours(
 
 
 def similar_clips(
-    engine: Engine, home: Path, query: Vectors, at_s: float | None, top: int
+    engine: Engine, home: Path, query: Vectors, question: Question, at_s: float | None, top: int
 ) -> tuple[list[Neighbour], int]:
     """The clips most like one (or its patch at a second), and how many were compared.
+
+    Of the question counts what it says of clips and files.
 
     Raises:
         UserError: the clip ends before that second.
@@ -117,7 +133,7 @@ def similar_clips(
 
     def others() -> Iterator[tuple[str, FloatArray]]:
         nonlocal n_compared
-        for clip, path in comparable(engine, query):
+        for clip, path in comparable(engine, query, question):
             n_compared += 1
             yield clip, read_scores(home / path, mmap=True)
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Engine
 
+from audioset_core.coverage import end_s
 from audioset_core.errors import AudioError, UserError
 from audioset_core.export import ScoreArray
 from audioset_core.metrics import UNKNOWN, Labels, Scores
@@ -120,13 +121,16 @@ def score_truth(
 def patches_of(clip: ScoredClip, n_patches: int, span_s: tuple[float, float]) -> slice:
     """The patches that lie within a span, or the one nearest to its middle where none does."""
     start_s = np.arange(n_patches) * clip.patch_hop_s
-    end_s = np.minimum(start_s + clip.window_s, max(clip.duration_s, clip.window_s))
-    inside = np.flatnonzero((start_s >= span_s[0] - _SLACK_S) & (end_s <= span_s[1] + _SLACK_S))
+    ends_s = end_s(
+        np.arange(n_patches),
+        hop_s=clip.patch_hop_s, window_s=clip.window_s, duration_s=clip.duration_s,
+    )  # fmt: skip
+    inside = np.flatnonzero((start_s >= span_s[0] - _SLACK_S) & (ends_s <= span_s[1] + _SLACK_S))
     if len(inside):
         return slice(int(inside[0]), int(inside[-1]) + 1)
     if not n_patches or span_s[0] >= clip.duration_s:
         return slice(0, 0)
-    nearest = int(np.argmin(np.abs((start_s + end_s) / 2 - sum(span_s) / 2)))
+    nearest = int(np.argmin(np.abs((start_s + ends_s) / 2 - sum(span_s) / 2)))
     return slice(nearest, nearest + 1)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob as globs
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,12 +17,13 @@ from db.ask import few_clips, find_clips, find_intervals
 from db.engine import reading
 from db.errors import DatabaseUserError
 from db.found import intervals_query
+from db.paths import as_glob, glob_regex
 from db.question import Question
 from db.recorded import SourceTime, store_times
 from db.records import DetectionRow
 from db.selection import speaks
 from db.sources import path_digest
-from db.spans import Span, glob_regex
+from db.spans import Span
 from db.subtrees import Subtree
 from db.tables import Base
 from tests.db.build import INDEX, World, labelled, make_world, sha
@@ -151,6 +154,20 @@ def test_intervals_below_what_is_stored_are_refused(world: World) -> None:
         find_clips(world.engine, Question(under=()))
 
 
+def test_a_length_does_not_depend_on_where_it_begins(fresh_db: Engine) -> None:
+    """Products of 0.48 are rounded: some of these intervals come to a little less than 1.44."""
+    world = make_world(fresh_db)
+    starts = range(0, 120, 3)
+    labelled(world, "a", {"/b": 0.9}, [_found("/b", n, n + 1, 0.9) for n in starts],
+             duration_s=100.0)  # fmt: skip
+    short = [n for n in starts if (n + 1) * 0.48 + 0.96 - n * 0.48 < 1.44]
+    assert short
+    asked = Question(under=("/b",), min_duration_s=1.44)
+    assert len(find_intervals(fresh_db, asked)) == len(starts)
+    longer = Question(under=("/b",), min_duration_s=1.441)
+    assert find_intervals(fresh_db, longer) == []
+
+
 @pytest.mark.parametrize(
     ("glob", "fitting", "other"),
     [
@@ -178,6 +195,42 @@ def test_globs(fresh_db: Engine, glob: str, fitting: str, other: str) -> None:
 def test_a_range_that_runs_backwards_is_no_glob() -> None:
     with pytest.raises(DatabaseUserError, match=r"'\[z-a\]' is no pattern"):
         glob_regex("[z-a]")
+
+
+@pytest.mark.parametrize(
+    ("path", "glob"),
+    [
+        ("site-3/*", "site-3/*"),
+        ("site-3/", "site-3"),
+        ("/data//x/../y", "/data/y"),
+        ("./a", "{here}/a"),
+        (".", "{here}"),
+        ("../b/*.wav", "{above}/b/*.wav"),
+        ("~/c?", "/home/o[[]1]/c?"),
+        ("~nobody-here/c", "~nobody-here/c"),
+        ("rec[[]1].wav", "rec[[]1].wav"),
+        ("./rec[1].wav", "{here}/rec[[]1].wav"),
+        ("rec[1].wav", "rec[[]1].wav"),
+        ("rec[2].wav", "rec[2].wav"),
+        ("~/rec*", "/home/o[[]1]/rec*"),
+        ("*.w\udcffv", "*.w\\xffv"),
+    ],
+)
+def test_what_a_person_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, glob: str
+) -> None:
+    here = tmp_path / "in [2024]"
+    here.mkdir()
+    (here / "rec[1].wav").touch()
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("HOME", "/home/o[1]")
+    places = {"here": globs.escape(str(here)), "above": globs.escape(str(tmp_path))}
+    assert as_glob(path) == glob.format(**places)
+
+
+def test_an_empty_path_means_no_file() -> None:
+    with pytest.raises(DatabaseUserError, match="an empty path means no file"):
+        as_glob("")
 
 
 def test_intervals_are_sought_by_index(world: World) -> None:

@@ -13,7 +13,8 @@ from sqlalchemy import Engine, insert, text, update
 
 from db.engine import open_engine, reading, writing
 from db.errors import DatabaseUserError
-from db.exports import Choice, classes, labelled, paths, recordings
+from db.exports import classes, labelled, paths, recordings
+from db.question import Question
 from db.records import DetectionRow
 from db.tables import clips, detections, labellings, nodes, sources
 from tests.db.build import INDEX, MIDS, World, enrolled, make_world, seen, sha
@@ -51,9 +52,9 @@ def world(fresh_db: Engine) -> World:
     return world
 
 
-def _heard(engine: Engine, page: int = 500, **choice: Any) -> dict[bytes, list[tuple[str, float]]]:
+def _heard(engine: Engine, page: int = 500, **asked: Any) -> dict[bytes, list[tuple[str, float]]]:
     with reading(engine) as conn:
-        rows = labelled(conn, Choice(**choice), page)
+        rows = labelled(conn, Question(**{"there_only": True} | asked), page)
         return {row.path: [(e.mid, e.peak) for e in events] for row, events in rows}
 
 
@@ -74,7 +75,7 @@ def test_each_present_recording_with_its_detections_by_start(world: World, page:
 def test_events_that_are_not_read_do_not_shift_the_others(world: World, page: int) -> None:
     with reading(world.engine) as conn:
         found = {}
-        for row, events in labelled(conn, Choice(), page):
+        for row, events in labelled(conn, Question(there_only=True), page):
             first = next(events, None)
             found[row.path] = first and first.mid
     assert found == {
@@ -89,7 +90,7 @@ def test_times_and_scores_are_those_of_the_view(world: World) -> None:
     with reading(world.engine) as conn:
         found = [
             (row.clip, e.mid, e.name, e.start_s, e.end_s, e.peak, e.peak_s, row.model)
-            for row, events in labelled(conn, Choice(with_missing=True))
+            for row, events in labelled(conn, Question())
             for e in events
             if row.path != COPY
         ]
@@ -100,7 +101,7 @@ def test_times_and_scores_are_those_of_the_view(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("choice", "expected"),
+    ("asked", "expected"),
     [
         ({"under": ("/e",)}, {b"/audio/one.wav": 1, b"/audio/two.wav": 1, COPY: 1}),
         ({"under": ("/c",)}, {b"/audio/one.wav": 1, COPY: 1}),
@@ -108,16 +109,16 @@ def test_times_and_scores_are_those_of_the_view(world: World) -> None:
         ({"min_score": 0.6}, {b"/audio/one.wav": 2, b"/audio/two.wav": 1, COPY: 2}),
         ({"not_under": ("/b",)}, {b"/audio/two.wav": 1}),
         ({"not_under": ("/e",), "min_score": 0.5}, {b"/audio/one.wav": 3, COPY: 3}),
-        ({"sources": (b"/audio/sub/*",)}, {COPY: 4}),
-        ({"sources": (b"*two*", b"*/sub/*")}, {b"/audio/two.wav": 1, COPY: 4}),
-        ({"with_missing": True, "under": ("/c",)}, {b"/audio/one.wav": 1, COPY: 1,
+        ({"paths": ("/audio/sub/*",)}, {COPY: 4}),
+        ({"paths": ("*two*", "sub/*")}, {b"/audio/two.wav": 1, COPY: 4}),
+        ({"there_only": False, "under": ("/c",)}, {b"/audio/one.wav": 1, COPY: 1,
                                                     b"/audio/gone.wav": 1}),
         ({"model": "tiny", "under": ("/c",)}, {b"/audio/one.wav": 1, COPY: 1}),
         ({"under": ("/a",), "min_score": 0.95}, {}),
     ],
 )  # fmt: skip
-def test_choices(world: World, choice: dict[str, Any], expected: dict[bytes, int]) -> None:
-    found = {path: len(events) for path, events in _heard(world.engine, 2, **choice).items()}
+def test_conditions(world: World, asked: dict[str, Any], expected: dict[bytes, int]) -> None:
+    found = {path: len(events) for path, events in _heard(world.engine, 2, **asked).items()}
     assert {path: n for path, n in found.items() if n} == expected
 
 
@@ -125,13 +126,13 @@ def test_ambiguous_classes_need_company(world: World) -> None:
     """/d stands for Hiss: ambiguous by being below the node of that MID too."""
     with writing(world.engine) as conn:
         conn.execute(update(nodes).where(nodes.c.mid == "/b").values(mid="/t/dd00098"))
-    alone = {"under": ("/c",), "sources": (b"/audio/one.wav",)}
+    alone = {"under": ("/c",), "paths": ("/audio/one.wav",)}
     assert _heard(world.engine, **alone) == {b"/audio/one.wav": []}
     assert _heard(world.engine, **alone, with_ambiguous=True) == {b"/audio/one.wav": [("/d", 0.5)]}
 
 
 @pytest.mark.parametrize(
-    ("choice", "message"),
+    ("asked", "message"),
     [
         ({"min_score": 0.1}, "ask for at least 0.2"),
         ({"under": ("/zz",)}, "no node '/zz'"),
@@ -139,21 +140,21 @@ def test_ambiguous_classes_need_company(world: World) -> None:
         ({"model": "other"}, "no labels by a model called 'other'"),
     ],
 )
-def test_mistakes(world: World, choice: dict[str, Any], message: str) -> None:
+def test_mistakes(world: World, asked: dict[str, Any], message: str) -> None:
     with pytest.raises(DatabaseUserError, match=message):
-        _heard(world.engine, **choice)
+        _heard(world.engine, **asked)
 
 
 def test_classes_are_what_the_model_predicts(world: World) -> None:
     with reading(world.engine) as conn:
-        assert classes(conn, Choice()) == [(mid, f"name {mid}") for mid in MIDS[1:]]
-        assert classes(conn, Choice(under=("/b",))) == [("/b", "name /b"), ("/d", "name /d")]
-        assert list(paths(conn, Choice())) == [row.path for row in recordings(conn, Choice())]
+        assert classes(conn, Question()) == [(mid, f"name {mid}") for mid in MIDS[1:]]
+        assert classes(conn, Question(under=("/b",))) == [("/b", "name /b"), ("/d", "name /d")]
+        assert list(paths(conn, Question())) == [row.path for row in recordings(conn, Question())]
 
 
 def test_parameters_are_json(world: World) -> None:
     with reading(world.engine) as conn:
-        row = next(recordings(conn, Choice()))
+        row = next(recordings(conn, Question()))
     assert '"patch_hop_s":0.48' in row.parameters
     assert (row.model, row.model_version, row.n_patches) == ("tiny", "1", 20)
 
@@ -213,8 +214,8 @@ def test_memory_does_not_grow_with_the_collection(two_engines: list[Engine]) -> 
         for texts in (csv_texts, dcase_texts):
             tracemalloc.start()
             with reading(engine) as conn:
-                root = common_folder(paths(conn, Choice()))
-                n_lines.append(sum(1 for _ in texts(labelled(conn, Choice()), root)))
+                root = common_folder(paths(conn, Question()))
+                n_lines.append(sum(1 for _ in texts(labelled(conn, Question()), root)))
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
     assert n_lines[2] > 9 * n_lines[0]

@@ -10,6 +10,7 @@ from sqlalchemy import Engine, delete, func, select, text
 from db import exports, reports
 from db.claims import commit_labellings
 from db.engine import reading, writing
+from db.question import Question
 from db.records import DetectionRow, Failure, Judgement, Remark, Verdict
 from db.sources import triage
 from db.tables import labelling_remarks, labellings, sources
@@ -58,7 +59,7 @@ def test_reports_and_exports_tell_them(world: World) -> None:
     )
     assert not predicted[sha("whole")].is_partial
     with reading(world.engine) as conn:
-        rows = {row.clip: row for row in exports.recordings(conn, exports.Choice())}
+        rows = {row.clip: row for row in exports.recordings(conn, Question())}
     assert rows[sha("partial")].is_partial
     assert rows[sha("partial")].remarks == (
         "gap at 5.00-9.50 s: nothing is there; silence stands for it; "

@@ -4,10 +4,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, update
 
+from db.ambiguity import SOURCE_AMBIGUOUS_MID
 from db.claims import admit
-from db.engine import reading
+from db.engine import reading, writing
 from db.records import (
     AdmissionOutcome,
     Claim,
@@ -29,7 +30,7 @@ from db.runs import (
     summary_of,
 )
 from db.sources import enrol, iter_items, path_digest, triage
-from db.tables import sources
+from db.tables import nodes, sources
 from db.watched import (
     copies_elsewhere,
     count_moved,
@@ -246,6 +247,16 @@ def test_clips_by_branch_counts_a_clip_once_per_branch(world: World) -> None:
     assert all(count <= 2 for count in found.values())
     assert max(found.values()) == 2
     assert clips_by_branch(world.engine, "no such run") == {}
+
+
+def test_clips_by_branch_counts_ambiguous_classes_in_company(world: World) -> None:
+    """/d stands for Hiss: ambiguous by being below the node of that MID too."""
+    with writing(world.engine) as conn:
+        conn.execute(update(nodes).where(nodes.c.mid == "/b").values(mid=SOURCE_AMBIGUOUS_MID))
+    labelled(world, "alone", {"/d": 0.9})
+    labelled(world, "in company", {"/d": 0.9, "/c": 0.2})
+    labelled(world, "without", {"/e": 0.9})
+    assert clips_by_branch(world.engine, RUN) == {"name /b": 2, "name /c": 1, "name /e": 1}
 
 
 def test_paths_whose_content_lies_elsewhere(world: World) -> None:

@@ -160,7 +160,7 @@ class TestOverview:
         assert found["Animal"] == (4.8, 1)
         assert "Speech" not in found
 
-    def test_an_ambiguous_class_counts_for_no_source(
+    def test_an_ambiguous_class_counts_for_a_source_in_company(
         self, made: Collection, tmp_path: Path
     ) -> None:
         hiss = load_default().find("Hiss")
@@ -168,6 +168,11 @@ class TestOverview:
         names = {n.name for n in overview.node_hours(made.engine, 0.5)}
         assert {"Hiss", "Source-ambiguous sounds", "Siren", "Alarm"} <= names
         assert not {"Cat", "Snake", "Steam", "Animal"} & names
+        cat = load_default().find("Meow")
+        made.add(tmp_path / "b.wav", 2.0, {hiss.mid: (0, 1, 0.9), cat.mid: (0, 0, 0.6)})
+        hours = {n.name: round(n.hours * 3600, 6) for n in overview.node_hours(made.engine, 0.5)}
+        assert (hours["Meow"], hours["Cat"], hours["Animal"]) == (0.96, 1.44, 1.44)
+        assert not {"Snake", "Steam"} & set(hours)
 
 
 class TestSample:
