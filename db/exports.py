@@ -20,7 +20,7 @@ from db.question import Question
 from db.records import Remark
 from db.reports import remarks_of
 from db.selection import model_ids
-from db.spans import end_s, in_span, lasts, peak_s, start_s, timed
+from db.spans import end_s, in_span, lasts, peak_s, start_s, timed, written
 from db.subtrees import counts, reaches, subtree
 from db.tables import (
     categories,
@@ -158,7 +158,7 @@ def _recording_query(conn: Connection, question: Question) -> Select[Any]:
             sources.c.path,
             sources.c.path_text,
             sources.c.user_id,
-            clips.c.duration_s,
+            written(clips.c.duration_s),
             clips.c.sample_rate_hz,
             models.c.name,
             models.c.version,

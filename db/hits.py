@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, FromClause, Row, Select, and_, func, selec
 
 from db.paths import first_source, is_there
 from db.results import Hit
-from db.spans import end_s, peak_s, start_s
+from db.spans import end_s, peak_s, start_s, written
 from db.tables import clips, detections, labellings, models, nodes, parameter_sets, sources
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -59,7 +59,7 @@ def with_details(
             nodes.c.mid,
             nodes.c.name,
             part.c.peak,
-            part.c.duration_s,
+            written(part.c.duration_s).label("duration_s"),
             begins.label("start_s"),
             ends.label("end_s"),
             peak_s(found).label("peak_s"),

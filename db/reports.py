@@ -55,7 +55,10 @@ def clip_by_ref(engine: Engine, ref: str | bytes) -> ClipReport:
         clip_id = _clip_at(conn, ref) if by_path else _clip_starting(conn, ref)  # type: ignore[arg-type]
         row = conn.execute(select(clips).where(clips.c.id == clip_id)).one()
         return ClipReport(
-            clip=Clip(**{f.name: getattr(row, f.name) for f in fields(Clip)}),
+            clip=Clip(
+                **{f.name: getattr(row, f.name) for f in fields(Clip)}
+                | {"duration_s": round(row.duration_s, 6)}
+            ),
             sources=_sources(conn, clip_id),
             labellings=_labellings(conn, clip_id),
             labels=_labels(conn, clip_id),

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    Double,
     FromClause,
     Select,
     Subquery,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     case,
     cast,
     func,
+    literal_column,
     or_,
     select,
 )
@@ -26,6 +28,8 @@ from db.tables import clips, detections, labellings, models, parameter_sets
 
 DAY_MS = 86_400_000
 _SLACK_S = 1e-6
+
+_MICROSECONDS: ColumnElement[float] = literal_column("1000000.0", Double)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +44,21 @@ class Span:
     is_daily: bool = False
 
 
+def written(seconds: ColumnElement[float]) -> ColumnElement[float]:
+    """Seconds as people write them: 6.24, not 6.239999999999999; to the microsecond."""
+    whole: ColumnElement[float] = func.round(seconds * _MICROSECONDS, type_=Double)
+    # SQLAlchemy's own division casts to a type that PostgreSQL does not know.
+    return whole.op("/", return_type=Double())(_MICROSECONDS)
+
+
 def start_s(row: Any, parameters: Any = parameter_sets) -> ColumnElement[float]:
     """Where a detection begins in its clip."""
-    return row.c.start_patch * parameters.c.patch_hop_s  # type: ignore[no-any-return]
+    return written(row.c.start_patch * parameters.c.patch_hop_s)
 
 
 def peak_s(row: Any, parameters: Any = parameter_sets) -> ColumnElement[float]:
     """Where the best patch of a detection begins in its clip."""
-    return row.c.peak_patch * parameters.c.patch_hop_s  # type: ignore[no-any-return]
+    return written(row.c.peak_patch * parameters.c.patch_hop_s)
 
 
 def end_s(
@@ -58,7 +69,7 @@ def end_s(
     The one place where SQL says so; in Python that is `audioset_core.coverage.end_s`.
     """
     last = row.c.end_patch * parameters.c.patch_hop_s + model.c.window_s
-    return case((last > clip.c.duration_s, clip.c.duration_s), else_=last)
+    return written(case((last > clip.c.duration_s, clip.c.duration_s), else_=last))
 
 
 def timed(*columns: Any, of: Any = detections) -> Select[Any]:

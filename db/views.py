@@ -27,7 +27,7 @@ from typing import Any
 from sqlalchemy import ClauseElement, Connection, func, literal_column, select
 
 from db.paths import tells
-from db.spans import end_s, newly_covered, start_s, timed
+from db.spans import end_s, newly_covered, peak_s, start_s, timed, written
 from db.tables import (
     clips,
     detections,
@@ -50,6 +50,8 @@ _TIMED: dict[str, Any] = {
     "parameters": parameter_sets.alias("p"),
 }
 _START_S = _text(start_s(detections.alias("d"), _TIMED["parameters"]))
+_PEAK_S = _text(peak_s(detections.alias("d"), _TIMED["parameters"]))
+_DURATION_S = _text(written(_TIMED["clip"].c.duration_s))
 _END_S = _text(end_s(detections.alias("d"), **_TIMED))
 
 _CURRENT_DETECTIONS = """
@@ -105,7 +107,7 @@ def _score(column: str) -> str:
 
 VIEWS = {
     "labels": f"""
-        SELECT c.sha256 AS clip, c.duration_s AS duration_s, n.mid AS mid, n.name AS name,
+        SELECT c.sha256 AS clip, {_DURATION_S} AS duration_s, n.mid AS mid, n.name AS name,
                {_score("s.peak")} AS peak, {_score("s.mean")} AS mean,
                m.name AS model, m.version AS model_version
         FROM labellings AS l
@@ -117,7 +119,7 @@ VIEWS = {
     """,
     "subtree_labels": f"""
         SELECT a.mid AS ancestor_mid, a.name AS ancestor_name, c.sha256 AS clip,
-               c.duration_s AS duration_s, n.mid AS mid, n.name AS name,
+               {_DURATION_S} AS duration_s, n.mid AS mid, n.name AS name,
                {_score("s.peak")} AS peak
         FROM nodes AS a
         JOIN closure AS t ON t.ancestor_id = a.id
@@ -130,7 +132,7 @@ VIEWS = {
     "detection_times": f"""
         SELECT c.sha256 AS clip, n.mid AS mid, n.name AS name,
                {_START_S} AS start_s, {_END_S} AS end_s,
-               {_score("d.peak")} AS peak, d.peak_patch * p.patch_hop_s AS peak_s,
+               {_score("d.peak")} AS peak, {_PEAK_S} AS peak_s,
                m.name AS model
         {_CURRENT_DETECTIONS}
         WHERE l.is_current
@@ -149,7 +151,7 @@ VIEWS = {
     "interval_times": f"""
         SELECT t.name AS threshold_set, t.version AS set_version, c.sha256 AS clip,
                n.mid AS mid, n.name AS name, {_START_S} AS start_s, {_END_S} AS end_s,
-               {_score("d.peak")} AS peak, d.peak_patch * p.patch_hop_s AS peak_s,
+               {_score("d.peak")} AS peak, {_PEAK_S} AS peak_s,
                m.name AS model
         FROM threshold_sets AS t
         JOIN intervals AS d ON d.threshold_set_id = t.id
