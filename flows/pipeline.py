@@ -26,10 +26,11 @@ from db.sources import iter_items
 from db.watched import count_moved
 from flows.drift import drift
 from flows.monitor import Monitor
-from flows.options import AlertOptions, EngineOptions, LabelOptions, database_url, default_home
+from flows.options import database_url, default_home
 from flows.partitions import label_partitions
 from flows.progress import listener
 from flows.run_ledger import LiveRun, recorded_run
+from flows.run_options import AlertOptions, EngineOptions, LabelOptions
 from flows.settings import labelling_settings
 from flows.shard_runners import label_shards, shard_runner
 from flows.summary import Summary

@@ -12,11 +12,13 @@ import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tasks.shards import Receipt
-from tasks.worklist import Discovery
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from tasks.shards import Receipt
+    from tasks.worklist import Discovery
 
 _PLAIN_LINE_EVERY_S = 10.0
 

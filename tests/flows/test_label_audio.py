@@ -18,7 +18,7 @@ import pytest
 from audioset_core.bundle import YAMNET
 from audioset_core.export import read_scores
 from audioset_core.pooling import sigmoid
-from flows.options import LabelOptions
+from flows.run_options import LabelOptions
 from tests.bounds import assert_within
 from tests.flows.build import Lab, write_clip, write_placeholder
 
