@@ -78,7 +78,7 @@ def make_known(folder: Path, home: Path) -> None:
     from sqlalchemy import insert, select
 
     from db.engine import open_engine, writing
-    from db.sources import path_digest
+    from db.types import path_digest
     from db.tables import sources
 
     engine = open_engine(f"sqlite:///{home / 'labels.db'}")

@@ -3,6 +3,7 @@
 These are not in `db.tables`: to state their conditions SQLAlchemy loads both dialects, which takes
 as long as to ask a question.
 """
+
 from __future__ import annotations
 
 from sqlalchemy import Column, Index, text

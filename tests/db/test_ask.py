@@ -20,9 +20,9 @@ from db.question import Question
 from db.recorded import SourceTime, store_times
 from db.records import DetectionRow
 from db.selection import speaks
-from db.sources import path_digest
 from db.spans import Span, glob_regex
 from db.subtrees import Subtree
+from db.types import path_digest
 from tests.db.build import INDEX, World, labelled, make_world, sha
 
 HOUR_MS = 3_600_000

@@ -27,9 +27,9 @@ from db.queries import (
 from db.recorded import SourceTime, store_times
 from db.records import Claim, DetectionRow, Failure, Parameters
 from db.selection import speaks
-from db.sources import path_digest
 from db.subtrees import Subtree
 from db.tables import categories, clip_scores, clips, labellings, nodes
+from db.types import path_digest
 from tests.db.build import (
     INDEX,
     LEASE_S,

@@ -27,8 +27,9 @@ from db.runs import (
     start_run,
     summary_of,
 )
-from db.sources import enrol, iter_items, path_digest, triage
+from db.sources import enrol, iter_items, triage
 from db.tables import sources
+from db.types import path_digest
 from db.watched import (
     copies_elsewhere,
     count_moved,
