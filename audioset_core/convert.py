@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from audioset_core.bundle import BUNDLES
 from audioset_core.containers import ENDINGS, Container, Stored, find_container, open_container
+from audioset_core.durable import write_atomically
 from audioset_core.errors import WeightsError
-from audioset_core.export import write_atomically
 from audioset_core.layouts import Arrays, Layout
 
 METADATA_KEYS = ("model", "version", "source_sha256")

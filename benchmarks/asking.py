@@ -3,8 +3,8 @@
     .venv/bin/python -m benchmarks.asking --home demo-data [--repeats 5]
 
 Printed is each command's ratio to ``python -c 'import typer, rich.console, sqlalchemy'``: of its
-``--help``, and of its whole answer from a home of few clips (`make demo` makes one). All take turns,
-and of each the fastest counts. The goal for the start is 1.5.
+``--help``, and of its whole answer from a home of few clips (`make demo` makes one). All take
+turns, and of each the fastest counts. The goal for the start is 1.5.
 """
 
 from __future__ import annotations

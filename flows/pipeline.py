@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 
 from audioset_core.contained import decoders
 from audioset_core.decode import DecodeOptions
-from audioset_core.frontend import FrontendConfig
+from audioset_core.frontend_config import FrontendConfig
 from audioset_core.networks import hears
 from audioset_core.weights import ReadyWeights
 from db.errors import DatabaseError

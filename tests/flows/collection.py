@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Engine
 
-from audioset_core.export import npy_bytes, write_atomically
+from audioset_core.durable import write_atomically
+from audioset_core.export import npy_bytes
 from audioset_core.ontology import load_default
 from audioset_core.pooling import pool
 from db.claims import admit, commit_labellings
