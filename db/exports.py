@@ -11,12 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, select
 
 from db.errors import DatabaseUserError
-from db.records import Remark
 from db.reports import remarks_of
 from db.selection import floor, model_ids, speaks
 from db.subtrees import counts, heard_in, subtree
@@ -31,6 +30,9 @@ from db.tables import (
     sources,
 )
 from db.types import canonical_json
+
+if TYPE_CHECKING:
+    from db.records import Remark
 
 _PAGE = 500
 _ROWS = 2_000

@@ -22,7 +22,7 @@ def main() -> NoReturn:
     from flows.stopping import stopper
 
     # What is imported stays: to look through it for garbage takes an eighth of the time.
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(200_000, 20, 20)
     stop = stopper()
     stop.watch()
     stop.begin_at_once()
