@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audioset_core import export
+from audioset_core import durable
 from audioset_core.categories import Category
 from audioset_core.durable import write_atomically, write_many
 from audioset_core.errors import AudioError, UserError
@@ -36,7 +36,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
     def recording_fsync(descriptor: int) -> None:
         name = Path(f"/proc/self/fd/{descriptor}").readlink().name
-        recorded.append(("fsync", "temp" if name.endswith(export.TEMP_SUFFIX) else name))
+        recorded.append(("fsync", "temp" if name.endswith(durable.TEMP_SUFFIX) else name))
         fsync(descriptor)
 
     def recording_replace(self: Path, target: Path) -> Path:
