@@ -19,8 +19,9 @@ from sqlalchemy import Engine
 from db import reports
 from db.engine import open_engine
 from db.migrate import ensure_schema
+from db.read_only import snapshot_of
 from flows.options import DEFAULT_HOME, Database, Home, database_url
-from flows.terminal import clock, one_line, print_csv, print_json, print_table, shown_path
+from flows.terminal import clock, note, one_line, print_csv, print_json, print_table, shown_path
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="CSV on stdout.")]
@@ -28,7 +29,7 @@ AsCsv = Annotated[bool, typer.Option("--csv", help="CSV on stdout.")]
 
 @contextmanager
 def opened(home: Path, db: str | None) -> Iterator[Engine]:
-    """The existing database of a home folder or URL.
+    """The existing database of a home folder or URL; says so where it can only be read.
 
     Raises:
         DatabaseUserError: there is none.
@@ -37,6 +38,8 @@ def opened(home: Path, db: str | None) -> Iterator[Engine]:
     try:
         ensure_schema(engine)
         yield engine
+        if snapshot := snapshot_of(engine):  # a mistake is one line, without this one
+            note(one_line(str(snapshot)))
     finally:
         engine.dispose()
 

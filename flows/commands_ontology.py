@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from audioset_core.ontology import Node, Ontology, load_default
-from flows.options import DEFAULT_HOME, Database, Home, database_url
+from flows.options import DEFAULT_HOME, Database, Home, database_url, make_home
 from flows.terminal import print_json, print_table
 
 app = typer.Typer(
@@ -125,7 +125,7 @@ def load(
     from tasks.load_ontology import store_ontology
 
     ontology = Ontology.from_official_json(file)
-    home.mkdir(parents=True, exist_ok=True)
+    make_home(home)
     engine = open_engine(database_url(home, db))
     try:
         ensure_schema(engine)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -40,10 +41,15 @@ def make_home(home: Path) -> None:
     """Make sure that the home folder is there, and that Prefect can store its name.
 
     Raises:
-        UserError: the name is not UTF-8.
+        UserError: the name is not UTF-8, or no folder may be made there.
     """
     check_name("--home", home)
-    home.mkdir(parents=True, exist_ok=True)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise UserError(f"--home {home}: no folder can be made there: {error.strerror}") from None
 
 
 def check_name(option: str, path: str | Path) -> None:
