@@ -11,10 +11,10 @@ from importlib import import_module
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
 from audioset_core.proxies import settle_proxies
+from flows.help import HelpGroup, helped
 from flows.program import main
 
 __all__ = ["COMMANDS", "app", "main"]
@@ -55,10 +55,10 @@ class _Commands(Mapping[str, Any]):
         module, _, attribute = COMMANDS[name][0].partition(":")
         found = getattr(import_module(f"flows.{module}"), attribute)
         if isinstance(found, typer.Typer):
-            return get_group(found)
+            return helped(get_group(found))
         alone = typer.Typer(add_completion=False, rich_markup_mode=None)
         alone.command(name)(found)
-        return get_command(alone)
+        return helped(get_command(alone))
 
     def __iter__(self) -> Iterator[str]:
         return iter(COMMANDS)
@@ -67,7 +67,7 @@ class _Commands(Mapping[str, Any]):
         return len(COMMANDS)
 
 
-class _Program(TyperGroup):
+class _Program(HelpGroup):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings | {"commands": _Commands()})
 

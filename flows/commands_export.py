@@ -42,6 +42,7 @@ from flows.exporting import (
     write_sed_scores,
     written,
 )
+from flows.help import HelpGroup
 from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import note, one_line
 
@@ -49,7 +50,10 @@ if TYPE_CHECKING:
     from audioset_core.seed_json import Prediction
 
 app = typer.Typer(
-    help="Write labels in other tools' formats.", no_args_is_help=True, rich_markup_mode=None
+    cls=HelpGroup,
+    help="Write labels in other tools' formats.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 
