@@ -42,8 +42,7 @@ def sql(
     if as_csv and query is None:
         raise UserError("--csv is for a query: audioset sql --csv 'SELECT ...'")
     url, snapshot = _existing(home, db)
-    file = snapshot.uri if snapshot else str(url.database)
-    command, environment = _shell(url, file, query, as_csv=as_csv)
+    command, environment = _shell(url, query, as_csv=as_csv, snapshot=snapshot)
     _become(command, {**os.environ, **environment})
 
 
@@ -87,12 +86,13 @@ def _existing(home: Path, db: str | None) -> tuple[URL, Snapshot | None]:
 
 
 def _shell(
-    url: URL, file: str, query: str | None, *, as_csv: bool
+    url: URL, query: str | None, *, as_csv: bool, snapshot: Snapshot | None = None
 ) -> tuple[list[str], dict[str, str]]:
     """The command that opens the shell, and what its environment needs."""
     if url.get_backend_name() == "sqlite":
         command = [_program("sqlite3", "sqlite3"), "-readonly", "-header"]
         command += ["-csv"] if as_csv else ["-column"]
+        file = snapshot.uri if snapshot else str(url.database)
         return [*command, file, *([] if query is None else [query])], {}
     # A password in the command could be read by everyone on the machine.
     plain = URL.create(
