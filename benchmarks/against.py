@@ -63,7 +63,9 @@ def _compare(
     corpus: Corpus, files: list[Path], before: Path, n_repeats: int, *, runs: bool
 ) -> None:
     n_times = 1 if runs else _TIMES
-    command = ["-m", WAYS[PIPELINE].module, "--hop", "0.96"] if runs else ["-c", _DECODE, str(n_times)]
+    command = (
+        ["-m", WAYS[PIPELINE].module, "--hop", "0.96"] if runs else ["-c", _DECODE, str(n_times)]
+    )
     command += [str(path) for path in files]
     spent: dict[Path, list[float]] = {before: [], ROOT: []}
     for turn in range(-1, n_repeats):  # the first fills caches
