@@ -16,16 +16,10 @@ from enum import Enum
 from pathlib import Path, PurePosixPath
 from typing import get_args
 
+from audioset_core.durable import TEMP_SUFFIX
 from audioset_core.errors import AudioError
-from audioset_core.export import (
-    TEMP_SUFFIX,
-    Kind,
-    ScoreArray,
-    is_finite,
-    read_scores,
-    scores_path,
-)
-from audioset_core.frontend import FrontendConfig
+from audioset_core.export import Kind, ScoreArray, is_finite, read_scores, scores_path
+from audioset_core.frontend_config import FrontendConfig
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 

@@ -11,10 +11,10 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from audioset_core import frontend
+from audioset_core import frontend_config
 from audioset_core.categories import Category, load_categories
 from audioset_core.errors import UserError
-from audioset_core.frontend import FrontendConfig
+from audioset_core.frontend_config import FrontendConfig
 
 if TYPE_CHECKING:
     from torch import nn
@@ -127,7 +127,7 @@ class ModelBundle:
 YAMNET = ModelBundle(
     name="yamnet",
     title="YAMNet (MobileNet v1)",
-    frontend=frontend.YAMNET,
+    frontend=frontend_config.YAMNET,
     categories_name="yamnet",
     embedding_dim=1024,
     network="audioset_core.yamnet:YAMNet",
@@ -142,7 +142,7 @@ YAMNET = ModelBundle(
 VGGISH = ModelBundle(
     name="vggish",
     title="VGGish",
-    frontend=frontend.VGGISH,
+    frontend=frontend_config.VGGISH,
     categories_name="audioset527",
     embedding_dim=128,
     network="audioset_core.vggish:VGGish",
@@ -156,7 +156,7 @@ VGGISH = ModelBundle(
 PANNS = ModelBundle(
     name="panns",
     title="PANNs Cnn14, 16 kHz",
-    frontend=frontend.PANNS,
+    frontend=frontend_config.PANNS,
     categories_name="audioset527",
     embedding_dim=2048,
     network="audioset_core.panns:Cnn14",
@@ -171,7 +171,7 @@ POCKET = ModelBundle(
     name="pocket",
     title="Pocket (small, in the package)",
     caution="small, learned from YAMNet and less accurate",
-    frontend=frontend.YAMNET,
+    frontend=frontend_config.YAMNET,
     categories_name="yamnet",
     embedding_dim=320,
     network="audioset_core.pocket:Pocket",

@@ -19,12 +19,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from audioset_core.errors import WeightsError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 Kind = Literal["h5", "torch", "npz", "tensorflow"]
 
@@ -72,6 +73,8 @@ class _Lazy:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         del copy  # always fresh
+        import numpy as np
+
         return np.asarray(self.read(), dtype)
 
 
@@ -212,6 +215,8 @@ def _plain_numpy() -> list[Any]:
 
     Under the names that both generations of numpy pickle them by.
     """
+    import numpy as np
+
     rebuild = np._core.multiarray._reconstruct  # type: ignore[attr-defined]
     return [
         np.ndarray,
@@ -235,6 +240,8 @@ def _open_npz(container: Container) -> Iterator[Mapping[str, Stored]]:
 
 
 def _npz_member(archive: zipfile.ZipFile, name: str) -> Stored:
+    import numpy as np
+
     def read() -> NDArray[Any]:
         with archive.open(name) as file:
             array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
@@ -285,6 +292,8 @@ def _variable_names(source: str, graph: Any, keys: Mapping[str, str]) -> dict[st
 
 
 def _tf_variable(reader: Any, key: str) -> Stored:
+    import numpy as np
+
     shape = tuple(reader.get_variable_to_shape_map()[key])
     dtype = np.dtype(reader.get_variable_to_dtype_map()[key].as_numpy_dtype)
     return _Lazy(shape, dtype, lambda: np.asarray(reader.get_tensor(key)))

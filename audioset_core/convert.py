@@ -10,16 +10,17 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from audioset_core.bundle import BUNDLES
 from audioset_core.containers import ENDINGS, Container, Stored, find_container, open_container
+from audioset_core.durable import write_atomically
 from audioset_core.errors import WeightsError
-from audioset_core.export import write_atomically
-from audioset_core.layouts import Arrays, Layout
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from audioset_core.layouts import Arrays, Layout
 
 METADATA_KEYS = ("model", "version", "source_sha256")
 """What every converted file says of itself. Older ones lack ``has_scores``: they have them."""
@@ -43,6 +44,8 @@ def file_sha256(path: Path) -> str:
 
 def tensors_sha256(arrays: Mapping[str, NDArray[Any]]) -> str:
     """Digest of the values themselves: the same weights from any container agree."""
+    import numpy as np
+
     digest = hashlib.sha256()
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
@@ -110,6 +113,8 @@ def load_published(source: Path, *, model: str | None = None) -> Arrays:
 
 
 def _load(source: Path, model: str | None) -> tuple[str, Layout, Arrays]:
+    import numpy as np
+
     container = find_container(source)
     if container is None:
         raise WeightsError(f"no weights file at {source}")

@@ -30,11 +30,12 @@ from audioset_core.dataset_items import (
     one_line,
 )
 from audioset_core.errors import AudioError, Reason, UserError
-from audioset_core.export import Prediction, check_scores, write_seed_json
-from audioset_core.frontend import FrontendConfig
+from audioset_core.export import check_scores
+from audioset_core.frontend_config import FrontendConfig
 from audioset_core.inference import Scorer
 from audioset_core.networks import Device, hears
 from audioset_core.reader import PatchReader, Piece, open_reader
+from audioset_core.seed_json import Prediction, write_seed_json
 from audioset_core.weights import prepare
 
 ScoreDtype = Literal["float16", "float32"]

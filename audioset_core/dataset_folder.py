@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from audioset_core.durable import write_many
 from audioset_core.errors import UserError
-from audioset_core.export import npy_bytes, write_many
+from audioset_core.export import npy_bytes
 
 SCORES_FOLDER = "audio_pred"
 JSON_NAME = "audio_pred.json"

@@ -19,7 +19,7 @@ import numpy as np
 
 from audioset_core.bundle import ModelBundle, find_bundle
 from audioset_core.errors import UserError
-from audioset_core.frontend import FrontendConfig
+from audioset_core.frontend_config import FrontendConfig
 from audioset_core.networks import F32, Device, EngineName, Patches, Precision, open_network
 from audioset_core.reader import Piece
 from audioset_core.weights import ReadyWeights

@@ -18,7 +18,7 @@ import scipy.fft
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from audioset_core.frontend import FrontendConfig
+    from audioset_core.frontend_config import FrontendConfig
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

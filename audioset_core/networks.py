@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from audioset_core.bundle import ModelBundle
 from audioset_core.errors import UserError
-from audioset_core.frontend import FrontendConfig
+from audioset_core.frontend_config import FrontendConfig
 from audioset_core.reader import Piece
 from audioset_core.weights import ReadyWeights
 

@@ -23,7 +23,8 @@ from audioset_core.bundle import ModelBundle
 from audioset_core.convert import file_sha256
 from audioset_core.cores import n_cores
 from audioset_core.errors import UserError, WeightsError
-from audioset_core.frontend import FrontendConfig, patches
+from audioset_core.frontend import patches
+from audioset_core.frontend_config import FrontendConfig
 from audioset_core.networks import F32, Patches, Precision
 from audioset_core.reader import LogMelPiece, Piece
 from audioset_core.weights import ReadyWeights, cache_dir

@@ -12,7 +12,8 @@ from audioset_core.audio import Recording, resampled
 from audioset_core.decode import F32
 from audioset_core.envelopes import ColumnPeaks
 from audioset_core.errors import AudioError, Reason
-from audioset_core.frontend import YAMNET, LogMelStream
+from audioset_core.frontend import LogMelStream
+from audioset_core.frontend_config import YAMNET
 from audioset_core.mel import hz_to_htk
 
 FRAME_S = YAMNET.frame_hop_samples / YAMNET.sample_rate_hz

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from audioset_core.frontend import PANNS as FRONTEND
+from audioset_core.frontend_config import PANNS as FRONTEND
 from audioset_core.layouts import Layout, Target
 from audioset_core.mel import F64, hann_window, mel_matrix
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from audioset_core.audio import Recording, resampled
 from audioset_core.decode import F32
-from audioset_core.frontend import FrontendConfig, LogMelStream
+from audioset_core.frontend import LogMelStream
+from audioset_core.frontend_config import FrontendConfig
 from audioset_core.polyphase import has_polyphase, head, polyphase, resampled_length
 
 

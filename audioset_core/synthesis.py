@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from audioset_core.export import write_many
+from audioset_core.durable import write_many
 
 Samples = npt.NDArray[np.float64]
 # (time of each sample in seconds, random numbers) -> samples, at any scale

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from audioset_core.frontend import FrontendConfig
+from audioset_core.frontend_config import FrontendConfig
 from audioset_core.mel import hann_window, mel_matrix
 from audioset_core.polyphase import polyphase
 from audioset_core.reader import LogMelPiece, Piece, WaveformPiece

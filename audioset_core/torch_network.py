@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from audioset_core.bundle import ModelBundle
 from audioset_core.errors import UserError, WeightsError
-from audioset_core.frontend import FrontendConfig
+from audioset_core.frontend_config import FrontendConfig
 from audioset_core.networks import F32, Device, Patches, Precision
 from audioset_core.reader import Piece
 from audioset_core.torch_frontend import TorchFrontend

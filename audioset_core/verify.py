@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from audioset_core import frontend
+from audioset_core import frontend, frontend_config
 from audioset_core.convert import load_published
 from audioset_core.errors import WeightsError
 from audioset_core.reference_tf import MODELS, Reference
@@ -42,7 +42,7 @@ NOTE_ON_TONES = (
 )
 HEADING = ("stage", "of", "sound", "largest", "bar", "mean", "bar", "")
 
-_FRONTENDS = {"yamnet": frontend.YAMNET, "vggish": frontend.VGGISH}
+_FRONTENDS = {"yamnet": frontend_config.YAMNET, "vggish": frontend_config.VGGISH}
 # What `for_inference` does to each network.
 _FASTER = {"yamnet": "folded", "vggish": "channels last"}
 _RATE_HZ = 16_000

@@ -78,8 +78,8 @@ def make_known(folder: Path, home: Path) -> None:
     from sqlalchemy import insert, select
 
     from db.engine import open_engine, writing
-    from db.sources import path_digest
     from db.tables import sources
+    from db.types import path_digest
 
     engine = open_engine(f"sqlite:///{home / 'labels.db'}")
     with engine.connect() as connection:

@@ -188,9 +188,10 @@ def engine(corpus: Path, home: Path) -> int:
     from db.models_rows import register_model, register_parameters
     from db.records import Variant
     from db.sources import iter_items
-    from flows.options import LabelOptions, database_url
+    from flows.options import database_url
     from flows.pipeline import labelling_job
     from flows.run_ledger import recorded_run
+    from flows.run_options import LabelOptions
     from flows.settings import labelling_settings
     from tasks.chunk_and_featurize import featurize_shard
     from tasks.infer import score_shard

@@ -32,8 +32,10 @@ from audioset_core.audio import Recording, resampled
 from audioset_core.bundle import YAMNET
 from audioset_core.cores import n_cores
 from audioset_core.decode import mix_to_mono
-from audioset_core.export import check_scores, npy_bytes, write_many
-from audioset_core.frontend import FrontendConfig, LogMelStream
+from audioset_core.durable import write_many
+from audioset_core.export import check_scores, npy_bytes
+from audioset_core.frontend import LogMelStream
+from audioset_core.frontend_config import FrontendConfig
 from audioset_core.inference import Scorer
 from audioset_core.pooling import pool
 from audioset_core.reader import LogMelPiece

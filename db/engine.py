@@ -34,9 +34,16 @@ from sqlalchemy import (
     event,
     make_url,
 )
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+)
 
 from db.errors import ConnectionLostError, DatabaseUnavailableError, DatabaseUserError
+from db.read_only import Snapshot, find_snapshot, mark, snapshot_of
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects.postgresql import Insert
@@ -54,6 +61,8 @@ _PAUSES_S = (0.1, 0.4, 1.0, 2.0, 4.0, 8.0, 15.0)
 _REPEATS = 2
 # PostgreSQL is shutting down, has crashed, or is starting up.
 _PASSING_STATES = ("57P01", "57P02", "57P03")
+# PostgreSQL: the user lacks a privilege; the server, or the session, is for reading only.
+_NOT_ALLOWED = ("42501", "25006")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -65,15 +74,17 @@ def open_engine(url: str, create: bool = True) -> Engine:
     """An engine on the database at `url`, which has answered once.
 
     `create` allows a SQLite file (and its folder) to be made; tables come by `ensure_schema`.
+    Without it, a file that cannot be written is opened for reading (`db.read_only`).
 
     Raises:
-        DatabaseUserError: not an address, no such file, a network file system, no answer.
+        DatabaseUserError: not an address, no such file, a network file system, no answer, or a
+            file that cannot be written.
     """
     parsed = _parse(url)
     is_sqlite = parsed.get_backend_name() == "sqlite"
     engine = _sqlite_engine(parsed, create) if is_sqlite else _postgresql_engine(parsed)
     try:
-        if is_sqlite:
+        if is_sqlite and snapshot_of(engine) is None:
             _switch_to_wal(engine)
         with engine.connect() as conn:
             encoding = None if is_sqlite else conn.exec_driver_sql("SHOW server_encoding").scalar()
@@ -101,6 +112,8 @@ def reading(engine: Engine) -> Iterator[Connection]:
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
     """A connection inside one transaction: kept whole at the end, or not at all."""
+    if snapshot := snapshot_of(engine):
+        raise DatabaseUserError(f"{snapshot.path} can only be read here, and this would change it")
     with _one_line_errors(), _connect(engine) as plain:
         conn = writer(plain)
         with conn.begin():
@@ -250,6 +263,10 @@ def _sqlite_engine(url: URL, create: bool) -> Engine:
         raise DatabaseUserError(f"there is no database at {path}; `audioset label` makes one")
     mounts = _MOUNTS.read_text(errors="replace") if _MOUNTS.exists() else ""
     kind = network_file_system(path.resolve(), mounts)
+    if path.is_file() and (snapshot := _snapshot(path, is_shared=kind is not None)):
+        if create:
+            raise DatabaseUserError(f"{path} can only be read here, and this would change it")
+        return _reading_engine(url, snapshot)
     if kind is not None:
         message = f"{path} is on a network file system ({kind}), where SQLite loses data"
         raise DatabaseUserError(f"{message}; use PostgreSQL or a local disk")
@@ -260,6 +277,25 @@ def _sqlite_engine(url: URL, create: bool) -> Engine:
     engine = create_engine(
         url.set(database=str(path)), connect_args={"timeout": BUSY_TIMEOUT_S}, pool_size=8
     )
+    return _with_listeners(engine)
+
+
+def _snapshot(path: Path, *, is_shared: bool) -> Snapshot | None:
+    try:
+        return find_snapshot(path, is_shared=is_shared)
+    except OSError as error:
+        raise DatabaseUserError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _reading_engine(url: URL, snapshot: Snapshot) -> Engine:
+    engine = create_engine(
+        url.set(database=str(snapshot.path)), creator=lambda: snapshot.connect(BUSY_TIMEOUT_S)
+    )
+    mark(engine, snapshot)
+    return _with_listeners(engine)
+
+
+def _with_listeners(engine: Engine) -> Engine:
     event.listen(engine, "connect", _configure_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine
@@ -344,6 +380,12 @@ def _one_line_errors() -> Iterator[None]:
     except (OperationalError, InterfaceError) as error:
         kind = ConnectionLostError if error.connection_invalidated else DatabaseUnavailableError
         raise kind(f"the database failed: {_line(error)}") from error
+    except DatabaseError as error:
+        if getattr(error.orig, "sqlstate", None) in _NOT_ALLOWED:
+            raise DatabaseUserError(f"not allowed in this database: {_line(error)}") from error
+        if type(error) is DatabaseError:  # SQLite: damaged, or not its file
+            raise DatabaseUnavailableError(f"the database failed: {_line(error)}") from error
+        raise
 
 
 def _line(error: DBAPIError, url: URL | None = None) -> str:

@@ -10,14 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import attrgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, select
 
 from db.ask import allowed_clips, file_conditions
 from db.paths import tells
 from db.question import Question
-from db.records import Remark
 from db.reports import remarks_of
 from db.selection import model_ids
 from db.spans import end_s, in_span, lasts, peak_s, start_s, timed, written
@@ -33,6 +32,9 @@ from db.tables import (
     sources,
 )
 from db.types import canonical_json
+
+if TYPE_CHECKING:
+    from db.records import Remark
 
 _PAGE = 500
 _ROWS = 2_000

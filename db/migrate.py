@@ -12,6 +12,7 @@ from sqlalchemy import ColumnClause, Connection, Engine, column, func, inspect, 
 
 from db.engine import reading, writer, writing
 from db.errors import DatabaseError, DatabaseUserError
+from db.read_only import snapshot_of
 
 REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 """Every revision in order; a test compares it with the files in `migrations/versions`."""
@@ -25,11 +26,15 @@ def ensure_schema(engine: Engine) -> None:
     """Create or upgrade tables and views; safe when several processes do so at once.
 
     Raises:
-        DatabaseUserError: the database was made by a newer version.
+        DatabaseUserError: the database was made by a newer version, or by an older one and can only
+            be read.
     """
     with reading(engine) as conn:
         if _is_at_head(conn):
             return
+    if snapshot := snapshot_of(engine):
+        message = f"{snapshot.path} is of another version and can only be read here"
+        raise DatabaseUserError(f"{message}: bring a copy of it up to date where you may write")
     with _exclusively(engine) as conn:
         if not _is_at_head(conn):
             _upgrade(conn)

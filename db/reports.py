@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, Select, and_, case, exists, func, or_, select
 
 from db.engine import reading
 from db.errors import DatabaseUserError
 from db.paths import first_source, there_first
-from db.records import Clip, Remark
 from db.results import (
     ClipReport,
     CorpusSummary,
@@ -25,7 +24,6 @@ from db.results import (
     SourceReport,
 )
 from db.selection import model_ids, speaks
-from db.sources import path_digest
 from db.spans import peak_s, timed
 from db.tables import (
     clip_scores,
@@ -38,7 +36,10 @@ from db.tables import (
     parameter_sets,
     sources,
 )
-from db.types import path_text
+from db.types import path_digest, path_text
+
+if TYPE_CHECKING:
+    from db.records import Remark
 
 _MIN_PREFIX = 6
 _PAGE = 1_000
@@ -50,6 +51,8 @@ def clip_by_ref(engine: Engine, ref: str | bytes) -> ClipReport:
     Raises:
         DatabaseUserError: nothing fits, several clips fit, or the file could not be labelled.
     """
+    from db.records import Clip
+
     with reading(engine) as conn:
         by_path = isinstance(ref, bytes)
         clip_id = _clip_at(conn, ref) if by_path else _clip_starting(conn, ref)  # type: ignore[arg-type]
@@ -226,6 +229,8 @@ def _labellings(conn: Connection, clip_id: int) -> tuple[LabellingReport, ...]:
 
 def remarks_of(conn: Connection, labelling_ids: Sequence[int]) -> dict[int, tuple[Remark, ...]]:
     """The remarks of those of the labellings that have any, by labelling."""
+    from db.records import Remark
+
     query = (
         select(labelling_remarks)
         .where(labelling_remarks.c.labelling_id.in_(labelling_ids))

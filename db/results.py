@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from db.records import Clip, Remark
+if TYPE_CHECKING:
+    from db.records import Clip, Remark
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ A million known files are judged in seconds: one query per thousand, none per fi
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -30,15 +29,10 @@ from sqlalchemy import (
 from db.engine import reading, repeatable, upsert, writing
 from db.records import Judgement, SeenSource, Variant, Verdict, WorkItem
 from db.tables import labellings, run_items, runs, sources
-from db.types import path_text
+from db.types import path_digest, path_text
 
 _BATCH = 1_000
 MAX_POSITION = 2**31 - 1
-
-
-def path_digest(path: bytes) -> bytes:
-    """The key of a path in `sources`, shape: 16 bytes."""
-    return hashlib.blake2b(path, digest_size=16).digest()
 
 
 def triage(

@@ -1,4 +1,4 @@
-"""The schema, one class a table; bulk work uses the `Table` objects at the end.
+"""The schema, one `Table` each. Without SQLAlchemy's ORM, which would take half as long to load.
 
 Tables are plural, keys real, times `_at` in UTC, units in names. A change here needs a revision
 in `db/migrations/versions` (a test compares both).
@@ -6,27 +6,25 @@ in `db/migrations/versions` (a test compares both).
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
-
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     ForeignKey,
     Index,
+    Integer,
+    LargeBinary,
     String,
+    Table,
     UniqueConstraint,
     false,
-    text,
 )
-from sqlalchemy.orm import Mapped, mapped_column
 
-from db.base import Base, table_of
+from db.base import column, metadata
 from db.threshold_tables import derivations, intervals, threshold_sets, thresholds
-from db.types import CleanJson, ScoreType
+from db.types import CleanJson, CleanText, FiniteFloat, ScoreType, UtcDateTime
 
 __all__ = [
-    "Base",
     "categories",
     "clip_scores",
     "clips",
@@ -58,316 +56,278 @@ def _one_of(column: str, allowed: tuple[str, ...]) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({values})", name=column)
 
 
-class NodeRow(Base):
-    """An ontology entry; its id is the category key of all scores."""
-
-    __tablename__ = "nodes"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    mid: Mapped[str] = mapped_column(unique=True)
-    name: Mapped[str]
-    position: Mapped[int]
-    is_abstract: Mapped[bool]
-    is_blacklisted: Mapped[bool]
-    description: Mapped[str | None]
-    citation_uri: Mapped[str | None]
-
-
-class EdgeRow(Base):
-    """Parent to child, as the ontology lists them."""
-
-    __tablename__ = "edges"
-    parent_id: Mapped[int] = mapped_column(
-        ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True
-    )
-    child_id: Mapped[int] = mapped_column(
-        ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True
-    )
-    position: Mapped[int]
+# An ontology entry; its id is the category key of all scores.
+nodes = Table(
+    "nodes",
+    metadata,
+    column("id", Integer, primary_key=True),
+    column("mid", CleanText, unique=True),
+    column("name", CleanText),
+    column("position", Integer),
+    column("is_abstract", Boolean),
+    column("is_blacklisted", Boolean),
+    column("description", CleanText, nullable=True),
+    column("citation_uri", CleanText, nullable=True),
+)
 
 
-class ClosureRow(Base):
-    """Every ancestor of every node, itself included at depth 0; depth is the shortest."""
-
-    __tablename__ = "closure"
-    ancestor_id: Mapped[int] = mapped_column(
-        ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True
-    )
-    descendant_id: Mapped[int] = mapped_column(
-        ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True, index=True
-    )
-    depth: Mapped[int]
+# Parent to child, as the ontology lists them.
+edges = Table(
+    "edges",
+    metadata,
+    column("parent_id", Integer, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True),
+    column("child_id", Integer, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True),
+    column("position", Integer),
+)
 
 
-class NodeExampleRow(Base):
-    """Addresses of examples that the ontology gives for a node."""
-
-    __tablename__ = "node_examples"
-    node_id: Mapped[int] = mapped_column(
-        ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True
-    )
-    position: Mapped[int] = mapped_column(primary_key=True)
-    uri: Mapped[str]
-
-
-class ModelRow(Base):
-    """One version of one model."""
-
-    __tablename__ = "models"
-    __table_args__ = (
-        UniqueConstraint("name", "version"),
-        Index(
-            "uq_models_promoted",
-            "is_promoted",
-            unique=True,
-            sqlite_where=text("is_promoted = 1"),
-            postgresql_where=text("is_promoted"),
-        ),
-    )
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str]
-    version: Mapped[str]
-    weights_sha256: Mapped[str] = mapped_column(String(64))
-    sample_rate_hz: Mapped[int]
-    window_s: Mapped[float]
-    n_classes: Mapped[int]
-    embedding_dim: Mapped[int | None]
-    registered_at: Mapped[datetime]
-    is_promoted: Mapped[bool] = mapped_column(server_default=false())
+# Every ancestor of every node, itself included at depth 0; depth is the shortest.
+closure = Table(
+    "closure",
+    metadata,
+    column("ancestor_id", Integer, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True),
+    column(
+        "descendant_id",
+        Integer,
+        ForeignKey("nodes.id", ondelete="CASCADE"),
+        primary_key=True,
+        index=True,
+    ),
+    column("depth", Integer),
+)
 
 
-class CategoryRow(Base):
-    """A model output and the node it stands for."""
-
-    __tablename__ = "categories"
-    __table_args__ = (UniqueConstraint("model_id", "node_id"),)
-    model_id: Mapped[int] = mapped_column(
-        ForeignKey("models.id", ondelete="CASCADE"), primary_key=True
-    )
-    idx: Mapped[int] = mapped_column(primary_key=True)
-    node_id: Mapped[int] = mapped_column(ForeignKey("nodes.id"))
-    name: Mapped[str]
+# Addresses of examples that the ontology gives for a node.
+node_examples = Table(
+    "node_examples",
+    metadata,
+    column("node_id", Integer, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True),
+    column("position", Integer, primary_key=True),
+    column("uri", CleanText),
+)
 
 
-class ParameterSetRow(Base):
-    """The settings that change what a labelling says."""
-
-    __tablename__ = "parameter_sets"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    digest: Mapped[str] = mapped_column(unique=True)
-    patch_hop_s: Mapped[float]
-    score_floor: Mapped[float] = mapped_column(ScoreType)
-    detection_threshold: Mapped[float] = mapped_column(ScoreType)
-    parameters: Mapped[dict[str, Any]] = mapped_column(CleanJson)
-
-
-class ClipRow(Base):
-    """One recording, identified by its content."""
-
-    __tablename__ = "clips"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    sha256: Mapped[str] = mapped_column(String(64), unique=True)
-    size_bytes: Mapped[int] = mapped_column(BigInteger)
-    duration_s: Mapped[float]
-    sample_rate_hz: Mapped[int] = mapped_column(BigInteger)
-    n_channels: Mapped[int]
-    n_samples: Mapped[int] = mapped_column(BigInteger)
-    format: Mapped[str]
-    told_start: Mapped[str | None]
-    told_by: Mapped[str | None]
-    latitude_deg: Mapped[float | None]
-    longitude_deg: Mapped[float | None]
-    first_seen_at: Mapped[datetime]
+# One version of one model.
+models = Table(
+    "models",
+    metadata,
+    column("id", Integer, primary_key=True),
+    column("name", CleanText),
+    column("version", CleanText),
+    column("weights_sha256", String(64)),
+    column("sample_rate_hz", Integer),
+    column("window_s", FiniteFloat),
+    column("n_classes", Integer),
+    column("embedding_dim", Integer, nullable=True),
+    column("registered_at", UtcDateTime),
+    column("is_promoted", Boolean, server_default=false()),
+    UniqueConstraint("name", "version"),
+)
 
 
-class SourceRow(Base):
-    """A path where a clip was seen.
+# A model output and the node it stands for.
+categories = Table(
+    "categories",
+    metadata,
+    column("model_id", Integer, ForeignKey("models.id", ondelete="CASCADE"), primary_key=True),
+    column("idx", Integer, primary_key=True),
+    column("node_id", Integer, ForeignKey("nodes.id")),
+    column("name", CleanText),
+    UniqueConstraint("model_id", "node_id"),
+)
 
-    The key is a 16-byte digest of the path: PostgreSQL cannot index a path near PATH_MAX.
-    """
 
-    __tablename__ = "sources"
-    __table_args__ = (
-        _one_of("status", SOURCE_STATUSES),
-        Index(None, "recorded_unix_ms", "clip_id"),
-        Index(
-            "ix_sources_untimed",
-            "id",
-            sqlite_where=text("recorded_by IS NULL"),
-            postgresql_where=text("recorded_by IS NULL"),
-        ),
-    )
-    id: Mapped[int] = mapped_column(primary_key=True)
-    path_digest: Mapped[bytes] = mapped_column(unique=True)
-    path: Mapped[bytes]
-    path_text: Mapped[str]
-    size_bytes: Mapped[int] = mapped_column(BigInteger)
-    mtime_ns: Mapped[int] = mapped_column(BigInteger)
-    status: Mapped[str]
-    reason: Mapped[str | None]
-    reason_detail: Mapped[str | None]
-    clip_id: Mapped[int | None] = mapped_column(ForeignKey("clips.id"), index=True)
-    user_id: Mapped[str | None] = mapped_column(index=True)
-    meta: Mapped[dict[str, Any] | None] = mapped_column(CleanJson)
-    first_seen_at: Mapped[datetime]
-    last_read_at: Mapped[datetime | None]
-    missing_at: Mapped[datetime | None]
-    waiting_since: Mapped[datetime | None]
+# The settings that change what a labelling says.
+parameter_sets = Table(
+    "parameter_sets",
+    metadata,
+    column("id", Integer, primary_key=True),
+    column("digest", CleanText, unique=True),
+    column("patch_hop_s", FiniteFloat),
+    column("score_floor", ScoreType),
+    column("detection_threshold", ScoreType),
+    column("parameters", CleanJson),
+)
+
+
+# One recording, identified by its content.
+clips = Table(
+    "clips",
+    metadata,
+    column("id", Integer, primary_key=True),
+    column("sha256", String(64), unique=True),
+    column("size_bytes", BigInteger),
+    column("duration_s", FiniteFloat),
+    column("sample_rate_hz", BigInteger),
+    column("n_channels", Integer),
+    column("n_samples", BigInteger),
+    column("format", CleanText),
+    column("told_start", CleanText, nullable=True),
+    column("told_by", CleanText, nullable=True),
+    column("latitude_deg", FiniteFloat, nullable=True),
+    column("longitude_deg", FiniteFloat, nullable=True),
+    column("first_seen_at", UtcDateTime),
+)
+
+
+# A path where a clip was seen.
+#
+# The key is a 16-byte digest of the path: PostgreSQL cannot index a path near PATH_MAX.
+sources = Table(
+    "sources",
+    metadata,
+    column("id", Integer, primary_key=True),
+    column("path_digest", LargeBinary, unique=True),
+    column("path", LargeBinary),
+    column("path_text", CleanText),
+    column("size_bytes", BigInteger),
+    column("mtime_ns", BigInteger),
+    column("status", CleanText),
+    column("reason", CleanText, nullable=True),
+    column("reason_detail", CleanText, nullable=True),
+    column("clip_id", Integer, ForeignKey("clips.id"), index=True, nullable=True),
+    column("user_id", CleanText, index=True, nullable=True),
+    column("meta", CleanJson, nullable=True),
+    column("first_seen_at", UtcDateTime),
+    column("last_read_at", UtcDateTime, nullable=True),
+    column("missing_at", UtcDateTime, nullable=True),
+    column("waiting_since", UtcDateTime, nullable=True),
     # Milliseconds, since both databases add and divide whole numbers alike.
-    recorded_unix_ms: Mapped[int | None] = mapped_column(BigInteger)
-    recorded_utc_offset_s: Mapped[int | None]
+    column("recorded_unix_ms", BigInteger, nullable=True),
+    column("recorded_utc_offset_s", Integer, nullable=True),
     # How the start was found; NULL: nobody has looked yet.
-    recorded_by: Mapped[str | None]
+    column("recorded_by", CleanText, nullable=True),
+    _one_of("status", SOURCE_STATUSES),
+    Index(None, "recorded_unix_ms", "clip_id"),
+)
 
 
-class TimeRuleRow(Base):
-    """How the files below a folder (all, if it is empty) tell when they were recorded."""
-
-    __tablename__ = "time_rules"
-    id: Mapped[int] = mapped_column(primary_key=True)
-    folder: Mapped[str]
-    pattern: Mapped[str | None]
-    timezone: Mapped[str | None]
-    stated_at: Mapped[datetime]
-
-
-class RunRow(Base):
-    """One execution of a flow; a partition of another run's work has that run as its parent."""
-
-    __tablename__ = "runs"
-    __table_args__ = (_one_of("status", RUN_STATUSES),)
-    id: Mapped[str] = mapped_column(primary_key=True)
-    flow_run_name: Mapped[str | None]
-    host: Mapped[str]
-    pid: Mapped[int]
-    status: Mapped[str]
-    started_at: Mapped[datetime]
-    ended_at: Mapped[datetime | None]
-    parameters: Mapped[dict[str, Any]] = mapped_column(CleanJson)
-    n_found: Mapped[int]
-    n_labelled: Mapped[int]
-    n_known: Mapped[int]
-    n_failed: Mapped[int]
-    audio_s: Mapped[float]
-    summary: Mapped[dict[str, Any] | None] = mapped_column(CleanJson)
-    parent_id: Mapped[str | None] = mapped_column(ForeignKey("runs.id"))
-    flow_run_id: Mapped[str | None]
-    seen_at: Mapped[datetime | None]
-    stop_asked_at: Mapped[datetime | None]
+# How the files below a folder (all, if it is empty) tell when they were recorded.
+time_rules = Table(
+    "time_rules",
+    metadata,
+    column("id", Integer, primary_key=True),
+    column("folder", CleanText),
+    column("pattern", CleanText, nullable=True),
+    column("timezone", CleanText, nullable=True),
+    column("stated_at", UtcDateTime),
+)
 
 
-class RunItemRow(Base):
-    """A run's work list: in SQL, so that it never travels through flow parameters."""
+# One execution of a flow; a partition of another run's work has that run as its parent.
+runs = Table(
+    "runs",
+    metadata,
+    column("id", CleanText, primary_key=True),
+    column("flow_run_name", CleanText, nullable=True),
+    column("host", CleanText),
+    column("pid", Integer),
+    column("status", CleanText),
+    column("started_at", UtcDateTime),
+    column("ended_at", UtcDateTime, nullable=True),
+    column("parameters", CleanJson),
+    column("n_found", Integer),
+    column("n_labelled", Integer),
+    column("n_known", Integer),
+    column("n_failed", Integer),
+    column("audio_s", FiniteFloat),
+    column("summary", CleanJson, nullable=True),
+    column("parent_id", CleanText, ForeignKey("runs.id"), nullable=True),
+    column("flow_run_id", CleanText, nullable=True),
+    column("seen_at", UtcDateTime, nullable=True),
+    column("stop_asked_at", UtcDateTime, nullable=True),
+    _one_of("status", RUN_STATUSES),
+)
 
-    __tablename__ = "run_items"
-    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
-    position: Mapped[int] = mapped_column(primary_key=True)
-    source_id: Mapped[int] = mapped_column(ForeignKey("sources.id", ondelete="CASCADE"))
-    estimated_s: Mapped[float]
-    bytes: Mapped[int] = mapped_column(BigInteger)
+
+# A run's work list: in SQL, so that it never travels through flow parameters.
+run_items = Table(
+    "run_items",
+    metadata,
+    column("run_id", CleanText, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
+    column("position", Integer, primary_key=True),
+    column("source_id", Integer, ForeignKey("sources.id", ondelete="CASCADE")),
+    column("estimated_s", FiniteFloat),
+    column("bytes", BigInteger),
+)
 
 
-class LabellingRow(Base):
-    """One clip under one model version and one set of parameters.
-
-    Ids are never reused (AUTOINCREMENT), or a stale claim could match a newer row.
-    """
-
-    __tablename__ = "labellings"
-    __table_args__ = (
-        UniqueConstraint("clip_id", "model_id", "parameter_set_id"),
-        _one_of("status", LABELLING_STATUSES),
-        Index(
-            "uq_labellings_current",
-            "clip_id",
-            unique=True,
-            sqlite_where=text("is_current = 1"),
-            postgresql_where=text("is_current"),
-        ),
-        Index(None, "model_id", "parameter_set_id", "is_current"),
-        {"sqlite_autoincrement": True},
-    )
-    id: Mapped[int] = mapped_column(primary_key=True)
-    clip_id: Mapped[int] = mapped_column(ForeignKey("clips.id", ondelete="CASCADE"))
-    model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
-    parameter_set_id: Mapped[int] = mapped_column(ForeignKey("parameter_sets.id"))
-    status: Mapped[str]
-    token: Mapped[int]
-    lease_until: Mapped[datetime | None]
-    run_id: Mapped[str | None] = mapped_column(ForeignKey("runs.id"), index=True)
-    n_patches: Mapped[int | None]
-    scores_path: Mapped[str | None]
-    scores_sha256: Mapped[str | None] = mapped_column(String(64))
-    score_dtype: Mapped[str | None]
-    embeddings_path: Mapped[str | None]
-    embeddings_sha256: Mapped[str | None] = mapped_column(String(64))
-    note: Mapped[str | None]
-    is_current: Mapped[bool]
-    labelled_at: Mapped[datetime | None]
+# One clip under one model version and one set of parameters.
+#
+# Ids are never reused (AUTOINCREMENT), or a stale claim could match a newer row.
+labellings = Table(
+    "labellings",
+    metadata,
+    column("id", Integer, primary_key=True),
+    column("clip_id", Integer, ForeignKey("clips.id", ondelete="CASCADE")),
+    column("model_id", Integer, ForeignKey("models.id")),
+    column("parameter_set_id", Integer, ForeignKey("parameter_sets.id")),
+    column("status", CleanText),
+    column("token", Integer),
+    column("lease_until", UtcDateTime, nullable=True),
+    column("run_id", CleanText, ForeignKey("runs.id"), index=True, nullable=True),
+    column("n_patches", Integer, nullable=True),
+    column("scores_path", CleanText, nullable=True),
+    column("scores_sha256", String(64), nullable=True),
+    column("score_dtype", CleanText, nullable=True),
+    column("embeddings_path", CleanText, nullable=True),
+    column("embeddings_sha256", String(64), nullable=True),
+    column("note", CleanText, nullable=True),
+    column("is_current", Boolean),
+    column("labelled_at", UtcDateTime, nullable=True),
     # No foreign key: SQLite would have to copy the table to get one.
-    source_id: Mapped[int | None]
-    is_partial: Mapped[bool] = mapped_column(server_default=false())
+    column("source_id", Integer, nullable=True),
+    column("is_partial", Boolean, server_default=false()),
+    UniqueConstraint("clip_id", "model_id", "parameter_set_id"),
+    _one_of("status", LABELLING_STATUSES),
+    Index(None, "model_id", "parameter_set_id", "is_current"),
+    sqlite_autoincrement=True,
+)
 
 
-class LabellingRemarkRow(Base):
-    """What a person should know of the recording as it was read for a labelling."""
-
-    __tablename__ = "labelling_remarks"
-    __table_args__ = ({"sqlite_with_rowid": False},)
-    labelling_id: Mapped[int] = mapped_column(
-        ForeignKey("labellings.id", ondelete="CASCADE"), primary_key=True
-    )
-    position: Mapped[int] = mapped_column(primary_key=True)
-    kind: Mapped[str]
-    detail: Mapped[str]
-    start_s: Mapped[float | None]
-    end_s: Mapped[float | None]
-
-
-class ClipScoreRow(Base):
-    """A clip's peak and mean score for one category, where the peak reaches the floor."""
-
-    __tablename__ = "clip_scores"
-    __table_args__ = (
-        Index(None, "node_id", "peak", "labelling_id"),
-        {"sqlite_with_rowid": False},
-    )
-    labelling_id: Mapped[int] = mapped_column(
-        ForeignKey("labellings.id", ondelete="CASCADE"), primary_key=True
-    )
-    node_id: Mapped[int] = mapped_column(ForeignKey("nodes.id"), primary_key=True)
-    peak: Mapped[float] = mapped_column(ScoreType)
-    mean: Mapped[float] = mapped_column(ScoreType)
+# What a person should know of the recording as it was read for a labelling.
+labelling_remarks = Table(
+    "labelling_remarks",
+    metadata,
+    column(
+        "labelling_id", Integer, ForeignKey("labellings.id", ondelete="CASCADE"), primary_key=True
+    ),
+    column("position", Integer, primary_key=True),
+    column("kind", CleanText),
+    column("detail", CleanText),
+    column("start_s", FiniteFloat, nullable=True),
+    column("end_s", FiniteFloat, nullable=True),
+    sqlite_with_rowid=False,
+)
 
 
-class DetectionRow(Base):
-    """A merged interval of one category in one clip; `end_patch` is the last patch inside."""
+# A clip's peak and mean score for one category, where the peak reaches the floor.
+clip_scores = Table(
+    "clip_scores",
+    metadata,
+    column(
+        "labelling_id", Integer, ForeignKey("labellings.id", ondelete="CASCADE"), primary_key=True
+    ),
+    column("node_id", Integer, ForeignKey("nodes.id"), primary_key=True),
+    column("peak", ScoreType),
+    column("mean", ScoreType),
+    Index(None, "node_id", "peak", "labelling_id"),
+    sqlite_with_rowid=False,
+)
 
-    __tablename__ = "detections"
-    __table_args__ = ({"sqlite_with_rowid": False},)
-    labelling_id: Mapped[int] = mapped_column(
-        ForeignKey("labellings.id", ondelete="CASCADE"), primary_key=True
-    )
-    node_id: Mapped[int] = mapped_column(ForeignKey("nodes.id"), primary_key=True)
-    start_patch: Mapped[int] = mapped_column(primary_key=True)
-    end_patch: Mapped[int]
-    peak: Mapped[float] = mapped_column(ScoreType)
-    mean: Mapped[float] = mapped_column(ScoreType)
-    peak_patch: Mapped[int]
 
-
-nodes = table_of(NodeRow)
-edges = table_of(EdgeRow)
-closure = table_of(ClosureRow)
-node_examples = table_of(NodeExampleRow)
-models = table_of(ModelRow)
-categories = table_of(CategoryRow)
-parameter_sets = table_of(ParameterSetRow)
-clips = table_of(ClipRow)
-sources = table_of(SourceRow)
-time_rules = table_of(TimeRuleRow)
-runs = table_of(RunRow)
-run_items = table_of(RunItemRow)
-labellings = table_of(LabellingRow)
-labelling_remarks = table_of(LabellingRemarkRow)
-clip_scores = table_of(ClipScoreRow)
-detections = table_of(DetectionRow)
+# A merged interval of one category in one clip; `end_patch` is the last patch inside.
+detections = Table(
+    "detections",
+    metadata,
+    column(
+        "labelling_id", Integer, ForeignKey("labellings.id", ondelete="CASCADE"), primary_key=True
+    ),
+    column("node_id", Integer, ForeignKey("nodes.id"), primary_key=True),
+    column("start_patch", Integer, primary_key=True),
+    column("end_patch", Integer),
+    column("peak", ScoreType),
+    column("mean", ScoreType),
+    column("peak_patch", Integer),
+    sqlite_with_rowid=False,
+)

@@ -6,83 +6,84 @@ makes of the same scores; any number of sets lie side by side.
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any
+from sqlalchemy import ForeignKey, Index, Integer, String, Table, UniqueConstraint
 
-from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
-from sqlalchemy.orm import Mapped, mapped_column
+from db.base import column, metadata
+from db.types import CleanJson, CleanText, FiniteFloat, ScoreType, UtcDateTime
 
-from db.base import Base, table_of
-from db.types import CleanJson, ScoreType
-
-
-class ThresholdSetRow(Base):
-    """One version of a named set; never altered. Without a default high, only listed classes."""
-
-    __tablename__ = "threshold_sets"
-    __table_args__ = (UniqueConstraint("name", "version"),)
-    id: Mapped[int] = mapped_column(primary_key=True)
-    name: Mapped[str]
-    version: Mapped[int]
-    model: Mapped[str | None]
-    default_high: Mapped[float | None] = mapped_column(ScoreType)
-    default_low: Mapped[float | None] = mapped_column(ScoreType)
-    min_duration_s: Mapped[float]
-    merge_gap_s: Mapped[float]
-    how: Mapped[dict[str, Any]] = mapped_column(CleanJson)
-    made_at: Mapped[datetime]
+# One version of a named set; never altered. Without a default high, only listed classes.
+threshold_sets = Table(
+    "threshold_sets",
+    metadata,
+    column("id", Integer, primary_key=True),
+    column("name", CleanText),
+    column("version", Integer),
+    column("model", CleanText, nullable=True),
+    column("default_high", ScoreType, nullable=True),
+    column("default_low", ScoreType, nullable=True),
+    column("min_duration_s", FiniteFloat),
+    column("merge_gap_s", FiniteFloat),
+    column("how", CleanJson),
+    column("made_at", UtcDateTime),
+    UniqueConstraint("name", "version"),
+)
 
 
-class ThresholdRow(Base):
-    """A class begins at `high` and goes on down to `low`, where the set's default does not hold."""
-
-    __tablename__ = "thresholds"
-    threshold_set_id: Mapped[int] = mapped_column(
-        ForeignKey("threshold_sets.id", ondelete="CASCADE"), primary_key=True
-    )
-    node_id: Mapped[int] = mapped_column(ForeignKey("nodes.id"), primary_key=True)
-    high: Mapped[float] = mapped_column(ScoreType)
-    low: Mapped[float] = mapped_column(ScoreType)
-
-
-class DerivationRow(Base):
-    """A set was applied to a labelling's scores: to this very file, or its intervals are stale."""
-
-    __tablename__ = "derivations"
-    labelling_id: Mapped[int] = mapped_column(
-        ForeignKey("labellings.id", ondelete="CASCADE"), primary_key=True
-    )
-    threshold_set_id: Mapped[int] = mapped_column(
-        ForeignKey("threshold_sets.id", ondelete="CASCADE"), primary_key=True, index=True
-    )
-    scores_sha256: Mapped[str | None] = mapped_column(String(64))
-    n_intervals: Mapped[int]
-    derived_at: Mapped[datetime]
+# A class begins at `high` and goes on down to `low`, where the set's default does not hold.
+thresholds = Table(
+    "thresholds",
+    metadata,
+    column(
+        "threshold_set_id",
+        Integer,
+        ForeignKey("threshold_sets.id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    column("node_id", Integer, ForeignKey("nodes.id"), primary_key=True),
+    column("high", ScoreType),
+    column("low", ScoreType),
+)
 
 
-class IntervalRow(Base):
-    """An interval of one class in one clip under one set; as a detection otherwise."""
-
-    __tablename__ = "intervals"
-    __table_args__ = (
-        Index(None, "threshold_set_id", "node_id", "peak", "labelling_id"),
-        {"sqlite_with_rowid": False},
-    )
-    labelling_id: Mapped[int] = mapped_column(
-        ForeignKey("labellings.id", ondelete="CASCADE"), primary_key=True
-    )
-    threshold_set_id: Mapped[int] = mapped_column(
-        ForeignKey("threshold_sets.id", ondelete="CASCADE"), primary_key=True
-    )
-    node_id: Mapped[int] = mapped_column(ForeignKey("nodes.id"), primary_key=True)
-    start_patch: Mapped[int] = mapped_column(primary_key=True)
-    end_patch: Mapped[int]
-    peak: Mapped[float] = mapped_column(ScoreType)
-    mean: Mapped[float] = mapped_column(ScoreType)
-    peak_patch: Mapped[int]
+# A set was applied to a labelling's scores: to this very file, or its intervals are stale.
+derivations = Table(
+    "derivations",
+    metadata,
+    column(
+        "labelling_id", Integer, ForeignKey("labellings.id", ondelete="CASCADE"), primary_key=True
+    ),
+    column(
+        "threshold_set_id",
+        Integer,
+        ForeignKey("threshold_sets.id", ondelete="CASCADE"),
+        primary_key=True,
+        index=True,
+    ),
+    column("scores_sha256", String(64), nullable=True),
+    column("n_intervals", Integer),
+    column("derived_at", UtcDateTime),
+)
 
 
-threshold_sets = table_of(ThresholdSetRow)
-thresholds = table_of(ThresholdRow)
-derivations = table_of(DerivationRow)
-intervals = table_of(IntervalRow)
+# An interval of one class in one clip under one set; as a detection otherwise.
+intervals = Table(
+    "intervals",
+    metadata,
+    column(
+        "labelling_id", Integer, ForeignKey("labellings.id", ondelete="CASCADE"), primary_key=True
+    ),
+    column(
+        "threshold_set_id",
+        Integer,
+        ForeignKey("threshold_sets.id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    column("node_id", Integer, ForeignKey("nodes.id"), primary_key=True),
+    column("start_patch", Integer, primary_key=True),
+    column("end_patch", Integer),
+    column("peak", ScoreType),
+    column("mean", ScoreType),
+    column("peak_patch", Integer),
+    Index(None, "threshold_set_id", "node_id", "peak", "labelling_id"),
+    sqlite_with_rowid=False,
+)

@@ -6,6 +6,7 @@ Scores are integers of 1/10,000: 23 bytes a detection in SQLite instead of 37.
 # ruff: noqa: ARG002 - SQLAlchemy passes the dialect by this name
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -120,3 +121,8 @@ def path_text(path: bytes) -> str:
     """A path as one line of readable text: invalid UTF-8 and control characters escaped."""
     text = path.decode("utf-8", "backslashreplace")
     return _CONTROL.sub(lambda match: f"\\x{ord(match.group()):02x}", text)
+
+
+def path_digest(path: bytes) -> bytes:
+    """The key of a path in `sources`, shape: 16 bytes."""
+    return hashlib.blake2b(path, digest_size=16).digest()

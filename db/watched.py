@@ -23,8 +23,9 @@ from sqlalchemy import (
 
 from db.engine import reading, upsert, writing
 from db.records import KnownSource, SeenSource
-from db.sources import path_digest, pending_row
+from db.sources import pending_row
 from db.tables import run_items, sources
+from db.types import path_digest
 
 _PAGE = 5_000
 _BATCH = 1_000

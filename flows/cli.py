@@ -1,39 +1,91 @@
-"""The commands of ``audioset``; `flows.program` runs them."""
+"""The commands of ``audioset``; `flows.program` runs them.
+
+A command's module is imported when the command is asked for: no question waits for another's.
+"""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any
 
 import typer
+from typer.main import get_command, get_group
 
 from audioset_core.proxies import settle_proxies
-from flows import (
-    commands_ask,
-    commands_demo,
-    commands_evaluate,
-    commands_export,
-    commands_hours,
-    commands_look,
-    commands_model,
-    commands_ontology,
-    commands_pages,
-    commands_query,
-    commands_rank,
-    commands_serve,
-    commands_sql,
-    commands_thresholds,
-    commands_times,
-    commands_verify,
-)
-from flows.options import DEFAULT_HOME, Database, FollowSymlinks, Home, database_url
+from flows.help import HelpGroup, helped
 from flows.program import main
 
-__all__ = ["app", "main"]
+__all__ = ["COMMANDS", "app", "main"]
+
+COMMANDS = {
+    "label": ("commands_label:label", "Label recordings, once."),
+    "serve": ("commands_serve:serve", "Watch folders, label what arrives, on a schedule."),
+    "demo": ("commands_demo:demo", "Label a small set of sounds, and say what was found."),
+    "convert": ("commands_model:convert", "Convert published weights to safetensors."),
+    "models": ("commands_model:app", "Models that can label, and which one speaks first."),
+    "diff": ("commands_model:diff", "Two models on the clips that both labelled."),
+    "ontology": ("commands_ontology:app", "The AudioSet ontology."),
+    "query": ("commands_query:query", "Clips or intervals with any sound under a node."),
+    "hours": ("commands_hours:hours", "Hours in which a class or branch is heard."),
+    "rank": ("commands_rank:rank", "The best windows of all recordings."),
+    "similar": ("commands_rank:similar", "Recordings most like one."),
+    "show": ("commands_ask:show", "What is known of a clip."),
+    "sql": ("commands_sql:sql", "The database in its own shell, read-only."),
+    "browse": ("commands_sql:browse", "The database in a web browser, read-only."),
+    "failures": ("commands_ask:failures", "Files that could not be labelled, and why."),
+    "export": ("commands_export:app", "Write labels in other tools' formats."),
+    "times": ("commands_times:times", "When recordings began, and how names tell it."),
+    "plot": ("commands_look:plot", "A picture of a clip."),
+    "curve": ("commands_look:curve", "Sorted scores of a subtree over all clips."),
+    "report": ("commands_pages:report", "The whole collection on one page."),
+    "review": ("commands_pages:review", "A page to judge clips by ear."),
+    "verify": ("commands_verify:verify", "Check that tables and files agree."),
+    "evaluate": ("commands_evaluate:evaluate", "Compare stored scores with a truth file."),
+    "thresholds": ("commands_thresholds:app", "Sets of thresholds by class, and what they find."),
+}
+"""Where each command is, and what it is for, for the list of all."""
+
+
+class _Commands(Mapping[str, Any]):
+    """The commands by name; to list the names imports none of them."""
+
+    def __getitem__(self, name: str) -> Any:
+        module, _, attribute = COMMANDS[name][0].partition(":")
+        found = getattr(import_module(f"flows.{module}"), attribute)
+        if isinstance(found, typer.Typer):
+            return helped(get_group(found))
+        alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+        alone.command(name)(found)
+        return helped(get_command(alone))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
+class _Program(HelpGroup):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings | {"commands": _Commands()})
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Their names, in the order of the table."""
+        del ctx
+        return list(COMMANDS)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The names with the table's help, so that ``--help`` imports no command."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, about) in COMMANDS.items()])
+
 
 app = typer.Typer(
     name="audioset",
+    cls=_Program,
     help="Label large collections of recordings with AudioSet classes, and ask what is in them.",
     no_args_is_help=True,
     add_completion=False,
@@ -46,100 +98,3 @@ app = typer.Typer(
 @app.callback()
 def _before_any_command() -> None:
     settle_proxies(os.environ)
-
-
-@app.command()
-def label(
-    paths: Annotated[
-        list[str] | None, typer.Argument(help="Files, folders and globs.", show_default=False)
-    ] = None,
-    manifest: Annotated[
-        Path | None,
-        typer.Option(help="CSV or JSONL: path, optional id and meta.", show_default=False),
-    ] = None,
-    model: Annotated[str, typer.Option(help="Which model labels.")] = "yamnet",
-    weights: Annotated[
-        Path | None,
-        typer.Option(help="Weights file instead of the official ones.", show_default=False),
-    ] = None,
-    patch_hop: Annotated[
-        float | None,
-        typer.Option(help="Seconds between scores. [default: the model's, 0.48]"),
-    ] = None,
-    framing: Annotated[
-        Literal["reference", "pad", "seed"],
-        typer.Option(help="'pad' drops no audio; 'seed' repeats the older port's chunks."),
-    ] = "reference",
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option(help="Where the network runs.")
-    ] = "auto",
-    engine: Annotated[
-        Literal["auto", "torch", "openvino"],
-        typer.Option(help="What computes the network; auto takes the fastest on the device."),
-    ] = "auto",
-    precision: Annotated[
-        Literal["float32", "bf16"],
-        typer.Option(help="bf16 is faster where the hardware has it; scores move by up to 0.1."),
-    ] = "float32",
-    score_dtype: Annotated[
-        Literal["float16", "float32"], typer.Option(help="How results are stored.")
-    ] = "float16",
-    embeddings: Annotated[
-        bool, typer.Option("--embeddings", help="Store the embeddings of every patch as well.")
-    ] = False,
-    track: Annotated[
-        str,
-        typer.Option(help="Audio track: 'default' as FFmpeg chooses, a number, or 'all' mixed."),
-    ] = "default",
-    strict: Annotated[
-        bool,
-        typer.Option("--strict", help="Refuse recordings of which something is missing."),
-    ] = False,
-    follow_symlinks: FollowSymlinks = False,
-    home: Home = DEFAULT_HOME,
-    db: Database = None,
-) -> None:
-    """Label recordings. What is labelled already costs nothing; run it again at any time."""
-    from flows.labelling import label_paths
-    from flows.options import LabelOptions, chosen_track
-
-    options = LabelOptions(
-        model=model,
-        weights=weights,
-        patch_hop_s=patch_hop,
-        framing=framing,
-        device=device,
-        engine=engine,
-        precision=precision,
-        score_dtype=score_dtype,
-        embeddings=embeddings,
-        track=chosen_track(track),
-        strict=strict,
-        follow_symlinks=follow_symlinks,
-    )
-    raise typer.Exit(label_paths(paths or [], manifest, home, options, database_url(home, db)))
-
-
-app.command()(commands_serve.serve)
-app.command()(commands_demo.demo)
-app.command()(commands_model.convert)
-app.add_typer(commands_model.app, name="models")
-app.command()(commands_model.diff)
-app.add_typer(commands_ontology.app, name="ontology")
-app.command()(commands_query.query)
-app.command()(commands_hours.hours)
-app.command()(commands_rank.rank)
-app.command()(commands_rank.similar)
-app.command()(commands_ask.show)
-app.command()(commands_sql.sql)
-app.command()(commands_sql.browse)
-app.command()(commands_ask.failures)
-app.add_typer(commands_export.app, name="export")
-app.command()(commands_times.times)
-app.command()(commands_look.plot)
-app.command()(commands_look.curve)
-app.command()(commands_pages.report)
-app.command()(commands_pages.review)
-app.command()(commands_verify.verify)
-app.command()(commands_evaluate.evaluate)
-app.add_typer(commands_thresholds.app, name="thresholds")

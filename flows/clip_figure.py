@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
 
-from audioset_core.frontend import YAMNET
+from audioset_core.frontend_config import YAMNET
 from audioset_core.overview import Overview, band_of_hz
 from audioset_core.pictures import axis_step, palette, shown_range
 from audioset_core.pooling import Float32Array

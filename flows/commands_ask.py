@@ -19,8 +19,18 @@ from sqlalchemy import Engine
 from db import reports
 from db.engine import open_engine
 from db.migrate import ensure_schema
+from db.read_only import snapshot_of
 from flows.options import DEFAULT_HOME, Database, Home, database_url
-from flows.terminal import clock, one_line, print_csv, print_json, print_table, shown_path
+from flows.terminal import (
+    clock,
+    note,
+    one_line,
+    print_csv,
+    print_json,
+    print_table,
+    say,
+    shown_path,
+)
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="CSV on stdout.")]
@@ -28,7 +38,7 @@ AsCsv = Annotated[bool, typer.Option("--csv", help="CSV on stdout.")]
 
 @contextmanager
 def opened(home: Path, db: str | None) -> Iterator[Engine]:
-    """The existing database of a home folder or URL.
+    """The existing database of a home folder or URL; says so where it can only be read.
 
     Raises:
         DatabaseUserError: there is none.
@@ -37,6 +47,8 @@ def opened(home: Path, db: str | None) -> Iterator[Engine]:
     try:
         ensure_schema(engine)
         yield engine
+        if snapshot := snapshot_of(engine):  # a mistake is one line, without this one
+            note(one_line(str(snapshot)))
     finally:
         engine.dispose()
 
@@ -63,22 +75,22 @@ def show(
         print_json(described)
         return
     facts = report.clip
-    print(f"clip {facts.sha256}")
-    print(
+    say(f"clip {facts.sha256}")
+    say(
         f"{clock(facts.duration_s)}, {facts.sample_rate_hz} Hz, {facts.n_channels} channels, "
         f"{facts.format}, {facts.size_bytes:,} bytes"
     )
     if facts.told_start:
-        print(one_line(f"  recorded {facts.told_start} ({facts.told_by})"))
+        say(f"  recorded {facts.told_start} ({facts.told_by})")
     if facts.latitude_deg is not None:
-        print(f"  at {facts.latitude_deg:g}, {facts.longitude_deg:g}")
+        say(f"  at {facts.latitude_deg:g}, {facts.longitude_deg:g}")
     for source in report.sources:
         named = f"  id {source.user_id}" if source.user_id else ""
-        print(one_line(f"  {source.path_text} ({source.status}){named}"))
+        say(f"  {source.path_text} ({source.status}){named}")
     for labelling in report.labellings:
         mark = "current" if labelling.is_current else "kept"
         when = f"{labelling.labelled_at:%Y-%m-%d %H:%M}Z" if labelling.labelled_at else "-"
-        print(
+        say(
             f"  {labelling.model} {labelling.model_version}, hop {labelling.patch_hop_s:g} s: "
             f"{labelling.status}, {mark}, {labelling.n_patches} patches, {when}"
             + (", partial" if labelling.is_partial else "")
@@ -86,7 +98,7 @@ def show(
         )
     for remark in report.remarks:
         when = shown_interval(remark.start_s, remark.end_s) or clock_or_none(remark.start_s)
-        print(one_line(f"  {remark.kind}{f' at {when}' if when else ''}: {remark.detail}"))
+        say(f"  {remark.kind}{f' at {when}' if when else ''}: {remark.detail}")
     print()
     print_table(
         (">peak", ">mean", "class", "mid"),

@@ -42,14 +42,18 @@ from flows.exporting import (
     write_sed_scores,
     written,
 )
+from flows.help import HelpGroup
 from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import note, one_line
 
 if TYPE_CHECKING:
-    from audioset_core.export import Prediction
+    from audioset_core.seed_json import Prediction
 
 app = typer.Typer(
-    help="Write labels in other tools' formats.", no_args_is_help=True, rich_markup_mode=None
+    cls=HelpGroup,
+    help="Write labels in other tools' formats.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 
@@ -94,7 +98,7 @@ def _folder_command(name: str, fmt: FolderFormat) -> Callable[..., None]:
         home: Home = DEFAULT_HOME,
         db: Database = None,
     ) -> None:
-        from audioset_core.export import write_text
+        from audioset_core.durable import write_text
 
         question = chosen(under, not_under, min_score, model, source, missing, ambiguous)
         refuse_full(out, overwrite, "; or --overwrite replaces files in it")
@@ -137,7 +141,7 @@ def export_label_studio(
     db: Database = None,
 ) -> None:
     """Label Studio's tasks as JSON, a recording each, with detections as predictions."""
-    from audioset_core.export import write_text
+    from audioset_core.durable import write_text
 
     question = chosen(under, not_under, min_score, model, source, missing, ambiguous)
     refuse_folder(out)
@@ -191,7 +195,7 @@ def export_json(
 ) -> None:
     """Predictions as JSON: model, model_categories, predictions with their .npy files."""
     from audioset_core.categories import Category
-    from audioset_core.export import write_seed_json
+    from audioset_core.seed_json import write_seed_json
 
     out.parent.mkdir(parents=True, exist_ok=True)
     with opened(home, db) as engine:
@@ -213,7 +217,7 @@ def export_json(
 
 
 def _prediction(row: PredictionRow, scores_path: str, home: Path, out: Path) -> Prediction:
-    from audioset_core.export import Prediction
+    from audioset_core.seed_json import Prediction
 
     scores = os.path.relpath(home.absolute() / scores_path, out.absolute().parent)
     return Prediction(

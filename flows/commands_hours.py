@@ -23,7 +23,6 @@ from flows.commands_query import (
     check_predictable,
     mids,
 )
-from flows.commands_times import note_assumed_zone
 from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import note, print_csv, print_json, print_table
 
@@ -85,6 +84,8 @@ def hours(
 
             rows = exact_hours(engine, home, question, by, rows)
         if by == "day" or between is not None:
+            from flows.commands_times import note_assumed_zone
+
             note_assumed_zone(engine)
     if as_json:
         print_json([asdict(row) for row in rows])

@@ -50,7 +50,7 @@ def plot(
         from flows.clip_figure import clip_figure, image_bytes
     except ImportError as error:
         raise UserError(_NEEDS_PLOT) from error
-    from audioset_core.export import write_atomically
+    from audioset_core.durable import write_atomically
 
     with opened(home, db) as engine:
         report = reports.clip_by_ref(engine, clip_reference(clip))
@@ -162,7 +162,7 @@ def curve(
         from flows.curve_figure import curve_figure
     except ImportError as error:
         raise UserError(_NEEDS_PLOT) from error
-    from audioset_core.export import write_atomically
+    from audioset_core.durable import write_atomically
 
     target = out or Path("curve.png")
     figure = curve_figure(curves, min_score, floor, _lacking(node, {mid for mid, _ in predicted}))

@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from flows.help import HelpGroup
 from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import print_json, print_table, shown_path
 
 app = typer.Typer(
+    cls=HelpGroup,
     help="The models that can label and the state of their weights; which one speaks first.",
     invoke_without_command=True,
     rich_markup_mode=None,

@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from audioset_core.ontology import Node, Ontology, load_default
-from flows.options import DEFAULT_HOME, Database, Home, database_url
+from flows.help import HelpGroup
+from flows.options import DEFAULT_HOME, Database, Home, database_url, make_home
 from flows.terminal import print_json, print_table
 
 app = typer.Typer(
+    cls=HelpGroup,
     help="The AudioSet ontology. A NAME may be a MID, a name, or a path such as "
     "'Sounds of things/Vehicle'.",
     no_args_is_help=True,
@@ -125,7 +127,7 @@ def load(
     from tasks.load_ontology import store_ontology
 
     ontology = Ontology.from_official_json(file)
-    home.mkdir(parents=True, exist_ok=True)
+    make_home(home)
     engine = open_engine(database_url(home, db))
     try:
         ensure_schema(engine)

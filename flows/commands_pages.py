@@ -35,7 +35,7 @@ def report(
     db: Database = None,
 ) -> None:
     """The whole collection on one page: hours by branch, top classes, days, examples, failures."""
-    from audioset_core.export import write_atomically
+    from audioset_core.durable import write_atomically
     from flows.report_page import report_page
 
     _check_name(out)
@@ -67,7 +67,7 @@ def review(
     db: Database = None,
 ) -> None:
     """A page to judge clips by ear, evenly spread over the scores; verdicts become a CSV."""
-    from audioset_core.export import write_atomically
+    from audioset_core.durable import write_atomically
     from db.review import review_sample
     from flows.review_page import review_page
 

@@ -7,26 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from sqlalchemy import Engine
 
 from audioset_core.errors import UserError
 from audioset_core.ontology import Node, Ontology, load_default
-from audioset_core.recording_times import find_zone
-from db import queries, reports
+from db import queries
 from db.queries import Question
-from db.recorded import stored_rules
 from db.results import Hit
-from db.spans import Span
 from flows.commands_ask import AsCsv, AsJson, opened, shown_interval
-from flows.commands_times import note_assumed_zone
 from flows.options import DEFAULT_HOME, Database, Home
-from flows.set_queries import found_by_set
 from flows.terminal import clock, note, print_csv, print_json, print_table, shown_path
-from flows.wall_clock import parse_span
+
+if TYPE_CHECKING:
+    from db.spans import Span
 
 HIT_COLUMNS = (
     "score", "mid", "name", "start_s", "end_s", "peak_s", "duration_s", "clip", "n_sources", "path",
@@ -143,11 +139,15 @@ def query(
             raise UserError("say what to look for: --under or --all-of")
         check_predictable(engine, ontology, (*question.under, *all_mids), model)
         if threshold_set is not None:
+            from flows.set_queries import found_by_set
+
             hits = found_by_set(engine, threshold_set, question, intervals=intervals)
         else:
             find = queries.find_intervals if intervals else queries.find_clips
             hits = find(engine, question)
         if between is not None:
+            from flows.commands_times import note_assumed_zone
+
             note_assumed_zone(engine)
     _print_hits(hits, as_json=as_json, as_csv=as_csv)
     if as_json or as_csv:
@@ -190,6 +190,12 @@ def asked_span(
     """
     if between is None:
         return None
+    from datetime import UTC
+
+    from audioset_core.recording_times import find_zone
+    from db.recorded import stored_rules
+    from flows.wall_clock import parse_span
+
     stated = {rule.timezone for rule in stored_rules(engine) if rule.timezone}
     if timezone is None and len(stated) == 1:
         timezone = stated.pop()
@@ -236,7 +242,7 @@ def _row(hit: Hit, *, has_times: bool) -> tuple[str, ...]:
 
 def cannot_predict(engine: Engine, ontology: Ontology, node: Node, model: str | None) -> str:
     """Why a question about a node has no answer, with the nearest that has one."""
-    known = [m for m in reports.models_known(engine) if model in (None, m.name)]
+    known = [m for m in queries.models_known(engine) if model in (None, m.name)]
     if known and not any(m.n_classes for m in known):
         return f"{known[-1].name} gives embeddings only here: there are no scores to query"
     named = {"yamnet": "YAMNet", "vggish": "VGGish", "panns": "PANNs", "pocket": "Pocket"}

@@ -15,6 +15,7 @@ import typer
 from sqlalchemy import URL
 
 from audioset_core.errors import UserError
+from db.read_only import Snapshot, snapshot_of
 from flows.browse_metadata import metadata
 from flows.commands_ask import AsCsv, opened
 from flows.options import DEFAULT_HOME, Database, Home
@@ -40,8 +41,8 @@ def sql(
     """
     if as_csv and query is None:
         raise UserError("--csv is for a query: audioset sql --csv 'SELECT ...'")
-    url = _existing(home, db)
-    command, environment = _shell(url, query, as_csv=as_csv)
+    url, snapshot = _existing(home, db)
+    command, environment = _shell(url, query, as_csv=as_csv, snapshot=snapshot)
     _become(command, {**os.environ, **environment})
 
 
@@ -56,7 +57,7 @@ def browse(
     Read-only, and only for this machine (127.0.0.1). Stop it with Ctrl-C. Labelling may go on
     meanwhile.
     """
-    url = _existing(home, db)
+    url, snapshot = _existing(home, db)
     if url.get_backend_name() != "sqlite":
         raise UserError("browse shows SQLite databases; for PostgreSQL there is `audioset sql`")
     program = _datasette()
@@ -69,7 +70,8 @@ def browse(
     # Datasette makes an address of the path that it is given, whatever its folders are called.
     os.chdir(database.parent)
     _become(
-        [*program, "serve", database.name, "--metadata", file.name,
+        [*program, "serve", *(["--immutable"] if snapshot and snapshot.is_immutable else []),
+         database.name, "--metadata", file.name,
          "--host", "127.0.0.1", "--port", str(port),
          "--setting", "sql_time_limit_ms", str(_TIME_LIMIT_MS),
          "--setting", "allow_download", "off", *(["--open"] if show else [])],
@@ -77,18 +79,21 @@ def browse(
     )  # fmt: skip
 
 
-def _existing(home: Path, db: str | None) -> URL:
-    """The address of the database, which is there and has this version's tables."""
+def _existing(home: Path, db: str | None) -> tuple[URL, Snapshot | None]:
+    """The address of the database, which is there and has this version's tables; how to read it."""
     with opened(home, db) as engine:
-        return engine.url
+        return engine.url, snapshot_of(engine)
 
 
-def _shell(url: URL, query: str | None, *, as_csv: bool) -> tuple[list[str], dict[str, str]]:
+def _shell(
+    url: URL, query: str | None, *, as_csv: bool, snapshot: Snapshot | None = None
+) -> tuple[list[str], dict[str, str]]:
     """The command that opens the shell, and what its environment needs."""
     if url.get_backend_name() == "sqlite":
         command = [_program("sqlite3", "sqlite3"), "-readonly", "-header"]
         command += ["-csv"] if as_csv else ["-column"]
-        return [*command, str(url.database), *([] if query is None else [query])], {}
+        file = snapshot.uri if snapshot else str(url.database)
+        return [*command, file, *([] if query is None else [query])], {}
     # A password in the command could be read by everyone on the machine.
     plain = URL.create(
         "postgresql", url.username, None, url.host, url.port, url.database, url.query

@@ -18,12 +18,14 @@ from audioset_core.ontology import load_default
 from db.threshold_sets import ThresholdSet, find_set, list_sets, remove_set, store_set
 from flows.commands_ask import AsJson, opened
 from flows.commands_fit import fit
+from flows.help import HelpGroup
 from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import note, one_line, print_csv, print_json, print_table
 
 _PLAIN_LINE_EVERY_S = 10.0
 
 app = typer.Typer(
+    cls=HelpGroup,
     help="Sets of thresholds by class, and the detections that follow from them. "
     "NAME is the newest version of a set, NAME@2 its second.",
     no_args_is_help=True,

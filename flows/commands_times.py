@@ -17,6 +17,7 @@ from audioset_core.recording_times import (
     compiled,
     find_zone,
 )
+from db.read_only import may_write
 from db.recorded import NOT_FOUND, StoredRule, TimesFound, state_rule, stored_rules, times_found
 from flows.commands_ask import AsJson, opened
 from flows.options import DEFAULT_HOME, Database, Home
@@ -66,7 +67,7 @@ def times(
                 absolute = os.path.abspath(folder) if folder else ""  # noqa: PTH100
                 state_rule(engine, StoredRule(absolute, pattern, timezone), datetime.now(UTC))
             time_recordings(engine, again=True)
-        else:
+        elif may_write(engine):
             time_recordings(engine)
         found, rules = times_found(engine), stored_rules(engine)
     if as_json:

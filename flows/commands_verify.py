@@ -14,7 +14,8 @@ from typing import Annotated
 import typer
 
 from flows.commands_ask import AsJson, opened
-from flows.options import DEFAULT_HOME, Database, Home, LabelOptions, database_url
+from flows.options import DEFAULT_HOME, Database, Home, database_url
+from flows.run_options import LabelOptions
 from flows.terminal import note, one_line, print_json, print_table
 
 _PLAIN_LINE_EVERY_S = 10.0

@@ -10,7 +10,7 @@ from prefect.futures import PrefectFuture
 
 from audioset_core.cores import n_cores
 from audioset_core.errors import UserError
-from flows.options import ExecutionOptions
+from flows.run_options import ExecutionOptions
 from tasks.job import Job
 from tasks.label_shard import label_shard
 from tasks.shards import Receipt, Shard

@@ -148,7 +148,7 @@ def chosen(
 @contextmanager
 def written(out: Path) -> Iterator[BinaryIO]:
     """The file to write, which appears when it is whole; or stdout."""
-    from audioset_core.export import replacing
+    from audioset_core.durable import replacing
 
     if is_stdout(out):
         yield sys.stdout.buffer
@@ -159,7 +159,8 @@ def written(out: Path) -> Iterator[BinaryIO]:
 
 def write_sed_scores(job: Job, home: Path, out: Path, root: Path | None) -> Counter[str]:
     """A table per recording of the job's model; how many were written, failed, had no scores."""
-    from audioset_core.export import read_scores, write_text
+    from audioset_core.durable import write_text
+    from audioset_core.export import read_scores
     from audioset_core.formats.sed_scores import column_names, frame_borders, sed_scores_texts
 
     assert job.question.model is not None  # noqa: S101 (for mypy: the command chose one)

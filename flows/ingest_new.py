@@ -11,8 +11,8 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import SecretStr
 
 from flows.monitor import run_name
-from flows.options import AlertOptions, ExecutionOptions, LabelOptions, WatchOptions
 from flows.pipeline import Request, chosen_execution, run_pipeline
+from flows.run_options import AlertOptions, ExecutionOptions, LabelOptions, WatchOptions
 from flows.shard_runners import THREADS
 from flows.summary import Summary
 

@@ -16,9 +16,9 @@ from pydantic import SecretStr
 from audioset_core.errors import UserError
 from audioset_core.inference import Cancelled
 from flows.monitor import Monitor
-from flows.options import ExecutionOptions, LabelOptions
 from flows.pipeline import label_here, labelling_job, open_home
 from flows.run_ledger import recorded_run
+from flows.run_options import ExecutionOptions, LabelOptions
 from flows.settings import labelling_settings
 from flows.shard_runners import THREADS
 from flows.summary import Summary

@@ -18,8 +18,9 @@ from db.engine import open_engine, shown_url
 from db.migrate import ensure_schema
 from db.models_rows import find_variant
 from flows.engine_settings import command_line_engine
-from flows.options import DEFAULT_HOME, LabelOptions, check_name, make_home
+from flows.options import DEFAULT_HOME, check_name, make_home
 from flows.progress import listening
+from flows.run_options import LabelOptions
 from flows.settings import labelling_settings
 from flows.stopping import stopper
 from flows.summary import Summary

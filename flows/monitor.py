@@ -23,7 +23,7 @@ from prefect.client.orchestration import get_client
 from prefect.events import emit_event
 from prefect.runtime import flow_run
 
-from flows.options import AlertOptions
+from flows.run_options import AlertOptions
 from flows.summary import Summary, as_cell
 from flows.terminal import one_line
 from tasks.job import now

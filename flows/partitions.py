@@ -16,7 +16,7 @@ from db.errors import DatabaseError
 from db.runs import child_runs, sign_of_life, summary_of
 from db.sources import iter_items
 from flows.monitor import Monitor
-from flows.options import ExecutionOptions, LabelOptions
+from flows.run_options import ExecutionOptions, LabelOptions
 from flows.summary import Summary
 from tasks.job import Job, engine_for, now, stop_run
 from tasks.run_partition import Partition, cut_ranges, run_partition

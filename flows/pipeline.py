@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from audioset_core.contained import decoders
 from audioset_core.decode import DecodeOptions
 from audioset_core.errors import UserError
-from audioset_core.frontend import FrontendConfig
+from audioset_core.frontend_config import FrontendConfig
 from audioset_core.networks import hears
 from audioset_core.weights import ReadyWeights
 from db.errors import DatabaseError
@@ -28,10 +28,11 @@ from db.sources import iter_items
 from db.watched import count_moved
 from flows.drift import drift
 from flows.monitor import Monitor
-from flows.options import AlertOptions, ExecutionOptions, LabelOptions, database_url, default_home
+from flows.options import database_url, default_home
 from flows.partitions import label_partitions
 from flows.progress import listener
 from flows.run_ledger import LiveRun, recorded_run
+from flows.run_options import AlertOptions, ExecutionOptions, LabelOptions
 from flows.settings import labelling_settings
 from flows.shard_runners import label_shards, shard_runner
 from flows.summary import Summary

@@ -1,4 +1,4 @@
-"""The program ``audioset``: catches signals first, and only then imports what takes a second.
+"""The program ``audioset``: catches signals first, and only then imports what takes a while.
 
 Exit codes: 0 all done, 1 some files failed, 2 the person's mistake (one clear line); 130, 143 and
 129 after Ctrl-C, SIGTERM and SIGHUP.
@@ -22,13 +22,13 @@ def main() -> NoReturn:
     from flows.stopping import stopper
 
     # What is imported stays: to look through it for garbage takes an eighth of the time.
-    gc.set_threshold(50_000, 20, 20)
+    gc.set_threshold(200_000, 20, 20)
     stop = stopper()
     stop.watch()
     stop.begin_at_once()
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
-        import flows.cli  # noqa: F401 (takes a second)
+        import flows.cli  # noqa: F401 (takes a while)
 
         stop.end_at_once()
         code, message = _run()
@@ -41,7 +41,9 @@ def main() -> NoReturn:
         code = stop.code
         stop.tell()
     elif message:
-        print(f"audioset: {' '.join(message.split())}", file=sys.stderr)
+        from flows.terminal import note
+
+        note(f"audioset: {' '.join(message.split())}")
     sys.exit(code)
 
 

@@ -18,7 +18,7 @@ from audioset_core.errors import AudiosetError, UserError
 from db.audit import StoredVariant, iter_undone, stored_variants
 from db.records import Variant
 from db.repair import restore_speakers
-from flows.options import LabelOptions
+from flows.run_options import LabelOptions
 from flows.settings import labelling_settings
 from tasks.store_check import existing_source
 from tasks.store_report import Report

@@ -20,7 +20,8 @@ from audioset_core.weights import find_source
 from db.engine import open_engine
 from db.migrate import ensure_schema
 from flows.engine_settings import Served, prepare_to_serve, serving_engine
-from flows.options import LabelOptions, WatchOptions, database_url, make_home
+from flows.options import database_url, make_home
+from flows.run_options import LabelOptions, WatchOptions
 from flows.settings import labelling_settings
 from flows.stopping import SAME_REQUEST_S, stopper
 from flows.terminal import note

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from audioset_core.bundle import find_bundle
-from audioset_core.frontend import FrontendConfig
+from audioset_core.frontend_config import FrontendConfig
 from db.records import Parameters
-from flows.options import LabelOptions
+from flows.run_options import LabelOptions
 from tasks.job import labelling_parameters
 
 

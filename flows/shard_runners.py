@@ -17,7 +17,7 @@ from typing import Any
 from prefect.futures import PrefectFuture
 
 from db.records import WorkItem
-from flows.options import ExecutionOptions
+from flows.run_options import ExecutionOptions
 from tasks.chunk_and_featurize import chunk_and_featurize
 from tasks.infer import infer
 from tasks.job import Job, stop_run

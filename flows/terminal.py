@@ -7,23 +7,45 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
-from tasks.shards import Receipt
-from tasks.worklist import Discovery
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from tasks.shards import Receipt
+    from tasks.worklist import Discovery
 
 _PLAIN_LINE_EVERY_S = 10.0
+_FULL_PROGRESS = 100
+"""Columns from which on there is room for a bar, the speed and the time that is left."""
 
 
 def note(text: str) -> None:
     """A line on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(_at_blanks(text, sys.stderr), file=sys.stderr, flush=True)
+
+
+def say(text: str) -> None:
+    """A line on stdout for people."""
+    print(_at_blanks(one_line(text), sys.stdout))
+
+
+def _at_blanks(text: str, stream: TextIO) -> str:
+    """On a terminal, broken between words and indented further where it goes on; else as it is."""
+    if not stream.isatty():
+        return text
+    first = len(text) - len(text.lstrip(" "))
+    return textwrap.fill(
+        text.strip(" "), shutil.get_terminal_size().columns, initial_indent=" " * first,
+        subsequent_indent=" " * (first + 2), break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def one_line(text: str) -> str:
@@ -63,23 +85,40 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         for row in [names, *rows] if any(names) else rows:
             print("\t".join(one_line(cell) for cell in row))
         return
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
+
+    from flows.table_layout import column_widths, record_lines
+
+    console = Console(highlight=False)
+    cells = [[one_line(cell) for cell in row] for row in rows]
+    fit = column_widths(columns, cells, console.width)
+    if fit is None:
+        for line in record_lines(columns, cells, console.width):
+            print(line)
+    else:
+        console.print(_boxed(columns, cells, *fit))
+
+
+def _boxed(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int], gap: int
+) -> Any:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-        show_header=any(names),
-    )
-    for column, name in zip(columns, names, strict=True):
+    from flows.table_layout import PATHS, shortened
+
+    names = [column.removeprefix(">") for column in columns]
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, gap // 2), show_header=any(names))
+    for column, name, width in zip(columns, names, widths, strict=True):
+        is_number = column.startswith(">")
         table.add_column(
-            Text(name), justify="right" if column.startswith(">") else "left", overflow="fold"
+            Text(name), justify="right" if is_number else "left", width=width, overflow="fold"
         )
     for row in rows:
-        table.add_row(*(Text(one_line(cell)) for cell in row))
-    Console(highlight=False).print(table)
+        shown = zip(names, row, widths, strict=True)
+        table.add_row(*(Text(shortened(c, w) if n == PATHS else c) for n, c, w in shown))
+    return table
 
 
 def print_json(value: Any) -> None:
@@ -102,6 +141,7 @@ class LabelProgress:
     def __init__(self) -> None:
         self._bar: Any = None
         self._task: Any = None
+        self._is_narrow = False
         self._began = time.monotonic()
         self._last_line = self._began
         self._total_s = self._done_s = self._heard_s = 0.0
@@ -114,10 +154,13 @@ class LabelProgress:
             from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
             from rich.progress import TimeRemainingColumn as Remaining
 
+            console = Console(stderr=True)
+            self._is_narrow = console.width < _FULL_PROGRESS
+            bar = () if self._is_narrow else (BarColumn(bar_width=30),)
+            eta = () if self._is_narrow else (TextColumn("ETA"), Remaining())
             self._bar = Progress(
-                SpinnerColumn(), BarColumn(bar_width=30), TextColumn("{task.percentage:>3.0f}%"),
-                TextColumn("{task.description}"), TextColumn("ETA"), Remaining(),
-                console=Console(stderr=True), transient=True,
+                SpinnerColumn(), *bar, TextColumn("{task.percentage:>3.0f}%"),
+                TextColumn("{task.description}"), *eta, console=console, transient=True,
             )  # fmt: skip
             self._bar.start()
             self._task = self._bar.add_task("starting", total=None)
@@ -157,10 +200,9 @@ class LabelProgress:
     def _show(self) -> None:
         wall_s = time.monotonic() - self._began
         speed = self._heard_s / wall_s if wall_s > 0 else 0.0
-        text = (
-            f"{self._n_done:,}/{self._n_items:,} clips, {self._heard_s / 3600:.2f} h, "
-            f"{speed:,.0f} x real time, {self._n_failed:,} failed"
-        )
+        clips, failed = f"{self._n_done:,}/{self._n_items:,} clips", f"{self._n_failed:,} failed"
+        heard = f"{self._heard_s / 3600:.2f} h, {speed:,.0f} x real time"
+        text = f"{clips}, {failed}" if self._is_narrow else f"{clips}, {heard}, {failed}"
         # The estimate may be reached early; done is only what no clip is missing from.
         is_over = self._n_done >= self._n_items
         done = 1.0 if is_over else min(0.99, self._done_s / self._total_s)

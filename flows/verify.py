@@ -14,8 +14,9 @@ from pydantic import SecretStr
 from audioset_core.errors import AudiosetError
 from flows.commands_ask import opened
 from flows.label_audio import label_audio
-from flows.options import LabelOptions, database_url, default_home
+from flows.options import database_url, default_home
 from flows.relabelling import label_again
+from flows.run_options import LabelOptions
 from flows.summary import as_cell, cleaned
 from tasks.store_report import Report
 from tasks.verify_store import verify_store

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from audioset_core.bundle import ModelBundle, find_bundle
 from audioset_core.decode import DecodeOptions
 from audioset_core.ffmpeg import Track
-from audioset_core.frontend import FrontendConfig
+from audioset_core.frontend_config import FrontendConfig
 from audioset_core.inference import Scorer
 from audioset_core.networks import Device, EngineName, Precision
 from audioset_core.weights import ReadyWeights

@@ -13,15 +13,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
+from audioset_core.durable import Block, write_many
 from audioset_core.errors import AudioError
-from audioset_core.export import (
-    Block,
-    Kind,
-    check_scores,
-    npy_blocks,
-    scores_path,
-    write_many,
-)
+from audioset_core.export import Kind, check_scores, npy_blocks, scores_path
 from audioset_core.memory import give_back
 from audioset_core.pooling import Pooled, pool
 from audioset_core.remarks import is_partial

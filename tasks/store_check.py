@@ -27,7 +27,7 @@ from audioset_core.audit_files import (
 from audioset_core.bundle import find_bundle
 from audioset_core.errors import UserError
 from audioset_core.export import Kind, read_scores
-from audioset_core.frontend import FrontendConfig
+from audioset_core.frontend_config import FrontendConfig
 from db import audit, repair
 from db.audit import DoneLabelling, Labels, StoredVariant
 from db.claims import category_nodes

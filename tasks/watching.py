@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 from audioset_core.discovery import Found
 from audioset_core.errors import UserError
 from db.records import Judgement, KnownSource, Verdict
-from db.sources import path_digest
+from db.types import path_digest
 from db.watched import copies_elsewhere, mark_missing, present_sources
 
 _KNOWN_CONTENT = frozenset({Verdict.DONE, Verdict.FAILED, Verdict.UNLABELLED})

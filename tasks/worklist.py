@@ -22,7 +22,8 @@ from audioset_core.remarks import STRICTLY
 from db.engine import reading
 from db.records import Judgement, SeenSource, Variant, Verdict
 from db.runs import sign_of_life
-from db.sources import enrol, path_digest, triage, update_annotations
+from db.sources import enrol, triage, update_annotations
+from db.types import path_digest
 from db.watched import mark_back, mark_missing, mark_waiting
 from tasks.job import now
 from tasks.watching import Watch, mark_moved_away

@@ -28,7 +28,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from audioset_core.frontend import FrontendConfig, patches
+from audioset_core.frontend import patches
+from audioset_core.frontend_config import FrontendConfig
 from audioset_core.mel import hann_window
 from audioset_core.polyphase import Polyphase, has_polyphase, polyphase
 

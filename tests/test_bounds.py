@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from audioset_core.frontend import VGGISH, YAMNET, log_mel
+from audioset_core.frontend import log_mel
+from audioset_core.frontend_config import VGGISH, YAMNET
 from tests.bounds import (
     LIMIT,
     U32,

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from audioset_core.convert import file_sha256, safetensors_bytes, tensors_sha256
-from audioset_core.export import write_atomically
+from audioset_core.durable import write_atomically
 from audioset_core.pocket import Pocket
 from audioset_core.pooling import sigmoid
 from training.measures import compare, outputs

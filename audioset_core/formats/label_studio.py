@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote_from_bytes
-from xml.sax.saxutils import quoteattr
 
 from audioset_core.formats.names import relative, uri
 from audioset_core.formats.rows import Labelled, Recording
@@ -55,6 +54,8 @@ def label_studio_texts(
 
 def label_studio_config(names: Iterable[str]) -> Iterator[str]:
     """The labelling interface that fits the tasks, as XML: a waveform, the classes, a search."""
+    from xml.sax.saxutils import quoteattr
+
     yield "<View>\n"
     yield f'  <Filter toName="{_FROM_NAME}" minlength="0" name="filter"/>\n'
     yield f'  <Labels name="{_FROM_NAME}" toName="{_TO_NAME}">\n'

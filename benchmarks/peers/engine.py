@@ -17,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from audioset_core.bundle import YAMNET
 from audioset_core.decode import open_decoder
-from audioset_core.frontend import FrontendConfig
+from audioset_core.frontend_config import FrontendConfig
 from audioset_core.inference import Scorer
 from audioset_core.reader import LogMelPiece, LogMelReader
 from audioset_core.weights import prepare as prepare_weights

@@ -6,13 +6,13 @@ There foreign keys are off on SQLite and checked at the end, since batch mode re
 from alembic import context
 
 from db.migrate import VERSION_TABLE
-from db.tables import Base
+from db.schema import schema
 from db.views import create_views, drop_views
 
 connection = context.config.attributes["connection"]
 context.configure(
     connection=connection,
-    target_metadata=Base.metadata,
+    target_metadata=schema,
     render_as_batch=True,
     version_table=VERSION_TABLE,
 )

@@ -23,8 +23,9 @@ from audioset_core.audit_files import (
     stored_files,
 )
 from audioset_core.bundle import BUNDLES, find_bundle
-from audioset_core.export import npy_bytes, scores_path, write_atomically
-from audioset_core.frontend import VGGISH, YAMNET, FrontendConfig
+from audioset_core.durable import write_atomically
+from audioset_core.export import npy_bytes, scores_path
+from audioset_core.frontend_config import VGGISH, YAMNET, FrontendConfig
 
 CLIP = "ab" + "0" * 62
 N_HEADER_BYTES = 128

@@ -16,19 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audioset_core import export
+from audioset_core import durable
 from audioset_core.categories import Category
+from audioset_core.durable import write_atomically, write_many
 from audioset_core.errors import AudioError, UserError
-from audioset_core.export import (
-    Prediction,
-    check_scores,
-    npy_bytes,
-    read_scores,
-    scores_path,
-    write_atomically,
-    write_many,
-    write_seed_json,
-)
+from audioset_core.export import check_scores, npy_bytes, read_scores, scores_path
+from audioset_core.seed_json import Prediction, write_seed_json
 
 CATEGORIES = (Category(0, "/m/09x0r", "Speech"), Category(1, "/m/0bt9lr", "Dog"))
 SHA = "ab" + "0" * 62
@@ -43,7 +36,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
     def recording_fsync(descriptor: int) -> None:
         name = Path(f"/proc/self/fd/{descriptor}").readlink().name
-        recorded.append(("fsync", "temp" if name.endswith(export.TEMP_SUFFIX) else name))
+        recorded.append(("fsync", "temp" if name.endswith(durable.TEMP_SUFFIX) else name))
         fsync(descriptor)
 
     def recording_replace(self: Path, target: Path) -> Path:

@@ -26,8 +26,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from audioset_core.durable import write_text
 from audioset_core.errors import UserError
-from audioset_core.export import write_text
 from audioset_core.formats.audacity import audacity_texts
 from audioset_core.formats.label_studio import label_studio_config, label_studio_texts
 from audioset_core.formats.merge import merged

@@ -15,8 +15,8 @@ import torch
 
 from audioset_core.bundle import BUNDLES, YAMNET, find_bundle
 from audioset_core.errors import UserError, WeightsError
-from audioset_core.frontend import YAMNET as FRONTEND
 from audioset_core.frontend import log_mel
+from audioset_core.frontend_config import YAMNET as FRONTEND
 from audioset_core.inference import Cancelled, Scorer
 from audioset_core.networks import EngineName, open_network
 from audioset_core.pooling import sigmoid

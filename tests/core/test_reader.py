@@ -19,7 +19,8 @@ from audioset_core.audio import Recording
 from audioset_core.bundle import YAMNET as BUNDLE
 from audioset_core.decode import mix_to_mono, open_decoder
 from audioset_core.errors import AudioError, Reason
-from audioset_core.frontend import VGGISH, YAMNET, FrontendConfig, log_mel, patches
+from audioset_core.frontend import log_mel, patches
+from audioset_core.frontend_config import VGGISH, YAMNET, FrontendConfig
 from audioset_core.reader import ClipReader, LogMelPiece
 from tests.bounds import assert_rounding, assert_within, htk_matrix, log_mel_sigma
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from audioset_core import reference_tf
 from audioset_core.errors import WeightsError
-from audioset_core.frontend import VGGISH, YAMNET, patches
+from audioset_core.frontend import patches
+from audioset_core.frontend_config import VGGISH, YAMNET
 from audioset_core.mel import hann_window
 from audioset_core.reference_weights import model_of, read_weights
 from audioset_core.verify import EMBEDDING_BAR, END_TO_END_BAR, NETWORK_BAR

@@ -22,7 +22,8 @@ from audioset_core.audio import Recording
 from audioset_core.bundle import PANNS
 from audioset_core.bundle import YAMNET as BUNDLE
 from audioset_core.errors import UserError
-from audioset_core.frontend import VGGISH, YAMNET, FrontendConfig, patches
+from audioset_core.frontend import patches
+from audioset_core.frontend_config import VGGISH, YAMNET, FrontendConfig
 from audioset_core.inference import Scorer
 from audioset_core.networks import hears
 from audioset_core.pooling import sigmoid

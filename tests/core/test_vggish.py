@@ -15,8 +15,8 @@ from torch.nn import functional
 from audioset_core.bundle import VGGISH
 from audioset_core.convert import convert, file_sha256, load_published, tensors_sha256
 from audioset_core.errors import WeightsError
-from audioset_core.frontend import VGGISH as FRONTEND
 from audioset_core.frontend import log_mel, patches
+from audioset_core.frontend_config import VGGISH as FRONTEND
 from audioset_core.inference import Scorer
 from audioset_core.reader import LogMelPiece
 from audioset_core.vggish import VGGish

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from audioset_core.convert import load_published
 from audioset_core.folding import fold_batch_norm
-from audioset_core.frontend import YAMNET as FRONTEND
 from audioset_core.frontend import log_mel, patches
+from audioset_core.frontend_config import YAMNET as FRONTEND
 from audioset_core.verify import EMBEDDING_BAR, END_TO_END_BAR, NETWORK_BAR
 from audioset_core.yamnet import (
     BATCH_NORM_EPS,

@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Engine, bindparam, insert, select, text, update
 
-from audioset_core import export
+from audioset_core import durable
 from db import claims
 from db.engine import reading, writing
 from db.records import AdmissionOutcome, Claim
@@ -83,7 +83,7 @@ def _no_sync(is_dropped: Callable[[int], bool]) -> list[Change]:
 
 
 def _no_folder_chain() -> list[Change]:
-    return [(export, "_make_folder", lambda folder: folder.mkdir(parents=True, exist_ok=True))]
+    return [(durable, "_make_folder", lambda folder: folder.mkdir(parents=True, exist_ok=True))]
 
 
 def _rename_before_sync() -> list[Change]:
@@ -104,7 +104,7 @@ def _straight(*, is_synced: bool) -> list[Change]:
 
     def write_many(items: Iterable[tuple[Path, Sequence[Any]]]) -> None:
         for path, blocks in items:
-            export._make_folder(path.parent)
+            durable._make_folder(path.parent)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             for block in blocks:
                 os.write(descriptor, block)
@@ -112,7 +112,7 @@ def _straight(*, is_synced: bool) -> list[Change]:
                 os.fsync(descriptor)
             os.close(descriptor)
             if is_synced:
-                export._sync_folder(path.parent)
+                durable._sync_folder(path.parent)
 
     return [(persist, "write_many", write_many)]
 
@@ -169,7 +169,7 @@ def _dead_runs_are_not_seen() -> list[Change]:
 
 def _temporaries_are_numbered() -> list[Change]:
     numbers = count()
-    return [(export.secrets, "token_hex", lambda _: f"{next(numbers):016x}")]
+    return [(durable.secrets, "token_hex", lambda _: f"{next(numbers):016x}")]
 
 
 def _select_then_insert() -> list[Change]:

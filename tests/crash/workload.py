@@ -21,7 +21,7 @@ import numpy as np
 from sqlalchemy import Engine, make_url, text
 
 from audioset_core.bundle import YAMNET
-from audioset_core.export import TEMP_SUFFIX
+from audioset_core.durable import TEMP_SUFFIX
 from audioset_core.ontology import load_default
 from audioset_core.weights import ReadyWeights
 from db import claims

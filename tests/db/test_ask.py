@@ -14,6 +14,7 @@ from sqlalchemy import Engine, text
 
 from db import ask
 from db.ask import few_clips, find_clips, find_intervals
+from db.base import metadata
 from db.engine import reading
 from db.errors import DatabaseUserError
 from db.found import intervals_query
@@ -22,10 +23,9 @@ from db.question import Question
 from db.recorded import SourceTime, store_times
 from db.records import DetectionRow
 from db.selection import speaks
-from db.sources import path_digest
 from db.spans import Span
 from db.subtrees import Subtree
-from db.tables import Base
+from db.types import path_digest
 from tests.db.build import INDEX, World, labelled, make_world, sha
 
 HOUR_MS = 3_600_000
@@ -244,7 +244,7 @@ def test_intervals_are_sought_by_index(world: World) -> None:
     index = "ix_clip_scores_node_id_peak_labelling_id (node_id=? AND peak>?)"
     assert sum(index in line for line in plan) == 1
     scanned = {line.split()[1] for line in plan if line.startswith("SCAN")}
-    assert not scanned & set(Base.metadata.tables)
+    assert not scanned & set(metadata.tables)
 
 
 def test_a_short_span_is_sought_by_the_time_of_recording(world: World) -> None:
@@ -263,7 +263,7 @@ def test_a_short_span_is_sought_by_the_time_of_recording(world: World) -> None:
     )
     assert "ix_clip_scores_node_id" not in lines
     scanned = {line.split()[1] for line in plan if line.startswith("SCAN")}
-    assert not scanned & set(Base.metadata.tables)
+    assert not scanned & set(metadata.tables)
 
 
 @pytest.mark.parametrize("most", [0, 1, 10])

@@ -10,7 +10,7 @@ from sqlalchemy import Engine, text
 
 from db.recorded import SourceTime, store_times
 from db.records import DetectionRow
-from db.sources import path_digest
+from db.types import path_digest
 from tests.db.build import INDEX, labelled, make_world
 
 DOCS = Path(__file__).parents[2] / "docs" / "database.md"

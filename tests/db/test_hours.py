@@ -11,8 +11,8 @@ from db.hours import hours_heard
 from db.question import Question
 from db.recorded import SourceTime, store_times
 from db.records import DetectionRow
-from db.sources import path_digest
 from db.spans import Span
+from db.types import path_digest
 from db.watched import mark_missing
 from tests.db.build import (
     INDEX,

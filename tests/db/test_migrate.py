@@ -16,7 +16,7 @@ from sqlalchemy import Engine, inspect, text
 from db.engine import open_engine, reading, writing
 from db.errors import DatabaseUserError
 from db.migrate import HEAD, REVISIONS, VERSION_TABLE, ensure_schema
-from db.tables import Base
+from db.schema import schema
 from db.views import VIEWS
 
 
@@ -24,7 +24,7 @@ def test_migrations_give_exactly_the_metadata(fresh_db: Engine) -> None:
     with fresh_db.connect() as conn:
         options = {"compare_type": True, "version_table": VERSION_TABLE}
         context = MigrationContext.configure(conn, opts=options)
-        assert compare_metadata(context, Base.metadata) == []
+        assert compare_metadata(context, schema) == []
 
 
 def _texts(options: dict[str, object]) -> str:
@@ -35,7 +35,7 @@ def _details(engine: Engine) -> dict[str, object]:
     """What compare_metadata leaves out: checks, partial indexes, table options."""
     inspector = inspect(engine)
     found: dict[str, object] = {}
-    for name in sorted(Base.metadata.tables):
+    for name in sorted(schema.tables):
         checks = inspector.get_check_constraints(name)
         found[f"{name} checks"] = sorted((c["name"] or "", c["sqltext"]) for c in checks)
         indexes = inspector.get_indexes(name)
@@ -51,7 +51,7 @@ def _details(engine: Engine) -> dict[str, object]:
         keys = inspector.get_foreign_keys(name)
         found[f"{name} keys"] = sorted((k["name"] or "", str(k["options"])) for k in keys)
     if engine.dialect.name == "sqlite":
-        for name in Base.metadata.tables:
+        for name in schema.tables:
             found[f"{name} options"] = inspector.get_table_options(name)
         query = text("SELECT name FROM sqlite_master WHERE sql LIKE '%AUTOINCREMENT%'")
         with engine.connect() as conn:
@@ -64,7 +64,7 @@ def test_migrations_give_the_checks_and_options_of_the_metadata(
 ) -> None:
     created = open_engine(empty_url)
     with writing(created) as conn:
-        Base.metadata.create_all(conn)
+        schema.create_all(conn)
     details = _details(created)
     created.dispose()
     assert _details(fresh_db) == details

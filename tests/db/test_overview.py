@@ -17,7 +17,7 @@ from db.recorded import SourceTime, store_times
 from db.records import DetectionRow
 from db.review import review_sample
 from db.score_curves import score_curves
-from db.sources import path_digest
+from db.types import path_digest
 from tests.db.build import (
     EDGES,
     INDEX,

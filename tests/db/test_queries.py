@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, delete, insert, select, text
 
 from db.ambiguity import SOURCE_AMBIGUOUS_MID
+from db.base import metadata
 from db.claims import admit, commit_labellings, record_failures
 from db.engine import reading, writing
 from db.errors import DatabaseUserError
@@ -26,9 +27,9 @@ from db.queries import (
 from db.recorded import SourceTime, store_times
 from db.records import Claim, DetectionRow, Failure, Parameters
 from db.selection import speaks
-from db.sources import path_digest
 from db.subtrees import Subtree
-from db.tables import Base, categories, clip_scores, clips, labellings, nodes
+from db.tables import categories, clip_scores, clips, labellings, nodes
+from db.types import path_digest
 from tests.db.build import (
     INDEX,
     LEASE_S,
@@ -202,7 +203,7 @@ def test_top_clips_equals_brute_force(
     fresh_db: Engine, edges, corpus, excluded, min_score, limit, with_ambiguous
 ) -> None:
     with writing(fresh_db) as conn:
-        for table in reversed(Base.metadata.sorted_tables):
+        for table in reversed(metadata.sorted_tables):
             conn.execute(delete(table))
     pairs = [(NAMES[parent], NAMES[child]) for parent, child in sorted(edges)]
     model = replace(MODEL, categories=tuple((i, mid, mid) for i, mid in enumerate(NAMES)))
@@ -271,7 +272,7 @@ def test_the_top_query_seeks_in_the_covering_index(world: World) -> None:
             plan = [row[3] for row in conn.execute(text(f"EXPLAIN QUERY PLAN {compiled}"))]
         assert sum(index in line for line in plan) == 1
         scanned = {line.split()[1] for line in plan if line.startswith("SCAN")}
-        assert not scanned & set(Base.metadata.tables)
+        assert not scanned & set(metadata.tables)
 
 
 def test_a_clip_is_found_by_prefix_and_by_path(world: World) -> None:

@@ -16,8 +16,9 @@ from db.recorded import (
     stored_rules,
     times_found,
 )
-from db.sources import path_digest, update_annotations
+from db.sources import update_annotations
 from db.tables import sources
+from db.types import path_digest
 from tasks.recording_times import time_recordings
 from tests.db.build import NOW, enrolled, make_world, seen
 

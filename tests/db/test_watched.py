@@ -29,8 +29,9 @@ from db.runs import (
     summary_before,
     summary_of,
 )
-from db.sources import enrol, iter_items, path_digest, triage
+from db.sources import enrol, iter_items, triage
 from db.tables import nodes, sources
+from db.types import path_digest
 from db.watched import (
     copies_elsewhere,
     count_moved,

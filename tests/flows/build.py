@@ -17,10 +17,11 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
 from audioset_core.bundle import YAMNET
-from audioset_core.export import TEMP_SUFFIX, read_scores
+from audioset_core.durable import TEMP_SUFFIX
+from audioset_core.export import read_scores
 from audioset_core.pooling import pool
 from flows.label_audio import label_audio
-from flows.options import LabelOptions
+from flows.run_options import LabelOptions
 from flows.summary import Summary
 from tasks.job import DETECTION_THRESHOLD, SCORE_FLOOR, engine_for
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Engine
 
-from audioset_core.export import npy_bytes, write_atomically
+from audioset_core.durable import write_atomically
+from audioset_core.export import npy_bytes
 from audioset_core.ontology import load_default
 from audioset_core.pooling import pool
 from db.claims import admit, commit_labellings
@@ -36,10 +37,12 @@ class Collection:
     embeddings: dict[str, np.ndarray]
 
 
-def make_collection(home: Path, names: tuple[str, ...], seed: int = 5) -> Collection:
+def make_collection(
+    home: Path, names: tuple[str, ...], seed: int = 5, url: str | None = None
+) -> Collection:
     """Recordings of those names (paths below /audio) with scores and embeddings by chance."""
     home.mkdir(parents=True)
-    engine = open_engine(sqlite_url(home / "labels.db"))
+    engine = open_engine(url or sqlite_url(home / "labels.db"))
     ensure_schema(engine)
     ontology = load_default()
     store_ontology(engine, ontology)

@@ -40,16 +40,6 @@ def test_layers_hold() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_importing_the_command_line_is_light() -> None:
-    heavy = ("torch", "prefect", "alembic", "h5py", "soundfile", "scipy", "httpx", "pydantic_ai")
-    program = f"import flows.cli, sys; print([n for n in {heavy} if n in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True
-    )
-    loaded = done.stdout.strip()
-    assert not {"torch", "prefect", "alembic"} & set(eval(loaded))
-
-
 @pytest.mark.parametrize(
     ("entrypoint", "name"),
     [

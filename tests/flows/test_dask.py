@@ -15,7 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from flows.label_audio import label_audio
-from flows.options import ExecutionOptions, LabelOptions
+from flows.run_options import ExecutionOptions, LabelOptions
 from flows.summary import Summary
 from tasks import shards
 from tests.flows.build import Lab, write_clip

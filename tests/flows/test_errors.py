@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from audioset_core import export
+from audioset_core import durable
 from audioset_core.errors import UserError, WeightsError
 from audioset_core.inference import Scorer
 from db.errors import DatabaseUnavailableError, DatabaseUserError
@@ -93,7 +93,7 @@ def test_a_full_disk_fails_the_run_clearly_and_the_next_one_completes(
                 raise full
             return write(descriptor, data)
 
-        monkeypatch.setattr(export.os, "write", torn)
+        monkeypatch.setattr(durable.os, "write", torn)
     elif where == "write_many":
         original = persist.write_many
         monkeypatch.setattr(persist, "write_many", second_time)

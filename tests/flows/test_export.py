@@ -280,7 +280,7 @@ class TestMistakes:
         def full(descriptor: int) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("audioset_core.export.os.fsync", full)
+        monkeypatch.setattr("audioset_core.durable.os.fsync", full)
         said = audioset("export", "csv", out, "--home", home.folder)
         assert said.code == 1
         assert "No space left" in said.err

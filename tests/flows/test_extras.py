@@ -13,7 +13,7 @@ import pytest
 
 from audioset_core.errors import UserError
 from flows.dask_runner import dask_cluster
-from flows.options import ExecutionOptions
+from flows.run_options import ExecutionOptions
 from tests.flows.build import REPOSITORY
 from tests.flows.scored import Collection
 

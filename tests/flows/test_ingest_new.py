@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from audioset_core.errors import UserError
 from db.queries import top_clips
 from flows.ingest_new import ingest_new
-from flows.options import LabelOptions, WatchOptions
+from flows.run_options import LabelOptions, WatchOptions
 from flows.summary import Summary
 from tests.flows.build import Lab, write_clip
 

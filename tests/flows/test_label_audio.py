@@ -21,7 +21,7 @@ from audioset_core.errors import UserError
 from audioset_core.export import read_scores
 from audioset_core.pooling import sigmoid
 from flows.label_audio import label_audio
-from flows.options import ExecutionOptions, LabelOptions
+from flows.run_options import ExecutionOptions, LabelOptions
 from tests.bounds import assert_within
 from tests.flows.build import Lab, write_clip, write_placeholder
 

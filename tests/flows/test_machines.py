@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from audioset_core.errors import UserError
 from db.migrate import ensure_schema
 from flows.label_audio import label_audio
-from flows.options import ExecutionOptions, LabelOptions
+from flows.run_options import ExecutionOptions, LabelOptions
 from flows.serving import HEARTBEAT_AUTOMATION
 from flows.summary import Summary
 from tests.db.conftest import new_database

@@ -14,7 +14,7 @@ import pytest
 from flows import shard_runners
 from flows.drift import Share, drift
 from flows.monitor import is_alarming
-from flows.options import AlertOptions
+from flows.run_options import AlertOptions
 from flows.summary import Summary, as_code, cleaned
 from tasks import shards
 from tests.flows.build import Lab, write_clip

@@ -8,8 +8,8 @@ import pytest
 from pydantic import SecretStr
 
 from audioset_core.errors import UserError
-from flows.options import ExecutionOptions, LabelOptions
 from flows.partitions import label_partitions
+from flows.run_options import ExecutionOptions, LabelOptions
 from flows.summary import Summary
 
 

@@ -22,8 +22,8 @@ from db.migrate import ensure_schema
 from db.records import RunCounts, RunStatus, Variant, WorkItem
 from db.runs import finish_run, start_run
 from db.sources import iter_items
-from flows.options import LabelOptions
 from flows.pipeline import labelling_job
+from flows.run_options import LabelOptions
 from flows.settings import labelling_settings
 from tasks import shards, worklist
 from tasks.chunk_and_featurize import featurize_shard

@@ -1,0 +1,130 @@
+"""Writes files so that a crash or a power cut leaves the old file or the new one, never half.
+
+A file is written in full under a temporary name in its final folder, synced, renamed, and then
+its folder is synced: only after that may a database row point to it. A failed sync is never
+retried (the kernel may have dropped the pages: a second one would report success); the temporary
+file goes and the error is raised.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+# Temporary files end in this, so that what a killed process leaves can be told and removed.
+TEMP_SUFFIX = ".tmp"
+
+Block = bytes | memoryview
+"""A part of a file's content."""
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace one file, durably; on any error the old file stays and no temporary is left.
+
+    Raises:
+        OSError: the disk is full, a sync failed, ...
+    """
+    write_many([(path, data)])
+
+
+def write_many(items: Iterable[tuple[Path, bytes | Sequence[Block]]]) -> None:
+    """Write several files, whole or in blocks, syncing each folder once; durable when it returns.
+
+    On an error nothing temporary is left; files renamed before it stay, whole but not promised.
+
+    Raises:
+        OSError: the disk is full, a sync failed, ...
+    """
+    write_streams((path, (data,) if isinstance(data, bytes) else data) for path, data in items)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which takes the place of `path` once the block has ended without an error.
+
+    Raises:
+        OSError: the disk is full, a sync failed, ...; the old file stays.
+    """
+    _make_folder(path.parent)
+    temp = path.with_name(f".{secrets.token_hex(8)}{TEMP_SUFFIX}")
+    try:
+        with temp.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temp.replace(path)
+    except BaseException:
+        temp.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_text(path: Path, texts: Iterable[str]) -> None:
+    """Write a text in UTF-8, piece by piece, and put it in the place of `path`.
+
+    Raises:
+        OSError: the disk is full, a sync failed, ...; the old file stays.
+    """
+    with replacing(path) as file:
+        for text in texts:
+            file.write(text.encode())
+
+
+def write_streams(items: Iterable[tuple[Path, Iterable[Block]]]) -> None:
+    """All temporaries written and synced, then all renamed, then each folder synced."""
+    written: list[tuple[Path, Path]] = []
+    try:
+        for path, blocks in items:
+            _make_folder(path.parent)
+            temp = path.with_name(f".{secrets.token_hex(8)}{TEMP_SUFFIX}")
+            descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            written.append((temp, path))
+            try:
+                for block in blocks:
+                    _write_all(descriptor, block)
+                os.fsync(descriptor)
+            except OSError as error:
+                error.filename = error.filename or str(path.parent)  # which disk is full
+                raise
+            finally:
+                os.close(descriptor)
+        for temp, path in written:
+            temp.replace(path)
+    except BaseException:
+        for temp, _ in written:
+            temp.unlink(missing_ok=True)
+        raise
+    for folder in dict.fromkeys(path.parent for _, path in written):
+        _sync_folder(folder)
+
+
+def _write_all(descriptor: int, block: Block) -> None:
+    """os.write reports a full disk with its errno, which numpy's own writer does not."""
+    rest = memoryview(block)
+    while rest:
+        n_bytes = os.write(descriptor, rest)
+        if n_bytes == 0:
+            raise OSError(errno.EIO, "nothing could be written")
+        rest = rest[n_bytes:]
+
+
+def _make_folder(folder: Path) -> None:
+    """Like mkdir -p, but durable: a synced file in a folder that vanishes is lost all the same."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
