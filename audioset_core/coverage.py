@@ -11,6 +11,8 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.floating[Any]]
 
 _BLOCK_VALUES = 2**20
+_DIGITS = 6
+"""Of seconds, as people write them: 6.24, not 6.239999999999999."""
 
 
 @overload
@@ -24,7 +26,7 @@ def end_s(last_patch: Any, *, hop_s: float, window_s: float, duration_s: float) 
 
     The one place where Python says so; in SQL that is `db.spans.end_s`.
     """
-    ends = np.minimum(last_patch * hop_s + window_s, duration_s)
+    ends = np.round(np.minimum(last_patch * hop_s + window_s, duration_s), _DIGITS)
     return ends if isinstance(last_patch, np.ndarray) else float(ends)
 
 
@@ -39,7 +41,7 @@ def covered_s(
     heard = np.flatnonzero(is_heard)
     if not len(heard):
         return 0.0
-    starts = heard * hop_s
+    starts = np.round(heard * hop_s, _DIGITS)
     ends = end_s(heard, hop_s=hop_s, window_s=window_s, duration_s=duration_s)
     # A patch adds what lies beyond the one before; starts and ends both rise.
     before = np.concatenate([[0.0], ends[:-1]])

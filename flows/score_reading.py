@@ -68,7 +68,7 @@ def window_times(found: Window[ScoreFile]) -> tuple[float, float]:
 
     file = found.of
     shape = {"hop_s": file.patch_hop_s, "window_s": file.window_s, "duration_s": file.duration_s}
-    return found.first_patch * file.patch_hop_s, end_s(found.last_patch, **shape)
+    return round(found.first_patch * file.patch_hop_s, 6), end_s(found.last_patch, **shape)
 
 
 def moment_times(
@@ -80,7 +80,7 @@ def moment_times(
     if found.patch is None:
         return None, None
     shape = {"hop_s": query.patch_hop_s, "window_s": query.window_s, "duration_s": duration_s}
-    return found.patch * query.patch_hop_s, end_s(found.patch, **shape)
+    return round(found.patch * query.patch_hop_s, 6), end_s(found.patch, **shape)
 
 
 def exact_hours(

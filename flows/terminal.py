@@ -11,7 +11,7 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from tasks.worklist import Discovery
 
 _PLAIN_LINE_EVERY_S = 10.0
+_DIGITS = 9
+"""Behind the point of any number in JSON and CSV: of hours, 4 microseconds."""
 _FULL_PROGRESS = 100
 """Columns from which on there is room for a bar, the speed and the time that is left."""
 
@@ -123,7 +125,7 @@ def _boxed(
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
-    text = json.dumps(value, indent=1, ensure_ascii=False, default=str)
+    text = json.dumps(_plain(value), indent=1, ensure_ascii=False, default=str)
     # Half a surrogate pair, which UTF-8 cannot say, becomes the escape that JSON has for it.
     print(text.encode("utf-8", "backslashreplace").decode())
 
@@ -132,7 +134,18 @@ def print_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """CSV with a header on stdout."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerows(map(_plain, rows))
+
+
+def _plain(value: Any) -> Any:
+    """The value with numbers as people write them: sums and products end in stray digits."""
+    if isinstance(value, float):
+        return round(value, _DIGITS)
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value
 
 
 class LabelProgress:

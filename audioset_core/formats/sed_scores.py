@@ -24,9 +24,10 @@ def frame_borders(
 ) -> list[float]:
     """Onsets of all frames, and the last one's offset. Shape: ``[n_patches + 1]``."""
     lead_s = (window_s - patch_hop_s) / 2
-    borders = [0.0, *(n * patch_hop_s + lead_s for n in range(1, n_patches))]
+    borders = [0.0, *(round(n * patch_hop_s + lead_s, 6) for n in range(1, n_patches))]
     last_s = borders[-1]
-    return [*borders, duration_s if duration_s > last_s else last_s + patch_hop_s]
+    end_s = duration_s if duration_s > last_s else last_s + patch_hop_s
+    return [*borders, round(end_s, 6)]
 
 
 def column_names(classes: Sequence[tuple[str, str]]) -> list[str]:
