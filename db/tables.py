@@ -24,6 +24,13 @@ from sqlalchemy.orm import Mapped, mapped_column
 from db.base import Base, table_of
 from db.threshold_tables import derivations, intervals, threshold_sets, thresholds
 from db.types import CleanJson, ScoreType
+from db.verdict_tables import (
+    review_items,
+    review_strata,
+    reviews,
+    verdict_files,
+    verdicts,
+)
 
 __all__ = [
     "Base",
@@ -41,11 +48,16 @@ __all__ = [
     "node_examples",
     "nodes",
     "parameter_sets",
+    "review_items",
+    "review_strata",
+    "reviews",
     "run_items",
     "runs",
     "sources",
     "threshold_sets",
     "thresholds",
+    "verdict_files",
+    "verdicts",
 ]
 
 SOURCE_STATUSES = ("pending", "identified", "failed", "missing")
