@@ -21,10 +21,12 @@ from flows import (
     commands_pages,
     commands_query,
     commands_rank,
+    commands_review,
     commands_serve,
     commands_sql,
     commands_thresholds,
     commands_times,
+    commands_verdicts,
     commands_verify,
 )
 from flows.options import DEFAULT_HOME, Database, FollowSymlinks, Home, database_url
@@ -139,7 +141,9 @@ app.command()(commands_times.times)
 app.command()(commands_look.plot)
 app.command()(commands_look.curve)
 app.command()(commands_pages.report)
-app.command()(commands_pages.review)
+app.command()(commands_review.review)
+app.add_typer(commands_verdicts.app, name="verdicts")
+app.command()(commands_review.estimate)
 app.command()(commands_verify.verify)
 app.command()(commands_evaluate.evaluate)
 app.add_typer(commands_thresholds.app, name="thresholds")
