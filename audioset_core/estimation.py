@@ -4,7 +4,7 @@ The share that is true is estimated by the combined ratio estimator, weighted by
 how many. Its interval is Wilson's, with the effective number of clips in place of their number.
 That number comes from a model of the strata, since the variance within a stratum of two to ten
 clips, often all true or all false, says nothing: a stratum's share is drawn towards that of all
-strata of the same scores, as if two clips more had been judged.
+strata of the same scores, as if three clips more had been judged.
 
     R = sum_h N_h / n_h sum y t  /  sum_h N_h / n_h sum t
     v = sum_h N_h^2 (1 - n_h / N_h) / n_h  Var_h(t (y - R)) / (sum_h T_h)^2
@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 _Z = 1.959963984540054  # of a normal distribution's central 95 %
-_SMOOTHING = 2.0
+_SMOOTHING = 3.0
 """Clips' worth of the strata of the same scores that a stratum's share is drawn towards."""
 
 

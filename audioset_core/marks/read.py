@@ -19,6 +19,7 @@ from audioset_core.marks.tables import is_raven, parquet_rows, row_marks, table_
 from audioset_core.ontology import Ontology
 
 ENDINGS = (".txt", ".csv", ".tsv", ".json", ".vtt", ".textgrid", ".parquet")
+_IN_SAMPLES = (".phn", ".wrd")  # of TIMIT
 _BLOCK_BYTES = 1 << 20
 
 
@@ -49,6 +50,8 @@ def format_of(path: Path) -> str:
     Raises:
         UserError: it cannot be read, or is no text.
     """
+    if path.suffix.lower() in _IN_SAMPLES:
+        raise UserError(f"{path}: {path.suffix} counts in samples, which is not read: use seconds")
     try:
         with path.open("rb") as file:
             start = file.read(4096)

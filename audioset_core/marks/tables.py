@@ -14,6 +14,7 @@ https://github.com/maRce10/Rraven/issues/3 (what Raven makes of File Offset)
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from audioset_core.marks.names import keys_of_own_name, recording_keys, seconds
 KEYS = (
     "clip", "sha256", "uri", "path", "file_path", "filepath", "full_path", "fullname", "begin_path",
     "begin_file", "notated_path", "file", "file_name", "filename", "audio_file", "audio_path",
-    "audio", "fname", "recording", "sound_files", "segment_id", "id",
+    "audio", "fname", "recording", "sound_files", "source_file", "segment_id", "id",
 )  # fmt: skip
 MIDS = ("mid", "mids")
 NAMES = (
@@ -37,16 +38,17 @@ NAMES = (
 )  # fmt: skip
 STARTS = (
     "start_s", "begin_time_(s)", "onset_s", "start_time_seconds", "onset", "start", "begin",
-    "start_time", "begin_time", "start_(s)", "begin_s", "start_time_(s)",
+    "start_time", "begin_time", "start_(s)", "begin_s", "start_time_(s)", "start_seconds",
 )  # fmt: skip
 ENDS = (
     "end_s", "end_time_(s)", "offset_s", "end_time_seconds", "offset", "end", "stop", "end_time",
-    "end_(s)", "stop_s",
+    "end_(s)", "stop_s", "stop_seconds", "end_seconds",
 )  # fmt: skip
 VERDICTS = ("verdict", "judgement", "is_correct", "correct")
 PEOPLE = ("judged_by", "reviewer", "reviewed_by", "annotator", "annotated_by", "observer")
 TIMES = ("reviewed_at", "judged_at", "annotated_at", "confirmed_at", "confirmed_at_(utc)")
 _BEGIN, _OFFSET, _CONFIRMED = "begin_time_(s)", "file_offset_(s)", "confirmed"
+_LIKE_A_START = re.compile("start|begin_t|onset|t_?min|from")
 _KNOWN = {*KEYS, *MIDS, *NAMES, *STARTS, *ENDS, *VERDICTS, _OFFSET, _CONFIRMED}
 
 WORDS: Mapping[str, Verdict | None] = {
@@ -98,6 +100,11 @@ def row_marks(
     mids = () if column else tuple(n for n in MIDS if n in there)
     if not names and not mids:
         raise UserError(f"{path}: no column says what was marked: name it with --column ({seen})")
+    odd = sorted(h for h in there if _LIKE_A_START.match(h)) if not there & set(STARTS) else ()
+    if odd:
+        raise UserError(
+            f"{path}: is {odd[0]!r} where a sound starts? Name the columns start_s and end_s"
+        )
     own_name = keys_of_own_name(path)
     own_start = "" if _OFFSET not in there else _OFFSET
     for place, cells in rows:
