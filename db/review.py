@@ -85,7 +85,8 @@ class ReviewSample:
     @property
     def n_asked(self) -> list[tuple[str, int]]:
         """(name of a class that is asked about, clips of it), most first."""
-        return Counter(item.name for item in self.items).most_common()
+        counted = Counter(item.name for item in self.items)
+        return sorted(counted.items(), key=lambda each: (-each[1], each[0]))
 
 
 def review_sample(
@@ -105,7 +106,7 @@ def review_sample(
         root = node_id(conn, question.under[0])
         ids = model_ids(conn, question.model)
         pool = _Pool(
-            least=max(question.min_score, floor(conn, ids)),
+            least=question.min_score or floor(conn, ids),
             n_bins=min(MOST_BINS, max(1, min(per_class, size) // _LEAST_PER_BIN)),
             size=size,
         )
@@ -113,7 +114,7 @@ def review_sample(
         query = _population(conn, question)
         with conn.execution_options(yield_per=_PAGE).execute(query) as rows:
             for sha256, labelling_id, node, peak, heard_s in rows:
-                pool.add((_lot(seed, sha256), labelling_id, node, peak, round(heard_s or 0.0, 3)))
+                pool.add((lot(seed, sha256), labelling_id, node, peak, round(heard_s or 0.0, 3)))
         own, others = _asked_one_by_one(pool.n_of_class(), max(1, size // per_class), per_class)
         groups: list[tuple[int | None, set[int]]] = [(node, {node}) for node in own]
         if others:
@@ -210,7 +211,7 @@ def _in_turn(parts: Sequence[Sequence[Any]], size: int) -> list[Any]:
     return [each for _, each in zip(range(size), turns, strict=False)]
 
 
-def _lot(seed: int, clip: str) -> int:
+def lot(seed: int, clip: str) -> int:
     """A number drawn for a clip: what decides depends on neither the database nor its order.
 
     Negative, so that a heap, which gives its least, gives up the clip that was drawn last.

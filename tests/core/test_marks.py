@@ -58,7 +58,8 @@ class TestRaven:
         assert (second.keys, second.span_s) == (("b.wav",), (3.25, 4.75))
 
     def test_decimal_commas_crlf_bom_and_umlauts(self, tmp_path: Path) -> None:
-        text = f"{RAVEN}\tBegin Path\tAnnotation\r\n7\tSpectrogram 1\t1\t0,25\t1,75\t0\t9\tC:\\T\u00f6ne\\a.wav\tDog\r\n"
+        row = "7\tSpectrogram 1\t1\t0,25\t1,75\t0\t9\tC:\\T\u00f6ne\\a.wav\tDog"
+        text = f"{RAVEN}\tBegin Path\tAnnotation\r\n{row}\r\n"
         for encoding in ("utf-8-sig", "utf-16", "cp1252"):
             (mark,) = _read(tmp_path / "t.txt", text.encode(encoding)).marks
             assert mark.span_s == (0.25, 1.75)
@@ -66,7 +67,8 @@ class TestRaven:
             assert "a.wav" in mark.keys
 
     def test_quotes_are_text_and_short_rows_are_filled_up(self, tmp_path: Path) -> None:
-        text = f'{RAVEN}\tAnnotation\n1\tS\t1\t0\t1\t0\t9\t"Dog" far\n2\tS\t1\t2\t3\t0\t9\t"Dog"\n3\tS\t1\t4\t5\n'
+        rows = ('1\tS\t1\t0\t1\t0\t9\t"Dog" far', '2\tS\t1\t2\t3\t0\t9\t"Dog"', "3\tS\t1\t4\t5")
+        text = "\n".join((f"{RAVEN}\tAnnotation", *rows))
         found = _read(tmp_path / "a.txt", text)
         assert _said(found) == [((2.0, 3.0), DOG, "present")]
         assert [p.place for p in found.problems] == ["line 2", "line 4"]
@@ -76,8 +78,10 @@ class TestRaven:
         """BirdNET Live: crowsetta issue 301. What is not confirmed was not looked at."""
         text = (
             "Selection\tView\tChannel\tBegin File\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\t"
-            "High Freq (Hz)\tCommon Name\tScientific Name\tConfidence\tConfirmed\tConfirmed At (UTC)\n"
-            "1\tSpectrogram 1\t1\ta.wav\t0\t3\t0\t9\tBlackbird\tTurdus merula\t0.9\tTrue\t2026-05-01T10:00:00\n"
+            "High Freq (Hz)\tCommon Name\tScientific Name\tConfidence\tConfirmed\t"
+            "Confirmed At (UTC)\n"
+            "1\tSpectrogram 1\t1\ta.wav\t0\t3\t0\t9\tBlackbird\tTurdus merula\t0.9\tTrue\t"
+            "2026-05-01T10:00:00\n"
             "2\tSpectrogram 1\t1\ta.wav\t3\t6\t0\t9\tBlackbird\tTurdus merula\t0.8\tFalse\t\n"
         )
         found = _read(tmp_path / "x.selections.txt", text, classes={"blackbird": BIRD})
@@ -101,11 +105,15 @@ class TestRaven:
 class TestAudacity:
     def test_frequencies_empty_labels_and_old_blanks(self, tmp_path: Path) -> None:
         """Spectral labels have a second line: crowsetta issue 96; blanks: scaper issue 23."""
-        text = "0.000000\t1.500000\tDog\r\n\\\t100.0\t900.0\r\n2,5\t2,5\tCat\r\n3.0\t4.0\r\n\r\n5.0 6.0 Siren\r\n"
+        text = (
+            "0.000000\t1.500000\tDog\r\n\\\t100.0\t900.0\r\n2,5\t2,5\tCat\r\n3.0\t4.0\r\n\r\n"
+            "5.0 6.0 Siren\r\n"
+        )
         found = _read(tmp_path / "a.wav.txt", text)
         assert found.format == "audacity"
         assert _said(found) == [
-            ((0.0, 1.5), DOG, "present"), ((2.5, 2.5), CAT, "present"), ((5.0, 6.0), SIREN, "present"),
+            ((0.0, 1.5), DOG, "present"), ((2.5, 2.5), CAT, "present"),
+            ((5.0, 6.0), SIREN, "present"),
         ]  # fmt: skip
         assert [(p.place, p.text) for p in found.problems] == [("line 4", "no class is named")]
         assert found.marks[0].keys[-1] == "a.wav"
@@ -254,7 +262,8 @@ def test_webvtt(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "label,onset_s,offset_s,onset_sample,offset_sample,notated_path,annot_path,sequence,annotation\n"
+        "label,onset_s,offset_s,onset_sample,offset_sample,notated_path,annot_path,sequence,"
+        "annotation\n"
         "Dog,0.5,1.5,8000,24000,a.wav,a.csv,0,0\n",
         "onset_s,offset_s,label\n0.5,1.5,Dog\n",
         "filename\tonset\toffset\tevent_label\na.wav\t0.5\t1.5\tDog\n",
@@ -313,11 +322,10 @@ def test_what_is_wrong_is_told_with_its_line_and_the_rest_is_read(tmp_path: Path
 
 def test_parquet(tmp_path: Path) -> None:
     pyarrow = pytest.importorskip("pyarrow")
-    import pyarrow.parquet
-
+    parquet = pytest.importorskip("pyarrow.parquet")
     table = pyarrow.table({"path": ["/x/a.wav"], "mid": [DOG], "name": ["Dog"],
                            "start_s": [0.5], "end_s": [1.5], "id": [None]})  # fmt: skip
-    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
+    parquet.write_table(table, tmp_path / "t.parquet")
     found = read_marks(tmp_path / "t.parquet", load_default())
     assert _said(found) == [((0.5, 1.5), DOG, "present")]
     (tmp_path / "bad.parquet").write_bytes(b"PAR1garbage")
