@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from dataclasses import astuple
 
 from sqlalchemy import Engine
 
@@ -28,7 +27,8 @@ def truth_of_verdicts(engine: Engine) -> tuple[Truth, str]:
     counts = Counter[str]()
     digest = hashlib.sha256()
     for each in find_verdicts(engine):
-        digest.update(f"{astuple(each)}\n".encode())
+        what = (each.clip, each.mid, each.start_s, each.end_s, each.verdict, each.judged_by)
+        digest.update(f"{what}\n".encode())
         if each.verdict == "unsure":
             counts["verdicts that are unsure"] += 1
             continue

@@ -21,6 +21,8 @@ from audioset_core.marks.tables import row_marks
 
 _OWN_KEYS = ("clip", "uri", "path", "id")
 _CHOICES = ("labels", "timeserieslabels", "choices", "taxonomy")
+_CONTROLS = ("choice", "choices", "label", "labels", "class")
+"""Usual names of a control, whose single choice is a text in the reduced format."""
 _OF_REDUCED = ("annotation_id", "annotator", "lead_time")
 
 
@@ -95,8 +97,11 @@ def _reduced_marks(row: Mapping[str, Any], place: str) -> RawMarks:
     """Label Studio's JSON-MIN: the data and each control's regions in one object."""
     keys = _keys(row, row.get("file_upload"))
     by, at = str(row.get("annotator") or ""), str(row.get("updated_at") or "")
-    for value in row.values():
-        for region in _objects(value):
+    for name, value in row.items():
+        regions = [value] if isinstance(value, dict) else _objects(value)
+        if isinstance(value, str) and name in _CONTROLS:
+            regions = [{"choices": value}]
+        for region in regions:
             yield from _region_marks(keys, {"value": region}, (place, by, at), "present")
 
 
@@ -122,7 +127,8 @@ def _keys(data: Mapping[str, Any], upload: object) -> tuple[str, ...]:
 def _labels(region: Mapping[str, Any]) -> Iterator[str]:
     value = region.get("value") or {}
     for name in _CHOICES:
-        for label in value.get(name) or ():
+        chosen = value.get(name) or ()
+        for label in [chosen] if isinstance(chosen, str) else chosen:
             # A choice of a taxonomy is the path to it.
             yield str(label[-1]) if isinstance(label, list) and label else str(label)
 

@@ -106,6 +106,7 @@ def row_marks(
             f"{path}: is {odd[0]!r} where a sound starts? Name the columns start_s and end_s"
         )
     own_name = keys_of_own_name(path)
+    known_keys: dict[tuple[str, ...], tuple[str, ...]] = {}
     own_start = "" if _OFFSET not in there else _OFFSET
     for place, cells in rows:
         row = {h: c.strip() for h, c in zip(reversed(headings), reversed(cells), strict=True)}
@@ -117,8 +118,11 @@ def row_marks(
         if own_start and row.get(own_start):
             start, end = _in_own_file(start, end, row[own_start])
         mid, label = _first(row, mids), _unquoted(_first(row, names))
+        written = tuple(row[key] for key in KEYS if row.get(key))
+        keys = known_keys.setdefault(written, ()) or recording_keys(written) or own_name
+        known_keys[written] = keys
         yield RawMark(
-            recording_keys(row[key] for key in KEYS if row.get(key)) or own_name,
+            keys,
             start,
             end,
             label or mid,

@@ -101,8 +101,22 @@ class TestRaven:
         with pytest.raises(UserError, match="no column 'Note'; there is 'notes'"):
             _read(tmp_path / "a.txt", text, column="Note")
 
+    def test_rows_as_they_were_reported(self, tmp_path: Path) -> None:
+        """Selections from 0 (acodet issue 36), a cell too many (DeepSqueak issue 48)."""
+        text = f"{RAVEN}\tAnnotation\n0\tS 1\t1\t3.95243452314316\t3.99231611625404\t5\t7\tDog\t1\n"
+        assert _said(_read(tmp_path / "a.txt", text)) == [
+            ((3.95243452314316, 3.99231611625404), DOG, "present")
+        ]
+
 
 class TestAudacity:
+    def test_times_with_zeros_and_frequencies_that_are_not_set(self, tmp_path: Path) -> None:
+        """mp3splt issue 344 took .009 for .9; audacity issue 3631: -1 is no frequency."""
+        text = "888.009796\t888.941678\tDog\n\\\t-1.000000\t2000.000000\n"
+        assert _said(_read(tmp_path / "a.txt", text)) == [
+            ((888.009796, 888.941678), DOG, "present")
+        ]
+
     def test_frequencies_empty_labels_and_old_blanks(self, tmp_path: Path) -> None:
         """Spectral labels have a second line: crowsetta issue 96; blanks: scaper issue 23."""
         text = (
@@ -174,6 +188,17 @@ class TestLabelStudio:
         task = {"data": {"audio": "s3://b/x/a.wav"}, "annotations": [{"result": whole}]}
         found = _read(tmp_path / "t.json", json.dumps(task))
         assert _said(found) == [(None, DOG, "present"), (None, CAT, "present")]
+
+    @pytest.mark.parametrize(
+        "told", [{"choice": "Dog"}, {"choice": {"choices": ["Dog"]}}, {"label": "Dog"}]
+    )
+    def test_a_single_choice_is_a_text(self, tmp_path: Path, told: dict[str, object]) -> None:
+        """label-studio-frontend issue 259 has the like in the full format as well."""
+        row = {"audio": "a.wav", "annotation_id": 1, **told}
+        assert _said(_read(tmp_path / "m.json", json.dumps([row]))) == [(None, DOG, "present")]
+        value = {"value": {"choices": "Dog"}}
+        task = {"data": {"audio": "a.wav"}, "annotations": [{"result": [value]}]}
+        assert _said(_read(tmp_path / "t.json", json.dumps([task]))) == [(None, DOG, "present")]
 
     def test_a_region_of_a_video_is_refused(self, tmp_path: Path) -> None:
         value = {"ranges": [{"start": 1, "end": 30}], "timelinelabels": ["Dog"]}
@@ -269,7 +294,8 @@ def test_webvtt(tmp_path: Path) -> None:
         "filename\tonset\toffset\tevent_label\na.wav\t0.5\t1.5\tDog\n",
         "segment_id\tstart_time_seconds\tend_time_seconds\tlabel\na.wav\t0.5\t1.5\t/m/0bt9lr\n",
         "sep=;\nFile;Start;End;Label\na.wav;0,5;0:01,5;dog\n",
-        "Start (s),End (s),Scientific name,Common name,Confidence,File\n0.5,1.5,Canis,Dog,0.9,a.wav\n",
+        "Start (s),End (s),Scientific name,Common name,Confidence,File\n"
+        "0.5,1.5,Canis,Dog,0.9,a.wav\n",
     ],
 )  # fmt: skip
 def test_tables_of_other_programs(tmp_path: Path, text: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
+from statistics import mean, stdev
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -308,3 +310,32 @@ class TestReviews:
         assert [i.is_true for i in review.items] == [None]
         with reading(world.engine) as conn:
             assert conn.execute(select(func.count()).select_from(verdicts)).scalar() == 2
+
+
+@pytest.mark.slow
+def test_an_estimate_from_samples_is_right_on_average(world: World) -> None:
+    """Drawn again and again, stored, judged, estimated: the mean is the truth."""
+    _many(world)
+    # Of the dogs and of the rest other shares are true, the more the higher the score.
+    levels = {"/b": 8, "/c": 2, "/d": 0}
+    true = {sha(f"{mid}{n}"): n > level for mid, level in levels.items() for n in range(12)}
+    found = []
+    for seed in range(120):
+        sample = _drawn(world, 8, 4, seed)
+        store_review(world.engine, sample, NOW)
+        said = [
+            _verdict("", "/a", "present" if true[i.clip] else "absent", by=f"{seed}")
+            for i in sample.items
+        ]
+        said = [replace(v, clip=i.clip) for v, i in zip(said, sample.items, strict=True)]
+        _store(world, *said)
+        review = next(judged_reviews(world.engine, "/a"))
+        total = 0.0
+        for n, stratum in enumerate(review.strata):
+            own = [i.is_true for i in review.items if i.stratum == n]
+            assert None not in own
+            total += stratum.n_clips * sum(map(bool, own)) / len(own)
+        found.append(total)
+    n_true = 3 + 3 + 2
+    assert mean(found) == pytest.approx(n_true, abs=4 * stdev(found) / len(found) ** 0.5)
+    assert stdev(found) > 0.5
