@@ -57,7 +57,7 @@ def json_marks(text: str, path: Path, column: str | None) -> RawMarks:
 
 
 def _task_marks(task: Mapping[str, Any], place: str) -> RawMarks:
-    keys = _keys(task.get("data") or {}, task.get("file_upload"))
+    keys = _keys(_object(task.get("data")), task.get("file_upload"))
     predicted = [
         region
         for prediction in _objects(task.get("predictions"))
@@ -84,7 +84,7 @@ def _region_marks(
     verdict: Verdict,
 ) -> RawMarks:
     place, by, at = said
-    value = region.get("value") or {}
+    value = _object(region.get("value"))
     if "ranges" in value or "sequence" in value:
         yield Problem("a region of a video, in frames: only regions of sound are read", place)
         return
@@ -125,16 +125,16 @@ def _keys(data: Mapping[str, Any], upload: object) -> tuple[str, ...]:
 
 
 def _labels(region: Mapping[str, Any]) -> Iterator[str]:
-    value = region.get("value") or {}
+    value = _object(region.get("value"))
     for name in _CHOICES:
-        chosen = value.get(name) or ()
-        for label in [chosen] if isinstance(chosen, str) else chosen:
+        chosen = value.get(name)
+        for label in [chosen] if isinstance(chosen, str) else _list(chosen):
             # A choice of a taxonomy is the path to it.
             yield str(label[-1]) if isinstance(label, list) and label else str(label)
 
 
 def _what(region: Mapping[str, Any], label: str) -> tuple[str, float, float]:
-    value = region.get("value") or {}
+    value = _object(region.get("value"))
     return label, *(
         float(v) if isinstance(v := value.get(name), int | float) else -1.0
         for name in ("start", "end")
@@ -156,4 +156,12 @@ def _person(annotation: Mapping[str, Any]) -> str:
 
 
 def _objects(found: object) -> list[Mapping[str, Any]]:
-    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+    return [each for each in _list(found) if isinstance(each, dict)]
+
+
+def _object(found: object) -> Mapping[str, Any]:
+    return found if isinstance(found, dict) else {}
+
+
+def _list(found: object) -> list[Any]:
+    return found if isinstance(found, list) else []

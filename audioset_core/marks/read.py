@@ -11,6 +11,7 @@ from typing import IO
 
 from audioset_core.delimited import encoding_of
 from audioset_core.errors import UserError
+from audioset_core.formats.text import one_line
 from audioset_core.marks.label_studio import json_marks
 from audioset_core.marks.labels import audacity_marks, is_audacity, textgrid_marks, webvtt_marks
 from audioset_core.marks.mark import Mark, MarkFile, Problem, RawMark, RawMarks
@@ -187,7 +188,7 @@ class _Classes:
             self._found.counts[f"moments such as {raw.at!r} that are not ISO 8601"] += 1
         mids = list(self._mids(raw))
         for mid in mids:
-            yield Mark(raw.keys, span, mid, raw.verdict, raw.place, raw.by, at)
+            yield Mark(raw.keys, span, mid, raw.verdict, _plain(raw.place), _plain(raw.by), at)
 
     def _mids(self, raw: RawMark) -> Iterator[str]:
         if not raw.label:
@@ -235,3 +236,8 @@ def _span(start: str, end: str) -> tuple[float, float] | str | None:
             f"{start_s:g} s to {end_s:g} s begins before the recording"
         )  # fmt: skip
     return start_s, end_s
+
+
+def _plain(text: str) -> str:
+    """One line that any database stores."""
+    return one_line(text).strip().encode("utf-8", "replace").decode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,23 +9,12 @@ from typing import Any
 import pytest
 
 from audioset_core.errors import UserError
-from audioset_core.marks.mark import MarkFile
-from audioset_core.marks.names import keys_of_address, keys_of_own_name, moment, seconds
+from audioset_core.marks.names import keys_of_own_name, moment, seconds
 from audioset_core.marks.read import format_of, mark_files, read_marks
 from audioset_core.ontology import load_default
+from tests.core.marked import BIRD, CAT, DOG, SIREN, read_text, said
 
-DOG, CAT, BIRD, SIREN = "/m/0bt9lr", "/m/01yrx", "/m/015p6", "/m/03kmc9"
 RAVEN = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tHigh Freq (Hz)"
-
-
-def _read(path: Path, text: str | bytes, **options: object) -> MarkFile:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return read_marks(path, load_default(), **options)  # type: ignore[arg-type]
-
-
-def _said(found: MarkFile) -> list[tuple[object, ...]]:
-    return [(m.span_s, m.mid, m.verdict) for m in found.marks]
 
 
 class TestRaven:
@@ -39,11 +27,11 @@ class TestRaven:
             row.format("Spectrogram 1", 2),
         ]
         other = "1\tSpectrogram 1\t1\t3\t4\t0\t8000\tCat\n"
-        found = _read(
+        found = read_text(
             tmp_path / "a.Table.1.selections.txt", f"{RAVEN}\tAnnotation\n{''.join(rows)}{other}"
         )
         assert found.format == "raven"
-        assert _said(found) == [((0.5, 1.5), DOG, "present"), ((3.0, 4.0), CAT, "present")]
+        assert said(found) == [((0.5, 1.5), DOG, "present"), ((3.0, 4.0), CAT, "present")]
         assert found.counts == {"lines that say the same again (views, channels)": 2}
         assert found.marks[0].keys[-1] == "a"
 
@@ -53,7 +41,7 @@ class TestRaven:
             "1\tSpectrogram 1\t1\t2.5\t3.5\t0\t9\ta.wav\t2.5\tDog\n"
             "2\tSpectrogram 1\t1\t63.25\t64.75\t0\t9\tb.wav\t3.25\tDog\n"
         )
-        first, second = _read(tmp_path / "all.txt", text).marks
+        first, second = read_text(tmp_path / "all.txt", text).marks
         assert (first.keys, first.span_s) == (("a.wav",), (2.5, 3.5))
         assert (second.keys, second.span_s) == (("b.wav",), (3.25, 4.75))
 
@@ -61,7 +49,7 @@ class TestRaven:
         row = "7\tSpectrogram 1\t1\t0,25\t1,75\t0\t9\tC:\\T\u00f6ne\\a.wav\tDog"
         text = f"{RAVEN}\tBegin Path\tAnnotation\r\n{row}\r\n"
         for encoding in ("utf-8-sig", "utf-16", "cp1252"):
-            (mark,) = _read(tmp_path / "t.txt", text.encode(encoding)).marks
+            (mark,) = read_text(tmp_path / "t.txt", text.encode(encoding)).marks
             assert mark.span_s == (0.25, 1.75)
             assert mark.keys[:2] == ("C:\\T\u00f6ne\\a.wav", "C:/T\u00f6ne/a.wav")
             assert "a.wav" in mark.keys
@@ -69,8 +57,8 @@ class TestRaven:
     def test_quotes_are_text_and_short_rows_are_filled_up(self, tmp_path: Path) -> None:
         rows = ('1\tS\t1\t0\t1\t0\t9\t"Dog" far', '2\tS\t1\t2\t3\t0\t9\t"Dog"', "3\tS\t1\t4\t5")
         text = "\n".join((f"{RAVEN}\tAnnotation", *rows))
-        found = _read(tmp_path / "a.txt", text)
-        assert _said(found) == [((2.0, 3.0), DOG, "present")]
+        found = read_text(tmp_path / "a.txt", text)
+        assert said(found) == [((2.0, 3.0), DOG, "present")]
         assert [p.place for p in found.problems] == ["line 2", "line 4"]
         assert found.problems[1].text == "no class is named"
 
@@ -84,8 +72,8 @@ class TestRaven:
             "2026-05-01T10:00:00\n"
             "2\tSpectrogram 1\t1\ta.wav\t3\t6\t0\t9\tBlackbird\tTurdus merula\t0.8\tFalse\t\n"
         )
-        found = _read(tmp_path / "x.selections.txt", text, classes={"blackbird": BIRD})
-        assert _said(found) == [((0.0, 3.0), BIRD, "present")]
+        found = read_text(tmp_path / "x.selections.txt", text, classes={"blackbird": BIRD})
+        assert said(found) == [((0.0, 3.0), BIRD, "present")]
         assert found.marks[0].at == datetime(2026, 5, 1, 10, tzinfo=UTC)
         assert found.counts == {"lines without a verdict": 1}
 
@@ -94,17 +82,17 @@ class TestRaven:
         with pytest.raises(
             UserError, match="no column says what was marked: name it with --column"
         ):
-            _read(tmp_path / "a.txt", text)
-        assert _said(_read(tmp_path / "a.txt", text, column="notes")) == [
+            read_text(tmp_path / "a.txt", text)
+        assert said(read_text(tmp_path / "a.txt", text, column="notes")) == [
             ((0.0, 1.0), DOG, "present")
         ]
         with pytest.raises(UserError, match="no column 'Note'; there is 'notes'"):
-            _read(tmp_path / "a.txt", text, column="Note")
+            read_text(tmp_path / "a.txt", text, column="Note")
 
     def test_rows_as_they_were_reported(self, tmp_path: Path) -> None:
         """Selections from 0 (acodet issue 36), a cell too many (DeepSqueak issue 48)."""
         text = f"{RAVEN}\tAnnotation\n0\tS 1\t1\t3.95243452314316\t3.99231611625404\t5\t7\tDog\t1\n"
-        assert _said(_read(tmp_path / "a.txt", text)) == [
+        assert said(read_text(tmp_path / "a.txt", text)) == [
             ((3.95243452314316, 3.99231611625404), DOG, "present")
         ]
 
@@ -113,7 +101,7 @@ class TestAudacity:
     def test_times_with_zeros_and_frequencies_that_are_not_set(self, tmp_path: Path) -> None:
         """mp3splt issue 344 took .009 for .9; audacity issue 3631: -1 is no frequency."""
         text = "888.009796\t888.941678\tDog\n\\\t-1.000000\t2000.000000\n"
-        assert _said(_read(tmp_path / "a.txt", text)) == [
+        assert said(read_text(tmp_path / "a.txt", text)) == [
             ((888.009796, 888.941678), DOG, "present")
         ]
 
@@ -123,9 +111,9 @@ class TestAudacity:
             "0.000000\t1.500000\tDog\r\n\\\t100.0\t900.0\r\n2,5\t2,5\tCat\r\n3.0\t4.0\r\n\r\n"
             "5.0 6.0 Siren\r\n"
         )
-        found = _read(tmp_path / "a.wav.txt", text)
+        found = read_text(tmp_path / "a.wav.txt", text)
         assert found.format == "audacity"
-        assert _said(found) == [
+        assert said(found) == [
             ((0.0, 1.5), DOG, "present"), ((2.5, 2.5), CAT, "present"),
             ((5.0, 6.0), SIREN, "present"),
         ]  # fmt: skip
@@ -133,91 +121,8 @@ class TestAudacity:
         assert found.marks[0].keys[-1] == "a.wav"
 
     def test_an_empty_track_is_a_recording_without_marks(self, tmp_path: Path) -> None:
-        found = _read(tmp_path / "a.wav.txt", "")
+        found = read_text(tmp_path / "a.wav.txt", "")
         assert (found.marks, found.problems, found.silent[-1]) == ([], [], "a.wav")
-
-
-def _region(
-    label: str, start: float, end: float, id: str = "x", **more: object
-) -> dict[str, object]:
-    value = {"start": start, "end": end, "channel": 0, "labels": [label]}
-    return {"id": id, "type": "labels", "original_length": 10.0, "value": value, **more}
-
-
-class TestLabelStudio:
-    def test_what_was_removed_from_a_prediction_is_absent(self, tmp_path: Path) -> None:
-        task = {
-            "id": 4,
-            "data": {"audio": "/data/local-files/?d=s/a%20b.wav", "clip": "c" * 64},
-            "predictions": [
-                {"result": [_region("Dog", 0, 2), _region("Cat", 3, 4), _region("Bird", 6, 7)]}
-            ],
-            "annotations": [
-                {
-                    "completed_by": {"id": 3, "email": "anna@x.org"},
-                    "updated_at": "2026-05-01T10:00:00.123456Z",
-                    "result": [_region("Dog", 0.5, 2), _region("Siren", 6, 7)],
-                },
-                {"completed_by": 4, "was_cancelled": True, "result": [_region("Siren", 1, 2)]},
-            ],
-        }
-        found = _read(tmp_path / "export.json", json.dumps([task]))
-        assert _said(found) == [
-            ((0.5, 2.0), DOG, "present"), ((6.0, 7.0), SIREN, "present"),
-            ((3.0, 4.0), CAT, "absent"), ((6.0, 7.0), BIRD, "absent"),
-        ]  # fmt: skip
-        mark = found.marks[0]
-        assert (mark.by, mark.place) == ("anna@x.org", "task 4")
-        assert mark.at == datetime(2026, 5, 1, 10, 0, 0, 123456, tzinfo=UTC)
-        assert mark.keys == ("c" * 64, "s/a b.wav", "a b.wav")
-
-    def test_the_reduced_format_choices_and_taxonomies(self, tmp_path: Path) -> None:
-        rows = [
-            {"audio": "/data/upload/2/0a1b2c3d-a.wav", "id": 1, "annotator": 2, "annotation_id": 9,
-             "label": [{"start": 1, "end": 2, "channel": 0, "labels": ["Dog", "Cat"]}],
-             "updated_at": "2026-05-01T10:00:00Z", "lead_time": 1.5},
-        ]  # fmt: skip
-        found = _read(tmp_path / "min.json", json.dumps(rows))
-        assert _said(found) == [((1.0, 2.0), DOG, "present"), ((1.0, 2.0), CAT, "present")]
-        assert found.marks[0].keys == ("0a1b2c3d-a.wav", "a.wav")
-        assert found.marks[0].by == "2"
-        whole = [
-            {"type": "choices", "value": {"choices": ["Dog"]}},
-            {"type": "taxonomy", "value": {"taxonomy": [["Animal", "Cat"]]}},
-        ]
-        task = {"data": {"audio": "s3://b/x/a.wav"}, "annotations": [{"result": whole}]}
-        found = _read(tmp_path / "t.json", json.dumps(task))
-        assert _said(found) == [(None, DOG, "present"), (None, CAT, "present")]
-
-    @pytest.mark.parametrize(
-        "told", [{"choice": "Dog"}, {"choice": {"choices": ["Dog"]}}, {"label": "Dog"}]
-    )
-    def test_a_single_choice_is_a_text(self, tmp_path: Path, told: dict[str, object]) -> None:
-        """label-studio-frontend issue 259 has the like in the full format as well."""
-        row = {"audio": "a.wav", "annotation_id": 1, **told}
-        assert _said(_read(tmp_path / "m.json", json.dumps([row]))) == [(None, DOG, "present")]
-        value = {"value": {"choices": "Dog"}}
-        task = {"data": {"audio": "a.wav"}, "annotations": [{"result": [value]}]}
-        assert _said(_read(tmp_path / "t.json", json.dumps([task]))) == [(None, DOG, "present")]
-
-    def test_a_region_of_a_video_is_refused(self, tmp_path: Path) -> None:
-        value = {"ranges": [{"start": 1, "end": 30}], "timelinelabels": ["Dog"]}
-        task = {"data": {"video": "a.mp4"}, "annotations": [{"result": [{"value": value}]}]}
-        found = _read(tmp_path / "v.json", json.dumps([task]))
-        assert (found.marks, len(found.problems)) == ([], 1)
-        assert "in frames" in found.problems[0].text
-
-    @pytest.mark.parametrize(
-        ("text", "message"),
-        [
-            ("[1, 2", "is no JSON"),
-            ("[1, 2]", "neither an export of Label Studio nor a list of objects"),
-            ('{"model": 1, "model_categories": [], "predictions": {}}', "the scores of a model"),
-        ],
-    )
-    def test_other_json(self, tmp_path: Path, text: str, message: str) -> None:
-        with pytest.raises(UserError, match=message):
-            _read(tmp_path / "x.json", text)
 
 
 LONG = '''File type = "ooTextFile"
@@ -262,14 +167,14 @@ SHORT = (
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
 def test_textgrids(tmp_path: Path, text: str, encoding: str) -> None:
     """Praat writes UTF-16 where it needs to: textgrid issue 2, Praat-textgrids issue 11."""
-    found = _read(tmp_path / "a.TextGrid", text.encode(encoding))
+    found = read_text(tmp_path / "a.TextGrid", text.encode(encoding))
     assert found.format == "textgrid"
-    assert _said(found) == [((0.0, 1.25), DOG, "present"), ((0.5, 0.5), CAT, "present")]
+    assert said(found) == [((0.0, 1.25), DOG, "present"), ((0.5, 0.5), CAT, "present")]
 
 
 def test_a_textgrid_that_ends_early(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="it ends early"):
-        _read(tmp_path / "a.TextGrid", LONG[:300])
+        read_text(tmp_path / "a.TextGrid", LONG[:300])
 
 
 def test_webvtt(tmp_path: Path) -> None:
@@ -277,7 +182,7 @@ def test_webvtt(tmp_path: Path) -> None:
         "WEBVTT\n\nNOTE\nfile:///x/a%20b.wav\nyamnet 1\n\n00:00:01.000 --> 00:00:02.500\n"
         "Dog 0.97\n\n1:00:00.000 --> 1:00:01.000 line:0\nDomestic animals, pets\nCat\n"
     )
-    found = _read(tmp_path / "z.vtt", text)
+    found = read_text(tmp_path / "z.vtt", text)
     assert [(m.span_s, m.mid) for m in found.marks] == [
         ((1.0, 2.5), DOG), ((3600.0, 3601.0), "/m/068hy"), ((3600.0, 3601.0), CAT),
     ]  # fmt: skip
@@ -299,13 +204,13 @@ def test_webvtt(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_tables_of_other_programs(tmp_path: Path, text: str) -> None:
-    found = _read(tmp_path / "a.csv", text)
-    assert _said(found) == [((0.5, 1.5), DOG, "present")]
+    found = read_text(tmp_path / "a.csv", text)
+    assert said(found) == [((0.5, 1.5), DOG, "present")]
     assert found.marks[0].keys[-1] in ("a.wav", "a")
 
 
 def test_a_name_that_was_changed_counts_and_not_the_mid_beside_it(tmp_path: Path) -> None:
-    found = _read(tmp_path / "t.csv", "clip,mid,name\nabc,/m/0bt9lr,Dog\nabc,/m/0bt9lr,Cat\n")
+    found = read_text(tmp_path / "t.csv", "clip,mid,name\nabc,/m/0bt9lr,Dog\nabc,/m/0bt9lr,Cat\n")
     assert [m.mid for m in found.marks] == [DOG, CAT]
     assert found.counts == {"lines whose name and MID differ: the name counts": 1}
 
@@ -316,7 +221,7 @@ def test_verdicts_of_a_review(tmp_path: Path) -> None:
         "abc,0,6,/m/01yrx,no,,\nabc,0,6,/m/015p6,unsure,yesterday,\nabc,0,6,/m/03kmc9,,,\n"
         "abc,0,6,/m/03kmc9,perhaps,,\n"
     )
-    found = _read(tmp_path / "v.csv", text)
+    found = read_text(tmp_path / "v.csv", text)
     assert [(m.mid, m.verdict) for m in found.marks] == [
         (DOG, "present"), (CAT, "absent"), (BIRD, "unsure"),
     ]  # fmt: skip
@@ -330,13 +235,13 @@ def test_verdicts_of_a_review(tmp_path: Path) -> None:
     )
 
 
-def test_what_is_wrong_is_told_with_its_line_and_the_rest_is_read(tmp_path: Path) -> None:
+def test_what_is_wrong_is_told_with_its_line_and_the_rest_isread_text(tmp_path: Path) -> None:
     text = (
         "file,start_s,end_s,label\na.wav,0,1,Dogg\na.wav,2,1,Dog\na.wav,-1,1,Dog\na.wav,x,1,Dog\n"
         "a.wav,0,,Dog\na.wav,0,1,\na.wav,0,1,Dog;Catt\na.wav,0,1\n"
     )
-    found = _read(tmp_path / "t.csv", text)
-    assert _said(found) == [((0.0, 1.0), DOG, "present")]
+    found = read_text(tmp_path / "t.csv", text)
+    assert said(found) == [((0.0, 1.0), DOG, "present")]
     assert [p.place for p in found.problems] == [f"line {n}" for n in range(2, 10)]
     told = [p.text for p in found.problems]
     assert "did you mean 'Dog'" in told[0]
@@ -353,25 +258,10 @@ def test_parquet(tmp_path: Path) -> None:
                            "start_s": [0.5], "end_s": [1.5], "id": [None]})  # fmt: skip
     parquet.write_table(table, tmp_path / "t.parquet")
     found = read_marks(tmp_path / "t.parquet", load_default())
-    assert _said(found) == [((0.5, 1.5), DOG, "present")]
+    assert said(found) == [((0.5, 1.5), DOG, "present")]
     (tmp_path / "bad.parquet").write_bytes(b"PAR1garbage")
     with pytest.raises(UserError, match="cannot read"):
         read_marks(tmp_path / "bad.parquet", load_default())
-
-
-@pytest.mark.parametrize(
-    ("text", "keys"),
-    [
-        ("/data/local-files/?d=s/a%20b.wav", ("s/a b.wav", "a b.wav")),
-        ("/data/2020%3A51.flac?d=%2Fa%2Fb", ("/a/b/2020:51.flac", "a/b/2020:51.flac")),
-        ("/data/upload/3/12345678-a.wav", ("12345678-a.wav", "a.wav")),
-        ("12345678-a.wav", ("12345678-a.wav", "a.wav")),
-        ("https://h:80/x/a.wav?token=1", ("/x/a.wav", "x/a.wav", "a.wav")),
-        ("s3://bucket/x/a.wav", ("/x/a.wav", "x/a.wav", "a.wav")),
-    ],
-)
-def test_addresses_of_label_studio(text: str, keys: tuple[str, ...]) -> None:
-    assert keys_of_address(text)[: len(keys)] == keys
 
 
 @pytest.mark.parametrize(
@@ -412,7 +302,7 @@ def test_files_and_folders(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="counts in samples"):
         format_of(tmp_path / "a.phn")
     with pytest.raises(UserError, match="is 'start_frame' where a sound starts"):
-        _read(tmp_path / "f.csv", "file,start_frame,label\na.wav,1,Dog\n")
+        read_text(tmp_path / "f.csv", "file,start_frame,label\na.wav,1,Dog\n")
     with pytest.raises(UserError, match="holds no"):
         mark_files([tmp_path / "empty"])
     (tmp_path / "p.png").write_bytes(b"\x89PNG\r\n\0\0\0")
