@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -24,8 +25,10 @@ from db.verdicts import (
     UNKNOWN,
     Verdict,
     VerdictFile,
+    clip_facts,
     find_verdicts,
     imported_files,
+    iter_recordings,
     store_verdicts,
 )
 from tests.db.build import INDEX, NOW, World, labelled, make_world, sha
@@ -95,6 +98,31 @@ class TestHistory:
         (file,) = imported_files(world.engine)
         assert (file.n_present, file.n_absent, file.n_unsure, file.n_clips) == (2, 2, 0, 2)
         assert file.name == "/x/f.csv"
+
+    def test_imports_at_the_same_time(self, world: World) -> None:
+        for n in range(20):
+            labelled(world, f"k{n}", {"/b": 0.9})
+        said = [_verdict(f"k{n}", "/b", "absent") for n in range(20)]
+        with ThreadPoolExecutor(4) as threads:
+            stored = list(threads.map(lambda _: _store(world, *said), range(4)))
+        assert sorted(stored) == [0, 0, 0, 20]
+        assert len(find_verdicts(world.engine, history=True)) == 20
+
+    def test_recordings_to_match_come_in_pages(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("db.verdicts._BATCH", 2)
+        for n in range(5):
+            labelled(world, f"k{n}", {"/b": 0.9})
+        found = list(iter_recordings(world.engine))
+        assert [(clip, path) for _, clip, path, _ in found] == [
+            (sha(f"k{n}"), b"/audio/k%d.wav" % n) for n in range(5)
+        ]
+        facts = clip_facts(world.engine, [clip_id for clip_id, *_ in found])
+        assert facts == {clip_id: (clip, 10.0) for clip_id, clip, *_ in found}
+        # What is stored in parts is stored.
+        said = [_verdict(f"k{n}", "/b", "absent") for n in range(5)]
+        assert (_store(world, *said), _store(world, *said)) == (5, 0)
 
     def test_below_a_node_and_of_a_clip(self, world: World) -> None:
         labelled(world, "one", {"/b": 0.9})
