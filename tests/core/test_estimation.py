@@ -143,19 +143,50 @@ def _coverage(regime: str, n_collections: int, seed: int) -> tuple[list[float], 
     return [float(np.mean(c)) for c in covered], [float(np.mean(e)) for e in errors]
 
 
-def test_intervals_cover_what_they_say_and_estimates_are_not_biased() -> None:
-    """Over 1,050 collections of every kind: 93 to 97 %."""
-    every = [_coverage(regime, 150, seed) for seed, regime in enumerate(REGIMES)]
+def test_intervals_cover_what_they_say() -> None:
+    """93 to 97 % over collections of every kind, give or take two standard errors of so few."""
+    n_each = 150
+    every = [_coverage(regime, n_each, seed)[0] for seed, regime in enumerate(REGIMES)]
+    error = (0.95 * 0.05 / (n_each * len(REGIMES))) ** 0.5
     for k in range(3):
-        assert 0.93 <= np.mean([covered[k] for covered, _ in every]) <= 0.97
-    for k in range(2):
-        assert abs(np.mean([errors[k] for _, errors in every])) < 0.01
+        assert 0.93 - 2 * error <= np.mean([covered[k] for covered in every]) <= 0.97 + 2 * error
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("regime", REGIMES)
-def test_intervals_of_each_kind_of_collection(regime: str) -> None:
-    covered, errors = _coverage(regime, 2_000, 99)
-    for each in covered:
-        assert 0.92 <= each <= 0.99
-    assert max(map(abs, errors)) < 0.012
+def test_intervals_of_many_collections_of_each_kind() -> None:
+    """14,000 collections: 93 to 97 % over all, and no kind that is much worse; no bias."""
+    every = [_coverage(regime, 2_000, 99 + n) for n, regime in enumerate(REGIMES)]
+    for k in range(3):
+        assert 0.93 <= np.mean([covered[k] for covered, _ in every]) <= 0.97
+    for covered, errors in every:
+        assert min(covered) >= 0.93
+        assert max(covered) <= 0.99
+        assert max(map(abs, errors)) < 0.012
+
+
+@pytest.mark.parametrize("n_drawn", [2, 4, 10])
+@pytest.mark.parametrize(
+    ("n_clips", "shares"),
+    [
+        ((10_000, 3_000, 800, 300, 100), (0.05, 0.1, 0.2, 0.5, 0.9)),
+        ((10_000, 3_000, 800, 300, 100), (0.3, 0.5, 0.7, 0.8, 0.95)),
+        ((100_000, 3_000, 800, 300, 100), (0.005, 0.05, 0.2, 0.5, 0.9)),
+    ],
+)
+def test_few_judged_of_a_stratum_with_most_clips(
+    n_clips: tuple[int, ...], shares: tuple[float, ...], n_drawn: int
+) -> None:
+    """Then an interval rests on a handful of clips: it must rather be too wide."""
+    rng = np.random.default_rng(0)
+    n_covered, n_collections = 0, 500
+    for _ in range(n_collections):
+        strata, n_all = [], 0
+        for place, (n, p) in enumerate(zip(n_clips, shares, strict=True)):
+            n_true = rng.binomial(n, p)
+            n_all += n_true
+            k = int(rng.hypergeometric(n_true, n - n_true, n_drawn))
+            strata.append(_judged(place / 5, n, *[True] * k, *[False] * (n_drawn - k)))
+        share = true_share(strata)
+        assert share is not None
+        n_covered += share.low <= n_all / sum(n_clips) <= share.high
+    assert n_covered / n_collections >= 0.93
