@@ -145,7 +145,6 @@ def estimate(
 
     From a sample of `audioset review` with the same --under, whose verdicts were imported.
     """
-    from audioset_core.estimation import by_clip, true_share
     from db.reviews import judged_reviews
 
     node = load_default().find(under)
@@ -153,46 +152,71 @@ def estimate(
         every = list(judged_reviews(engine, node.mid))
     found = _chosen(every, review_id, node.name)
     strata = _strata(found)
-    clips, hours = true_share(by_clip(strata)), true_share(strata)
-    n_clips = sum(s.n_clips for s in strata)
-    heard_h = sum(s.size_s for s in strata) / 3600
-    assert clips is not None  # noqa: S101 (for mypy: something was judged)
-    thresholds = []
-    for low in sorted({s.low for s in strata}):
-        above = by_clip([s for s in strata if s.low >= low])
-        thresholds.append((low, sum(s.n_clips for s in above), true_share(above)))
     if as_json:
-        print_json({
-            "under": node.mid, "name": node.name, "review": found.review_id,
-            "drawn_at": found.drawn_at, "question": found.question, "n_clips": n_clips,
-            "n_drawn": len(found.items), "n_judged": found.n_judged, "detected_hours": heard_h,
-            "clips": _scaled(clips, n_clips), "hours": hours and _scaled(hours, heard_h),
-            "precision": [
-                {"min_score": low, "n_clips": n, **(_scaled(share, 1) if share else {})}
-                for low, n, share in thresholds
-            ],
-        })  # fmt: skip
+        print_json({"under": node.mid, "name": node.name, **_as_json(found, strata)})
     else:
-        print(
-            f"{node.name}: {n_clips:,} clips of score {strata and min(s.low for s in strata):g} or "
-            f"above on {found.drawn_at:%Y-%m-%d}, {len(found.items):,} drawn, "
-            f"{found.n_judged:,} judged (review {found.review_id})"
-        )
-        rows = [("clips that hold it", *_shown(clips, n_clips, ",.0f"))]
-        if hours is not None:
-            rows.append(("hours of it", *_shown(hours, heard_h, ",.3g")))
-        print_table(("", ">estimate", ">95 %"), rows)
-        print()
-        print_table(
-            (">score from", ">clips", ">precision", ">95 %", ">judged"),
-            [
-                (f"{low:.2f}", f"{n:,}", *(_shown(share, 1, ".2f") if share else ("-", "")),
-                 str(share.n_judged if share else 0))
-                for low, n, share in thresholds
-            ],
-        )  # fmt: skip
+        _print(node.name, found, strata)
     for line in _what_it_cannot_say(found, strata):
         note(one_line(line))
+
+
+def _as_json(found: JudgedReview, strata: list[Judged]) -> dict[str, Any]:
+    from audioset_core.estimation import by_clip, true_share
+
+    n_clips, heard_h = _totals(strata)
+    clips, hours = true_share(by_clip(strata)), true_share(strata)
+    return {
+        "review": found.review_id, "drawn_at": found.drawn_at, "question": found.question,
+        "n_clips": n_clips, "n_drawn": len(found.items), "n_judged": found.n_judged,
+        "detected_hours": heard_h, "clips": clips and _scaled(clips, n_clips),
+        "hours": hours and _scaled(hours, heard_h),
+        "precision": [
+            {"min_score": low, "n_clips": n, **(_scaled(share, 1) if share else {})}
+            for low, n, share in _by_threshold(strata)
+        ],
+    }  # fmt: skip
+
+
+def _print(name: str, found: JudgedReview, strata: list[Judged]) -> None:
+    from audioset_core.estimation import by_clip, true_share
+
+    n_clips, heard_h = _totals(strata)
+    print(
+        f"{name}: {n_clips:,} clips of score {min(s.low for s in strata):g} or above on "
+        f"{found.drawn_at:%Y-%m-%d}, {len(found.items):,} drawn, {found.n_judged:,} judged "
+        f"(review {found.review_id})"
+    )
+    totals = (
+        ("clips that hold it", true_share(by_clip(strata)), n_clips, ",.0f"),
+        ("hours of it", true_share(strata), heard_h, ",.3g"),
+    )
+    print_table(
+        ("", ">estimate", ">95 %"),
+        [(what, *_shown(share, by, style)) for what, share, by, style in totals if share],
+    )
+    print()
+    print_table(
+        (">score from", ">clips", ">precision", ">95 %", ">judged"),
+        [
+            (f"{low:.2f}", f"{n:,}", *(_shown(share, 1, ".2f") if share else ("-", "")),
+             str(share.n_judged if share else 0))
+            for low, n, share in _by_threshold(strata)
+        ],
+    )  # fmt: skip
+
+
+def _totals(strata: list[Judged]) -> tuple[int, float]:
+    """Clips, and hours detected in them."""
+    return sum(s.n_clips for s in strata), sum(s.size_s for s in strata) / 3600
+
+
+def _by_threshold(strata: list[Judged]) -> Iterator[tuple[float, int, Share | None]]:
+    """(score, clips that reach it, the share of them that truly hold the sound)."""
+    from audioset_core.estimation import by_clip, true_share
+
+    for low in sorted({s.low for s in strata}):
+        above = by_clip([s for s in strata if s.low >= low])
+        yield low, sum(s.n_clips for s in above), true_share(above)
 
 
 def _chosen(every: list[JudgedReview], review_id: int | None, name: str) -> JudgedReview:
@@ -202,7 +226,7 @@ def _chosen(every: list[JudgedReview], review_id: int | None, name: str) -> Judg
         UserError: there is none.
     """
     if review_id is not None:
-        every = [each for each in every if each.review_id == review_id] or every[:0]
+        every = [each for each in every if each.review_id == review_id]
     judged = next((each for each in every if each.n_judged), None)
     if judged is not None:
         return judged
