@@ -86,18 +86,37 @@ def open_table(path: Path, known: Collection[str]) -> Iterator[Table]:
         OSError, UnicodeError, csv.Error: it cannot be read.
     """
     with path.open(newline="", encoding=encoding_of(path)) as file:
-        n_before, first, stated = _first_line(file)
-        separator = stated or _separator(first, known)
-        columns = tuple(next(csv.reader([first], delimiter=separator), ()))
-        while columns and not columns[-1].strip():
-            columns = columns[:-1]
-        cells = csv.reader(file, delimiter=separator)
-        yield Table(
-            columns=tuple(column.strip() for column in columns),
-            headings=tuple(map(heading, columns)),
-            separator=separator,
-            rows=_rows(path, cells, n_before, len(columns), separator),
-        )
+        yield table_in(file, path.name, known)
+
+
+def table_in(
+    file: TextIO, name: str, known: Collection[str], *, is_ragged: bool = False, quotes: bool = True
+) -> Table:
+    """The table in an open file (newline="") that people know by `name`.
+
+    `is_ragged`: short rows are filled up and long ones cut, instead of refused. Without `quotes`
+    they are text, as in Raven's tables.
+
+    Raises:
+        UserError: a row has more or fewer cells than the first line.
+        UnicodeError, csv.Error: it cannot be read.
+    """
+    n_before, first, stated = _first_line(file)
+    separator = stated or _separator(first, known)
+    columns = tuple(next(csv.reader([first], delimiter=separator), ()))
+    while columns and not columns[-1].strip():
+        columns = columns[:-1]
+    cells = csv.reader(
+        file, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+    )
+    return Table(
+        columns=tuple(column.strip() for column in columns),
+        headings=tuple(map(heading, columns)),
+        separator=separator,
+        rows=_ragged(cells, n_before, len(columns))
+        if is_ragged
+        else _rows(name, cells, n_before, len(columns), separator),
+    )
 
 
 def _first_line(file: TextIO) -> tuple[int, str, str | None]:
@@ -123,8 +142,17 @@ def _separator(line: str, known: Collection[str]) -> str:
     return max(SEPARATORS, key=named)
 
 
+def _ragged(
+    cells: Iterator[list[str]], n_before: int, n_columns: int
+) -> Iterator[tuple[int, list[str]]]:
+    for row in cells:
+        if any(cell.strip() for cell in row):
+            line = n_before + cells.line_num  # type: ignore[attr-defined]
+            yield line, (row + [""] * n_columns)[:n_columns]
+
+
 def _rows(
-    path: Path, cells: Iterator[list[str]], n_before: int, n_columns: int, separator: str
+    name: str, cells: Iterator[list[str]], n_before: int, n_columns: int, separator: str
 ) -> Iterator[tuple[int, list[str]]]:
     for row in cells:
         line = n_before + cells.line_num  # type: ignore[attr-defined]
@@ -135,7 +163,7 @@ def _rows(
         if len(row) != n_columns:
             kind = SEPARATORS.get(separator, repr(separator))
             raise UserError(
-                f"{path.name}, line {line}: not {n_columns} columns as in the first line "
+                f"{name}, line {line}: not {n_columns} columns as in the first line "
                 f"(separated by {kind})"
             )
         yield line, row

@@ -17,14 +17,18 @@ import csv
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from audioset_core.delimited import encoding_of, open_table
 from audioset_core.errors import UnknownNodeError, UserError
+from audioset_core.marks import tables
+from audioset_core.marks.mark import Mark
+from audioset_core.marks.names import listed
+from audioset_core.marks.read import format_of, mark_files, read_marks
 from audioset_core.ontology import Ontology
 from audioset_core.written_paths import names_meant
 
@@ -37,7 +41,6 @@ _KEYS = (
     "filename", "audio_file", "fname", "recording", "id",
 )  # fmt: skip
 _CLASSES = ("mid", "mids", "label", "labels", "class", "classes", "name", "category")
-_MIDS = re.compile(r"/[mtg]/[\w-]+(?:[\s,;|]+/[mtg]/[\w-]+)*")
 _LEAST_SEGMENT_S = 0.1
 _VERDICTS = ("yes", "no", "unsure")
 
@@ -247,7 +250,12 @@ def _fsd50k(source: _Source) -> _Read:
 
 
 def _table(source: _Source) -> _Read:
-    """A review if there are verdicts, else a recording and its classes in each line."""
+    """A review if there are verdicts, else a recording and its classes in each line.
+
+    Files in which programs keep marks, and folders of them, are of whole recordings.
+    """
+    if _has_marks(source.path):
+        return _marked(source), False
     rows = source.rows(_KEYS, _CLASSES)
     judged: dict[tuple[tuple[str, ...], tuple[float, float] | None], dict[str, set[str]]] = (
         defaultdict(lambda: {"yes": set(), "no": set()})
@@ -269,7 +277,7 @@ def _table(source: _Source) -> _Read:
             source.counts["verdicts that are unsure"] += 1
             continue
         text = next((row[name] for name in _CLASSES if row.get(name)), "")
-        found[verdict] |= {source.find(each, where) for each in _listed(text)}
+        found[verdict] |= {source.find(each, where) for each in listed(text)}
     items = []
     for (keys, span_s), found in judged.items():
         both = found["yes"] & found["no"]
@@ -282,6 +290,46 @@ def _table(source: _Source) -> _Read:
     return items, False
 
 
+def _has_marks(path: Path) -> bool:
+    """Whether it is what `audioset_core.marks` reads, and no table as people write it."""
+    if path.is_file() and not path.stat().st_size:
+        return False
+    if path.is_dir() or format_of(path) != "table":
+        return True
+    with open_table(path, {*_KEYS, *_CLASSES, *tables.STARTS}) as table:
+        there = set(table.headings)
+    own = there & set(_KEYS) and there & set(_CLASSES)
+    return not own and bool(there & set(tables.NAMES) and there & set(tables.STARTS))
+
+
+def _marked(source: _Source) -> list[Item]:
+    """What is marked in a recording is there, what is not is absent; verdicts speak for a span."""
+    marks: list[Mark] = []
+    silent = []
+    for path in mark_files([source.path]):
+        found = read_marks(path, source.ontology)
+        if found.problems:
+            raise UserError(f"{path}, {found.problems[0].place}: {found.problems[0].text}")
+        marks += found.marks
+        silent += [Item(found.silent, frozenset())] if found.silent else []
+        source.counts.update(found.counts)
+    is_judged = any(mark.verdict != "present" for mark in marks)
+    by_item: dict[Any, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for mark in marks:
+        place = (mark.keys, mark.span_s if is_judged else None)
+        by_item[place][mark.verdict].add(mark.mid)
+    items = [
+        Item(
+            keys,
+            frozenset(said["present"] - said["absent"]),
+            frozenset(said["absent"] - said["present"]) if is_judged else None,
+            span_s,
+        )
+        for (keys, span_s), said in by_item.items()
+    ]
+    return items if is_judged else items + silent
+
+
 _READERS: Mapping[TruthFormat, Callable[[_Source], _Read]] = {
     "esc": _esc,
     "audioset-segments": _audioset_segments,
@@ -289,13 +337,6 @@ _READERS: Mapping[TruthFormat, Callable[[_Source], _Read]] = {
     "fsd50k": _fsd50k,
     "csv": _table,
 }
-
-
-def _listed(text: str) -> Sequence[str]:
-    """MIDs apart by any mark, names by ';' or '|' only: names have commas in them."""
-    if _MIDS.fullmatch(text):
-        return re.split(r"[\s,;|]+", text)
-    return [part.strip() for part in re.split(r"[;|]", text) if part.strip()]
 
 
 def _span(start: str, end: str, where: str) -> tuple[float, float]:

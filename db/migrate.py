@@ -14,7 +14,7 @@ from db.engine import reading, writer, writing
 from db.errors import DatabaseError, DatabaseUserError
 from db.read_only import snapshot_of
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
 """Every revision in order; a test compares it with the files in `migrations/versions`."""
 
 HEAD = REVISIONS[-1]

@@ -23,6 +23,13 @@ from sqlalchemy import (
 from db.base import column, metadata
 from db.threshold_tables import derivations, intervals, threshold_sets, thresholds
 from db.types import CleanJson, CleanText, FiniteFloat, ScoreType, UtcDateTime
+from db.verdict_tables import (
+    review_items,
+    review_strata,
+    reviews,
+    verdict_files,
+    verdicts,
+)
 
 __all__ = [
     "categories",
@@ -39,11 +46,16 @@ __all__ = [
     "node_examples",
     "nodes",
     "parameter_sets",
+    "review_items",
+    "review_strata",
+    "reviews",
     "run_items",
     "runs",
     "sources",
     "threshold_sets",
     "thresholds",
+    "verdict_files",
+    "verdicts",
 ]
 
 SOURCE_STATUSES = ("pending", "identified", "failed", "missing")

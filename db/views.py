@@ -11,6 +11,8 @@
                      model
     class_hours      mid, name, n_clips, hours
     remarks          path, clip, kind, detail, start_s, end_s, is_partial, model
+    verdicts_now     clip, mid, name, start_s, end_s, verdict, judged_by, judged_at, file,
+                     file_sha256
     failures         path, reason, reason_detail, user_id, size_bytes, last_read_at
 
 `clip` is the SHA-256 of the content; scores are in [0, 1]; each clip counts under its current
@@ -186,6 +188,25 @@ VIEWS = {
         JOIN models AS m ON m.id = l.model_id
         LEFT JOIN {_TELLING} AS f ON f.clip_id = c.id
         WHERE l.is_current
+    """,
+    # Of the verdicts of one person on one class in one span, the newest speaks.
+    "verdicts_now": """
+        SELECT c.sha256 AS clip, n.mid AS mid, n.name AS name,
+               CAST(v.start_ms AS DOUBLE PRECISION) / 1000 AS start_s,
+               CAST(v.end_ms AS DOUBLE PRECISION) / 1000 AS end_s, v.verdict AS verdict,
+               v.judged_by AS judged_by, v.judged_at AS judged_at, f.name AS file,
+               f.sha256 AS file_sha256
+        FROM (
+            SELECT w.*, ROW_NUMBER() OVER (
+                PARTITION BY w.clip_id, w.node_id, w.start_ms, w.end_ms, w.judged_by
+                ORDER BY w.judged_at DESC, w.id DESC
+            ) AS place_in_history
+            FROM verdicts AS w
+        ) AS v
+        JOIN clips AS c ON c.id = v.clip_id
+        JOIN nodes AS n ON n.id = v.node_id
+        JOIN verdict_files AS f ON f.id = v.verdict_file_id
+        WHERE v.place_in_history = 1
     """,
     "failures": """
         SELECT s.path_text AS path, s.reason AS reason, s.reason_detail AS reason_detail,

@@ -11,7 +11,7 @@ from audioset_core.ontology import load_default
 from flows.commands_ask import AsJson, opened
 from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import note, one_line, print_json, print_table
-from flows.truth_options import Format, TruthFile, describe_left_out, model_named
+from flows.truth_options import Format, TruthFile, describe_left_out, known_truth, model_named
 
 if TYPE_CHECKING:
     from audioset_core.metrics import ClassMeasures, Measures
@@ -65,7 +65,7 @@ def evaluate(
     No model runs. What cannot be matched is counted. Exit code 1 if a score file is damaged.
     """
     from audioset_core.metrics import measure
-    from audioset_core.truth import in_segments, read_truth
+    from audioset_core.truth import in_segments
     from flows.truth_options import one_of
     from tasks.score_truth import score_truth
 
@@ -73,10 +73,10 @@ def evaluate(
     default: Reach = "subtree" if format in _SUBTREE_FORMATS else "class"
     wanted: Reach = one_of("--reach", reach or default, ("class", "subtree"))
     ontology = load_default()
-    known = read_truth(truth, format, ontology)
-    if segment is not None:
-        known = in_segments(known, segment)
     with opened(home, db) as engine:
+        known, _ = known_truth(engine, truth, format, ontology)
+        if segment is not None:
+            known = in_segments(known, segment)
         name = model_named(engine, model)
         scored = score_truth(
             engine, home.absolute(), known, ontology, model=name, pooling=pooling, reach=wanted

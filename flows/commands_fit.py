@@ -12,7 +12,7 @@ from db.threshold_sets import ThresholdSet, store_set
 from flows.commands_ask import AsJson, opened
 from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import note, one_line, print_json, print_table
-from flows.truth_options import Format, TruthFile, describe_left_out, model_named
+from flows.truth_options import Format, TruthFile, describe_left_out, known_truth, model_named
 
 
 def fit(
@@ -48,17 +48,16 @@ def fit(
     From a truth file or a review (verdict yes, no, unsure). No model runs.
     """
     from audioset_core.intervals import IntervalRules, Threshold
-    from audioset_core.truth import read_truth
-    from tasks.fit_thresholds import digest_of, fit_classes, fitted_set
+    from tasks.fit_thresholds import fit_classes, fitted_set
     from tasks.score_truth import score_truth
 
     ontology = load_default()
-    known = read_truth(truth, format, ontology)
     default = None
     if default_high is not None:
         default = (default_high, default_high * low_share)
     rules = IntervalRules(Threshold(*default) if default else None, {}, min_duration, merge_gap)
     with opened(home, db) as engine:
+        known, digest = known_truth(engine, truth, format, ontology)
         used = model_named(engine, model)
         scored = score_truth(
             engine, home.absolute(), known, ontology, model=used, pooling="peak", reach="class"
@@ -67,7 +66,7 @@ def fit(
         how: dict[str, Any] = {
             "by": "fit",
             "truth": one_line(str(truth)),
-            "truth_sha256": digest_of(truth),
+            "truth_sha256": digest,
             "format": format,
             "items": len(scored.items),
             "measure": "highest F1 on peaks",

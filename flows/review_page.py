@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
 from sqlalchemy import Engine
 
-from db.review import ReviewItem
+from db.review import ReviewItem, ReviewSample
 from flows.exhibits import exhibit
 from flows.page_render import render
 from flows.terminal import one_line
 
 CSV_COLUMNS = ("clip", "path", "start_s", "end_s", "mid", "name", "score", "verdict", "reviewed_at")
 """What the page saves; the span is the one that was played."""
-VERDICTS = ("yes", "no", "unsure")
+VERDICTS = ("yes", "other", "no", "unsure")
+"""`other`: not the class that is asked about, but another one below the review's node."""
 
 
-def review_page(engine: Engine, title: str, items: Sequence[ReviewItem]) -> bytes:
-    """The page; verdicts are kept by the browser under a name that depends on the sample."""
-    shown = [_shown(engine, item) for item in items]
+def review_page(engine: Engine, title: str, sample: ReviewSample) -> bytes:
+    """The page; verdicts are kept by the browser under a name that depends on the sample.
+
+    Where a class below the review's node is asked about, each verdict becomes two lines of the CSV:
+    one on the class, one on the node.
+    """
+    shown = [_shown(engine, item) for item in sample.items]
     told = "\n".join(f"{x['clip']} {x['mid']} {x['start_s']} {x['end_s']}" for x in shown)
     data = {
         "key": f"audioset-review-{hashlib.sha256(told.encode()).hexdigest()[:16]}",
         "columns": CSV_COLUMNS,
         "verdicts": VERDICTS,
+        "root": dict(zip(("mid", "name"), sample.root, strict=True)),
         "items": shown,
     }
     return render("review", {"title": title, "data": data, "n_items": len(shown)})

@@ -15,17 +15,43 @@ from audioset_core.truth import TruthFormat
 from db import reports
 
 if TYPE_CHECKING:
+    from audioset_core.ontology import Ontology
     from audioset_core.truth import Truth
     from tasks.score_truth import Scored
 
+VERDICTS = "verdicts"
 TruthFile = Annotated[
-    Path, typer.Option(help="What recordings hold, by file name, path, id or clip id.")
+    Path,
+    typer.Option(
+        metavar="FILE|FOLDER|verdicts",
+        help="What recordings hold, by file name, path, id or clip id; 'verdicts': what was "
+        "imported with audioset verdicts.",
+    ),
 ]
 Format = Annotated[
     TruthFormat,
-    typer.Option(help="'csv': a recording and a class a line, or a review with verdicts."),
+    typer.Option(
+        help="'csv': a recording and a class a line, a review, or what audioset verdicts reads."
+    ),
 ]
 _N_SHOWN = 5
+
+
+def known_truth(
+    engine: Engine, truth: Path, kind: TruthFormat, ontology: Ontology
+) -> tuple[Truth, str]:
+    """What recordings are known to hold, from a file or the database, and its SHA-256.
+
+    Raises:
+        UserError: it cannot be read, or there are no verdicts yet.
+    """
+    from audioset_core.truth import read_truth
+    from tasks.fit_thresholds import digest_of
+    from tasks.verdict_truth import truth_of_verdicts
+
+    if str(truth) == VERDICTS:
+        return truth_of_verdicts(engine)
+    return read_truth(truth, kind, ontology), digest_of(truth)
 
 
 def one_of(option: str, value: str, allowed: Sequence[Any]) -> Any:

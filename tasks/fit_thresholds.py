@@ -75,6 +75,9 @@ def fitted_set(
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of a file, to know a truth file by."""
+    """SHA-256 of a file, to know a truth file by; of a folder, that of its files' digests."""
+    if path.is_dir():
+        own = (digest_of(each) for each in sorted(path.rglob("*")) if each.is_file())
+        return hashlib.sha256("\n".join(own).encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -34,20 +34,12 @@ def match_items(
     A key may be a path's end of any length. Where it means several recordings, the surest kind of
     name decides; if several are left, the item is ambiguous and not used.
     """
-    wanted = {_normal(key) for item in items for key in item.keys}
-    found: dict[str, dict[int, int]] = {}
-    for labelling_id, clip, path, user_id in named:
-        for rank, key in _names(clip, path, user_id):
-            if key in wanted:
-                own = found.setdefault(key, {})
-                own[labelling_id] = min(rank, own.get(labelling_id, rank))
     pairs: list[tuple[Item, int]] = []
     counts = Counter[str]()
     examples: list[str] = []
+    chosen_by_keys = match_keys([item.keys for item in items], named)
     for item in items:
-        candidates = next((found[k] for k in map(_normal, item.keys) if k in found), {})
-        surest = min(candidates.values(), default=None)
-        chosen = [each for each, rank in candidates.items() if rank == surest]
+        chosen = chosen_by_keys[item.keys]
         if len(chosen) == 1:
             pairs.append((item, chosen[0]))
             continue
@@ -55,6 +47,30 @@ def match_items(
         if len(examples) < _N_SHOWN:
             examples.append(item.keys[0])
     return Matched(tuple(pairs), counts["unmatched"], counts["ambiguous"], tuple(examples))
+
+
+def match_keys(
+    wanted: Iterable[tuple[str, ...]], named: Iterable[tuple[int, str, bytes, str | None]]
+) -> dict[tuple[str, ...], list[int]]:
+    """What each of some names means; `named` are the (number, clip, path, id) there are.
+
+    Of several keys the first that means anything decides, and of that the surest kind of name. Two
+    numbers or more: it means them all alike.
+    """
+    every = set(wanted)
+    looked_for = {_normal(key) for keys in every for key in keys}
+    found: dict[str, dict[int, int]] = {}
+    for number, clip, path, user_id in named:
+        for rank, key in _names(clip, path, user_id):
+            if key in looked_for:
+                own = found.setdefault(key, {})
+                own[number] = min(rank, own.get(number, rank))
+    chosen: dict[tuple[str, ...], list[int]] = {}
+    for keys in every:
+        candidates = next((found[k] for k in map(_normal, keys) if k in found), {})
+        surest = min(candidates.values(), default=None)
+        chosen[keys] = [each for each, rank in candidates.items() if rank == surest]
+    return chosen
 
 
 def _normal(key: str) -> str:

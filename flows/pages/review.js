@@ -1,7 +1,7 @@
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const { items, columns, key } = data;
+  const { items, columns, key, root } = data;
   const at = (id) => document.getElementById(id);
   const player = at("player"), buttons = [...document.querySelectorAll("#verdicts button")];
   let current = 0, verdicts = {};
@@ -18,6 +18,7 @@
       at("warning").hidden = false;
     }
   };
+  const isRoot = (item) => item.mid === root.mid;
   const clock = (s) => `${Math.floor(s / 60)}:${(s % 60).toFixed(1).padStart(4, "0")}`;
   const dots = items.map((item, index) => {
     const entry = document.createElement("li"), dot = document.createElement("button");
@@ -49,6 +50,7 @@
     if (!items.length) return;
     current = Math.max(0, Math.min(items.length - 1, index));
     const item = items[current], has = item.audio !== "";
+    at("other").hidden = isRoot(item);
     at("question").textContent = `Do you hear: ${item.name}?`;
     at("where").textContent = `${item.file}, ${clock(item.start_s)} to ${clock(item.end_s)}`;
     at("where").title = item.path;
@@ -70,7 +72,7 @@
     mark();
   }
   function judge(verdict) {
-    if (!items.length) return;
+    if (!items.length || (verdict === "other" && isRoot(items[current]))) return;
     verdicts[items[current].clip] = [verdict, new Date().toISOString()];
     keep();
     if (current + 1 < items.length) show(current + 1); else mark();
@@ -83,10 +85,15 @@
     const text = String(value);
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
+  // What a verdict says of the class that was asked about, and of the node above it.
+  const said = (item, verdict) => isRoot(item) ? [{ verdict }]
+    : [{ verdict: verdict === "other" ? "no" : verdict },
+      { ...root, verdict: verdict === "other" ? "yes" : verdict }];
   function csv() {
-    const rows = items.filter((item) => verdicts[item.clip]).map((item) => {
+    const rows = items.filter((item) => verdicts[item.clip]).flatMap((item) => {
       const [verdict, reviewed_at] = verdicts[item.clip];
-      return columns.map((name) => field({ ...item, verdict, reviewed_at }[name])).join(",");
+      return said(item, verdict).map((row) => columns.map(
+        (name) => field({ ...item, ...row, reviewed_at }[name])).join(","));
     });
     return [columns.join(","), ...rows, ""].join("\n");
   }
@@ -99,7 +106,7 @@
   }
 
   const keys = {
-    y: () => judge("yes"), n: () => judge("no"), u: () => judge("unsure"),
+    y: () => judge("yes"), o: () => judge("other"), n: () => judge("no"), u: () => judge("unsure"),
     ArrowLeft: () => show(current - 1), ArrowRight: () => show(current + 1), " ": play,
   };
   document.addEventListener("keydown", (event) => {
@@ -115,6 +122,7 @@
   document.addEventListener("click", (event) => {
     if (event.detail > 0) event.target.closest("button")?.blur();
   });
+  at("other-name").textContent = `No, another ${root.name}`;
   for (const button of buttons) button.addEventListener("click", () => judge(button.dataset.verdict));
   at("back").addEventListener("click", () => show(current - 1));
   at("next").addEventListener("click", () => show(current + 1));

@@ -11,7 +11,8 @@ from sqlalchemy import Engine, text
 from db.recorded import SourceTime, store_times
 from db.records import DetectionRow
 from db.types import path_digest
-from tests.db.build import INDEX, labelled, make_world
+from db.verdicts import Verdict, VerdictFile, store_verdicts
+from tests.db.build import INDEX, NOW, labelled, make_world, sha
 
 DOCS = Path(__file__).parents[2] / "docs" / "database.md"
 QUERIES = re.findall(r"```sql\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
@@ -22,8 +23,13 @@ def test_it_runs(fresh_db: Engine, query: str) -> None:
     world = make_world(fresh_db)
     labelled(world, "one", {"/b": 0.9}, [DetectionRow(INDEX["/b"], 0, 3, 0.9, 0.5, 1)])
     store_times(fresh_db, [SourceTime(path_digest(b"/audio/one.wav"), 3_600_000, 3_600, "name")])
+    said = Verdict(sha("one"), "/b", None, "absent", "anna", NOW, "line 2")
+    store_verdicts(fresh_db, VerdictFile("f" * 64, "v.csv", "table"), [said], NOW)
     # The tiny ontology's name stands in for AudioSet's.
     with fresh_db.connect() as conn:
         rows = conn.execute(text(query.replace("'Bird'", "'name /b'"))).all()
+    if "verdicts_now" in query:
+        assert [(row.clip, row.judged_by) for row in rows] == [(sha("one"), "anna")]
+        return
     # Nothing was derived by a set of thresholds here (tests/db/test_threshold_sets.py does).
     assert [row.heard_hour for row in rows] == ([] if "interval_times" in query else [2])

@@ -4,7 +4,6 @@ import pytest
 from sqlalchemy import Engine
 
 from db.claims import admit
-from db.errors import DatabaseUserError
 from db.overview import (
     branch_days,
     failure_reasons,
@@ -15,7 +14,6 @@ from db.overview import (
 )
 from db.recorded import SourceTime, store_times
 from db.records import DetectionRow
-from db.review import review_sample
 from db.score_curves import score_curves
 from db.types import path_digest
 from tests.db.build import (
@@ -101,17 +99,3 @@ def test_curves_count_clips_per_score(world: World) -> None:
     ]  # fmt: skip
     assert classes[1].hours == pytest.approx(2.88 / 3600)
     assert whole.clips_at_least(0.7) == 1
-
-
-def test_a_sample_names_the_best_class_and_its_interval(world: World) -> None:
-    _two_clips(world)
-    labelled(world, "three", {"/d": 0.07})
-    items = review_sample(world.engine, "/a", 10, n_bins=3, least=0.05, seed=0)
-    found = {i.clip: (i.mid, i.score, i.start_s, i.end_s, i.peak_s) for i in items}
-    assert found == {
-        sha("one"): ("/b", 0.9, 0.0, pytest.approx(2.88), 0.0),
-        sha("two"): ("/c", 0.6, 0.0, pytest.approx(0.96), 0.0),
-        sha("three"): ("/d", 0.07, None, None, None),
-    }
-    with pytest.raises(DatabaseUserError, match="no node '/x'"):
-        review_sample(world.engine, "/x", 10, n_bins=3, least=0.05, seed=0)

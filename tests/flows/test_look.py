@@ -12,7 +12,8 @@ import pytest
 
 from audioset_core.ontology import load_default
 from db import overview
-from db.review import review_sample, score_bin
+from db.question import Question
+from db.review import ReviewItem, review_sample, score_bin
 from flows.page_render import shown_hours
 from tests.flows.conftest import Said
 from tests.flows.looking import ANIMAL, SIREN, SPEECH, Collection
@@ -180,13 +181,18 @@ class TestSample:
         scores = [0.15] * 6 + [0.35] * 6 + [0.95] * 2
         for n, score in enumerate(scores):
             made.add(tmp_path / f"{n}.wav", 1.0, {SIREN: (0, 0, score)})
-        draw = {"n_bins": 5, "least": 0.1}
-        first = review_sample(made.engine, SIREN, 6, seed=1, **draw)
-        bins = [score_bin(item.score, 0.1, 5) for item in first]
-        assert sorted(bins) == [0, 0, 1, 1, 4, 4]
-        assert review_sample(made.engine, SIREN, 6, seed=1, **draw) == first
-        assert review_sample(made.engine, SIREN, 6, seed=2, **draw) != first
-        assert len(review_sample(made.engine, SIREN, 100, seed=1, **draw)) == 14
+
+        def draw(size: int, seed: int) -> tuple[ReviewItem, ...]:
+            asked = Question(under=(SIREN,))
+            return review_sample(made.engine, asked, size, per_class=10, seed=seed).items
+
+        first = draw(6, 1)
+        # Six clips are enough for three parts: 0.1 to 0.4, 0.7 and 1.
+        bins = [score_bin(item.score, 0.1, 3) for item in first]
+        assert sorted(bins) == [0, 0, 0, 0, 2, 2]
+        assert draw(6, 1) == first
+        assert draw(6, 2) != first
+        assert len(draw(100, 1)) == 14
         assert {(i.start_s, i.end_s, i.peak_s) for i in first} == {(0.0, 0.96, 0.0)}
 
 

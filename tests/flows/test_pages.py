@@ -86,7 +86,10 @@ def test_a_review_by_keys_saves_what_was_judged(
 ) -> None:
     out = tmp_path / "r.html"
     said = audioset("review", "--under", "Siren", "-o", out, "--home", tmp_path)
-    assert said.err == "only 3 clips reach 0.1: all of them are in the page\n"
+    assert said.err.splitlines() == [
+        "only 3 clips reach 0.1: all of them are in the page",
+        "too few clips to fit a threshold: Siren (3 clips)",
+    ]
     page.goto(out.as_uri())
     count = page.locator("#count")
     expect(count).to_have_text("0 of 3 judged")
@@ -122,6 +125,31 @@ def test_a_review_by_keys_saves_what_was_judged(
         assert 5.9 < float(end_s) - float(start_s) <= 6.0
         assert float(score) in {0.9, 0.6, 0.3}
         assert datetime.fromisoformat(at).tzinfo is not None
+
+
+def test_a_review_of_a_category_says_what_else_it_is(
+    made: Collection, audioset: Command, page: Page, tmp_path: Path
+) -> None:
+    """Yes, no, another alarm: each is a line on the siren, and one on alarms."""
+    out = tmp_path / "r.html"
+    asked = ("review", "--under", "Alarm", "--per-class", 1, "-o", out, "--home", tmp_path)
+    assert audioset(*asked).code == 0
+    page.goto(out.as_uri())
+    expect(page.get_by_role("button", name="No, another Alarm o")).to_be_visible()
+    for key in "yon":
+        page.keyboard.press(key)
+    with page.expect_download() as waiting:
+        page.get_by_role("button", name="Save CSV").click()
+    waiting.value.save_as(tmp_path / "v.csv")
+    with (tmp_path / "v.csv").open(newline="") as file:
+        rows = [(row["name"], row["verdict"]) for row in csv.DictReader(file)]
+    assert rows == [
+        ("Siren", "yes"), ("Alarm", "yes"), ("Siren", "no"), ("Alarm", "yes"),
+        ("Siren", "no"), ("Alarm", "no"),
+    ]  # fmt: skip
+    assert audioset("verdicts", "import", tmp_path / "v.csv", "--home", tmp_path).code == 0
+    said = audioset("estimate", "--under", "Alarm", "--home", tmp_path)
+    assert "\nclips that hold it\t2\t2-2\n" in said.out
 
 
 def test_a_report_of_100_000_clips_stays_small(

@@ -1,0 +1,102 @@
+"""What a recording may be called, and numbers and moments as people and programs write them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from audioset_core.written_paths import names_meant
+
+_MOST_PARTS = 8
+_ESCAPE = re.compile("%[0-9A-Fa-f]{2}")
+# What programs and people put behind a recording's name: x.wav.txt, x.Table.1.selections.txt.
+_ENDING = re.compile(
+    r"\.(txt|csv|tsv|json|parquet|vtt|textgrid|selections?|table(\.\d+)?|birdnet|results|"
+    r"labels?|annotations?)$|[ _-](labels?|annotations?)$",
+    re.IGNORECASE,
+)
+_UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
+_CLOCK = re.compile(r"(?:(\d+):)?([0-5]?\d):([0-5]?\d(?:[.,]\d+)?)")
+_MIDS = re.compile(r"/[mtg]/[\w-]+(?:[\s,;|]+/[mtg]/[\w-]+)*")
+_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?", re.IGNORECASE)
+
+
+def recording_keys(texts: Iterable[str]) -> tuple[str, ...]:
+    """What the recording may be called here, the surest first.
+
+    Of a path also its ends, as it may come from another machine; escapes are undone.
+    """
+    keys: dict[str, None] = {}
+    for text in texts:
+        for name in names_meant(text) if text.strip() else ():
+            forms = (
+                (name, unquote(name, errors="surrogateescape")) if _ESCAPE.search(name) else (name,)
+            )
+            for form in forms:
+                keys.update(dict.fromkeys(_ends(form)))
+    return tuple(keys)
+
+
+def keys_of_own_name(path: Path) -> tuple[str, ...]:
+    """Of a file that is about one recording: its own name, without what was put behind it."""
+    names = [path.name]
+    while (shorter := _ENDING.sub("", names[-1])) not in ("", names[-1]):
+        names.append(shorter)
+    folders = path.absolute().parts[1:-1]
+    return recording_keys("/".join((*folders, name)) for name in names[1:] or names)
+
+
+def keys_of_address(text: str) -> tuple[str, ...]:
+    """Of Label Studio's data: /data/local-files/?d=, /data/upload/, or any address."""
+    parts = urlsplit(text)
+    local = parse_qs(parts.query).get("d", [""])[0]
+    if not local:
+        path = unquote(parts.path) if parts.scheme not in ("", "file") or "%" in text else text
+    elif parts.path.rstrip("/").endswith("local-files"):
+        path = local
+    else:  # before 1.0: /data/NAME?d=FOLDER
+        path = f"{local}/{unquote(parts.path).rpartition('/')[2]}"
+    folder, _, name = path.rpartition("/")
+    if "/data/upload" in f"/{folder}" or not folder:
+        # An upload has eight random digits before its own name.
+        return recording_keys((name, _UPLOADED.sub("", name)))
+    return recording_keys((path,))
+
+
+def listed(text: str) -> list[str]:
+    """Classes in one cell: MIDs apart by any mark, names, which have commas, by ';' or '|'."""
+    if _MIDS.fullmatch(text):
+        return re.split(r"[\s,;|]+", text)
+    return [part.strip() for part in re.split(r"[;|]", text) if part.strip()]
+
+
+def seconds(text: str) -> float | None:
+    """A time: ``1.5``, ``1,5``, ``0:01.5``; None if it is none."""
+    plain = text.strip()
+    if clock := _CLOCK.fullmatch(plain):
+        hours, minutes, rest = clock.groups()
+        return int(hours or 0) * 3600 + int(minutes) * 60 + float(rest.replace(",", "."))
+    if not _NUMBER.fullmatch(plain):
+        return None
+    value = float(plain.replace(",", "."))
+    return value if math.isfinite(value) else None
+
+
+def moment(text: str) -> datetime | None:
+    """A moment in ISO 8601, in UTC where it says no zone; None if it is none."""
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _ends(path: str) -> Iterator[str]:
+    yield path
+    parts = [part for part in re.split(r"[\\/]", path) if part not in ("", ".")]
+    for n in range(min(len(parts), _MOST_PARTS), 0, -1):
+        yield "/".join(parts[-n:])
