@@ -35,6 +35,7 @@ from flows.score_reading import (
     similar_clips,
     window_times,
 )
+from flows.terminal import plain
 
 Names = str | Sequence[str]
 
@@ -159,4 +160,4 @@ def _hits(hits: Iterable[Hit]) -> pd.DataFrame:
 
 
 def _frame(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
-    return pd.DataFrame([[row[c] for c in columns] for row in rows], columns=list(columns))
+    return pd.DataFrame([plain([row[c] for c in columns]) for row in rows], columns=list(columns))

@@ -125,7 +125,7 @@ def _boxed(
 
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
-    text = json.dumps(_plain(value), indent=1, ensure_ascii=False, default=str)
+    text = json.dumps(plain(value), indent=1, ensure_ascii=False, default=str)
     # Half a surrogate pair, which UTF-8 cannot say, becomes the escape that JSON has for it.
     print(text.encode("utf-8", "backslashreplace").decode())
 
@@ -134,17 +134,17 @@ def print_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """CSV with a header on stdout."""
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(map(_plain, rows))
+    writer.writerows(map(plain, rows))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The value with numbers as people write them: sums and products end in stray digits."""
     if isinstance(value, float):
         return round(value, _DIGITS)
     if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     return value
 
 
