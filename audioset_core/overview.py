@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from audioset_core.audio import Recording, resampled
-from audioset_core.decode import F32
+from audioset_core.decode import F32, DecodeOptions
 from audioset_core.envelopes import ColumnPeaks
 from audioset_core.errors import AudioError, Reason
 from audioset_core.frontend import LogMelStream
@@ -36,13 +36,19 @@ class Overview:
     log_mel: F32
 
 
-def read_overview(path: bytes, sha256: str, n_samples: int, n_columns: int) -> Overview:
+def read_overview(
+    path: bytes,
+    sha256: str,
+    n_samples: int,
+    n_columns: int,
+    options: DecodeOptions | None = None,
+) -> Overview:
     """Decode a recording once, in bounded memory. Log-mel shows YAMNet's input.
 
     Raises:
         AudioError: unreadable, or the content is not what has that digest.
     """
-    with Recording(path) as recording:
+    with Recording(path, options) as recording:
         if recording.sha256 != sha256:
             raise AudioError(Reason.CHANGED, "the file's content is not what was labelled")
         rate_hz = recording.info.sample_rate_hz

@@ -14,7 +14,7 @@ import soundfile
 
 from audioset_core.audio import open_regular, resampled
 from audioset_core.contained import open_contained
-from audioset_core.decode import F32
+from audioset_core.decode import F32, DecodeOptions
 from audioset_core.errors import AudioError, Reason
 from audioset_core.overview import overview_of
 
@@ -45,9 +45,14 @@ def centred_span(peak_s: float | None, duration_s: float, length_s: float) -> tu
 
 
 def read_snippet(
-    path: bytes, size_bytes: int, mtime_ns: int, start_s: float, end_s: float, n_columns: int
+    path: bytes,
+    seen: tuple[int, int],
+    start_s: float,
+    end_s: float,
+    n_columns: int,
+    options: DecodeOptions | None = None,
 ) -> Snippet:
-    """Decode a piece of a file that is still as it was seen (by size and time of change).
+    """Decode a piece of a file that is still as it was `seen` (size, time of change in ns).
 
     Raises:
         AudioError: gone, changed since, unreadable, or shorter than that.
@@ -55,9 +60,9 @@ def read_snippet(
     fd = open_regular(path)
     try:
         now = os.fstat(fd)
-        if (now.st_size, now.st_mtime_ns) != (size_bytes, mtime_ns):
+        if (now.st_size, now.st_mtime_ns) != seen:
             raise AudioError(Reason.CHANGED, "the file has changed since it was labelled")
-        samples, rate_hz = _decoded(fd, size_bytes, start_s, end_s)
+        samples, rate_hz = _decoded(fd, start_s, end_s, options)
     except OSError as error:
         raise AudioError(Reason.UNREADABLE, error.strerror or str(error)) from error
     finally:
@@ -75,9 +80,11 @@ def mp3_bytes(snippet: Snippet) -> bytes:
     return stream.getvalue()
 
 
-def _decoded(fd: int, size_bytes: int, start_s: float, end_s: float) -> tuple[F32, int]:
+def _decoded(
+    fd: int, start_s: float, end_s: float, options: DecodeOptions | None
+) -> tuple[F32, int]:
     """Mono samples of the span; the way to it is decoded or, where the format can, skipped."""
-    decoder = open_contained(fd, size_bytes, start_s=start_s)
+    decoder = open_contained(fd, os.fstat(fd).st_size, options, start_s)
     try:
         rate_hz = decoder.info.sample_rate_hz
         first, last = round(start_s * rate_hz), round(end_s * rate_hz)

@@ -24,6 +24,7 @@ from db.ambiguity import counting_pairs
 from db.engine import reading
 from db.occasions import occasions
 from db.paths import first_source, there_first
+from db.results import Track
 from db.selection import speaks
 from db.spans import DAY_MS, newly_covered, timed
 from db.tables import (
@@ -35,6 +36,7 @@ from db.tables import (
     edges,
     labellings,
     nodes,
+    parameter_sets,
     sources,
 )
 
@@ -78,6 +80,8 @@ class Place:
     size_bytes: int
     mtime_ns: int
     status: str
+    track: Track = "default"
+    """Which of its audio tracks the clip's current labelling is of."""
 
 
 def node_hours(engine: Engine, min_score: float) -> list[NodeHours]:
@@ -151,15 +155,25 @@ def failure_reasons(engine: Engine, n_examples: int = 3) -> list[ReasonCount]:
 
 def places(engine: Engine, sha256: str) -> list[Place]:
     """Where a clip lay when it was last seen, those that are not missing first."""
-    columns = [sources.c[name] for name in Place.__dataclass_fields__]
+    names = [name for name in Place.__dataclass_fields__ if name != "track"]
+    current = and_(labellings.c.clip_id == clips.c.id, labellings.c.is_current)
     query = (
-        select(*columns)
+        select(*(sources.c[name] for name in names), parameter_sets.c.parameters)
         .join(clips, clips.c.id == sources.c.clip_id)
+        .outerjoin(labellings, current)
+        .outerjoin(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
         .where(clips.c.sha256 == sha256)
         .order_by(there_first(), sources.c.id)
     )
     with reading(engine) as conn:
-        return [Place(*row) for row in conn.execute(query)]
+        rows = [(row, row.parameters or {}) for row in conn.execute(query)]
+    return [
+        Place(
+            row.path, row.path_text, row.size_bytes, row.mtime_ns, row.status,
+            parameters.get("extra", {}).get("track", "default"),
+        )
+        for row, parameters in rows
+    ]  # fmt: skip
 
 
 def ontology_edges(engine: Engine) -> list[tuple[str, str]]:

@@ -217,6 +217,7 @@ def _labellings(conn: Connection, clip_id: int) -> tuple[LabellingReport, ...]:
             parameter_sets.c.score_floor,
             parameter_sets.c.detection_threshold,
             labellings.c.is_partial,
+            parameter_sets.c.parameters,
         )
         .select_from(labellings)
         .join(models, models.c.id == labellings.c.model_id)
@@ -224,7 +225,15 @@ def _labellings(conn: Connection, clip_id: int) -> tuple[LabellingReport, ...]:
         .where(labellings.c.clip_id == clip_id)
         .order_by(labellings.c.is_current.desc(), labellings.c.labelled_at, labellings.c.id)
     )
-    return tuple(LabellingReport(*row) for row in conn.execute(query))
+    found = []
+    for row in conn.execute(query):
+        *columns, parameters = row
+        found.append(
+            replace(
+                LabellingReport(*columns), track=parameters.get("extra", {}).get("track", "default")
+            )
+        )
+    return tuple(found)
 
 
 def remarks_of(conn: Connection, labelling_ids: Sequence[int]) -> dict[int, tuple[Remark, ...]]:

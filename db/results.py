@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from db.records import Clip, Remark
+
+
+Track = int | Literal["default", "all"]
+"""Of a recording's audio tracks: a number from 1, the one that FFmpeg chooses, or all mixed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,8 @@ class LabellingReport:
     score_floor: float
     detection_threshold: float
     is_partial: bool
+    track: Track = "default"
+    """Which of the recording's audio tracks was labelled."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,13 +110,17 @@ def _by(labelling: LabellingReport | None) -> str:
 
 def _heard(report: ClipReport, n_columns: int) -> tuple[Overview | None, str]:
     """The recording from the first place where it still lies, or why from none."""
+    from audioset_core.decode import DecodeOptions
     from audioset_core.overview import read_overview
 
     why = "the recording is no longer anywhere"
+    track = next((each.track for each in report.labellings if each.is_current), "default")
     for source in report.sources:
         try:
             facts = report.clip
-            return read_overview(source.path, facts.sha256, facts.n_samples, n_columns), ""
+            return read_overview(
+                source.path, facts.sha256, facts.n_samples, n_columns, DecodeOptions(track)
+            ), ""
         except AudioError as error:
             why = f"{shown_path(source.path_text)}: {error}"
     return None, why

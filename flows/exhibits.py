@@ -33,6 +33,7 @@ class Exhibit:
 
 def exhibit(engine: Engine, clip: str, peak_s: float | None, duration_s: float) -> Exhibit:
     """The span around a clip's peak, from the first of its files that can still be read."""
+    from audioset_core.decode import DecodeOptions
     from audioset_core.pictures import spectrogram_png
     from audioset_core.snippets import centred_span, mp3_bytes, read_snippet
 
@@ -42,8 +43,9 @@ def exhibit(engine: Engine, clip: str, peak_s: float | None, duration_s: float) 
     for place in found:
         try:
             piece = read_snippet(
-                place.path, place.size_bytes, place.mtime_ns, start_s, end_s, PICTURE_COLUMNS
-            )
+                place.path, (place.size_bytes, place.mtime_ns), start_s, end_s, PICTURE_COLUMNS,
+                DecodeOptions(place.track),
+            )  # fmt: skip
         except AudioError as error:
             why = str(error)
             continue

@@ -83,7 +83,7 @@ def test_a_snippet_is_the_span_asked_for(
     path = tmp_path / f"long.{suffix}"
     soundfile.write(path, samples, rate, **settings)
     seen = path.stat()
-    piece = read_snippet(str(path).encode(), seen.st_size, seen.st_mtime_ns, 39.0, 45.0, 300)
+    piece = read_snippet(str(path).encode(), (seen.st_size, seen.st_mtime_ns), 39.0, 45.0, 300)
     assert piece.length_s == pytest.approx(6.0, abs=1e-4)
     loud = np.flatnonzero(np.abs(piece.samples) > 0.3) / RATE_HZ
     assert loud.min() == pytest.approx(2.0, abs=0.06)
@@ -97,12 +97,12 @@ def test_a_snippet_of_a_file_that_changed_or_went_is_refused(tmp_path: Path) -> 
     path = _write(tmp_path / "a.wav", _burst(0, 3))
     seen = (tmp_path / "a.wav").stat()
     with pytest.raises(AudioError, match="has changed since"):
-        read_snippet(path, seen.st_size, seen.st_mtime_ns + 1, 0, 1, 10)
+        read_snippet(path, (seen.st_size, seen.st_mtime_ns + 1), 0, 1, 10)
     with pytest.raises(AudioError, match=r"no sound at 9\.0 s"):
-        read_snippet(path, seen.st_size, seen.st_mtime_ns, 9, 10, 10)
+        read_snippet(path, (seen.st_size, seen.st_mtime_ns), 9, 10, 10)
     (tmp_path / "a.wav").unlink()
     with pytest.raises(AudioError, match="vanished"):
-        read_snippet(path, seen.st_size, seen.st_mtime_ns, 0, 1, 10)
+        read_snippet(path, (seen.st_size, seen.st_mtime_ns), 0, 1, 10)
 
 
 def test_skipping_gives_the_samples_that_decoding_gives(tmp_path: Path) -> None:

@@ -11,7 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soxr
 
+from audioset_core.decode import F32, DecodeOptions
+from audioset_core.snippets import RATE_HZ, read_snippet
+from db.overview import places
 from tests.flows.build import Lab, sound, write_clip
 from tests.formats.makers import Take, mux
 
@@ -87,6 +91,15 @@ def test_who_is_strict_refuses_and_who_is_not_labels_later(lab: Lab, corpus: Pat
     lab.check()
 
 
+def heard(lab: Lab, clip: str) -> F32:
+    """What a page or picture reads of a clip, at 16 kHz."""
+    (place,) = places(lab.engine, clip)
+    piece = read_snippet(
+        place.path, (place.size_bytes, place.mtime_ns), 0.0, 3.0, 100, DecodeOptions(place.track)
+    )
+    return soxr.resample(piece.samples, RATE_HZ, 16_000)
+
+
 def test_another_track_is_another_labelling(lab: Lab, corpus: Path) -> None:
     lab.label(corpus)
     first = lab.results()
@@ -97,6 +110,10 @@ def test_another_track_is_another_labelling(lab: Lab, corpus: Path) -> None:
         lab.rows("SELECT path FROM remarks WHERE clip = :clip AND kind = 'tracks'", clip=changed)
         == []
     )
+    # What a page lets a person hear is what was labelled.
+    listened = heard(lab, changed)
+    two = sound(4, 3.0).astype(np.float32)[:, 0]
+    assert np.abs(np.corrcoef(listened[: len(two)], two)[0, 1]) > 0.9
     assert lab.label(corpus / "tracks.mkv", track="all").n_labelled == 1
     assert lab.rows("SELECT detail FROM remarks WHERE kind = 'tracks'") == [
         ("the mean of 2 tracks is labelled",)
