@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from audioset_core import reference_tf, verify
 from audioset_core.errors import WeightsError
+from audioset_core.frontend_config import YAMNET as FRONTEND
 from audioset_core.reference_weights import read_weights
 from audioset_core.verify import Comparison, Report, sounds, verify_conversion
 from tests.core.test_reference_tf import (
@@ -169,7 +170,7 @@ def test_another_epsilon_is_noticed(
 def test_another_front_end_is_noticed(
     bn_file: Path, monkeypatch: pytest.MonkeyPatch, change: str, value: Any
 ) -> None:
-    changed = replace(verify.frontend.YAMNET, **{change: value})
+    changed = replace(FRONTEND, **{change: value})
     monkeypatch.setitem(verify._FRONTENDS, "yamnet", changed)
     report = verify_conversion(bn_file)
     assert not report.passed
