@@ -5,52 +5,22 @@ Nothing here imports Prefect or torch: an answer should take less time than the 
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from sqlalchemy import Engine
 
 from db import reports
-from db.engine import open_engine
-from db.migrate import ensure_schema
-from db.read_only import snapshot_of
-from flows.options import DEFAULT_HOME, Database, Home, database_url
+from flows.asking import AsCsv, AsJson, clip_reference, clock_or_none, opened, shown_interval
+from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import (
     clock,
-    note,
-    one_line,
     print_csv,
     print_json,
     print_table,
     say,
     shown_path,
 )
-
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
-AsCsv = Annotated[bool, typer.Option("--csv", help="CSV on stdout.")]
-
-
-@contextmanager
-def opened(home: Path, db: str | None) -> Iterator[Engine]:
-    """The existing database of a home folder or URL; says so where it can only be read.
-
-    Raises:
-        DatabaseUserError: there is none.
-    """
-    engine = open_engine(database_url(home, db), create=False)
-    try:
-        ensure_schema(engine)
-        yield engine
-        if snapshot := snapshot_of(engine):  # a mistake is one line, without this one
-            note(one_line(str(snapshot)))
-    finally:
-        engine.dispose()
 
 
 def show(
@@ -143,20 +113,3 @@ def failures(
     else:
         print("no file failed")
     raise typer.Exit(1 if rows else 0)
-
-
-def clip_reference(text: str) -> str | bytes:
-    """A clip id stays text, anything else is a file's path."""
-    if re.fullmatch(r"[0-9a-fA-F]{6,64}", text) and not os.path.lexists(text):
-        return text.lower()
-    return os.path.abspath(os.fsencode(text))  # noqa: PTH100 (bytes)
-
-
-def clock_or_none(time_s: float | None) -> str:
-    """A moment, or nothing where there is none."""
-    return "" if time_s is None else clock(time_s)
-
-
-def shown_interval(start_s: float | None, end_s: float | None) -> str:
-    """From when to when, or nothing where there is no interval."""
-    return "" if start_s is None or end_s is None else f"{clock(start_s)}-{clock(end_s)}"

@@ -58,7 +58,7 @@ def _print_heard(
 ) -> None:
     from db.errors import DatabaseUserError
     from db.reports import clip_by_ref
-    from flows.commands_ask import opened
+    from flows.asking import opened
 
     rows = []
     with opened(home, db) as engine:

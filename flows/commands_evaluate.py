@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audioset_core.ontology import load_default
-from flows.commands_ask import AsJson, opened
+from flows.asking import AsJson, opened
 from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import note, one_line, print_json, print_table
 from flows.truth_options import Format, TruthFile, describe_left_out, known_truth, model_named

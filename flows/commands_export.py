@@ -22,8 +22,7 @@ from audioset_core.formats.names import tree_name
 from audioset_core.formats.table import FILE_FORMATS, FOLDER_FORMATS, FileFormat, FolderFormat
 from db import exports, queries, reports
 from db.results import PredictionRow
-from flows.commands_ask import opened
-from flows.commands_query import Source
+from flows.asking import Source, opened
 from flows.exporting import (
     Ambiguous,
     MinScore,

@@ -11,9 +11,10 @@ from audioset_core.errors import UserError
 from audioset_core.ontology import load_default
 from db.hours import hours_heard
 from db.queries import Question
-from flows.commands_ask import AsCsv, AsJson, opened
-from flows.commands_query import (
+from flows.asking import (
     Ambiguous,
+    AsCsv,
+    AsJson,
     Between,
     Model,
     Source,
@@ -22,6 +23,7 @@ from flows.commands_query import (
     asked_span,
     check_predictable,
     mids,
+    opened,
 )
 from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import note, print_csv, print_json, print_table

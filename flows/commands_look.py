@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from audioset_core.errors import AudioError, UserError
 from audioset_core.ontology import Node, load_default
 from db import queries, reports
-from flows.commands_ask import AsCsv, AsJson, clip_reference, opened
+from flows.asking import AsCsv, AsJson, clip_reference, opened
 from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import clock, note, one_line, print_csv, print_json, shown_path
 

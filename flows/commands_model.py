@@ -92,7 +92,7 @@ def promote_model(
 ) -> None:
     """Let a model speak for every clip that it labelled, also when others label it later."""
     from db.comparison import promote
-    from flows.commands_ask import opened
+    from flows.asking import opened
 
     with opened(home, db) as engine:
         print(f"{promote(engine, model)} now speaks for the clips that it labelled")
@@ -110,7 +110,7 @@ def diff(
     from dataclasses import asdict
 
     from db.comparison import compare
-    from flows.commands_ask import opened
+    from flows.asking import opened
 
     with opened(home, db) as engine:
         result = compare(engine, model_a, model_b, limit)
@@ -171,7 +171,7 @@ def _model_row(name: str) -> dict[str, object]:
 
 def _labelled(home: Path, db: str | None) -> list[dict[str, object]]:
     from db.reports import models_known
-    from flows.commands_ask import opened
+    from flows.asking import opened
 
     if db is None and not (home / "labels.db").exists():
         return []

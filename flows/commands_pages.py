@@ -10,7 +10,7 @@ import typer
 
 from audioset_core.errors import UserError
 from db import queries
-from flows.commands_ask import opened
+from flows.asking import opened
 from flows.options import DEFAULT_HOME, Database, Home
 
 _SUFFIXES = (".html", ".htm")

@@ -10,68 +10,35 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from sqlalchemy import Engine
 
 from audioset_core.errors import UserError
-from audioset_core.ontology import Node, Ontology, load_default
+from audioset_core.ontology import load_default
 from db import queries
 from db.queries import Question
 from db.results import Hit
-from flows.commands_ask import AsCsv, AsJson, opened, shown_interval
+from flows.asking import (
+    HIT_COLUMNS,
+    Ambiguous,
+    AsCsv,
+    AsJson,
+    Between,
+    Model,
+    Source,
+    Timezone,
+    Under,
+    asked_span,
+    check_predictable,
+    mids,
+    opened,
+    shown_interval,
+)
 from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import clock, note, print_csv, print_json, print_table, shown_path
 
 if TYPE_CHECKING:
-    from db.spans import Span
+    pass
 
-HIT_COLUMNS = (
-    "score", "mid", "name", "start_s", "end_s", "peak_s", "duration_s", "clip", "n_sources", "path",
-    "recorded_at", "heard_at",
-)  # fmt: skip
 """Columns of an answer as data; the path is its text."""
-
-Under = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="A class or category: name, MID or path. Several: any of them.", show_default=False
-    ),
-]
-Between = Annotated[
-    tuple[str, str] | None,
-    typer.Option(
-        metavar="START END",
-        help="The sound is heard then: two days (2024-05-18, the last one included), moments "
-        "(2024-05-18T04:30), or times of every day on the recorder's clock (04:30).",
-        show_default=False,
-    ),
-]
-Timezone = Annotated[
-    str | None,
-    typer.Option(
-        help="The zone of --between: Europe/Berlin, +02:00. [default: the one stated with "
-        "`audioset times`, else UTC]",
-        show_default=False,
-    ),
-]
-Source = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="GLOB",
-        help="Files whose path fits: '*.flac', 'site-3/*', a folder; from any folder on, or from "
-        "here with ./. Several: any of them.",
-        show_default=False,
-    ),
-]
-Model = Annotated[
-    str | None, typer.Option(help="A model other than the current one.", show_default=False)
-]
-Ambiguous = Annotated[
-    bool,
-    typer.Option(
-        "--ambiguous",
-        help="Also clips where only a source-ambiguous class (Hiss, Tick, Buzz, ...) fits.",
-    ),
-]
 
 
 def query(
@@ -162,49 +129,6 @@ def query(
         note(f"the first {limit} {what}s; more with --limit")
 
 
-def mids(ontology: Ontology, texts: Sequence[str]) -> tuple[str, ...]:
-    """The MIDs of the nodes that the texts stand for, each once."""
-    return tuple(dict.fromkeys(ontology.find(text).mid for text in texts))
-
-
-def check_predictable(
-    engine: Engine, ontology: Ontology, nodes: Sequence[str], model: str | None
-) -> None:
-    """Refuse a question about what the model cannot say.
-
-    Raises:
-        UserError: it predicts nothing at or below one of the nodes.
-    """
-    for mid in nodes:
-        if not queries.predictable_members(engine, mid, model):
-            raise UserError(cannot_predict(engine, ontology, ontology.nodes[mid], model))
-
-
-def asked_span(
-    engine: Engine, between: tuple[str, str] | None, timezone: str | None
-) -> Span | None:
-    """What ``--between`` means, in the zone given, or stated before; says which.
-
-    Raises:
-        UserError: not times, or no such zone.
-    """
-    if between is None:
-        return None
-    from datetime import UTC
-
-    from audioset_core.recording_times import find_zone
-    from db.recorded import stored_rules
-    from flows.wall_clock import parse_span
-
-    stated = {rule.timezone for rule in stored_rules(engine) if rule.timezone}
-    if timezone is None and len(stated) == 1:
-        timezone = stated.pop()
-    span = parse_span(*between, zone=find_zone(timezone) or UTC)
-    if not span.is_daily:
-        note(f"--between is in {timezone or 'UTC, since no --timezone is given'}")
-    return span
-
-
 def _plain(question: Question) -> Question:
     return Question(under=question.under, min_score=question.min_score, limit=question.limit,
                     order=question.order, model=question.model,
@@ -238,22 +162,3 @@ def _row(hit: Hit, *, has_times: bool) -> tuple[str, ...]:
         + (" (missing)" if hit.is_missing else "")
         + (f" (+{hit.n_sources - 1} copies)" if hit.n_sources > 1 else ""),
     )
-
-
-def cannot_predict(engine: Engine, ontology: Ontology, node: Node, model: str | None) -> str:
-    """Why a question about a node has no answer, with the nearest that has one."""
-    known = [m for m in queries.models_known(engine) if model in (None, m.name)]
-    if known and not any(m.n_classes for m in known):
-        return f"{known[-1].name} gives embeddings only here: there are no scores to query"
-    named = {"yamnet": "YAMNet", "vggish": "VGGish", "panns": "PANNs", "pocket": "Pocket"}
-    who = named.get(model or "yamnet", model or "")
-    nearest = next(
-        (
-            n.name
-            for n in ontology.ancestors(node.mid)
-            if n.mid in {mid for mid, _ in queries.predictable_members(engine, n.mid, model)}
-        ),
-        None,
-    )
-    hint = f"; the nearest class above it that it can: {nearest!r}" if nearest else ""
-    return f"{who} cannot predict {node.name!r} ({node.mid}) or anything below it{hint}"

@@ -12,8 +12,19 @@ from audioset_core.errors import UserError
 from audioset_core.ontology import load_default
 from db import similar as stored
 from db.queries import Question, score_floor
-from flows.commands_ask import AsCsv, AsJson, clip_reference, opened, shown_interval
-from flows.commands_query import Ambiguous, Model, Source, Under, check_predictable, mids
+from flows.asking import (
+    Ambiguous,
+    AsCsv,
+    AsJson,
+    Model,
+    Source,
+    Under,
+    check_predictable,
+    clip_reference,
+    mids,
+    opened,
+    shown_interval,
+)
 from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import note, print_csv, print_json, print_table, shown_path
 

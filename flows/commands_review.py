@@ -13,17 +13,18 @@ from audioset_core.errors import UserError
 from audioset_core.ontology import load_default
 from db.errors import DatabaseUnavailableError, DatabaseUserError
 from db.question import Question
-from flows.commands_ask import AsJson, opened
-from flows.commands_pages import check_page_name
-from flows.commands_query import (
+from flows.asking import (
     Ambiguous,
+    AsJson,
     Between,
     Model,
     Source,
     Timezone,
     asked_span,
     check_predictable,
+    opened,
 )
+from flows.commands_pages import check_page_name
 from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import note, one_line, print_json, print_table
 

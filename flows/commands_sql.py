@@ -16,8 +16,8 @@ from sqlalchemy import URL
 
 from audioset_core.errors import UserError
 from db.read_only import Snapshot, snapshot_of
+from flows.asking import AsCsv, opened
 from flows.browse_metadata import metadata
-from flows.commands_ask import AsCsv, opened
 from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import note
 

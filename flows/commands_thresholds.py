@@ -16,7 +16,7 @@ import typer
 from audioset_core.errors import UserError
 from audioset_core.ontology import load_default
 from db.threshold_sets import ThresholdSet, find_set, list_sets, remove_set, store_set
-from flows.commands_ask import AsJson, opened
+from flows.asking import AsJson, opened
 from flows.commands_fit import fit
 from flows.help import HelpGroup
 from flows.options import DEFAULT_HOME, Database, Home

@@ -19,7 +19,7 @@ from audioset_core.recording_times import (
 )
 from db.read_only import may_write
 from db.recorded import NOT_FOUND, StoredRule, TimesFound, state_rule, stored_rules, times_found
-from flows.commands_ask import AsJson, opened
+from flows.asking import AsJson, opened
 from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import note, print_json, print_table, when
 

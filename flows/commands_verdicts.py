@@ -14,7 +14,7 @@ from audioset_core.errors import UserError
 from audioset_core.ontology import load_default
 from db import reports
 from db.verdicts import StoredVerdict, find_verdicts, imported_files
-from flows.commands_ask import AsCsv, AsJson, clip_reference, opened, shown_interval
+from flows.asking import AsCsv, AsJson, clip_reference, opened, shown_interval
 from flows.help import HelpGroup
 from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import note, one_line, print_csv, print_json, print_table, shown_path

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands_ask import AsJson, opened
+from flows.asking import AsJson, opened
 from flows.options import DEFAULT_HOME, Database, Home, database_url
 from flows.run_options import LabelOptions
 from flows.terminal import note, one_line, print_json, print_table

@@ -22,8 +22,7 @@ from audioset_core.ontology import load_default
 from db import exports, queries
 from db.engine import reading
 from db.question import Question
-from flows.commands_ask import opened
-from flows.commands_query import cannot_predict
+from flows.asking import cannot_predict, opened
 from flows.terminal import note, one_line
 
 Under = Annotated[

@@ -26,7 +26,7 @@ from db.queries import score_floor
 from db.question import Question
 from db.results import Hit
 from db.similar import describe, vectors_of
-from flows.commands_query import HIT_COLUMNS
+from flows.asking import HIT_COLUMNS
 from flows.options import database_url
 from flows.score_reading import (
     exact_hours,
@@ -100,7 +100,7 @@ class Labels:
         self, clip: str, at_s: float | None = None, *, top: int = 20, **conditions: Any
     ) -> pd.DataFrame:
         """As ``audioset similar``; `clip` is an id or a file; ``attrs`` say what is compared."""
-        from flows.commands_ask import clip_reference
+        from flows.asking import clip_reference
 
         question = _question((), conditions)
         query = vectors_of(self.engine, clip_reference(clip), question.model)

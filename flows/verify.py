@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 from pydantic import SecretStr
 
 from audioset_core.errors import AudiosetError
-from flows.commands_ask import opened
+from flows.asking import opened
 from flows.label_audio import label_audio
 from flows.options import database_url, default_home
 from flows.relabelling import label_again
