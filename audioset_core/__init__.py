@@ -9,14 +9,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from audioset_core.dataset import label_dataset
+    from audioset_core.datasets.label_dataset import label_dataset
 
 __all__ = ["label_dataset"]
 
 
 def __getattr__(name: str) -> object:
     if name in __all__:
-        from audioset_core import dataset
+        from audioset_core.datasets import label_dataset as dataset
 
         return getattr(dataset, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

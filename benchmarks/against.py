@@ -31,8 +31,8 @@ _TIMES = 10
 """Each file is decoded so often, for the start of a process takes as long as an hour of WAV."""
 _DECODE = """
 import sys, os
-from audioset_core.audio import Recording
-from audioset_core.contained import decoders
+from audioset_core.audio.recording import Recording
+from audioset_core.audio.sandbox import decoders
 for path in int(sys.argv[1]) * sys.argv[2:]:
     with Recording(os.fsencode(path)) as recording:
         for block in recording.blocks():

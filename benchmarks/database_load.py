@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Engine
 
-from audioset_core.bundle import YAMNET
-from audioset_core.ontology import load_default
+from audioset_core.models.registry import YAMNET
+from audioset_core.ontology.graph import load_default
 from db.claims import admit, commit_labellings
 from db.engine import open_engine
 from db.migrate import ensure_schema

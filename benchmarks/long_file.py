@@ -64,13 +64,13 @@ def largest_difference(sound_file: Path, scores_file: Path) -> float:
     import soundfile
     import soxr
 
-    from audioset_core.bundle import YAMNET
-    from audioset_core.export import read_scores
-    from audioset_core.frontend import log_mel
-    from audioset_core.inference import Scorer
-    from audioset_core.pooling import sigmoid
-    from audioset_core.reader import LogMelPiece
-    from audioset_core.weights import prepare
+    from audioset_core.features.log_mel import log_mel
+    from audioset_core.features.patch_reader import LogMelPiece
+    from audioset_core.inference.scorer import Scorer
+    from audioset_core.models.registry import YAMNET
+    from audioset_core.scores.pooling import sigmoid
+    from audioset_core.storage.score_files import read_scores
+    from audioset_core.weights.locate import prepare
 
     frontend = YAMNET.framed(patch_hop_s=None, framing="reference")
     with soundfile.SoundFile(sound_file) as file:

@@ -150,7 +150,7 @@ def compare(
 def growth(folder: Path, database: Path, hours: int) -> dict[str, Any]:
     """A run of days, as far as Prefect sees it: the network is left out."""
     import tasks.infer
-    from audioset_core.inference import Output
+    from audioset_core.inference.scorer import Output
 
     class Silent:
         def run(self, pieces: Any, *_: Any, **__: Any) -> list[Output]:
@@ -181,9 +181,9 @@ def flow(corpus: Path, home: Path) -> int:
 
 def engine(corpus: Path, home: Path) -> int:
     """The same functions, chained by threads."""
-    from audioset_core.bundle import find_bundle
-    from audioset_core.ontology import load_default
-    from audioset_core.weights import prepare
+    from audioset_core.models.registry import find_bundle
+    from audioset_core.ontology.graph import load_default
+    from audioset_core.weights.locate import prepare
     from db.migrate import ensure_schema
     from db.models_rows import register_model, register_parameters
     from db.records import Variant
@@ -313,7 +313,7 @@ def children_cpu_s() -> tuple[float, float]:
     server_s, decoders_s = 0.0, ended.ru_utime + ended.ru_stime
     for process in psutil.Process().children(recursive=True):
         spent_s = sum(process.cpu_times()[:2])
-        if "audioset_core.decode_process" in process.cmdline():
+        if "audioset_core.audio.sandbox_process" in process.cmdline():
             decoders_s += spent_s
         else:
             server_s += spent_s

@@ -28,18 +28,18 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from audioset_core.audio import Recording, resampled
-from audioset_core.bundle import YAMNET
+from audioset_core.audio.decoders import mix_to_mono
+from audioset_core.audio.recording import Recording, resampled
 from audioset_core.cores import n_cores
-from audioset_core.decode import mix_to_mono
-from audioset_core.durable import write_many
-from audioset_core.export import check_scores, npy_bytes
-from audioset_core.frontend import LogMelStream
-from audioset_core.frontend_config import FrontendConfig
-from audioset_core.inference import Scorer
-from audioset_core.pooling import pool
-from audioset_core.reader import LogMelPiece
-from audioset_core.weights import prepare
+from audioset_core.features.config import FrontendConfig
+from audioset_core.features.log_mel import LogMelStream
+from audioset_core.features.patch_reader import LogMelPiece
+from audioset_core.inference.scorer import Scorer
+from audioset_core.models.registry import YAMNET
+from audioset_core.scores.pooling import pool
+from audioset_core.storage.atomic_files import write_many
+from audioset_core.storage.score_files import check_scores, npy_bytes
+from audioset_core.weights.locate import prepare
 from benchmarks.peers import protocol
 
 # Multiplications and additions of YAMNet for one patch: twice 69,165,056.

@@ -66,7 +66,7 @@ def end_s(
 ) -> ColumnElement[float]:
     """Where a detection ends: with its last patch's window, or with the clip.
 
-    The one place where SQL says so; in Python that is `audioset_core.coverage.end_s`.
+    The one place where SQL says so; in Python that is `audioset_core.scores.coverage.end_s`.
     """
     last = row.c.end_patch * parameters.c.patch_hop_s + model.c.window_s
     return written(case((last > clip.c.duration_s, clip.c.duration_s), else_=last))

@@ -13,7 +13,7 @@ import typer
 from sqlalchemy import Engine
 
 from audioset_core.errors import UserError
-from audioset_core.ontology import Node, Ontology
+from audioset_core.ontology.graph import Node, Ontology
 from db import queries
 from db.engine import open_engine
 from db.migrate import ensure_schema
@@ -163,7 +163,7 @@ def asked_span(
         return None
     from datetime import UTC
 
-    from audioset_core.recording_times import find_zone
+    from audioset_core.inputs.start_times import find_zone
     from db.recorded import stored_rules
     from flows.wall_clock import parse_span
 

@@ -13,7 +13,7 @@ from typing import Any
 import typer
 from typer.main import get_command, get_group
 
-from audioset_core.proxies import settle_proxies
+from audioset_core.weights.proxies import settle_proxies
 from flows.help import HelpGroup, helped
 from flows.program import main
 

@@ -16,10 +16,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
 
-from audioset_core.frontend_config import YAMNET
-from audioset_core.overview import Overview, band_of_hz
-from audioset_core.pictures import axis_step, palette, shown_range
-from audioset_core.pooling import Float32Array
+from audioset_core.features.config import YAMNET
+from audioset_core.previews.spectrogram_png import axis_step, palette, shown_range
+from audioset_core.previews.waveform_overview import Overview, band_of_hz
+from audioset_core.scores.pooling import Float32Array
 from db.results import Interval
 
 DPI = 100

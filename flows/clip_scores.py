@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Engine
 
-from audioset_core.envelopes import column_edges, covering_patches, peak_scores
 from audioset_core.errors import UserError
-from audioset_core.export import read_scores
-from audioset_core.pooling import Float32Array
+from audioset_core.previews.columns import column_edges, covering_patches, peak_scores
+from audioset_core.scores.pooling import Float32Array
+from audioset_core.storage.score_files import read_scores
 from db import queries, reports
 from db.results import ClipReport, Label
 

@@ -22,8 +22,8 @@ def demo(
     db: Database = None,
 ) -> None:
     """Label a small set of sounds made by arithmetic (or your own) and print what was found."""
-    from audioset_core.discovery import PassedOver, find_recordings, read_inputs
-    from audioset_core.synthesis import write_demo
+    from audioset_core.demo_sounds import write_demo
+    from audioset_core.inputs.walk import PassedOver, find_recordings, read_inputs
     from flows.labelling import label_paths
 
     expected: dict[str, tuple[str, ...]] = {}
@@ -41,8 +41,8 @@ def demo(
 
 def chosen_model() -> str:
     """YAMNet where its weights are here or can be fetched, else the model in the package."""
-    from audioset_core.bundle import POCKET, YAMNET
     from audioset_core.errors import WeightsError
+    from audioset_core.models.registry import POCKET, YAMNET
     from flows.labelling import ready_weights
 
     try:

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from audioset_core.ontology import load_default
+from audioset_core.ontology.graph import load_default
 from flows.asking import AsJson, opened
 from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import note, one_line, print_json, print_table
 from flows.truth_options import Format, TruthFile, describe_left_out, known_truth, model_named
 
 if TYPE_CHECKING:
-    from audioset_core.metrics import ClassMeasures, Measures
-    from audioset_core.truth import Truth
+    from audioset_core.evaluation.metrics import ClassMeasures, Measures
+    from audioset_core.evaluation.truth_files import Truth
     from tasks.score_truth import Pooling, Reach, Scored
 
 _SUBTREE_FORMATS = ("esc", "fsd50k", "csv")
@@ -64,8 +64,8 @@ def evaluate(
 
     No model runs. What cannot be matched is counted. Exit code 1 if a score file is damaged.
     """
-    from audioset_core.metrics import measure
-    from audioset_core.truth import in_segments
+    from audioset_core.evaluation.metrics import measure
+    from audioset_core.evaluation.truth_files import in_segments
     from flows.truth_options import one_of
     from tasks.score_truth import score_truth
 

@@ -13,13 +13,18 @@ import typer
 from sqlalchemy import Engine
 
 from audioset_core.errors import UserError
-from audioset_core.formats.label_studio import (
+from audioset_core.export_formats.file_names import tree_name
+from audioset_core.export_formats.label_studio import (
     LOCAL_FILES,
     label_studio_config,
     label_studio_texts,
 )
-from audioset_core.formats.names import tree_name
-from audioset_core.formats.table import FILE_FORMATS, FOLDER_FORMATS, FileFormat, FolderFormat
+from audioset_core.export_formats.registry import (
+    FILE_FORMATS,
+    FOLDER_FORMATS,
+    FileFormat,
+    FolderFormat,
+)
 from db import exports, queries, reports
 from db.results import PredictionRow
 from flows.asking import Source, opened
@@ -46,7 +51,7 @@ from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import note, one_line
 
 if TYPE_CHECKING:
-    from audioset_core.seed_json import Prediction
+    from audioset_core.export_formats.seed_json import Prediction
 
 app = typer.Typer(
     cls=HelpGroup,
@@ -97,7 +102,7 @@ def _folder_command(name: str, fmt: FolderFormat) -> Callable[..., None]:
         home: Home = DEFAULT_HOME,
         db: Database = None,
     ) -> None:
-        from audioset_core.durable import write_text
+        from audioset_core.storage.atomic_files import write_text
 
         question = chosen(under, not_under, min_score, model, source, missing, ambiguous)
         refuse_full(out, overwrite, "; or --overwrite replaces files in it")
@@ -140,7 +145,7 @@ def export_label_studio(
     db: Database = None,
 ) -> None:
     """Label Studio's tasks as JSON, a recording each, with detections as predictions."""
-    from audioset_core.durable import write_text
+    from audioset_core.storage.atomic_files import write_text
 
     question = chosen(under, not_under, min_score, model, source, missing, ambiguous)
     refuse_folder(out)
@@ -193,8 +198,8 @@ def export_json(
     db: Database = None,
 ) -> None:
     """Predictions as JSON: model, model_categories, predictions with their .npy files."""
-    from audioset_core.categories import Category
-    from audioset_core.seed_json import write_seed_json
+    from audioset_core.export_formats.seed_json import write_seed_json
+    from audioset_core.models.classes import Category
 
     out.parent.mkdir(parents=True, exist_ok=True)
     with opened(home, db) as engine:
@@ -216,7 +221,7 @@ def export_json(
 
 
 def _prediction(row: PredictionRow, scores_path: str, home: Path, out: Path) -> Prediction:
-    from audioset_core.seed_json import Prediction
+    from audioset_core.export_formats.seed_json import Prediction
 
     scores = os.path.relpath(home.absolute() / scores_path, out.absolute().parent)
     return Prediction(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from audioset_core.ontology import load_default
+from audioset_core.ontology.graph import load_default
 from db.threshold_sets import ThresholdSet, store_set
 from flows.asking import AsJson, opened
 from flows.options import DEFAULT_HOME, Database, Home
@@ -47,7 +47,7 @@ def fit(
 
     From a truth file or a review (verdict yes, no, unsure). No model runs.
     """
-    from audioset_core.intervals import IntervalRules, Threshold
+    from audioset_core.scores.thresholds import IntervalRules, Threshold
     from tasks.fit_thresholds import fit_classes, fitted_set
     from tasks.score_truth import score_truth
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from audioset_core.errors import UserError
-from audioset_core.ontology import load_default
+from audioset_core.ontology.graph import load_default
 from db.hours import hours_heard
 from db.queries import Question
 from flows.asking import (

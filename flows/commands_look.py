@@ -10,14 +10,14 @@ import typer
 from sqlalchemy import Engine
 
 from audioset_core.errors import AudioError, UserError
-from audioset_core.ontology import Node, load_default
+from audioset_core.ontology.graph import Node, load_default
 from db import queries, reports
 from flows.asking import AsCsv, AsJson, clip_reference, opened
 from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import clock, note, one_line, print_csv, print_json, shown_path
 
 if TYPE_CHECKING:
-    from audioset_core.overview import Overview
+    from audioset_core.previews.waveform_overview import Overview
     from db.results import ClipReport, LabellingReport
     from db.score_curves import ScoreCurve
     from flows.clip_figure import ClipPicture
@@ -50,7 +50,7 @@ def plot(
         from flows.clip_figure import clip_figure, image_bytes
     except ImportError as error:
         raise UserError(_NEEDS_PLOT) from error
-    from audioset_core.durable import write_atomically
+    from audioset_core.storage.atomic_files import write_atomically
 
     with opened(home, db) as engine:
         report = reports.clip_by_ref(engine, clip_reference(clip))
@@ -64,7 +64,7 @@ def plot(
 
 def _keep_fonts_in_cache() -> None:
     """Have matplotlib write its list of fonts there, and not to folders of the person's."""
-    from audioset_core.weights import cache_dir
+    from audioset_core.weights.locate import cache_dir
 
     os.environ.setdefault("MPLCONFIGDIR", str(cache_dir() / "matplotlib"))
 
@@ -110,8 +110,8 @@ def _by(labelling: LabellingReport | None) -> str:
 
 def _heard(report: ClipReport, n_columns: int) -> tuple[Overview | None, str]:
     """The recording from the first place where it still lies, or why from none."""
-    from audioset_core.decode import DecodeOptions
-    from audioset_core.overview import read_overview
+    from audioset_core.audio.decoders import DecodeOptions
+    from audioset_core.previews.waveform_overview import read_overview
 
     why = "the recording is no longer anywhere"
     track = next((each.track for each in report.labellings if each.is_current), "default")
@@ -166,7 +166,7 @@ def curve(
         from flows.curve_figure import curve_figure
     except ImportError as error:
         raise UserError(_NEEDS_PLOT) from error
-    from audioset_core.durable import write_atomically
+    from audioset_core.storage.atomic_files import write_atomically
 
     target = out or Path("curve.png")
     figure = curve_figure(curves, min_score, floor, _lacking(node, {mid for mid, _ in predicted}))

@@ -34,8 +34,8 @@ def convert(
     ] = False,
 ) -> None:
     """Convert published weights to safetensors, every dataset checked."""
-    from audioset_core.bundle import find_bundle
-    from audioset_core.convert import convert as convert_file
+    from audioset_core.models.registry import find_bundle
+    from audioset_core.weights.convert import convert as convert_file
 
     name = None if model is None else find_bundle(model).name
     target = output or source.with_suffix(".safetensors")
@@ -49,7 +49,7 @@ def convert(
 def _verify(source: Path, model: str | None) -> None:
     """Print the comparison with TensorFlow; what fails it is not written."""
     from audioset_core.errors import WeightsError
-    from audioset_core.verify import verify_conversion
+    from audioset_core.weights.conversion_proof import verify_conversion
 
     report = verify_conversion(source, model)
     heading, *rows = report.rows()
@@ -69,7 +69,7 @@ def models(
     """The models that can label, and the state of their weights."""
     if context.invoked_subcommand is not None:
         return
-    from audioset_core.bundle import BUNDLES
+    from audioset_core.models.registry import BUNDLES
 
     rows = [_model_row(name) for name in BUNDLES]
     labelled = _labelled(home, db)
@@ -141,9 +141,9 @@ def diff(
 
 
 def _model_row(name: str) -> dict[str, object]:
-    from audioset_core.bundle import BUNDLES
     from audioset_core.errors import WeightsError
-    from audioset_core.weights import find_source, peek
+    from audioset_core.models.registry import BUNDLES
+    from audioset_core.weights.locate import find_source, peek
 
     bundle = BUNDLES[name]
     try:

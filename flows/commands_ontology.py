@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from audioset_core.ontology import Node, Ontology, load_default
+from audioset_core.ontology.graph import Node, Ontology, load_default
 from flows.help import HelpGroup
 from flows.options import DEFAULT_HOME, Database, Home, database_url, make_home
 from flows.terminal import print_json, print_table
@@ -98,7 +98,7 @@ def missing(
 
     Abstract nodes only gather others: no model predicts them, and they are not listed.
     """
-    from audioset_core.bundle import find_bundle
+    from audioset_core.models.registry import find_bundle
 
     ontology = load_default()
     node = ontology.find(name)
@@ -178,7 +178,7 @@ def _stored_texts(mid: str, home: Path, db: str | None) -> dict[str, object]:
 
 
 def _predictable(categories_name: str | None) -> frozenset[str]:
-    from audioset_core.categories import load_categories
+    from audioset_core.models.classes import load_categories
 
     if categories_name is None:
         return frozenset()

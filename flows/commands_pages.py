@@ -31,7 +31,7 @@ def report(
     db: Database = None,
 ) -> None:
     """The whole collection on one page: hours by branch, top classes, days, examples, failures."""
-    from audioset_core.durable import write_atomically
+    from audioset_core.storage.atomic_files import write_atomically
     from flows.report_page import report_page
 
     check_page_name(out)

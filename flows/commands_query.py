@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from audioset_core.errors import UserError
-from audioset_core.ontology import load_default
+from audioset_core.ontology.graph import load_default
 from db import queries
 from db.queries import Question
 from db.results import Hit

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from audioset_core.errors import UserError
-from audioset_core.ontology import load_default
+from audioset_core.ontology.graph import load_default
 from db import similar as stored
 from db.queries import Question, score_floor
 from flows.asking import (

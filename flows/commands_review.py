@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audioset_core.errors import UserError
-from audioset_core.ontology import load_default
+from audioset_core.ontology.graph import load_default
 from db.errors import DatabaseUnavailableError, DatabaseUserError
 from db.question import Question
 from flows.asking import (
@@ -29,7 +29,7 @@ from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import note, one_line, print_json, print_table
 
 if TYPE_CHECKING:
-    from audioset_core.estimation import Judged, Share
+    from audioset_core.evaluation.estimation import Judged, Share
     from db.review import ReviewSample
     from db.reviews import JudgedReview
 
@@ -67,7 +67,7 @@ def review(
     `audioset verdicts import` takes the CSV home; `thresholds fit --truth verdicts` and `estimate`
     go on from there.
     """
-    from audioset_core.durable import write_atomically
+    from audioset_core.storage.atomic_files import write_atomically
     from db.review import review_sample
     from db.reviews import store_review
     from flows.review_page import review_page
@@ -162,7 +162,7 @@ def estimate(
 
 
 def _as_json(found: JudgedReview, strata: list[Judged]) -> dict[str, Any]:
-    from audioset_core.estimation import by_clip, true_share
+    from audioset_core.evaluation.estimation import by_clip, true_share
 
     n_clips, heard_h = _totals(strata)
     clips, hours = true_share(by_clip(strata)), true_share(strata)
@@ -179,7 +179,7 @@ def _as_json(found: JudgedReview, strata: list[Judged]) -> dict[str, Any]:
 
 
 def _print(name: str, found: JudgedReview, strata: list[Judged]) -> None:
-    from audioset_core.estimation import by_clip, true_share
+    from audioset_core.evaluation.estimation import by_clip, true_share
 
     n_clips, heard_h = _totals(strata)
     print(
@@ -213,7 +213,7 @@ def _totals(strata: list[Judged]) -> tuple[int, float]:
 
 def _by_threshold(strata: list[Judged]) -> Iterator[tuple[float, int, Share | None]]:
     """(score, clips that reach it, the share of them that truly hold the sound)."""
-    from audioset_core.estimation import by_clip, true_share
+    from audioset_core.evaluation.estimation import by_clip, true_share
 
     for low in sorted({s.low for s in strata}):
         above = by_clip([s for s in strata if s.low >= low])
@@ -244,7 +244,7 @@ def _chosen(every: list[JudgedReview], review_id: int | None, name: str) -> Judg
 
 
 def _strata(found: JudgedReview) -> list[Judged]:
-    from audioset_core.estimation import Judged
+    from audioset_core.evaluation.estimation import Judged
 
     judged: list[list[tuple[bool, float]]] = [[] for _ in found.strata]
     for item in found.items:

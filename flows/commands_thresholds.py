@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from audioset_core.errors import UserError
-from audioset_core.ontology import load_default
+from audioset_core.ontology.graph import load_default
 from db.threshold_sets import ThresholdSet, find_set, list_sets, remove_set, store_set
 from flows.asking import AsJson, opened
 from flows.commands_fit import fit
@@ -116,7 +116,7 @@ def import_(
     db: Database = None,
 ) -> None:
     """Store a CSV as the next version of a set; the same values again change nothing."""
-    from audioset_core.threshold_files import read_thresholds
+    from audioset_core.scores.threshold_csv import read_thresholds
 
     table = read_thresholds(file, load_default())
     default = None if table.default is None else (table.default.high, table.default.low)
@@ -136,8 +136,8 @@ def import_(
 @app.command()
 def export(name: Name, home: Home = DEFAULT_HOME, db: Database = None) -> None:
     """A set as CSV on stdout, to change in a spreadsheet and import again."""
-    from audioset_core.intervals import Threshold
-    from audioset_core.threshold_files import COLUMNS, ThresholdTable, rows_of
+    from audioset_core.scores.threshold_csv import COLUMNS, ThresholdTable, rows_of
+    from audioset_core.scores.thresholds import Threshold
 
     with opened(home, db) as engine:
         values = find_set(engine, name).values

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from sqlalchemy import Engine
 
-from audioset_core.recording_times import (
+from audioset_core.inputs.start_times import (
     ASSUMED,
     NOT_UNDERSTOOD,
     START_FORMATS,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audioset_core.errors import UserError
-from audioset_core.ontology import load_default
+from audioset_core.ontology.graph import load_default
 from db import reports
 from db.verdicts import StoredVerdict, find_verdicts, imported_files
 from flows.asking import AsCsv, AsJson, clip_reference, opened, shown_interval
@@ -21,7 +21,7 @@ from flows.terminal import note, one_line, print_csv, print_json, print_table, s
 
 if TYPE_CHECKING:
     from audioset_core.marks.mark import MarkFile, Problem
-    from audioset_core.ontology import Ontology
+    from audioset_core.ontology.graph import Ontology
 
 _N_SHOWN = 20
 

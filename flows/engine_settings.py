@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from audioset_core.errors import UserError
-from audioset_core.proxies import proxy_problem
+from audioset_core.weights.proxies import proxy_problem
 from flows.configured_server import check_server, import_settings, source_of
 from flows.own_server import (
     answers,

@@ -33,9 +33,9 @@ class Exhibit:
 
 def exhibit(engine: Engine, clip: str, peak_s: float | None, duration_s: float) -> Exhibit:
     """The span around a clip's peak, from the first of its files that can still be read."""
-    from audioset_core.decode import DecodeOptions
-    from audioset_core.pictures import spectrogram_png
-    from audioset_core.snippets import centred_span, mp3_bytes, read_snippet
+    from audioset_core.audio.decoders import DecodeOptions
+    from audioset_core.previews.snippets import centred_span, mp3_bytes, read_snippet
+    from audioset_core.previews.spectrogram_png import spectrogram_png
 
     start_s, end_s = centred_span(peak_s, duration_s, SNIPPET_S)
     found = places(engine, clip)

@@ -16,9 +16,9 @@ import typer
 from sqlalchemy import Connection, Engine
 
 from audioset_core.errors import AudioError, Reason, UserError
-from audioset_core.formats.names import common_folder, flat_name
-from audioset_core.formats.rows import Labelled
-from audioset_core.ontology import load_default
+from audioset_core.export_formats.file_names import common_folder, flat_name
+from audioset_core.export_formats.rows import Labelled
+from audioset_core.ontology.graph import load_default
 from db import exports, queries
 from db.engine import reading
 from db.question import Question
@@ -147,7 +147,7 @@ def chosen(
 @contextmanager
 def written(out: Path) -> Iterator[BinaryIO]:
     """The file to write, which appears when it is whole; or stdout."""
-    from audioset_core.durable import replacing
+    from audioset_core.storage.atomic_files import replacing
 
     if is_stdout(out):
         yield sys.stdout.buffer
@@ -158,9 +158,13 @@ def written(out: Path) -> Iterator[BinaryIO]:
 
 def write_sed_scores(job: Job, home: Path, out: Path, root: Path | None) -> Counter[str]:
     """A table per recording of the job's model; how many were written, failed, had no scores."""
-    from audioset_core.durable import write_text
-    from audioset_core.export import read_scores
-    from audioset_core.formats.sed_scores import column_names, frame_borders, sed_scores_texts
+    from audioset_core.export_formats.sed_scores import (
+        column_names,
+        frame_borders,
+        sed_scores_texts,
+    )
+    from audioset_core.storage.atomic_files import write_text
+    from audioset_core.storage.score_files import read_scores
 
     assert job.question.model is not None  # noqa: S101 (for mypy: the command chose one)
     every = queries.categories_of(job.engine, job.question.model)

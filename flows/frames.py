@@ -17,7 +17,7 @@ from typing import Any, Literal
 import pandas as pd
 from sqlalchemy import Engine, text
 
-from audioset_core.ontology import load_default
+from audioset_core.ontology.graph import load_default
 from db.ask import find_clips, find_intervals
 from db.engine import open_engine, reading
 from db.hours import Grouping, hours_heard

@@ -15,7 +15,7 @@ import sqlite3
 from importlib.metadata import version
 from pathlib import Path
 
-from audioset_core.weights import cache_dir
+from audioset_core.weights.locate import cache_dir
 
 
 def kept_path() -> Path:

@@ -14,7 +14,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import SecretStr
 
 from audioset_core.errors import UserError
-from audioset_core.inference import Cancelled
+from audioset_core.inference.scorer import Cancelled
 from flows.monitor import Monitor
 from flows.pipeline import label_here, labelling_job, open_home
 from flows.run_ledger import recorded_run

@@ -8,12 +8,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from audioset_core import weights as weights_files
-from audioset_core.bundle import ModelBundle, find_bundle
-from audioset_core.contained import decoders
-from audioset_core.discovery import Inputs, barren_folders, read_inputs
+from audioset_core.audio.sandbox import decoders
 from audioset_core.errors import UserError
-from audioset_core.weights import ReadyWeights
+from audioset_core.inputs.walk import Inputs, barren_folders, read_inputs
+from audioset_core.models.registry import ModelBundle, find_bundle
+from audioset_core.weights import locate as weights_files
+from audioset_core.weights.locate import ReadyWeights
 from db.engine import open_engine, shown_url
 from db.migrate import ensure_schema
 from db.models_rows import find_variant
@@ -69,7 +69,7 @@ def ready_weights(bundle: ModelBundle, given: Path | None) -> ReadyWeights:
     """The weights, fetched and converted if need be; says what is downloaded.
 
     Raises:
-        WeightsError: as `audioset_core.weights.prepare`.
+        WeightsError: as `audioset_core.weights.locate.prepare`.
     """
     ready = weights_files.peek(bundle, given)
     if ready is not None:

@@ -13,12 +13,12 @@ from prefect.runtime import flow_run
 from pydantic import SecretStr
 from sqlalchemy import Engine
 
-from audioset_core.contained import decoders
-from audioset_core.decode import DecodeOptions
+from audioset_core.audio.decoders import DecodeOptions
+from audioset_core.audio.sandbox import decoders
 from audioset_core.errors import UserError
-from audioset_core.frontend_config import FrontendConfig
-from audioset_core.networks import hears
-from audioset_core.weights import ReadyWeights
+from audioset_core.features.config import FrontendConfig
+from audioset_core.inference.engines import hears
+from audioset_core.weights.locate import ReadyWeights
 from db.errors import DatabaseError
 from db.migrate import ensure_schema
 from db.records import Parameters, Variant

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prefect import flow
 
-from audioset_core.weights import ReadyWeights
+from audioset_core.weights.locate import ReadyWeights
 from tasks.convert_weights import convert_weights
 
 

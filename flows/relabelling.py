@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 from pydantic import ValidationError
 from sqlalchemy import Engine
 
-from audioset_core import weights as weights_files
-from audioset_core.bundle import find_bundle
 from audioset_core.errors import AudiosetError, UserError
+from audioset_core.models.registry import find_bundle
+from audioset_core.weights import locate as weights_files
 from db.audit import StoredVariant, iter_undone, stored_variants
 from db.records import Variant
 from db.repair import restore_speakers

@@ -22,7 +22,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from audioset_core.inference import Cancelled
+from audioset_core.inference.scorer import Cancelled
 from db.records import Run, RunStatus
 from db.runs import (
     abandon_run,

@@ -18,9 +18,9 @@ from db.similar import Vectors, comparable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from audioset_core.nearest import Neighbour, Prepare
-    from audioset_core.pooling import FloatArray
-    from audioset_core.ranking import Ranking, Window
+    from audioset_core.scores.pooling import FloatArray
+    from audioset_core.scores.ranking import Ranking, Window
+    from audioset_core.scores.similarity import Neighbour, Prepare
 
 
 def read_logits(home: Path, file: ScoreFile) -> FloatArray:
@@ -30,7 +30,7 @@ def read_logits(home: Path, file: ScoreFile) -> FloatArray:
         AudioError: the file is damaged.
         FileNotFoundError: it is gone.
     """
-    from audioset_core.export import read_scores
+    from audioset_core.storage.score_files import read_scores
 
     return read_scores(home / file.scores_path, mmap=True)
 
@@ -46,7 +46,7 @@ def rank_windows(
     mode: Literal["max", "mean"],
 ) -> Ranking[ScoreFile]:
     """The best windows of the collection; only clips whose peak can be among them are read."""
-    from audioset_core.ranking import best_windows, patches_in
+    from audioset_core.scores.ranking import best_windows, patches_in
 
     def size(file: ScoreFile) -> tuple[int, int]:
         length = patches_in(window_s, hop_s=file.patch_hop_s, window_s=file.window_s)
@@ -64,7 +64,7 @@ def rank_windows(
 
 def window_times(found: Window[ScoreFile]) -> tuple[float, float]:
     """From where to where in its clip a window hears, in seconds."""
-    from audioset_core.coverage import end_s
+    from audioset_core.scores.coverage import end_s
 
     file = found.of
     shape = {"hop_s": file.patch_hop_s, "window_s": file.window_s, "duration_s": file.duration_s}
@@ -75,7 +75,7 @@ def moment_times(
     found: Neighbour, query: Vectors, duration_s: float
 ) -> tuple[float | None, float | None]:
     """From where to where a clip is like another one; of a whole clip, neither."""
-    from audioset_core.coverage import end_s
+    from audioset_core.scores.coverage import end_s
 
     if found.patch is None:
         return None, None
@@ -115,9 +115,9 @@ def similar_clips(
         UserError: the clip ends before that second.
     """
     from audioset_core.errors import UserError
-    from audioset_core.export import read_scores
-    from audioset_core.nearest import mean_vector, nearest
-    from audioset_core.pooling import sigmoid
+    from audioset_core.scores.pooling import sigmoid
+    from audioset_core.scores.similarity import mean_vector, nearest
+    from audioset_core.storage.score_files import read_scores
 
     if at_s is not None and at_s >= query.duration_s:
         raise UserError(f"the recording ends at {query.duration_s:.2f} s, before {at_s:g} s")
@@ -148,7 +148,7 @@ def _as_they_are(vectors: FloatArray) -> FloatArray:
 def _heard_s(
     home: Path, file: ScoreFile, score: float, by: Grouping, branch: str | None
 ) -> dict[Any, float]:
-    from audioset_core.coverage import covered_s, reaching
+    from audioset_core.scores.coverage import covered_s, reaching
 
     together = branch or file.path_text or "(no longer anywhere)"
     groups: dict[Any, list[int]] = {together: list(file.classes)}

@@ -13,10 +13,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audioset_core.bundle import find_bundle
-from audioset_core.discovery import read_inputs
 from audioset_core.errors import AudiosetError, UserError
-from audioset_core.weights import find_source
+from audioset_core.inputs.walk import read_inputs
+from audioset_core.models.registry import find_bundle
+from audioset_core.weights.locate import find_source
 from db.engine import open_engine
 from db.migrate import ensure_schema
 from flows.engine_settings import Served, prepare_to_serve, serving_engine

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from audioset_core.bundle import find_bundle
-from audioset_core.frontend_config import FrontendConfig
+from audioset_core.features.config import FrontendConfig
+from audioset_core.models.registry import find_bundle
 from db.records import Parameters
 from flows.run_options import LabelOptions
 from tasks.job import labelling_parameters

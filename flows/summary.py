@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from audioset_core.discovery import PassedOver
+from audioset_core.inputs.walk import PassedOver
 from db.records import RunCounts, Verdict
 from flows.drift import Share
 from flows.terminal import one_line

@@ -10,13 +10,13 @@ import typer
 from sqlalchemy import Engine
 
 from audioset_core.errors import UserError
-from audioset_core.ontology import load_default
-from audioset_core.truth import TruthFormat
+from audioset_core.evaluation.truth_files import TruthFormat
+from audioset_core.ontology.graph import load_default
 from db import reports
 
 if TYPE_CHECKING:
-    from audioset_core.ontology import Ontology
-    from audioset_core.truth import Truth
+    from audioset_core.evaluation.truth_files import Truth
+    from audioset_core.ontology.graph import Ontology
     from tasks.score_truth import Scored
 
 VERDICTS = "verdicts"
@@ -45,7 +45,7 @@ def known_truth(
     Raises:
         UserError: it cannot be read, or there are no verdicts yet.
     """
-    from audioset_core.truth import read_truth
+    from audioset_core.evaluation.truth_files import read_truth
     from tasks.fit_thresholds import digest_of
     from tasks.verdict_truth import truth_of_verdicts
 

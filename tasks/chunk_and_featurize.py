@@ -13,12 +13,12 @@ import os
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from audioset_core.audio import Recording
+from audioset_core.audio.recording import Recording
 from audioset_core.errors import AudioError, Reason
-from audioset_core.field_notes import FieldNotes
-from audioset_core.inference import Cancelled
-from audioset_core.networks import hears
-from audioset_core.reader import ClipReader
+from audioset_core.features.patch_reader import ClipReader
+from audioset_core.file_headers.field_notes import FieldNotes
+from audioset_core.inference.engines import hears
+from audioset_core.inference.scorer import Cancelled
 from db.claims import admit, release_claims
 from db.records import AdmissionOutcome, Claim, Clip, Failure, WorkItem
 from tasks.job import LEASE_S, Job, engine_for, is_stopping, now, one_blas_thread

@@ -7,8 +7,8 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from audioset_core.bundle import find_bundle
-from audioset_core.weights import ReadyWeights, prepare
+from audioset_core.models.registry import find_bundle
+from audioset_core.weights.locate import ReadyWeights, prepare
 
 
 @task(
@@ -18,5 +18,5 @@ from audioset_core.weights import ReadyWeights, prepare
     persist_result=False,
 )
 def convert_weights(model: str, weights: Path | None) -> ReadyWeights:
-    """Make the model's weights ready; see `audioset_core.weights.prepare`."""
+    """Make the model's weights ready; see `audioset_core.weights.locate.prepare`."""
     return prepare(find_bundle(model), weights)

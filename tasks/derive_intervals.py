@@ -13,10 +13,10 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from audioset_core.audit_files import Promise, check_file
 from audioset_core.errors import AudioError, Reason, UserError
-from audioset_core.export import ScoreArray, read_scores
-from audioset_core.intervals import IntervalRules, Threshold, derive_intervals
+from audioset_core.scores.thresholds import IntervalRules, Threshold, derive_intervals
+from audioset_core.storage.score_file_check import Promise, check_file
+from audioset_core.storage.score_files import ScoreArray, read_scores
 from db.claims import category_nodes
 from db.engine import reading
 from db.records import DetectionRow

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from sqlalchemy import Engine
 
 from audioset_core.marks.mark import Mark, MarkFile, Problem
-from audioset_core.ontology import Ontology
+from audioset_core.ontology.graph import Ontology
 from db.types import path_text
 from db.verdicts import (
     UNKNOWN,

@@ -8,10 +8,10 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from audioset_core.export import Kind
-from audioset_core.inference import Output
+from audioset_core.inference.engines import F32
+from audioset_core.inference.scorer import Output
 from audioset_core.memory import give_back
-from audioset_core.networks import F32
+from audioset_core.storage.score_files import Kind
 from tasks.job import Job, ScoreDtype, is_stopping, scorer_for
 from tasks.shards import FinishedClip, Results, Shard, ShardFeatures, ShardScores
 

@@ -18,13 +18,13 @@ from typing import Any, Literal
 from sqlalchemy import Engine
 from threadpoolctl import threadpool_limits
 
-from audioset_core.bundle import ModelBundle, find_bundle
-from audioset_core.decode import DecodeOptions
-from audioset_core.ffmpeg import Track
-from audioset_core.frontend_config import FrontendConfig
-from audioset_core.inference import Scorer
-from audioset_core.networks import Device, EngineName, Precision
-from audioset_core.weights import ReadyWeights
+from audioset_core.audio.decoders import DecodeOptions
+from audioset_core.audio.ffmpeg import Track
+from audioset_core.features.config import FrontendConfig
+from audioset_core.inference.engines import Device, EngineName, Precision
+from audioset_core.inference.scorer import Scorer
+from audioset_core.models.registry import ModelBundle, find_bundle
+from audioset_core.weights.locate import ReadyWeights
 from db.engine import open_engine
 from db.errors import DatabaseError
 from db.records import Parameters, Variant

@@ -6,9 +6,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from sqlalchemy import Engine
 
-from audioset_core.bundle import ModelBundle, find_bundle
-from audioset_core.ontology import Ontology, load_default
-from audioset_core.weights import ReadyWeights
+from audioset_core.models.registry import ModelBundle, find_bundle
+from audioset_core.ontology.graph import Ontology, load_default
+from audioset_core.weights.locate import ReadyWeights
 from db import ontology_rows, records
 from db.models_rows import register_model, register_parameters
 from db.records import Parameters, Variant

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from audioset_core.truth import Item
+from audioset_core.evaluation.truth_files import Item
 
 # How sure a name is, the surest first.
 _CLIP, _ID, _PATH, _FILE, _STEM = range(5)

@@ -13,12 +13,12 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
-from audioset_core.durable import Block, write_many
+from audioset_core.audio.remarks import is_partial
 from audioset_core.errors import AudioError
-from audioset_core.export import Kind, check_scores, npy_blocks, scores_path
 from audioset_core.memory import give_back
-from audioset_core.pooling import Pooled, pool
-from audioset_core.remarks import is_partial
+from audioset_core.scores.pooling import Pooled, pool
+from audioset_core.storage.atomic_files import Block, write_many
+from audioset_core.storage.score_files import Kind, check_scores, npy_blocks, scores_path
 from db.claims import commit_labellings, record_failures, renew_leases
 from db.errors import DatabaseUnavailableError
 from db.records import Failure, Labelling, Remark

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from audioset_core import pooling
+from audioset_core.scores import pooling
 from db.records import ClassScore, DetectionRow
 
 

@@ -6,8 +6,8 @@ from collections import defaultdict
 
 from sqlalchemy import Engine
 
-from audioset_core.name_times import Series, needs_neighbours
-from audioset_core.recording_times import (
+from audioset_core.inputs.name_times import Series, needs_neighbours
+from audioset_core.inputs.start_times import (
     TimeRule,
     not_understood,
     rule_for,

@@ -24,7 +24,7 @@ from prefect.tasks import Task
 from pydantic import BaseModel, ConfigDict, Field
 
 from audioset_core.errors import AudiosetError, UserError
-from audioset_core.inference import Cancelled
+from audioset_core.inference.scorer import Cancelled
 from db.records import RunStatus, WorkItem
 from db.runs import abandon_run, child_runs
 from tasks.job import LEASE_S, engine_for, now, stop_event

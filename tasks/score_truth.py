@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Engine
 
-from audioset_core.coverage import end_s
 from audioset_core.errors import AudioError, UserError
-from audioset_core.export import ScoreArray
-from audioset_core.metrics import UNKNOWN, Labels, Scores
-from audioset_core.ontology import Ontology
-from audioset_core.pooling import pool
-from audioset_core.truth import Item, Truth
+from audioset_core.evaluation.metrics import UNKNOWN, Labels, Scores
+from audioset_core.evaluation.truth_files import Item, Truth
+from audioset_core.ontology.graph import Ontology
+from audioset_core.scores.coverage import end_s
+from audioset_core.scores.pooling import pool
+from audioset_core.storage.score_files import ScoreArray
 from db.claims import category_nodes
 from db.engine import reading
 from db.ontology_rows import node_ids

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from audioset_core.audio.remarks import Remark
 from audioset_core.cores import n_cores
-from audioset_core.export import Kind
-from audioset_core.reader import ClipReader, Piece
-from audioset_core.remarks import Remark
+from audioset_core.features.patch_reader import ClipReader, Piece
+from audioset_core.storage.score_files import Kind
 from db.records import Claim, Clip, Failure, WorkItem
 
 Results = dict[Kind, NDArray[np.floating[Any]]]

@@ -15,7 +15,10 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from audioset_core.audit_files import (
+from audioset_core.errors import UserError
+from audioset_core.features.config import FrontendConfig
+from audioset_core.models.registry import find_bundle
+from audioset_core.storage.score_file_check import (
     KINDS,
     Checked,
     Fault,
@@ -24,10 +27,7 @@ from audioset_core.audit_files import (
     fitting_patches,
     is_place_of,
 )
-from audioset_core.bundle import find_bundle
-from audioset_core.errors import UserError
-from audioset_core.export import Kind, read_scores
-from audioset_core.frontend_config import FrontendConfig
+from audioset_core.storage.score_files import Kind, read_scores
 from db import audit, repair
 from db.audit import DoneLabelling, Labels, StoredVariant
 from db.claims import category_nodes

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from audioset_core.audit_files import StoredFile, stored_files
+from audioset_core.storage.score_file_check import StoredFile, stored_files
 from db.audit import named_files
 from db.repair import holding_unwanted
 from tasks.job import now

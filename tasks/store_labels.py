@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
-from audioset_core.export import ScoreArray
-from audioset_core.pooling import pool
+from audioset_core.scores.pooling import pool
+from audioset_core.storage.score_files import ScoreArray
 from db.audit import Labels, step
 
 K = TypeVar("K")

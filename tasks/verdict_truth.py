@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from sqlalchemy import Engine
 
 from audioset_core.errors import UserError
-from audioset_core.truth import Item, Truth
+from audioset_core.evaluation.truth_files import Item, Truth
 from db.verdicts import find_verdicts
 
 _Place = tuple[str, tuple[float, float] | None]

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Engine
 
-from audioset_core.discovery import Found
 from audioset_core.errors import UserError
+from audioset_core.inputs.walk import Found
 from db.records import Judgement, KnownSource, Verdict
 from db.types import path_digest
 from db.watched import copies_elsewhere, mark_missing, present_sources

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
-from audioset_core.audio import stated_duration_s, usual_duration_s
-from audioset_core.discovery import Found, Inputs, PassedOver, find_recordings, read_inputs
+from audioset_core.audio.recording import stated_duration_s, usual_duration_s
+from audioset_core.audio.remarks import STRICTLY
 from audioset_core.errors import Reason
-from audioset_core.remarks import STRICTLY
+from audioset_core.inputs.walk import Found, Inputs, PassedOver, find_recordings, read_inputs
 from db.engine import reading
 from db.records import Judgement, SeenSource, Variant, Verdict
 from db.runs import sign_of_life

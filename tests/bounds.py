@@ -28,10 +28,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from audioset_core.frontend import patches
-from audioset_core.frontend_config import FrontendConfig
-from audioset_core.mel import hann_window
-from audioset_core.polyphase import Polyphase, has_polyphase, polyphase
+from audioset_core.features.config import FrontendConfig
+from audioset_core.features.log_mel import patches
+from audioset_core.features.mel import hann_window
+from audioset_core.features.polyphase import Polyphase, has_polyphase, polyphase
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

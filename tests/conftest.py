@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from audioset_core.convert import convert
-from audioset_core.weights import ReadyWeights
+from audioset_core.weights.convert import convert
+from audioset_core.weights.locate import ReadyWeights
 from tests import bounds
 
 # A time per example would be read off a machine: a busy one takes longer. Tests that hang are

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from audioset_core.frontend import log_mel
-from audioset_core.frontend_config import VGGISH, YAMNET
+from audioset_core.features.config import VGGISH, YAMNET
+from audioset_core.features.log_mel import log_mel
 from tests.bounds import (
     LIMIT,
     U32,

@@ -18,8 +18,8 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from audioset_core.frontend import log_mel
-from audioset_core.frontend_config import YAMNET
+from audioset_core.features.config import YAMNET
+from audioset_core.features.log_mel import log_mel
 from training import synthesis
 from training.fetch import read_packages, sound_files
 from training.places import Places

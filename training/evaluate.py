@@ -18,12 +18,12 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from audioset_core.bundle import POCKET, YAMNET, ModelBundle
-from audioset_core.frontend import log_mel, patches
-from audioset_core.networks import Network, open_network
-from audioset_core.pooling import sigmoid
-from audioset_core.synthesis import write_demo
-from audioset_core.weights import prepare
+from audioset_core.demo_sounds import write_demo
+from audioset_core.features.log_mel import log_mel, patches
+from audioset_core.inference.engines import Network, open_network
+from audioset_core.models.registry import POCKET, YAMNET, ModelBundle
+from audioset_core.scores.pooling import sigmoid
+from audioset_core.weights.locate import prepare
 from training.measures import AUDIBLE, Agreement, compare
 from training.mixtures import as_log_mel
 from training.places import Places

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from audioset_core.convert import file_sha256, safetensors_bytes, tensors_sha256
-from audioset_core.durable import write_atomically
-from audioset_core.pocket import Pocket
-from audioset_core.pooling import sigmoid
+from audioset_core.models.pocket import Pocket
+from audioset_core.scores.pooling import sigmoid
+from audioset_core.storage.atomic_files import write_atomically
+from audioset_core.weights.convert import file_sha256, safetensors_bytes, tensors_sha256
 from training.measures import compare, outputs
 from training.places import Places
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from audioset_core.pocket import Pocket
-from audioset_core.pooling import sigmoid
+from audioset_core.models.pocket import Pocket
+from audioset_core.scores.pooling import sigmoid
 from training.mixtures import as_log_mel
 
 AUDIBLE = 0.1

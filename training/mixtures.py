@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from audioset_core.bundle import YAMNET
 from audioset_core.errors import UserError
-from audioset_core.networks import Network, Precision, open_network
-from audioset_core.pooling import sigmoid
-from audioset_core.weights import prepare
+from audioset_core.inference.engines import Network, Precision, open_network
+from audioset_core.models.registry import YAMNET
+from audioset_core.scores.pooling import sigmoid
+from audioset_core.weights.locate import prepare
 from training.places import Places
 
 F32 = NDArray[np.float32]

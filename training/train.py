@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audioset_core.pocket import Pocket
+from audioset_core.models.pocket import Pocket
 from training.measures import AUDIBLE, agreement
 from training.mixtures import as_log_mel
 from training.places import Places

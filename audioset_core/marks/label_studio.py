@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from audioset_core.delimited import heading
 from audioset_core.errors import UserError
+from audioset_core.inputs.delimited import heading
 from audioset_core.marks.mark import Problem, RawMark, RawMarks, Verdict
 from audioset_core.marks.names import keys_of_address, recording_keys
 from audioset_core.marks.tables import row_marks

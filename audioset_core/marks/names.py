@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from audioset_core.written_paths import names_meant
+from audioset_core.inputs.written_paths import names_meant
 
 _MOST_PARTS = 8
 _ESCAPE = re.compile("%[0-9A-Fa-f]{2}")

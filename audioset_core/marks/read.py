@@ -9,15 +9,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from audioset_core.delimited import encoding_of
 from audioset_core.errors import UserError
-from audioset_core.formats.text import one_line
+from audioset_core.export_formats.text import one_line
+from audioset_core.inputs.delimited import encoding_of
 from audioset_core.marks.label_studio import json_marks
 from audioset_core.marks.labels import audacity_marks, is_audacity, textgrid_marks, webvtt_marks
 from audioset_core.marks.mark import Mark, MarkFile, Problem, RawMark, RawMarks
 from audioset_core.marks.names import keys_of_own_name, listed, moment, seconds
 from audioset_core.marks.tables import is_raven, parquet_rows, row_marks, table_marks
-from audioset_core.ontology import Ontology
+from audioset_core.ontology.graph import Ontology
 
 ENDINGS = (".txt", ".csv", ".tsv", ".json", ".vtt", ".textgrid", ".parquet")
 _IN_SAMPLES = (".phn", ".wrd")  # of TIMIT

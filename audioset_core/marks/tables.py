@@ -20,8 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from audioset_core.delimited import heading, table_in
 from audioset_core.errors import UserError
+from audioset_core.inputs.delimited import heading, table_in
 from audioset_core.marks.mark import Problem, RawMark, RawMarks, Verdict
 from audioset_core.marks.names import keys_of_own_name, recording_keys, seconds
 

@@ -15,12 +15,12 @@ from queue import Queue
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from audioset_core.bundle import YAMNET
-from audioset_core.decode import open_decoder
-from audioset_core.frontend_config import FrontendConfig
-from audioset_core.inference import Scorer
-from audioset_core.reader import LogMelPiece, LogMelReader
-from audioset_core.weights import prepare as prepare_weights
+from audioset_core.audio.decoders import open_decoder
+from audioset_core.features.config import FrontendConfig
+from audioset_core.features.patch_reader import LogMelPiece, LogMelReader
+from audioset_core.inference.scorer import Scorer
+from audioset_core.models.registry import YAMNET
+from audioset_core.weights.locate import prepare as prepare_weights
 from benchmarks.peers import protocol
 
 N_DECODE_THREADS = 2

@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from audioset_core.bundle import YAMNET
-from audioset_core.reference_tf import load_tensorflow
-from audioset_core.weights import cache_dir, find_source
-from audioset_core.yamnet import BATCH_NORM_EPS, N_CLASSES, SEPARABLE_LAYERS
+from audioset_core.models.registry import YAMNET
+from audioset_core.models.yamnet import BATCH_NORM_EPS, N_CLASSES, SEPARABLE_LAYERS
+from audioset_core.weights.locate import cache_dir, find_source
+from audioset_core.weights.tensorflow_networks import load_tensorflow
 
 RATE_HZ, HOP_S = 16_000, 0.48
 PATCH_SAMPLES, PATCH_HOP_SAMPLES = 15_600, 7_680

@@ -25,9 +25,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audioset_core.bundle import YAMNET
-from audioset_core.weights import prepare as prepare_weights
-from audioset_core.yamnet import BATCH_NORM_EPS, EMBEDDING_DIM, N_CLASSES, SEPARABLE_LAYERS
+from audioset_core.models.registry import YAMNET
+from audioset_core.models.yamnet import BATCH_NORM_EPS, EMBEDDING_DIM, N_CLASSES, SEPARABLE_LAYERS
+from audioset_core.weights.locate import prepare as prepare_weights
 from benchmarks.peers import protocol
 
 _RATE_HZ, _FRAME_SAMPLES, _HOP_SAMPLES, _FFT_SAMPLES = 16_000, 400, 160, 512

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Connection, Engine, insert, select
 
-from audioset_core.export import npy_bytes
+from audioset_core.storage.score_files import npy_bytes
 from db.engine import writing
 from db.runs import start_run
 from db.tables import derivations, intervals, labelling_remarks, nodes, sources

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
-from audioset_core.ontology import load_default
+from audioset_core.ontology.graph import load_default
 from db.engine import writing
 from db.models_rows import register_model, register_parameters
 from db.records import Model, Parameters

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
-from audioset_core.bundle import BUNDLES, ModelBundle
-from audioset_core.frontend import FrontendConfig
+from audioset_core.features.log_mel import FrontendConfig
+from audioset_core.models.registry import BUNDLES, ModelBundle
 from db.comparison import compare
 from db.engine import reading, writing
 from db.exports import labelled

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from sqlalchemy import Double, Engine, Integer, bindparam, select
 
-from audioset_core.coverage import end_s
-from audioset_core.formats.sed_scores import frame_borders
+from audioset_core.export_formats.sed_scores import frame_borders
+from audioset_core.scores.coverage import end_s
 from db.engine import reading
 from db.spans import written
 from flows.terminal import print_csv, print_json

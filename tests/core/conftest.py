@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from audioset_core.contained import decoders
+from audioset_core.audio.sandbox import decoders
 
 
 @pytest.fixture

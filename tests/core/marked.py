@@ -6,7 +6,7 @@ from pathlib import Path
 
 from audioset_core.marks.mark import MarkFile
 from audioset_core.marks.read import read_marks
-from audioset_core.ontology import load_default
+from audioset_core.ontology.graph import load_default
 
 DOG, CAT, BIRD, SIREN = "/m/0bt9lr", "/m/01yrx", "/m/015p6", "/m/03kmc9"
 

@@ -13,15 +13,15 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from audioset_core import audio
-from audioset_core.audio import (
+from audioset_core.audio import recording as audio
+from audioset_core.audio.decoders import open_decoder
+from audioset_core.audio.recording import (
     AUDIO_SUFFIXES,
     Recording,
     resampled,
     stated_duration_s,
     usual_duration_s,
 )
-from audioset_core.decode import open_decoder
 from audioset_core.errors import AudioError, Reason
 
 pytestmark = pytest.mark.usefixtures("no_descriptor_leaks")

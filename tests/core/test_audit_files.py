@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audioset_core import audit_files
-from audioset_core.audio import resampled
-from audioset_core.audit_files import (
+from audioset_core.audio.recording import resampled
+from audioset_core.features.config import VGGISH, YAMNET, FrontendConfig
+from audioset_core.models.registry import BUNDLES, find_bundle
+from audioset_core.storage import score_file_check as audit_files
+from audioset_core.storage.atomic_files import write_atomically
+from audioset_core.storage.score_file_check import (
     Fault,
     Promise,
     StoredFile,
@@ -22,10 +25,7 @@ from audioset_core.audit_files import (
     is_place_of,
     stored_files,
 )
-from audioset_core.bundle import BUNDLES, find_bundle
-from audioset_core.durable import write_atomically
-from audioset_core.export import npy_bytes, scores_path
-from audioset_core.frontend_config import VGGISH, YAMNET, FrontendConfig
+from audioset_core.storage.score_files import npy_bytes, scores_path
 
 CLIP = "ab" + "0" * 62
 N_HEADER_BYTES = 128

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from audioset_core.bundle import BUNDLES, PANNS, VGGISH, YAMNET, find_bundle
 from audioset_core.errors import UserError
+from audioset_core.models.registry import BUNDLES, PANNS, VGGISH, YAMNET, find_bundle
 
 
 def test_yamnet_is_complete() -> None:
@@ -66,7 +66,7 @@ def test_weights_without_a_head_have_no_classes() -> None:
 
 def test_models_are_named_without_torch() -> None:
     code = (
-        "import sys; from audioset_core.bundle import BUNDLES, find_bundle\n"
+        "import sys; from audioset_core.models.registry import BUNDLES, find_bundle\n"
         "[(len(b.categories), b.framed(patch_hop_s=None, framing='pad')) for b in BUNDLES.values()]"
         "\nassert 'torch' not in sys.modules"
     )

@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audioset_core import audio, contained, decode, decode_process
-from audioset_core.audio import Recording
-from audioset_core.contained import DecoderPool
+from audioset_core.audio import decoders as decode
+from audioset_core.audio import recording as audio
+from audioset_core.audio import sandbox as contained
+from audioset_core.audio import sandbox_process as decode_process
+from audioset_core.audio.recording import Recording
+from audioset_core.audio.sandbox import DecoderPool
 from audioset_core.errors import AudioError, Reason
 from tests.torture.faulty_decoder import told
 from tests.torture.makers import F32, FORMATS, constant_flac, encoded, noise, pcm, wav, with_ffmpeg

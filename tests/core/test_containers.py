@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from audioset_core.containers import find_container, open_container
-from audioset_core.convert import convert, file_sha256, load_published, tensors_sha256
+from audioset_core.checkpoints.readers import find_container, open_container
 from audioset_core.errors import WeightsError
-from audioset_core.reference_weights import read_weights
+from audioset_core.weights.convert import convert, file_sha256, load_published, tensors_sha256
+from audioset_core.weights.tensorflow_weights import read_weights
 
 LAYERS = ((1, 64), (2, 128), (1, 128), (2, 256), (1, 256), (2, 512), *[(1, 512)] * 5,
           (2, 1024), (1, 1024))  # fmt: skip

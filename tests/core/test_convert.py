@@ -16,11 +16,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from audioset_core.convert import convert, load_published, read_metadata, tensors_sha256
 from audioset_core.errors import WeightsError
-from audioset_core.folding import fold_batch_norm
-from audioset_core.verify import NETWORK_BAR
-from audioset_core.yamnet import YAMNet
+from audioset_core.models.folding import fold_batch_norm
+from audioset_core.models.yamnet import YAMNet
+from audioset_core.weights.conversion_proof import NETWORK_BAR
+from audioset_core.weights.convert import convert, load_published, read_metadata, tensors_sha256
 from tests.bounds import assert_within
 
 DEPTHWISE = "layer9/depthwise_conv/layer9/depthwise_conv/depthwise_kernel:0"
@@ -436,7 +436,8 @@ def test_files_from_before_has_scores_have_them(tmp_path: Path) -> None:
 
 def test_h5_needs_neither_torch_nor_tensorflow_to_be_hashed(h5: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from audioset_core.convert import file_sha256\n"
+        "import sys; from pathlib import Path\n"
+        "from audioset_core.weights.convert import file_sha256\n"
         f"file_sha256(Path({str(h5)!r}))\n"
         "assert not {'torch', 'tensorflow', 'h5py'} & set(sys.modules), sys.modules.keys()"
     )

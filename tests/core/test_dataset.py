@@ -21,21 +21,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
-from audioset_core import dataset as module
-from audioset_core import dataset_folder, label_dataset
-from audioset_core.audio import Recording
-from audioset_core.bundle import YAMNET, Framing, ModelBundle, find_bundle
-from audioset_core.dataset import DatasetReport
-from audioset_core.dataset_folder import IdSet, LabelFolder, digest, scores_name
-from audioset_core.dataset_items import ItemReason
+from audioset_core import label_dataset
+from audioset_core.audio.recording import Recording
+from audioset_core.datasets import journal as dataset_folder
+from audioset_core.datasets import label_dataset as module
+from audioset_core.datasets.items import ItemReason
+from audioset_core.datasets.journal import IdSet, LabelFolder, digest, scores_name
+from audioset_core.datasets.label_dataset import DatasetReport
 from audioset_core.errors import Reason, UserError
-from audioset_core.export import read_scores
-from audioset_core.inference import Scorer
-from audioset_core.networks import Device
-from audioset_core.pooling import sigmoid
-from audioset_core.reader import ClipReader, LogMelPiece
-from audioset_core.verify import END_TO_END_BAR
-from audioset_core.weights import ReadyWeights
+from audioset_core.features.patch_reader import ClipReader, LogMelPiece
+from audioset_core.inference.engines import Device
+from audioset_core.inference.scorer import Scorer
+from audioset_core.models.registry import YAMNET, Framing, ModelBundle, find_bundle
+from audioset_core.scores.pooling import sigmoid
+from audioset_core.storage.score_files import read_scores
+from audioset_core.weights.conversion_proof import END_TO_END_BAR
+from audioset_core.weights.locate import ReadyWeights
 from tests.bounds import assert_within
 
 REPOSITORY = Path(__file__).parents[2]
@@ -641,7 +642,7 @@ def test_a_torn_line_is_no_line(tmp_path: Path, weights: Path) -> None:
 KILLED = """
 import sys
 import numpy as np
-from audioset_core import dataset
+from audioset_core.datasets import label_dataset as dataset
 dataset._GROUP_PATCHES = 20
 
 def items():

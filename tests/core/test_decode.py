@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from audioset_core import decode
-from audioset_core.audio import Recording
-from audioset_core.decode import MAX_CHANNELS, DecodeOptions, mix_to_mono, open_decoder
+from audioset_core.audio import decoders as decode
+from audioset_core.audio.decoders import MAX_CHANNELS, DecodeOptions, mix_to_mono, open_decoder
+from audioset_core.audio.recording import Recording
+from audioset_core.audio.remarks import RemarkKind, is_partial
 from audioset_core.errors import AudioError, Reason
-from audioset_core.file_view import FileView
-from audioset_core.headers import mp3_tag
-from audioset_core.remarks import RemarkKind, is_partial
+from audioset_core.file_headers.file_view import FileView
+from audioset_core.file_headers.stated_sizes import mp3_tag
 from tests.bounds import assert_possible, sum_bound
 from tests.torture.makers import F32, FORMATS, encoded, pcm, png, tone, wav, with_ffmpeg
 

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from audioset_core.discovery import (
+from audioset_core.errors import UserError
+from audioset_core.inputs.walk import (
     Found,
     PassedOver,
     barren_folders,
     find_recordings,
     read_inputs,
 )
-from audioset_core.errors import UserError
 
 
 @pytest.fixture(autouse=True)

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audioset_core.envelopes import ColumnPeaks, column_edges, covering_patches, peak_scores
-from audioset_core.pooling import sigmoid
+from audioset_core.previews.columns import ColumnPeaks, column_edges, covering_patches, peak_scores
+from audioset_core.scores.pooling import sigmoid
 
 
 @given(st.data())

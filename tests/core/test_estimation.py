@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audioset_core.estimation import Judged, Share, by_clip, true_share, wilson
+from audioset_core.evaluation.estimation import Judged, Share, by_clip, true_share, wilson
 
 
 def _judged(low: float, n_clips: int, *verdicts: bool) -> Judged:

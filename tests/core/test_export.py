@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audioset_core import durable
-from audioset_core.categories import Category
-from audioset_core.durable import write_atomically, write_many
 from audioset_core.errors import AudioError, UserError
-from audioset_core.export import check_scores, npy_bytes, read_scores, scores_path
-from audioset_core.seed_json import Prediction, write_seed_json
+from audioset_core.export_formats.seed_json import Prediction, write_seed_json
+from audioset_core.models.classes import Category
+from audioset_core.storage import atomic_files as durable
+from audioset_core.storage.atomic_files import write_atomically, write_many
+from audioset_core.storage.score_files import check_scores, npy_bytes, read_scores, scores_path
 
 CATEGORIES = (Category(0, "/m/09x0r", "Speech"), Category(1, "/m/0bt9lr", "Dog"))
 SHA = "ab" + "0" * 62

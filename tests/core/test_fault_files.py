@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audioset_core.audio import Recording
-from audioset_core.decode import F32
-from audioset_core.field_notes import FieldNotes
-from audioset_core.remarks import Remark, RemarkKind, is_partial
+from audioset_core.audio.decoders import F32
+from audioset_core.audio.recording import Recording
+from audioset_core.audio.remarks import Remark, RemarkKind, is_partial
+from audioset_core.file_headers.field_notes import FieldNotes
 
 # File, right length in seconds, kinds of remarks, whether something is missing.
 RIGHT: list[tuple[str, float, set[RemarkKind], bool]] = [

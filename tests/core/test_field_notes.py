@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from audioset_core.decode import open_decoder
-from audioset_core.field_notes import FieldNotes
+from audioset_core.audio.decoders import open_decoder
+from audioset_core.file_headers.field_notes import FieldNotes
 from tests.torture.makers import chunk, encoded, noise, pcm, wav
 
 GUANO = "GUANO|Version: 1.0\nMake: X\n"

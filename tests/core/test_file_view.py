@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audioset_core.file_view import FileView, without_tags
+from audioset_core.file_headers.file_view import FileView, without_tags
 from tests.torture.makers import id3
 
 CONTENT = np.random.default_rng(0).bytes(300)

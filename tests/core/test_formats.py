@@ -26,25 +26,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audioset_core.durable import write_text
 from audioset_core.errors import UserError
-from audioset_core.formats.audacity import audacity_texts
-from audioset_core.formats.label_studio import label_studio_config, label_studio_texts
-from audioset_core.formats.merge import merged
-from audioset_core.formats.names import common_folder, flat_name, line_name, tree_name, uri
-from audioset_core.formats.parquet import write_parquet
-from audioset_core.formats.raven import raven_texts
-from audioset_core.formats.sed_scores import column_names, frame_borders, sed_scores_texts
-from audioset_core.formats.tables import (
+from audioset_core.export_formats.audacity import audacity_texts
+from audioset_core.export_formats.delimited import (
     COLUMNS,
     audioset_strong_texts,
     csv_texts,
     dcase_texts,
     values,
 )
-from audioset_core.formats.text import number
-from audioset_core.formats.webvtt import webvtt_texts
-from audioset_core.pooling import sigmoid
+from audioset_core.export_formats.file_names import (
+    common_folder,
+    flat_name,
+    line_name,
+    tree_name,
+    uri,
+)
+from audioset_core.export_formats.label_studio import label_studio_config, label_studio_texts
+from audioset_core.export_formats.parquet import write_parquet
+from audioset_core.export_formats.raven import raven_texts
+from audioset_core.export_formats.sed_scores import column_names, frame_borders, sed_scores_texts
+from audioset_core.export_formats.text import number
+from audioset_core.export_formats.touching_events import merged
+from audioset_core.export_formats.webvtt import webvtt_texts
+from audioset_core.scores.pooling import sigmoid
+from audioset_core.storage.atomic_files import write_text
 
 
 @dataclass(frozen=True)
@@ -205,7 +211,7 @@ class TestParquet:
     ) -> None:
         from pyarrow import parquet
 
-        monkeypatch.setattr("audioset_core.formats.parquet._ROWS", group_rows)
+        monkeypatch.setattr("audioset_core.export_formats.parquet._ROWS", group_rows)
         file = io.BytesIO()
         write_parquet(file, labelled(HOSTILE_EVENTS), ROOT)
         rows = parquet.read_table(io.BytesIO(file.getvalue())).to_pylist()

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from audioset_core.bundle import YAMNET as YAMNET_BUNDLE
-from audioset_core.frontend import BLOCK_FRAMES, LogMelStream, log_mel, patches
-from audioset_core.frontend_config import PANNS, VGGISH, YAMNET, FrontendConfig
-from audioset_core.mel import _hz_to_slaney, _slaney_to_hz, hann_window, mel_matrix
+from audioset_core.features.config import PANNS, VGGISH, YAMNET, FrontendConfig
+from audioset_core.features.log_mel import BLOCK_FRAMES, LogMelStream, log_mel, patches
+from audioset_core.features.mel import _hz_to_slaney, _slaney_to_hz, hann_window, mel_matrix
+from audioset_core.models.registry import YAMNET as YAMNET_BUNDLE
 from tests.bounds import (
     U32,
     U64,

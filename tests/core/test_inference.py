@@ -13,17 +13,17 @@ import numpy as np
 import pytest
 import torch
 
-from audioset_core.bundle import BUNDLES, YAMNET, find_bundle
 from audioset_core.errors import UserError, WeightsError
-from audioset_core.frontend import log_mel
-from audioset_core.frontend_config import YAMNET as FRONTEND
-from audioset_core.inference import Cancelled, Scorer
-from audioset_core.networks import EngineName, open_network
-from audioset_core.pooling import sigmoid
-from audioset_core.reader import LogMelPiece
-from audioset_core.torch_network import resolve_device
-from audioset_core.verify import EMBEDDING_BAR, END_TO_END_BAR, NETWORK_BAR
-from audioset_core.weights import ReadyWeights
+from audioset_core.features.config import YAMNET as FRONTEND
+from audioset_core.features.log_mel import log_mel
+from audioset_core.features.patch_reader import LogMelPiece
+from audioset_core.inference.engines import EngineName, open_network
+from audioset_core.inference.scorer import Cancelled, Scorer
+from audioset_core.inference.torch_engine import resolve_device
+from audioset_core.models.registry import BUNDLES, YAMNET, find_bundle
+from audioset_core.scores.pooling import sigmoid
+from audioset_core.weights.conversion_proof import EMBEDDING_BAR, END_TO_END_BAR, NETWORK_BAR
+from audioset_core.weights.locate import ReadyWeights
 from tests.bounds import assert_within
 
 BATCH = YAMNET.cpu_batch_patches
@@ -393,10 +393,10 @@ def test_a_translation_is_kept_and_needs_no_torch(
     script = (
         "import sys, numpy as np\n"
         "from pathlib import Path\n"
-        "from audioset_core.bundle import YAMNET\n"
-        "from audioset_core.inference import Scorer\n"
-        "from audioset_core.reader import LogMelPiece\n"
-        "from audioset_core.weights import ReadyWeights\n"
+        "from audioset_core.models.registry import YAMNET\n"
+        "from audioset_core.inference.scorer import Scorer\n"
+        "from audioset_core.features.patch_reader import LogMelPiece\n"
+        "from audioset_core.weights.locate import ReadyWeights\n"
         f"ready = ReadyWeights(Path({str(yamnet_weights.path)!r}), 'yamnet', '1', '0')\n"
         "frames = np.random.default_rng(0).normal(-4, 2, (192, 64)).astype(np.float32)\n"
         "scorer = Scorer(YAMNET, ready)\n"
@@ -478,7 +478,7 @@ def test_openvino_does_not_report_its_use(tmp_path: Path) -> None:
     """Its import alone sends an event and writes ~/intel, unless it finds no sender."""
     script = (
         "import sys\n"
-        "from audioset_core import openvino_network\n"
+        "from audioset_core.inference import openvino_engine as openvino_network\n"
         "assert not [name for name in sys.modules if name.startswith('openvino_telemetry')]\n"
         "assert 'openvino.tools.ovc.telemetry_stub' in sys.modules\n"
         # Others in the process have all of OpenVINO, and its sender if they ask for it.

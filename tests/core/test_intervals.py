@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audioset_core.errors import AudioError, UserError
-from audioset_core.export import npy_bytes, read_scores
-from audioset_core.intervals import (
+from audioset_core.scores.pooling import pool
+from audioset_core.scores.thresholds import (
     IntervalRules,
     Threshold,
     derive_intervals,
     least_patches,
     most_missing,
 )
-from audioset_core.pooling import pool
+from audioset_core.storage.score_files import npy_bytes, read_scores
 from tests.core.test_pooling import logit
 
 Matrix = np.ndarray[Any, Any]

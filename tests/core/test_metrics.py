@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audioset_core.errors import UserError
-from audioset_core.metrics import UNKNOWN, Measures, best_threshold, d_prime, measure
-from audioset_core.resampling import ranking_precision, weighted_ap_and_auc
+from audioset_core.evaluation.bootstrap import ranking_precision, weighted_ap_and_auc
+from audioset_core.evaluation.metrics import UNKNOWN, Measures, best_threshold, d_prime, measure
 
 pytest.importorskip("sklearn", reason="needs the extra 'evaluate'")
 from sklearn.metrics import (

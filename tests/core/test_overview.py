@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import soundfile
 
-from audioset_core.audio import Recording
-from audioset_core.decode import open_decoder
+from audioset_core.audio.decoders import open_decoder
+from audioset_core.audio.recording import Recording
 from audioset_core.errors import AudioError
-from audioset_core.overview import FRAME_S, band_of_hz, overview_of, read_overview
-from audioset_core.pictures import axis_step, palette, spectrogram_png
-from audioset_core.snippets import RATE_HZ, centred_span, mp3_bytes, read_snippet
+from audioset_core.previews.snippets import RATE_HZ, centred_span, mp3_bytes, read_snippet
+from audioset_core.previews.spectrogram_png import axis_step, palette, spectrogram_png
+from audioset_core.previews.waveform_overview import FRAME_S, band_of_hz, overview_of, read_overview
 
 RATE = 22_050
 

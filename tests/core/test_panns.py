@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from audioset_core.convert import load_published
 from audioset_core.errors import WeightsError
-from audioset_core.panns import Cnn14
+from audioset_core.models.panns import Cnn14
+from audioset_core.weights.convert import load_published
 from tests.bounds import assert_rounding, layers_sigma
 
 FILTERS = (64, 128, 256, 512, 1024, 2048)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from audioset_core.patterns import Pattern
+from audioset_core.inputs.globs import Pattern
 
 PARTS = st.sampled_from(["a", "b", "*", "**", "?", "[ab]", "[!a]", "*b", ".*", ".", ".h"])
 

@@ -12,18 +12,18 @@ import soxr
 import torch
 from safetensors.numpy import load_file
 
-from audioset_core import weights
-from audioset_core.bundle import POCKET, YAMNET
-from audioset_core.convert import convert, read_metadata, tensors_sha256
+from audioset_core.demo_sounds import DEMO_SOUNDS
 from audioset_core.errors import WeightsError
-from audioset_core.frontend import log_mel, patches
-from audioset_core.inference import Scorer
-from audioset_core.networks import EngineName, open_network
-from audioset_core.pocket import Pocket, layouts
-from audioset_core.pooling import sigmoid
-from audioset_core.reader import LogMelPiece
-from audioset_core.synthesis import DEMO_SOUNDS
-from audioset_core.weights import ReadyWeights, prepare
+from audioset_core.features.log_mel import log_mel, patches
+from audioset_core.features.patch_reader import LogMelPiece
+from audioset_core.inference.engines import EngineName, open_network
+from audioset_core.inference.scorer import Scorer
+from audioset_core.models.pocket import Pocket, layouts
+from audioset_core.models.registry import POCKET, YAMNET
+from audioset_core.scores.pooling import sigmoid
+from audioset_core.weights import locate as weights
+from audioset_core.weights.convert import convert, read_metadata, tensors_sha256
+from audioset_core.weights.locate import ReadyWeights, prepare
 
 EMBEDDED = Path(weights.__file__).with_name("data") / POCKET.embedded
 

@@ -7,7 +7,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from audioset_core.polyphase import Polyphase, has_polyphase, head, polyphase, resampled_length
+from audioset_core.features.polyphase import (
+    Polyphase,
+    has_polyphase,
+    head,
+    polyphase,
+    resampled_length,
+)
 from tests.bounds import assert_rounding, resampling_sigma
 
 F32 = NDArray[np.float32]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audioset_core.errors import AudioError
-from audioset_core.pooling import (
+from audioset_core.scores.pooling import (
     ClassScore,
     Detection,
     Pooled,

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from audioset_core.errors import WeightsError
-from audioset_core.postprocess import Pca, load_pca, postprocess
+from audioset_core.models.vggish_quantisation import Pca, load_pca, postprocess
 from tests.bounds import U32, assert_possible, sum_bound
 
 

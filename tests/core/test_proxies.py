@@ -12,10 +12,10 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 import pytest
 
-from audioset_core.bundle import OfficialWeights
 from audioset_core.errors import WeightsError
-from audioset_core.proxies import LOOPBACK, proxy_asked, proxy_problem, settle_proxies
-from audioset_core.weights import download
+from audioset_core.models.registry import OfficialWeights
+from audioset_core.weights.locate import download
+from audioset_core.weights.proxies import LOOPBACK, proxy_asked, proxy_problem, settle_proxies
 
 DEAD = "http://127.0.0.1:9"
 OFFICIAL = OfficialWeights(

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from audioset_core.coverage import covered_s, reaching
-from audioset_core.nearest import mean_vector, nearest
-from audioset_core.pooling import sigmoid, sliding_scores, window_spans
-from audioset_core.ranking import best_windows, patches_in
+from audioset_core.scores.coverage import covered_s, reaching
+from audioset_core.scores.pooling import sigmoid, sliding_scores, window_spans
+from audioset_core.scores.ranking import best_windows, patches_in
+from audioset_core.scores.similarity import mean_vector, nearest
 
 pytestmark = pytest.mark.numeric
 

@@ -14,14 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from audioset_core import audio
-from audioset_core.audio import Recording
-from audioset_core.bundle import YAMNET as BUNDLE
-from audioset_core.decode import mix_to_mono, open_decoder
+from audioset_core.audio import recording as audio
+from audioset_core.audio.decoders import mix_to_mono, open_decoder
+from audioset_core.audio.recording import Recording
 from audioset_core.errors import AudioError, Reason
-from audioset_core.frontend import log_mel, patches
-from audioset_core.frontend_config import VGGISH, YAMNET, FrontendConfig
-from audioset_core.reader import ClipReader, LogMelPiece
+from audioset_core.features.config import VGGISH, YAMNET, FrontendConfig
+from audioset_core.features.log_mel import log_mel, patches
+from audioset_core.features.patch_reader import ClipReader, LogMelPiece
+from audioset_core.models.registry import YAMNET as BUNDLE
 from tests.bounds import assert_rounding, assert_within, htk_matrix, log_mel_sigma
 
 F32 = NDArray[np.float32]

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audioset_core.errors import UserError
-from audioset_core.name_times import Series, needs_neighbours
-from audioset_core.recording_times import (
+from audioset_core.inputs.name_times import Series, needs_neighbours
+from audioset_core.inputs.start_times import (
     StartTime,
     TimeRule,
     compiled,

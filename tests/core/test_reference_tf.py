@@ -17,13 +17,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from audioset_core import reference_tf
 from audioset_core.errors import WeightsError
-from audioset_core.frontend import patches
-from audioset_core.frontend_config import VGGISH, YAMNET
-from audioset_core.mel import hann_window
-from audioset_core.reference_weights import model_of, read_weights
-from audioset_core.verify import EMBEDDING_BAR, END_TO_END_BAR, NETWORK_BAR
+from audioset_core.features.config import VGGISH, YAMNET
+from audioset_core.features.log_mel import patches
+from audioset_core.features.mel import hann_window
+from audioset_core.weights import tensorflow_networks as reference_tf
+from audioset_core.weights.conversion_proof import EMBEDDING_BAR, END_TO_END_BAR, NETWORK_BAR
+from audioset_core.weights.tensorflow_weights import model_of, read_weights
 from tests.bounds import U32, assert_rounding, assert_within, htk_matrix, log_mel_sigma
 
 F32 = NDArray[np.float32]
@@ -305,7 +305,7 @@ def test_without_tensorflow_the_message_says_what_to_install(
 
 def test_importing_loads_nothing_heavy() -> None:
     code = (
-        "import sys, audioset_core.verify; "
+        "import sys, audioset_core.weights.conversion_proof; "
         "print(sorted({'tensorflow', 'torch', 'h5py'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -316,7 +316,7 @@ def test_importing_loads_nothing_heavy() -> None:
 @needs_tensorflow
 def test_tensorflow_is_loaded_without_a_word() -> None:
     code = (
-        "from audioset_core.reference_tf import load_tensorflow; load_tensorflow(); "
+        "from audioset_core.weights.tensorflow_networks import load_tensorflow; load_tensorflow(); "
         "import sys; print('kept', file=sys.stderr)"
     )
     done = subprocess.run(

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audioset_core.audio import Recording
-from audioset_core.decode import F32
-from audioset_core.remarks import RemarkKind
+from audioset_core.audio.decoders import F32
+from audioset_core.audio.recording import Recording
+from audioset_core.audio.remarks import RemarkKind
 from tests.formats.kinds import Kind
 from tests.formats.makers import Take, mux
 from tests.formats.plights import bursts, written
@@ -125,7 +125,7 @@ def test_a_size_that_wrapped_at_4_gib(path: Path) -> None:
     path.write_bytes(wav(b"", stated=stated))
     os.truncate(path, 44 + stated + (1 << 32))
     with path.open("rb") as file:
-        from audioset_core.decode import open_decoder
+        from audioset_core.audio.decoders import open_decoder
 
         decoder = open_decoder(file.fileno(), path.stat().st_size)
         assert decoder.info.promised_samples == 3 * 16_000 + (1 << 31)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from audioset_core.categories import load_categories
-from audioset_core.synthesis import DEMO_SOUNDS, DemoSound, write_demo
+from audioset_core.demo_sounds import DEMO_SOUNDS, DemoSound, write_demo
+from audioset_core.models.classes import load_categories
 
 
 @pytest.fixture(scope="module")

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audioset_core.errors import AudioError, Reason
-from audioset_core.ffmpeg import _Timeline
-from audioset_core.remarks import (
+from audioset_core.audio.ffmpeg import _Timeline
+from audioset_core.audio.remarks import (
     MOST_REMARKS,
     RemarkKind,
     Remarks,
     is_partial,
     refuse_partial,
 )
+from audioset_core.errors import AudioError, Reason
 
 RATE_HZ = 16_000
 FRAME = 1_024

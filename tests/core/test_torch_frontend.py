@@ -17,17 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from audioset_core import networks
-from audioset_core.audio import Recording
-from audioset_core.bundle import PANNS
-from audioset_core.bundle import YAMNET as BUNDLE
+from audioset_core.audio.recording import Recording
 from audioset_core.errors import UserError
-from audioset_core.frontend import patches
-from audioset_core.frontend_config import VGGISH, YAMNET, FrontendConfig
-from audioset_core.inference import Scorer
-from audioset_core.networks import hears
-from audioset_core.pooling import sigmoid
-from audioset_core.reader import (
+from audioset_core.features.config import VGGISH, YAMNET, FrontendConfig
+from audioset_core.features.log_mel import patches
+from audioset_core.features.patch_reader import (
     ClipReader,
     LogMelPiece,
     Piece,
@@ -35,9 +29,15 @@ from audioset_core.reader import (
     WaveformReader,
     open_reader,
 )
-from audioset_core.torch_frontend import TorchFrontend
-from audioset_core.verify import END_TO_END_BAR
-from audioset_core.weights import ReadyWeights
+from audioset_core.features.torch_log_mel import TorchFrontend
+from audioset_core.inference import engines as networks
+from audioset_core.inference.engines import hears
+from audioset_core.inference.scorer import Scorer
+from audioset_core.models.registry import PANNS
+from audioset_core.models.registry import YAMNET as BUNDLE
+from audioset_core.scores.pooling import sigmoid
+from audioset_core.weights.conversion_proof import END_TO_END_BAR
+from audioset_core.weights.locate import ReadyWeights
 from tests.bounds import assert_rounding, assert_within, htk_matrix, patches_sigma
 
 F32 = NDArray[np.float32]

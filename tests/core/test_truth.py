@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from audioset_core.errors import UserError
-from audioset_core.ontology import load_default
-from audioset_core.truth import (
+from audioset_core.evaluation.truth_files import (
     Event,
     Item,
     Truth,
@@ -15,6 +14,7 @@ from audioset_core.truth import (
     in_segments,
     read_truth,
 )
+from audioset_core.ontology.graph import load_default
 
 DOG, SPEECH, MUSIC, CAT = "/m/0bt9lr", "/m/09x0r", "/m/04rlf", "/m/01yrx"
 

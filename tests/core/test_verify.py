@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from audioset_core import reference_tf, verify
 from audioset_core.errors import WeightsError
-from audioset_core.frontend_config import YAMNET as FRONTEND
-from audioset_core.reference_weights import read_weights
-from audioset_core.verify import Comparison, Report, sounds, verify_conversion
+from audioset_core.features.config import YAMNET as FRONTEND
+from audioset_core.weights import conversion_proof as verify
+from audioset_core.weights import tensorflow_networks as reference_tf
+from audioset_core.weights.conversion_proof import Comparison, Report, sounds, verify_conversion
+from audioset_core.weights.tensorflow_weights import read_weights
 from tests.core.test_reference_tf import (
     VGGISH_SHAPES,
     deterministic_vggish,
@@ -156,7 +157,7 @@ def test_a_mistake_in_one_array_is_noticed(
 def test_another_epsilon_is_noticed(
     bn_file: Path, monkeypatch: pytest.MonkeyPatch, eps: float
 ) -> None:
-    monkeypatch.setattr("audioset_core.yamnet.BATCH_NORM_EPS", eps)
+    monkeypatch.setattr("audioset_core.models.yamnet.BATCH_NORM_EPS", eps)
     report = verify_conversion(bn_file)
     assert not report.passed
     assert worst(report, "network") > 1e-5

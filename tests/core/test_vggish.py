@@ -12,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from audioset_core.bundle import VGGISH
-from audioset_core.convert import convert, file_sha256, load_published, tensors_sha256
 from audioset_core.errors import WeightsError
-from audioset_core.frontend import log_mel, patches
-from audioset_core.frontend_config import VGGISH as FRONTEND
-from audioset_core.inference import Scorer
-from audioset_core.reader import LogMelPiece
-from audioset_core.vggish import VGGish
-from audioset_core.weights import find_source, peek, prepare
+from audioset_core.features.config import VGGISH as FRONTEND
+from audioset_core.features.log_mel import log_mel, patches
+from audioset_core.features.patch_reader import LogMelPiece
+from audioset_core.inference.scorer import Scorer
+from audioset_core.models.registry import VGGISH
+from audioset_core.models.vggish import VGGish
+from audioset_core.weights.convert import convert, file_sha256, load_published, tensors_sha256
+from audioset_core.weights.locate import find_source, peek, prepare
 from tests.bounds import assert_possible, assert_rounding, layers_sigma, sum_bound
 
 F32 = NDArray[np.float32]

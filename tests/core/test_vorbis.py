@@ -17,11 +17,12 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audioset_core import decode, sndfile
-from audioset_core.audio import Recording
+from audioset_core.audio import decoders as decode
+from audioset_core.audio import sndfile
+from audioset_core.audio.recording import Recording
+from audioset_core.audio.remarks import is_partial
 from audioset_core.errors import AudioError
-from audioset_core.ogg_pages import ogg_checksum
-from audioset_core.remarks import is_partial
+from audioset_core.file_headers.ogg_pages import ogg_checksum
 from tests.torture.makers import F32, encoded, noise, ogg_pages
 
 av = pytest.importorskip("av", reason="the extra 'ffmpeg' is not installed")

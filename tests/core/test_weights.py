@@ -15,10 +15,24 @@ from typing import Any
 
 import pytest
 
-from audioset_core.bundle import BUNDLES, PANNS, VGGISH, YAMNET, ModelBundle, OfficialWeights
-from audioset_core.convert import convert
 from audioset_core.errors import WeightsError
-from audioset_core.weights import ReadyWeights, cache_dir, download, find_source, peek, prepare
+from audioset_core.models.registry import (
+    BUNDLES,
+    PANNS,
+    VGGISH,
+    YAMNET,
+    ModelBundle,
+    OfficialWeights,
+)
+from audioset_core.weights.convert import convert
+from audioset_core.weights.locate import (
+    ReadyWeights,
+    cache_dir,
+    download,
+    find_source,
+    peek,
+    prepare,
+)
 
 CONTENT = bytes(range(256)) * 1000
 
@@ -151,8 +165,8 @@ def test_converted_once(assets: Path) -> None:
 def test_peek_needs_no_torch(yamnet_weights: ReadyWeights) -> None:
     code = (
         "import sys; from pathlib import Path\n"
-        "from audioset_core.bundle import YAMNET\n"
-        "from audioset_core.weights import peek\n"
+        "from audioset_core.models.registry import YAMNET\n"
+        "from audioset_core.weights.locate import peek\n"
         f"ready = peek(YAMNET, Path({str(yamnet_weights.path)!r}))\n"
         f"assert ready.version == {yamnet_weights.version!r}\n"
         "loaded = {'torch', 'h5py', 'tensorflow', 'httpx'} & set(sys.modules)\n"
@@ -369,7 +383,7 @@ def test_a_full_disk_is_no_mistake_of_the_persons(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("audioset_core.weights._fetch", full)
+    monkeypatch.setattr("audioset_core.weights.locate._fetch", full)
     with pytest.raises(WeightsError, match="No space left on device") as caught:
         download(site.official(), tmp_path)
     assert "XDG_CACHE_HOME" not in str(caught.value)

@@ -10,18 +10,18 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from audioset_core.convert import load_published
-from audioset_core.folding import fold_batch_norm
-from audioset_core.frontend import log_mel, patches
-from audioset_core.frontend_config import YAMNET as FRONTEND
-from audioset_core.verify import EMBEDDING_BAR, END_TO_END_BAR, NETWORK_BAR
-from audioset_core.yamnet import (
+from audioset_core.features.config import YAMNET as FRONTEND
+from audioset_core.features.log_mel import log_mel, patches
+from audioset_core.models.folding import fold_batch_norm
+from audioset_core.models.yamnet import (
     BATCH_NORM_EPS,
     EMBEDDING_DIM,
     N_CLASSES,
     SameConv2d,
     YAMNet,
 )
+from audioset_core.weights.conversion_proof import EMBEDDING_BAR, END_TO_END_BAR, NETWORK_BAR
+from audioset_core.weights.convert import load_published
 from tests.bounds import (
     U64,
     assert_possible,

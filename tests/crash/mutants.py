@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Engine, bindparam, insert, select, text, update
 
-from audioset_core import durable
+from audioset_core.storage import atomic_files as durable
 from db import claims
 from db.engine import reading, writing
 from db.records import AdmissionOutcome, Claim

@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Engine, make_url, text
 
-from audioset_core.bundle import YAMNET
-from audioset_core.durable import TEMP_SUFFIX
-from audioset_core.ontology import load_default
-from audioset_core.weights import ReadyWeights
+from audioset_core.models.registry import YAMNET
+from audioset_core.ontology.graph import load_default
+from audioset_core.storage.atomic_files import TEMP_SUFFIX
+from audioset_core.weights.locate import ReadyWeights
 from db import claims
 from db.engine import open_engine, reading, writing
 from db.migrate import ensure_schema

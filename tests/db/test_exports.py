@@ -205,8 +205,8 @@ def two_engines(sqlite_template: Path, tmp_path: Path) -> Iterator[list[Engine]]
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_collection(two_engines: list[Engine]) -> None:
     """Ten times the recordings and detections, the same memory (the first recording has half)."""
-    from audioset_core.formats.names import common_folder
-    from audioset_core.formats.tables import csv_texts, dcase_texts
+    from audioset_core.export_formats.delimited import csv_texts, dcase_texts
+    from audioset_core.export_formats.file_names import common_folder
 
     peaks, n_lines = [], []
     for engine, times in zip(two_engines, (1, 10), strict=True):

@@ -16,10 +16,10 @@ import soundfile
 from pydantic import SecretStr
 from sqlalchemy import Engine, text
 
-from audioset_core.bundle import YAMNET
-from audioset_core.durable import TEMP_SUFFIX
-from audioset_core.export import read_scores
-from audioset_core.pooling import pool
+from audioset_core.models.registry import YAMNET
+from audioset_core.scores.pooling import pool
+from audioset_core.storage.atomic_files import TEMP_SUFFIX
+from audioset_core.storage.score_files import read_scores
 from flows.label_audio import label_audio
 from flows.run_options import LabelOptions
 from flows.summary import Summary
@@ -33,7 +33,7 @@ def write_placeholder(path: Path, seed: int = 0) -> Path:
     import torch
     from safetensors.torch import save_file
 
-    from audioset_core.yamnet import YAMNet
+    from audioset_core.models.yamnet import YAMNet
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -72,7 +72,7 @@ def write_headless_vggish(path: Path) -> Path:
     import torch
     from safetensors.torch import save_file
 
-    from audioset_core.vggish import VGGish
+    from audioset_core.models.vggish import VGGish
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Engine
 
-from audioset_core.durable import write_atomically
-from audioset_core.export import npy_bytes
-from audioset_core.ontology import load_default
-from audioset_core.pooling import pool
+from audioset_core.ontology.graph import load_default
+from audioset_core.scores.pooling import pool
+from audioset_core.storage.atomic_files import write_atomically
+from audioset_core.storage.score_files import npy_bytes
 from db.claims import admit, commit_labellings
 from db.engine import open_engine, sqlite_url
 from db.migrate import ensure_schema

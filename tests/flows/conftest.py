@@ -24,8 +24,8 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from audioset_core.contained import decoders
-from audioset_core.ontology import load_default
+from audioset_core.audio.sandbox import decoders
+from audioset_core.ontology.graph import load_default
 from db.engine import open_engine
 from db.migrate import ensure_schema
 from tasks.load_ontology import store_ontology

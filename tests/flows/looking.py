@@ -12,10 +12,10 @@ import numpy as np
 import soundfile
 from sqlalchemy import Engine
 
-from audioset_core.bundle import YAMNET
-from audioset_core.export import npy_bytes
-from audioset_core.ontology import load_default
-from audioset_core.pooling import pool
+from audioset_core.models.registry import YAMNET
+from audioset_core.ontology.graph import load_default
+from audioset_core.scores.pooling import pool
+from audioset_core.storage.score_files import npy_bytes
 from db.claims import admit, commit_labellings
 from db.engine import open_engine
 from db.migrate import ensure_schema

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from audioset_core.pooling import sigmoid, sliding_scores
+from audioset_core.scores.pooling import sigmoid, sliding_scores
 from db.audit import stored_variants
 from db.claims import admit
 from db.sources import enrol, iter_items

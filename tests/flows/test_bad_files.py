@@ -117,7 +117,7 @@ def test_a_file_that_goes_bad_keeps_the_labels_of_what_it_was(lab: Lab, tmp_path
 def test_a_defect_of_ours_is_a_failure_of_one_file(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from audioset_core.reader import ClipReader
+    from audioset_core.features.patch_reader import ClipReader
 
     for seed in range(3):
         write_clip(tmp_path / "a" / f"{seed}.wav", seed)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from audioset_core.durable import TEMP_SUFFIX
+from audioset_core.storage.atomic_files import TEMP_SUFFIX
 from tests.flows.build import Lab, command, run_command, write_clip
 
 N_CLIPS = 60

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from audioset_core.bundle import POCKET, YAMNET
-from audioset_core.synthesis import DEMO_SOUNDS, write_demo
+from audioset_core.demo_sounds import DEMO_SOUNDS, write_demo
+from audioset_core.models.registry import POCKET, YAMNET
 from flows import commands_demo
 from tests.flows.build import Lab, write_clip
 

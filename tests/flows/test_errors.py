@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from audioset_core import durable
 from audioset_core.errors import UserError, WeightsError
-from audioset_core.inference import Scorer
+from audioset_core.inference.scorer import Scorer
+from audioset_core.storage import atomic_files as durable
 from db.errors import DatabaseUnavailableError, DatabaseUserError
 from tasks import chunk_and_featurize, job, persist, shards
 from tests.flows.build import Lab, write_clip

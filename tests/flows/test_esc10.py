@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from audioset_core.bundle import YAMNET
-from audioset_core.export import read_scores
-from audioset_core.pooling import sigmoid, top_categories
+from audioset_core.models.registry import YAMNET
+from audioset_core.scores.pooling import sigmoid, top_categories
+from audioset_core.storage.score_files import read_scores
 from tests.flows.build import Lab
 
 pytestmark = pytest.mark.slow

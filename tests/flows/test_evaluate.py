@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from audioset_core.truth import Item
+from audioset_core.evaluation.truth_files import Item
 from tasks.match_truth import match_items
 from tests.flows.scored import Collection
 

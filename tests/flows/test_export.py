@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, update
 
-from audioset_core.export import npy_bytes
-from audioset_core.formats.table import FILE_FORMATS, FOLDER_FORMATS
+from audioset_core.export_formats.registry import FILE_FORMATS, FOLDER_FORMATS
+from audioset_core.storage.score_files import npy_bytes
 from db.claims import commit_labellings
 from db.engine import open_engine, writing
 from db.migrate import ensure_schema
@@ -280,7 +280,7 @@ class TestMistakes:
         def full(descriptor: int) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("audioset_core.durable.os.fsync", full)
+        monkeypatch.setattr("audioset_core.storage.atomic_files.os.fsync", full)
         said = audioset("export", "csv", out, "--home", home.folder)
         assert said.code == 1
         assert "No space left" in said.err

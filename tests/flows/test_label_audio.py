@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
-from audioset_core.bundle import YAMNET
 from audioset_core.errors import UserError
-from audioset_core.export import read_scores
-from audioset_core.pooling import sigmoid
+from audioset_core.models.registry import YAMNET
+from audioset_core.scores.pooling import sigmoid
+from audioset_core.storage.score_files import read_scores
 from flows.label_audio import label_audio
 from flows.run_options import ExecutionOptions, LabelOptions
 from tests.bounds import assert_within

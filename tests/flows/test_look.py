@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audioset_core.ontology import load_default
+from audioset_core.ontology.graph import load_default
 from db import overview
 from db.question import Question
 from db.review import ReviewItem, review_sample, score_bin

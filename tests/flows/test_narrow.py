@@ -16,7 +16,7 @@ from playwright.sync_api import Browser
 from rich.cells import cell_len
 from sqlalchemy import update
 
-from audioset_core.ontology import load_default
+from audioset_core.ontology.graph import load_default
 from db.engine import writing
 from db.tables import sources
 from flows.table_layout import column_widths, record_lines, shortened

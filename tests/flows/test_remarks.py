@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import soxr
 
-from audioset_core.decode import F32, DecodeOptions
-from audioset_core.snippets import RATE_HZ, read_snippet
+from audioset_core.audio.decoders import F32, DecodeOptions
+from audioset_core.previews.snippets import RATE_HZ, read_snippet
 from db.overview import places
 from tests.flows.build import Lab, sound, write_clip
 from tests.formats.makers import Take, mux

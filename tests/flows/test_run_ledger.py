@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from audioset_core.inference import Cancelled
+from audioset_core.inference.scorer import Cancelled
 from db.engine import open_engine
 from db.migrate import ensure_schema
 from db.runs import recent_runs, start_run

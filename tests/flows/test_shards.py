@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-from audioset_core.bundle import YAMNET
-from audioset_core.weights import ReadyWeights
+from audioset_core.models.registry import YAMNET
+from audioset_core.weights.locate import ReadyWeights
 from db.engine import open_engine
 from db.migrate import ensure_schema
 from db.records import RunCounts, RunStatus, Variant, WorkItem
@@ -295,7 +295,7 @@ def test_a_copy_of_a_clip_that_fails_is_told_the_same_in_the_next_run(
 
 
 def test_a_shard_that_is_stopped_gives_its_claims_back(plain: Lab, tmp_path: Path) -> None:
-    from audioset_core.inference import Cancelled
+    from audioset_core.inference.scorer import Cancelled
 
     write_clip(tmp_path / "a.wav", 1)
     stop_event("run-0").set()

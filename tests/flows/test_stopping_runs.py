@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from audioset_core.durable import TEMP_SUFFIX
+from audioset_core.storage.atomic_files import TEMP_SUFFIX
 from flows.stopping import LINE, SAME_REQUEST_S
 from tests.flows.build import REPOSITORY, Lab, command, write_clip
 from tests.flows.slow_labelling import slow_site

@@ -38,7 +38,7 @@ FAULTS = {
 }
 SETUP = f"""
 import os
-from audioset_core import audio
+from audioset_core.audio import recording as audio
 plain_open, take_in = audio.open_regular, audio.Recording._take_in
 changing, amid = { ({k: v[:2] for k, v in CHANGING.items()})!r}, dict()
 def meddling_open(path):
@@ -53,7 +53,7 @@ def meddling_take_in(recording):
     exec(what)
     return take_in(recording)
 audio.open_regular, audio.Recording._take_in = meddling_open, meddling_take_in
-from audioset_core import contained
+from audioset_core.audio import sandbox as contained
 contained.DecoderPool.__init__.__defaults__ = ("tests.torture.faulty_decoder",)
 """
 

@@ -22,8 +22,8 @@ from prefect.flows import load_flow_from_entrypoint
 from pydantic import SecretStr
 from sqlalchemy import make_url, text
 
-from audioset_core.audit_files import Fault, Promise, check_file, stored_files
-from audioset_core.export import npy_bytes, read_scores
+from audioset_core.storage.score_file_check import Fault, Promise, check_file, stored_files
+from audioset_core.storage.score_files import npy_bytes, read_scores
 from db.claims import ENDED
 from db.engine import writing
 from flows.verify import StoreDamagedError, verify
@@ -584,7 +584,7 @@ class TestFolders:
     def test_a_file_that_cannot_be_read_is_left_as_it_is(
         self, lab: Lab, corpus: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from audioset_core.audit_files import Checked
+        from audioset_core.storage.score_file_check import Checked
 
         lab.label(corpus)
         results = lab.results()

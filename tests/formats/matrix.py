@@ -17,9 +17,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-from audioset_core.audio import Recording
+from audioset_core.audio.recording import Recording
+from audioset_core.audio.remarks import Remark, is_partial
 from audioset_core.errors import AudioError, Reason
-from audioset_core.remarks import Remark, is_partial
 from tests.formats.kinds import KINDS, Kind
 from tests.formats.makers import F32
 from tests.formats.plights import PLIGHTS, Plight

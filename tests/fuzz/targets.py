@@ -18,13 +18,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from audioset_core.audio import Recording
-from audioset_core.containers import find_container, open_container
-from audioset_core.convert import read_metadata
-from audioset_core.discovery import PassedOver, find_recordings, read_inputs
+from audioset_core.audio.recording import Recording
+from audioset_core.checkpoints.readers import find_container, open_container
 from audioset_core.errors import AudioError, Reason, UserError, WeightsError
-from audioset_core.export import npy_bytes, read_scores
-from audioset_core.ontology import Ontology
+from audioset_core.inputs.walk import PassedOver, find_recordings, read_inputs
+from audioset_core.ontology.graph import Ontology
+from audioset_core.storage.score_files import npy_bytes, read_scores
+from audioset_core.weights.convert import read_metadata
 from tests.torture.makers import FORMATS, constant_flac, encoded, id3, noise, with_ffmpeg
 
 _SHAPES = {"conv/kernel": (3, 3, 1, 4), "conv/bias": (4,), "dense": (8, 5)}
@@ -156,8 +156,8 @@ class _Tiny:
 
 
 def check_safetensors(path: Path) -> None:
-    from audioset_core.torch_network import load_network
-    from audioset_core.weights import ReadyWeights
+    from audioset_core.inference.torch_engine import load_network
+    from audioset_core.weights.locate import ReadyWeights
 
     try:
         metadata = read_metadata(path)

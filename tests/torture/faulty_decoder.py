@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from audioset_core import decode_process
-from audioset_core.decode import F32, DecodeOptions, Decoder, open_decoder
+from audioset_core.audio import sandbox_process as decode_process
+from audioset_core.audio.decoders import F32, DecodeOptions, Decoder, open_decoder
 from tests.torture.makers import chunk, pcm, wav
 
 ORDERS = ("segfault", "abort", "leave", "spin", "sleep", "eat", "raise", "poison", "linger")

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audioset_core.audio import Recording
+from audioset_core.audio.recording import Recording
+from audioset_core.audio.remarks import is_partial
 from audioset_core.errors import AudioError
-from audioset_core.remarks import is_partial
 from tests.torture.corpus import LABELLED, PARTIAL, PASSED_OVER, Hostile, corpus, write
 
 

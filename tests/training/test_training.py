@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from audioset_core.pooling import sigmoid
-from audioset_core.synthesis import DEMO_SOUNDS
+from audioset_core.demo_sounds import DEMO_SOUNDS
+from audioset_core.scores.pooling import sigmoid
 from training.export import shift_of
 from training.fetch import ogg_streams, read_packages
 from training.measures import compare

@@ -1,0 +1,425 @@
+"""Which decoder reads a file, and what is said of one that is not as its header says.
+
+Two decoders share the work, by the table `_LIBSNDFILE_FIRST`. Where the one that is asked first
+does not open the file, gives nothing, breaks off or ends early, the other is asked and goes on
+behind the last sample: a file fails only when both do. No length is believed before the end
+has been decoded; where a format states one exactly, a difference is a remark. docs/formats.md
+has the whole policy.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from audioset_core.audio.ffmpeg import FFmpegSource, MixedTracks, Track
+from audioset_core.audio.mono import (
+    BLOCK_SAMPLES,
+    F32,
+    MAX_CHANNELS,
+    MAX_RATE_HZ,
+    MIN_RATE_HZ,
+    Decoder,
+    StreamInfo,
+    after,
+    check_range,
+    mix_to_mono,
+)
+from audioset_core.audio.remarks import Remark, RemarkKind, Remarks, refuse_partial
+from audioset_core.audio.sndfile import SndfileSource
+from audioset_core.errors import AudioError, Reason
+from audioset_core.file_headers.field_notes import FieldNotes, field_notes
+from audioset_core.file_headers.file_view import FileView, without_tags, without_zeros_behind
+from audioset_core.file_headers.ogg_pages import OggFault, n_streams, ogg_fault
+from audioset_core.file_headers.signatures import kind_of, not_audio
+from audioset_core.file_headers.stated_sizes import (
+    SampleBytes,
+    has_mp4_index,
+    matroska_size,
+    mp3_tag,
+    mp4_goes_on,
+    rebuilt_wav,
+    sample_bytes,
+    what_follows,
+    whole_size,
+)
+
+__all__ = [
+    "BLOCK_SAMPLES",
+    "F32",
+    "MAX_CHANNELS",
+    "MAX_RATE_HZ",
+    "MIN_RATE_HZ",
+    "DecodeOptions",
+    "Decoder",
+    "StreamInfo",
+    "after",
+    "mix_to_mono",
+    "open_decoder",
+]
+
+_LIBSNDFILE_FIRST = frozenset({
+    "WAV", "AIFF", "AU", "CAF", "W64", "FLAC", "OGG", "MP3", "NIST", "VOC",
+})  # fmt: skip
+"""Kinds that libsndfile is asked for first; FFmpeg is for all others, and for MP3 whose length no
+tag confirms: libsndfile ends at a guess there."""
+
+_DEMUXERS = {
+    "WAV": "wav", "AIFF": "aiff", "AU": "au", "CAF": "caf", "W64": "w64", "FLAC": "flac",
+    "OGG": "ogg", "MP4": "mov", "Matroska": "matroska", "AVI": "avi", "ASF": "asf", "FLV": "flv",
+    "AMR": "amr", "AAC": "aac", "WavPack": "wv", "Monkey's Audio": "ape", "TTA": "tta",
+    "RealMedia": "rm", "DSF": "dsf", "DSDIFF": "iff", "VOC": "voc", "NIST": "nistsphere",
+    "MPEG-PS": "mpeg", "MPEG-TS": "mpegts",
+}  # fmt: skip
+"""FFmpeg's demuxer of the kinds that their first bytes tell; among others it chooses by itself."""
+
+_SLACK_SAMPLES = 4 * 1152
+"""MP3 and AAC encoders round to frames of 1,152 and 1,024 and differ about their delay."""
+_ROUNDED = ("MP3/", "MPEG/", "MP4/", "Matroska/", "OGG/", "APM/", "AST/")
+_SLIGHT_S = 0.1
+"""Less than this that is missing makes no recording partial."""
+_FRAMES = {"FLAC": 0, "AMR": 4, "AC-3": 4, "MPEG-TS": 4}
+"""Kinds of which zeros behind are no sound, and how many of these the last frame may end in."""
+_ESTIMATED = frozenset({"MP3", "AAC", "AC-3", "ID3 tag", "WAV", "AVI", None})
+"""Kinds whose length FFmpeg guesses by their first frames, or by a size that is compared anyway."""
+_MUCH = 0.5
+"""Of the length by an index or a container's own word should come out at least."""
+_READ_AHEAD_BYTES = 1 << 16
+_DAY_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeOptions:
+    """How recordings are read. ``is_strict``: what is not whole is refused."""
+
+    track: Track = "default"
+    is_strict: bool = False
+
+
+class _Source(Protocol):
+    """A decoder of one library."""
+
+    name: str
+    info: StreamInfo
+    remarks: Remarks
+
+    def blocks(self) -> Iterator[F32]: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a look at the header told."""
+
+    kind: str | None
+    view: FileView
+    is_whole_file: bool
+    remarks: tuple[Remark, ...] = ()
+    missing: tuple[int, int] | None = None
+    """(stated, present) bytes of samples, where fewer are present."""
+    fault: OggFault | None = None
+    tagged_samples: int | None = None
+    """An MP3's length by its tag."""
+    ffmpeg_first: bool = False
+    notes: FieldNotes | None = None
+
+
+def open_decoder(
+    fd: int, size_bytes: int, options: DecodeOptions | None = None, *, is_for_a_part: bool = False
+) -> Decoder:
+    """A decoder for an open file. One ``is_for_a_part`` will be asked to `Decoder.skip`.
+
+    Raises:
+        AudioError: not audio, a format that neither library knows, or figures out of range.
+    """
+    options = options or DecodeOptions()
+    seen = _look_at(without_tags(fd, size_bytes), size_bytes, is_for_a_part=is_for_a_part)
+    return RecordingDecoder(seen, options)
+
+
+class RecordingDecoder(Decoder):
+    """A recording by whichever decoder reads it, and by the other one from where that ends."""
+
+    def __init__(self, seen: _Seen, options: DecodeOptions) -> None:
+        self._seen, self._options = seen, options
+        self._remarks = Remarks()
+        self._remarks.extend(seen.remarks)
+        self._is_for_a_part = False
+        self._sources: list[_Source] = []
+        self._errors: list[AudioError] = []
+        order = [_sndfile, _ffmpeg]
+        if seen.kind not in _LIBSNDFILE_FIRST or seen.ffmpeg_first or options.track == "all":
+            order.reverse()
+        self._openers = order
+        source = self._next_source() or self._rebuilt()
+        if source is None:
+            raise self._reason()
+        try:
+            self.info = replace(self._announced(source), notes=seen.notes)
+            check_range(self.info)
+        except AudioError:
+            self.close()
+            raise
+
+    def remarks(self) -> tuple[Remark, ...]:
+        """As `Decoder.remarks`."""
+        return self._remarks.all()
+
+    def skip(self, n_samples: int) -> int:
+        """As `Decoder.skip`."""
+        self._is_for_a_part = True
+        source = self._sources[0]
+        return source.skip(n_samples) if isinstance(source, SndfileSource) else 0
+
+    def close(self) -> None:
+        """Release the decoders (not the file)."""
+        sources, self._sources = self._sources, []
+        for source in sources:
+            source.close()
+
+    def _announced(self, source: _Source) -> StreamInfo:
+        """The source's figures, with no promise that its format does not make."""
+        info = source.info
+        if isinstance(source, SndfileSource):
+            promised = info.promised_samples
+            if self._seen.kind == "MP3":
+                promised = self._seen.tagged_samples
+            # A length of days is believed if its last sample is there.
+            elif (promised or 0) > _DAY_S * info.sample_rate_hz and not source.holds(promised or 0):
+                promised = None
+                self._remarks.add(RemarkKind.SIZE, "the header states a length that is not there")
+            return replace(info, promised_samples=promised)
+        if (info.promised_samples or 0) > _DAY_S * info.sample_rate_hz:
+            return replace(info, promised_samples=None)
+        return info
+
+    def _next_source(self) -> _Source | None:
+        """The next library's decoder that opens the file; None after the last."""
+        while self._openers:
+            opener = self._openers.pop(0)
+            try:
+                source = opener(self._seen, self._options, self._sources[:1])
+            except AudioError as error:
+                self._errors.append(error)
+                continue
+            self._sources.append(source)
+            return source
+        return None
+
+    def _rebuilt(self) -> _Source | None:
+        """A decoder of a WAV file behind a header that is put in order."""
+        view = rebuilt_wav(self._seen.view) if self._seen.kind == "WAV" else None
+        if view is None:
+            return None
+        self._seen = replace(self._seen, view=view, is_whole_file=False)
+        self._openers = [_sndfile, _ffmpeg]
+        source = self._next_source()
+        if source is not None:
+            self._remarks.add(RemarkKind.SIZE, "a chunk before the samples has a wrong size")
+        return source
+
+    def _reason(self) -> AudioError:
+        """Why no library opens the file."""
+        return _why_unreadable(self._seen, self._errors)
+
+    def _raw_blocks(self) -> Iterator[F32]:
+        n_given, source, stopped = 0, self._sources[0], None
+        while True:
+            n_before, earlier, stopped = n_given, stopped, None
+            try:
+                for block in after(n_before, source.blocks()) if n_before else source.blocks():
+                    n_given += len(block)
+                    yield block
+            except AudioError as error:
+                stopped = error
+            self._remarks.extend(source.remarks.all())
+            if earlier is not None and n_given > n_before and not self._is_explained(n_before):
+                detail = f"spoilt near here ({earlier.detail})"
+                self._remarks.add(RemarkKind.DAMAGED, detail, n_before / self.info.sample_rate_hz)
+            if self._is_for_a_part or not self._is_short(source, n_given, stopped):
+                break
+            following = self._next_source()
+            if following is None:
+                break
+            source = following
+        if stopped is not None and not n_given:
+            raise self._undecodable(stopped)
+        if stopped is not None:
+            self._remarks.add(
+                RemarkKind.DAMAGED,
+                f"it cannot be decoded from here on ({stopped.detail})",
+                n_given / self.info.sample_rate_hz,
+            )
+
+    def _is_explained(self, n_samples: int) -> bool:
+        """Whether something is known to be wrong behind a sample at which one library stopped."""
+        here_s = n_samples / self.info.sample_rate_hz
+        return any(
+            (remark.kind.is_partial or remark.kind is RemarkKind.JOINED)
+            and (remark.end_s or remark.start_s or 0.0) >= here_s
+            for remark in self._remarks.all()
+        )
+
+    def _undecodable(self, stopped: AudioError) -> AudioError:
+        best = self._errors[0] if self._errors and len(self._sources) == 1 else stopped
+        return best if best.reason is Reason.UNSUPPORTED else stopped
+
+    def _is_short(self, source: _Source, n_given: int, stopped: AudioError | None) -> bool:
+        """Whether the other library may have more."""
+        if stopped is not None or not n_given:
+            return True
+        if not isinstance(source, SndfileSource):
+            return False
+        missing = (self.info.promised_samples or 0) - n_given
+        if missing > _slack(self.info) and self._seen.missing is None:
+            return True
+        # What libsndfile was not asked for stands behind the stated end.
+        return self._seen.kind == "FLAC" and source.bytes_left() > _READ_AHEAD_BYTES
+
+    def _end(self, n_samples: int, opposed: Remarks) -> None:
+        self._remarks.extend(opposed.all())
+        if not self._is_for_a_part:
+            super()._end(n_samples, opposed)
+            self._compare(n_samples)
+        if self._options.is_strict:
+            refuse_partial(self._remarks.all())
+
+    def _compare(self, n_samples: int) -> None:
+        """What is there with what the header states exactly."""
+        seen, rate_hz = self._seen, self.info.sample_rate_hz
+        here_s = n_samples / rate_hz
+        promised = max(self.info.promised_samples or 0, seen.tagged_samples or 0)
+        if seen.missing is not None:
+            stated, present = seen.missing
+            promised = max(promised, -(-n_samples * stated // max(1, present)))
+        elif seen.tagged_samples and n_samples > seen.tagged_samples + _slack(self.info):
+            detail = f"the MP3's tag counts {seen.tagged_samples / rate_hz:.2f} s, more follows it"
+            self._remarks.add(RemarkKind.JOINED, detail, seen.tagged_samples / rate_hz)
+        if seen.fault == "cut":
+            detail = f"the Ogg stream breaks off after {here_s:.2f} s"
+            self._remarks.add(RemarkKind.TRUNCATED, detail, here_s)
+        elif promised > n_samples + (0 if seen.missing else _slack(self.info)):
+            detail = f"the header states {promised / rate_hz:.2f} s, {here_s:.2f} s are there"
+            self._remarks.drop_end(RemarkKind.DAMAGED, here_s - _SLIGHT_S)
+            self._remarks.drop_end(RemarkKind.TRUNCATED, here_s - _SLIGHT_S)
+            if self._remarks.has(RemarkKind.DAMAGED):
+                self._remarks.add(RemarkKind.DAMAGED, detail)  # what is missing was amid it
+            else:
+                is_slight = (promised - n_samples) / rate_hz < _SLIGHT_S
+                kind = RemarkKind.SIZE if is_slight else RemarkKind.TRUNCATED
+                self._remarks.add(kind, detail, here_s, promised / rate_hz)
+        elif promised:
+            # All that is stated is there: what cannot be decoded behind it is no sound.
+            self._remarks.drop_end(RemarkKind.TRUNCATED, here_s - _SLIGHT_S)
+        elif seen.kind not in _ESTIMATED and here_s < _MUCH * (self.info.expected_s or 0.0):
+            detail = f"the container lasts {self.info.expected_s:.2f} s, {here_s:.2f} s are there"
+            self._remarks.add(RemarkKind.TRUNCATED, detail, here_s, self.info.expected_s)
+        if seen.fault == "chained" and not self._remarks.has(RemarkKind.JOINED):
+            detail = f"another Ogg stream follows the first, which is {here_s:.2f} s long"
+            self._remarks.add(RemarkKind.UNREAD, detail, here_s)
+
+
+def _slack(info: StreamInfo) -> int:
+    return _SLACK_SAMPLES if info.format.startswith(_ROUNDED) else 0
+
+
+def _sndfile(seen: _Seen, options: DecodeOptions, earlier: list[_Source]) -> _Source:
+    source = SndfileSource(seen.view, is_whole_file=seen.is_whole_file, fault=seen.fault)
+    if earlier and source.info.sample_rate_hz != earlier[0].info.sample_rate_hz:
+        source.close()
+        raise AudioError(Reason.DAMAGED, "decoders differ about the sample rate")
+    if isinstance(options.track, int) and options.track > 1:
+        source.remarks.add(
+            RemarkKind.TRACKS, f"there is no track {options.track}; the only one is labelled"
+        )
+    return source
+
+
+def _ffmpeg(seen: _Seen, options: DecodeOptions, earlier: list[_Source]) -> _Source:
+    rate_hz = earlier[0].info.sample_rate_hz if earlier else None
+    if options.track == "all":
+        return MixedTracks(seen.view, rate_hz)
+    demuxer = _DEMUXERS.get(seen.kind or "")
+    return FFmpegSource(seen.view, options.track, rate_hz=rate_hz, demuxer=demuxer)
+
+
+def _look_at(view: FileView, size_bytes: int, *, is_for_a_part: bool) -> _Seen:
+    """What the header, and what stands around the samples, tell before anything is decoded."""
+    kind = kind_of(view.read(0, 256))
+    if kind in _FRAMES:
+        view = without_zeros_behind(view, _FRAMES[kind])
+    # libsndfile knows ID3 tags around MP3, and needs no view of ours for it.
+    has_own_tags = kind == "MP3" and os.pread(view.fd, 3, 0) in (b"ID3", view.read(0, 3))
+    is_whole = has_own_tags or (view.start == 0 and view.size_bytes == size_bytes)
+    seen = _Seen(kind, view, is_whole)
+    if kind == "OGG":
+        # A part is not worth a look at every page.
+        fault = None if is_for_a_part else ogg_fault(view)
+        remarks = (Remark(RemarkKind.DAMAGED, "an Ogg page is spoilt or missing"),)
+        return replace(
+            seen,
+            fault=fault,
+            ffmpeg_first=n_streams(view) > 1 or fault in ("damaged", "chained"),
+            remarks=remarks if fault == "damaged" else (),
+        )
+    if kind == "MP3":
+        tag = mp3_tag(view)
+        n_samples, n_bytes = tag or (None, 0)
+        # Some programs count the tags around, too.
+        is_confirmed = any(
+            abs(n_bytes - size) <= max(2048, min(8192, size // 100))
+            for size in (view.size_bytes, size_bytes)
+        )
+        return replace(seen, tagged_samples=n_samples, ffmpeg_first=not (tag and is_confirmed))
+    if kind == "MP4" and (at := mp4_goes_on(view)) is not None:
+        detail = f"another MP4 begins at byte {at:,}; the first alone is labelled"
+        return replace(seen, remarks=(Remark(RemarkKind.UNREAD, detail),))
+    if kind == "Matroska":
+        sizes = matroska_size(view)
+        return replace(seen, missing=sizes if sizes and sizes[0] > sizes[1] else None)
+    found = sample_bytes(view)
+    if kind == "WAV":
+        seen = replace(seen, notes=field_notes(view))
+    return seen if found is None else _with_sizes(seen, found)
+
+
+def _with_sizes(seen: _Seen, found: SampleBytes) -> _Seen:
+    """What follows from the size that the header states."""
+    if found.stated > found.present:
+        is_promise = not found.is_placeholder
+        return replace(seen, missing=(found.stated, found.present) if is_promise else None)
+    what, at = what_follows(seen.view, found)
+    if what in ("data", "recording"):
+        which = "another chunk of samples" if what == "data" else "another recording"
+        detail = f"{which} begins at byte {at:,}; what is before it is labelled"
+        return replace(seen, remarks=(Remark(RemarkKind.UNREAD, detail),))
+    if what != "sound":
+        return seen
+    n_bytes = whole_size(seen.view, found)
+    detail = f"the header states {found.stated:,} bytes of samples, {n_bytes:,} are there"
+    remarks = (Remark(RemarkKind.SIZE, detail),)
+    corrected = found.corrected(seen.view, n_bytes)
+    if corrected is not None:
+        return replace(seen, view=corrected, is_whole_file=False, remarks=remarks)
+    # No room for the true size in the header.
+    rebuilt = rebuilt_wav(seen.view, found.start, n_bytes)
+    if rebuilt is None:
+        return replace(seen, remarks=(Remark(RemarkKind.UNREAD, detail),))
+    return replace(seen, view=rebuilt, is_whole_file=False, remarks=remarks)
+
+
+def _why_unreadable(seen: _Seen, errors: list[AudioError]) -> AudioError:
+    """One reason for what neither library opens."""
+    for error in errors[::-1]:
+        if error.reason in (Reason.UNSUPPORTED, Reason.EMPTY, Reason.OUT_OF_RANGE):
+            return error
+    if seen.kind is None:
+        return not_audio(seen.view.read(0, 64))
+    if seen.kind == "MP4" and not has_mp4_index(seen.view):
+        detail = "its index (moov) is missing: the recording was broken off, or the file is cut"
+        return AudioError(Reason.DAMAGED, f"MP4: {detail}")
+    return AudioError(
+        Reason.DAMAGED, f"the {seen.kind} header is not readable ({errors[0].detail})"
+    )

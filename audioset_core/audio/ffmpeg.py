@@ -1,0 +1,426 @@
+"""FFmpeg's decoders, through PyAV: an audio track of nearly any container, at its own times.
+
+A frame stands where its time stamp says: silence is put where stamps jump forward or begin
+late, so that a time in the labels is the time in a player. A frame that cannot be decoded is left
+out with a remark, and so is what its container no longer gives.
+
+Source: https://ffmpeg.org/ffmpeg.html (stream selection, -dts_delta_threshold),
+https://ffmpeg.org/ffmpeg-resampler.html (async, min_hard_comp).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from audioset_core.audio.ffmpeg_formats import DEMUXERS, container_name
+from audioset_core.audio.mono import BLOCK_SAMPLES, F32, StreamInfo, mono_of
+from audioset_core.audio.remarks import RemarkKind, Remarks
+from audioset_core.errors import AudioError, Reason
+from audioset_core.file_headers.file_view import FileView
+
+Track = int | str
+"""A track's number, from 1; ``default`` for FFmpeg's choice; ``all`` for the mean of all."""
+
+_JITTER_S = 0.1
+"""Stamps may differ by so much from the samples counted, as in FFmpeg's own resampler."""
+_OVERLAP_S = 1.0
+"""A jump back of up to so much is a clock's drift; behind a longer one something new begins."""
+_DRIFT = 0.01
+"""Of the sound may be dropped to keep to such a clock; beyond that its stamps are not followed."""
+_DISCONTINUITY_S = 10.0
+"""A jump forward from which on streams whose stamps may jump (MPEG-TS) go on without a pause."""
+_LONGEST_GAP_S = 12 * 3600.0
+_MAY_JUMP = 0x0200  # AVFMT_TS_DISCONT
+_SPOILT = "spoilt: it cannot be decoded"
+_STATES_LENGTH = frozenset({
+    "MP4", "AST", "APM", "TTA", "WavPack", "Monkey's Audio", "DSF", "TAK",
+})  # fmt: skip
+_TIME_BASE_HZ = 1_000_000  # AV_TIME_BASE
+_ENCRYPTED = frozenset({"enca", "drms", "encv", "aavd"})
+
+# Whole numbers of FFmpeg's sample formats to -1 ... 1, as its own resampler scales them.
+_SCALES = {"u8": 2.0**-7, "s16": 2.0**-15, "s32": 2.0**-31, "s64": 2.0**-63}
+
+
+class FFmpegSource:
+    """One audio track: `info`, its samples as blocks of all channels, and `remarks`.
+
+    Raises (from `__init__`):
+        AudioError: FFmpeg does not know the format, or the track has no decoder.
+    """
+
+    def __init__(
+        self,
+        view: FileView,
+        track: Track = "default",
+        *,
+        rate_hz: int | None = None,
+        demuxer: str | None = None,
+    ) -> None:
+        import av
+
+        self.remarks = Remarks()
+        self._file = view.open()
+        self._rate_changer: Any = None
+        try:
+            with _spoken():
+                self._container = av.open(
+                    self._file,
+                    mode="r",
+                    format=demuxer,
+                    # Nothing but this file is opened: no play lists, no addresses, no devices.
+                    options={"format_whitelist": DEMUXERS, "protocol_whitelist": "none"},
+                    metadata_errors="ignore",
+                )
+                self.name = container_name(self._container.format.name)
+                self._stream = self._chosen(track)
+                self.info = self._about(rate_hz)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def n_tracks(self) -> int:
+        """Audio tracks of the container."""
+        return len(self._container.streams.audio)
+
+    def blocks(self) -> Iterator[F32]:
+        """Blocks ``[n, n_channels]`` at ``info.sample_rate_hz``, until nothing more is given."""
+        want = max(1024, BLOCK_SAMPLES // self.info.n_channels)
+        held: list[F32] = []
+        n_held = 0
+        for piece in self._placed():
+            if held and (n_held >= want or piece.shape[1] != held[0].shape[1]):
+                yield np.concatenate(held)
+                held, n_held = [], 0
+            held.append(piece)
+            n_held += len(piece)
+        if held:
+            yield np.concatenate(held)
+
+    def close(self) -> None:
+        """Release the container."""
+        with contextlib.suppress(Exception):  # also where it never came to be
+            self._container.close()
+        self._file.close()
+
+    def _chosen(self, track: Track) -> Any:
+        """The stream to read, by number or as FFmpeg's command line chooses: the default flag,
+        then most channels, then the first.
+        """
+        from av.stream import Discard
+
+        streams = self._container.streams.audio
+        if not streams:
+            raise AudioError(Reason.EMPTY, f"{self.name} without an audio stream")
+        readable = [stream for stream in streams if stream.codec_context is not None]
+        if not readable:
+            raise AudioError(Reason.UNSUPPORTED, f"{self.name} with a coding that is not known")
+        best = max(readable, key=_preference)
+        asked = track if isinstance(track, int) else streams.index(best) + 1
+        if asked > len(streams):
+            self.remarks.add(
+                RemarkKind.TRACKS,
+                f"there is no track {asked}; track {streams.index(best) + 1} is labelled",
+            )
+        elif streams[asked - 1].codec_context is None:
+            raise AudioError(Reason.UNSUPPORTED, f"the coding of track {asked} is not known")
+        else:
+            best = streams[asked - 1]
+        if len(streams) > 1 and track == "default":
+            self._name_others(streams, streams.index(best))
+        for stream in self._container.streams:
+            if stream is not best:
+                stream.discard = Discard.all
+        return best
+
+    def _name_others(self, streams: Any, chosen: int) -> None:
+        others = ", ".join(
+            f"{number} ({_described(stream)})"
+            for number, stream in enumerate(streams, 1)
+            if number != chosen + 1
+        )
+        self.remarks.add(
+            RemarkKind.TRACKS, f"track {chosen + 1} of {len(streams)} is labelled, not {others}"
+        )
+
+    def _about(self, rate_hz: int | None) -> StreamInfo:
+        codec = self._stream.codec_context
+        codec.thread_count = 1  # files fill the cores
+        coding = {"mp3float": "mp3", "mp2float": "mp2", "mp1float": "mp1"}.get(
+            codec.name, codec.name
+        )
+        rate = int(rate_hz or codec.sample_rate or 0)
+        length = self._container.duration
+        return StreamInfo(
+            format=f"{self.name}/{coding}",
+            sample_rate_hz=rate,
+            n_channels=int(codec.channels or 0),
+            promised_samples=self._promised(rate),
+            expected_s=length / _TIME_BASE_HZ if length and length > 0 else None,
+        )
+
+    def _promised(self, rate_hz: int) -> int | None:
+        """Samples per channel by an index or a header; most containers estimate."""
+        stream = self._stream
+        if self.name not in _STATES_LENGTH or not stream.duration or not rate_hz:
+            return None
+        end_s = (stream.duration + (stream.start_time or 0)) * stream.time_base
+        return max(0, int((float(end_s) - self._origin_s()) * rate_hz)) or None
+
+    def _origin_s(self) -> float:
+        """The time stamp of the recording's beginning; what is before it is a coder's run-up."""
+        start = self._container.start_time or 0
+        return start / _TIME_BASE_HZ if start > 0 or start < -2 * _JITTER_S * _TIME_BASE_HZ else 0.0
+
+    def _placed(self) -> Iterator[F32]:
+        """Every frame's samples, with silence where the stamps leave room."""
+        timeline = _Timeline(self.info.sample_rate_hz, self._origin_s(), self.remarks)
+        timeline.may_jump = bool(self._container.format.flags & _MAY_JUMP)
+        for frame, is_behind_loss in self._frames():
+            for samples, stamp_s in self._samples(frame):
+                n_silent, n_dropped = timeline.place(stamp_s, len(samples), is_behind_loss)
+                while n_silent > 0:
+                    n = min(n_silent, BLOCK_SAMPLES)
+                    yield np.zeros((n, samples.shape[1]), np.float32)
+                    n_silent -= n
+                yield samples[n_dropped:]
+
+    def _frames(self) -> Iterator[tuple[Any, bool]]:
+        """Decoded frames, and whether something before each could not be decoded."""
+        n_frames, last_s, why = 0, 0.0, ""
+        spoilt: list[tuple[float, float]] = []  # since the last good frame
+        for packet in self._packets():
+            if packet.pts is not None:
+                last_s = max(0.0, float(packet.pts * packet.time_base) - self._origin_s())
+            try:
+                frames = packet.decode()
+            except (AudioError, MemoryError):
+                raise
+            except Exception as error:  # PyAV answers damage with any type at all
+                if not any(bytes(packet)):  # zeros behind the last frame
+                    continue
+                why = spoken(error)
+                lasting_s = float((packet.duration or 0) * (packet.time_base or 0))
+                spoilt.append((last_s, last_s + lasting_s))
+                continue
+            for frame in frames:
+                n_frames += 1
+                yield frame, bool(spoilt)
+                for start_s, end_s in spoilt:
+                    self.remarks.add(RemarkKind.DAMAGED, _SPOILT, start_s, end_s)
+                spoilt = []
+        if spoilt and not n_frames:
+            raise self._undecodable(why)
+        if spoilt:
+            self.remarks.add(RemarkKind.TRUNCATED, "its last part cannot be decoded", spoilt[0][0])
+
+    def _undecodable(self, why: str) -> AudioError:
+        if _tag(self._stream.codec_context) in _ENCRYPTED:
+            return AudioError(Reason.UNSUPPORTED, f"{self.name}: its sound is encrypted")
+        return AudioError(
+            Reason.DAMAGED, f"{self.info.format}: no part of it can be decoded ({why})"
+        )
+
+    def _packets(self) -> Iterator[Any]:
+        """What the container holds of the track, as far as it can be read."""
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except (AudioError, MemoryError):
+                raise
+            except Exception as error:  # as above
+                self.remarks.add(
+                    RemarkKind.DAMAGED, f"the {self.name} container breaks off: {spoken(error)}"
+                )
+                packet = None
+            if packet is None:
+                break
+            if packet.size or packet.dts is None:
+                yield packet
+
+    def _samples(self, frame: Any) -> Iterator[tuple[F32, float | None]]:
+        """The frame's samples ``[n, n_channels]`` at the announced rate, and their time stamp."""
+        if frame.sample_rate == self.info.sample_rate_hz:
+            stamp_s = None if frame.pts is None else float(frame.pts * frame.time_base)
+            if frame.samples:
+                yield samples_of(frame), stamp_s
+            return
+        # Some streams turn into another rate amid: they are brought to the one announced.
+        about = (frame.sample_rate, frame.layout.name, frame.format.name)
+        if self._rate_changer is None or self._rate_changer[0] != about:
+            import av
+
+            changer = av.AudioResampler("fltp", frame.layout, self.info.sample_rate_hz)
+            self._rate_changer = (about, changer)
+        for piece in self._rate_changer[1].resample(frame):
+            stamp_s = None if piece.pts is None else float(piece.pts * piece.time_base)
+            yield samples_of(piece), stamp_s
+
+
+class MixedTracks:
+    """All tracks of a container, each read by an `FFmpegSource`, as their mean.
+
+    Tracks that end are silent from there on.
+    """
+
+    def __init__(self, view: FileView, rate_hz: int | None = None) -> None:
+        first = FFmpegSource(view, 1, rate_hz=rate_hz)
+        self._sources = [first]
+        self.remarks = first.remarks
+        try:
+            rate_hz = first.info.sample_rate_hz
+            for track in range(2, first.n_tracks + 1):
+                self._sources.append(FFmpegSource(view, track, rate_hz=rate_hz))
+        except BaseException:
+            self.close()
+            raise
+        self.name, self.n_tracks = first.name, first.n_tracks
+        promises = [source.info.promised_samples for source in self._sources]
+        known = [promise for promise in promises if promise is not None]
+        self.info = StreamInfo(
+            first.info.format,
+            first.info.sample_rate_hz,
+            max(source.info.n_channels for source in self._sources),
+            max(known) if len(known) == len(promises) else None,
+            first.info.expected_s,
+        )
+        if self.n_tracks > 1:
+            self.remarks.add(RemarkKind.TRACKS, f"the mean of {self.n_tracks} tracks is labelled")
+
+    def blocks(self) -> Iterator[F32]:
+        """Blocks ``[n, 1]``."""
+        readers = [map(mono_of, source.blocks()) for source in self._sources]
+        held = [np.empty(0, np.float32) for _ in readers]
+        is_open = [True] * len(readers)
+        while True:
+            for at, reader in enumerate(readers):
+                while is_open[at] and len(held[at]) < BLOCK_SAMPLES:
+                    block = next(reader, None)
+                    if block is None:
+                        is_open[at] = False
+                    else:
+                        held[at] = np.concatenate([held[at], block[0]])
+            # A track that has ended waits for no one, and nobody for it.
+            lengths = [len(part) for part, goes_on in zip(held, is_open, strict=True) if goes_on]
+            n = min(lengths) if lengths else max(map(len, held))
+            if not n:
+                break
+            total = np.zeros(n, np.float32)
+            for at, part in enumerate(held):
+                some = part[:n]
+                total[: len(some)] += some
+                held[at] = part[n:]
+            yield (total / np.float32(len(readers)))[:, np.newaxis]
+        for source in self._sources[1:]:
+            self.remarks.extend(source.remarks.all())
+
+    def close(self) -> None:
+        """Release every container."""
+        for source in self._sources:
+            source.close()
+
+
+class _Timeline:
+    """Where samples stand: counts them, and compares with their time stamps."""
+
+    def __init__(self, rate_hz: int, origin_s: float, remarks: Remarks) -> None:
+        self._rate_hz, self._origin_s, self._remarks = rate_hz, origin_s, remarks
+        self._n, self._shift_s, self._dropped_s = 0, 0.0, 0.0
+        self.may_jump = False
+
+    def place(
+        self, stamp_s: float | None, n_samples: int, is_behind_loss: bool = False
+    ) -> tuple[int, int]:
+        """Samples of silence before these, and how many of these themselves are left out."""
+        n_silent, n_dropped = 0, 0
+        if stamp_s is not None:
+            here_s = self._n / self._rate_hz
+            ahead_s = stamp_s - self._origin_s + self._shift_s - here_s
+            least_s = n_samples / self._rate_hz / 2 if is_behind_loss else _JITTER_S
+            if ahead_s > least_s:
+                n_silent = self._silence(here_s, ahead_s, is_behind_loss)
+            elif ahead_s < -_OVERLAP_S:
+                self._shift_s -= ahead_s
+                detail = f"time stamps jump back by {-ahead_s:.2f} s; what follows is labelled, too"
+                self._remarks.add(RemarkKind.JOINED, detail, here_s)
+            elif ahead_s < -_JITTER_S and self._dropped_s > _OVERLAP_S + _DRIFT * here_s:
+                self._shift_s -= ahead_s
+                self._remarks.add(RemarkKind.DAMAGED, "time stamps fall behind the sound")
+            elif ahead_s < -_JITTER_S:
+                n_dropped = min(n_samples, round(-ahead_s * self._rate_hz))
+                self._dropped_s += n_dropped / self._rate_hz
+        self._n += n_silent + n_samples - n_dropped
+        return n_silent, n_dropped
+
+    def _silence(self, here_s: float, ahead_s: float, is_behind_loss: bool) -> int:
+        """Samples of silence for a jump forward."""
+        longest_s = _DISCONTINUITY_S if self.may_jump and self._n else _LONGEST_GAP_S
+        if ahead_s > longest_s:
+            self._shift_s -= ahead_s
+            self._remarks.add(
+                RemarkKind.GAP,
+                f"time stamps jump by {ahead_s:,.2f} s; no silence is put there",
+                here_s,
+            )
+            return 0
+        end_s = here_s + ahead_s
+        if not self._n:
+            detail = f"the sound begins {ahead_s:.2f} s after the recording"
+            self._remarks.add(RemarkKind.LATE, detail, 0.0, end_s)
+        elif not is_behind_loss:
+            detail = "nothing is there; silence stands for it"
+            self._remarks.add(RemarkKind.GAP, detail, here_s, end_s)
+        return round(ahead_s * self._rate_hz)
+
+
+def samples_of(frame: Any) -> F32:
+    """A frame's samples as float32. Shape: ``[n, n_channels]``"""
+    array = frame.to_ndarray()
+    kind = frame.format.name.removesuffix("p")
+    planes = array if frame.format.is_planar else array.reshape(-1, frame.layout.nb_channels).T
+    if kind == "u8":
+        planes = planes.astype(np.float32) - 128
+    samples: F32 = planes.T.astype(np.float32, copy=False)
+    scale = _SCALES.get(kind)
+    return samples if scale is None else samples * np.float32(scale)
+
+
+def spoken(error: BaseException) -> str:
+    """A library's message on one short line, without its numbers and the names of functions."""
+    text = getattr(error, "strerror", None) or str(error)
+    return " ".join(str(text).split())[:160] or type(error).__name__
+
+
+@contextlib.contextmanager
+def _spoken() -> Iterator[None]:
+    """PyAV answers damage with any type at all: an error of ours in its place."""
+    try:
+        yield
+    except (AudioError, MemoryError):
+        raise
+    except Exception as error:
+        raise AudioError(Reason.DAMAGED, spoken(error)) from error
+
+
+def _tag(codec: Any) -> str:
+    try:
+        return str(codec.codec_tag)
+    except UnicodeDecodeError:  # a number
+        return ""
+
+
+def _preference(stream: Any) -> tuple[bool, int]:
+    return bool(stream.disposition & 1), int(stream.codec_context.channels or 0)
+
+
+def _described(stream: Any) -> str:
+    codec = stream.codec_context
+    facts = [codec.name if codec is not None else "unknown coding", stream.language or ""]
+    facts.append(stream.metadata.get("title", ""))
+    return ", ".join(" ".join(fact.split())[:40] for fact in facts if fact and fact != "und")

@@ -1,0 +1,234 @@
+"""A recording as a file: opened once, hashed, decoded, resampled; bounded memory.
+
+A recording is opened by descriptor and without blocking, so that a FIFO, a device or a name
+in no encoding does no harm, and the digest is of the very bytes that are decoded: small files
+are copied into memory while they are hashed, large ones are watched for change.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import PurePath
+from types import TracebackType
+from typing import TypeVar
+
+import numpy as np
+import soxr
+
+from audioset_core.audio.decoders import F32, DecodeOptions, Decoder
+from audioset_core.audio.remarks import Remark
+from audioset_core.audio.sandbox import open_contained
+from audioset_core.errors import AudioError, Reason
+
+IN_MEMORY_BYTES = 8 << 20
+"""Up to this size the bytes are copied while hashed; above, the file is read twice."""
+
+_READ_BYTES = 1 << 20
+_NO_FILE = "a folder, device, socket or pipe"
+_AGAIN = "it is tried again in the next run"
+
+T = TypeVar("T")
+
+_LOSSLESS = """
+    wav wave bwf rf64 bw64 w64 flac aif aiff aifc au snd caf caff wv tta ape tak shn dsf dff voc sph
+    nist 8svx sox ircam avr qoa"""
+_COMPRESSED = """
+    mp3 mp2 mp1 mpa m2a ogg oga opus spx m4a m4b m4r aac adts loas latm 3ga ac3 eac3 ec3 dts thd mlp
+    wma amr awb gsm qcp mpc mp+ ra mka weba oma aea lc3"""
+_VIDEO = """
+    mp4 m4v mov qt 3gp 3gpp 3g2 3gp2 f4v f4a mkv mk3d webm ogv ogx ogm avi divx asf wmv flv rm rmvb
+    ts mts m2ts m2t trp mpg mpeg mpe vob mxf gxf wtv nut dv swf"""
+AUDIO_SUFFIXES = frozenset(f".{name}" for name in f"{_LOSSLESS} {_COMPRESSED} {_VIDEO}".split())
+"""Endings that count as recordings when a folder is walked (a file named outright always does)."""
+
+# Bytes per second that are usual for an ending, to plan work by; nothing depends on them.
+_USUAL_BYTES_PER_S = {
+    ".wav": 176_400, ".wave": 176_400, ".bwf": 288_000, ".aif": 176_400, ".aiff": 176_400,
+    ".flac": 90_000, ".w64": 288_000, ".rf64": 288_000, ".au": 88_200, ".caf": 88_200,
+}  # fmt: skip
+_USUAL_COMPRESSED_BYTES_PER_S = 16_000
+
+
+class Recording:
+    """An open recording.
+
+    Attributes:
+        sha256: digest of the file's bytes, in hex: the clip's identity.
+        size_bytes, mtime_ns: as the file system had them when the file was opened.
+        info: what the header says (format, rate, channels, promised length).
+        n_samples: samples per channel decoded so far, at the recording's own rate.
+    """
+
+    def __init__(self, path: bytes, options: DecodeOptions | None = None) -> None:
+        self._options = options
+        self._fd = open_regular(path)
+        self._is_open = True
+        try:
+            self._before = os.fstat(self._fd)
+            self.size_bytes = self._before.st_size
+            self.mtime_ns = self._before.st_mtime_ns
+            if self.size_bytes > IN_MEMORY_BYTES:
+                self._open_decoder().close()  # before reading gigabytes that are no sound
+                os.lseek(self._fd, 0, os.SEEK_SET)
+            self.sha256 = self._take_in()
+            self._decoder = self._open_decoder()
+        except BaseException:
+            os.close(self._fd)
+            raise
+        self.info = self._decoder.info
+        self.n_samples = 0
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds decoded so far."""
+        return self.n_samples / self.info.sample_rate_hz
+
+    @property
+    def remarks(self) -> tuple[Remark, ...]:
+        """What is missing, added or left out; known once all blocks are read."""
+        return self._decoder.remarks()
+
+    def blocks(self) -> Iterator[F32]:
+        """Mono float32 blocks at the recording's own rate.
+
+        Raises:
+            AudioError: as `Decoder.blocks`, or the file changed while it was read.
+        """
+        decoded = self._decoder.blocks()
+        while (block := self._watched(lambda: next(decoded, None))) is not None:
+            self.n_samples += len(block)
+            yield block
+        self._check_unchanged()
+
+    def close(self) -> None:
+        """Close decoder and file; once is enough, twice does no harm."""
+        if not self._is_open:
+            return
+        # First of all: a number closed twice may be somebody else's file by then.
+        self._is_open = False
+        try:
+            self._decoder.close()
+        finally:
+            os.close(self._fd)
+
+    def __enter__(self) -> Recording:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _open_decoder(self) -> Decoder:
+        return self._watched(lambda: open_contained(self._fd, self.size_bytes, self._options))
+
+    def _take_in(self) -> str:
+        """Hash the bytes; a small file's move into memory so that these are what is decoded."""
+        if self.size_bytes == 0:
+            raise AudioError(Reason.EMPTY, "0 bytes")
+        digest = hashlib.sha256()
+        copy = -1
+        try:
+            if self.size_bytes <= IN_MEMORY_BYTES and hasattr(os, "memfd_create"):
+                copy = os.memfd_create("recording", os.MFD_CLOEXEC)
+            left = self.size_bytes + 1  # a byte more than there should be: growth ends the loop
+            while left > 0 and (piece := os.read(self._fd, min(left, _READ_BYTES))):
+                left -= len(piece)
+                digest.update(piece)
+                if copy >= 0 and os.write(copy, piece) < len(piece):
+                    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+            self._check_unchanged()
+            if left != 1:
+                raise AudioError(Reason.CHANGED, _AGAIN)
+            if copy >= 0:
+                # The descriptor number stays ours to close; the bytes behind it are now the copy.
+                os.dup2(copy, self._fd, inheritable=False)
+                self._before = os.fstat(self._fd)
+        except OSError as error:
+            raise AudioError(Reason.UNREADABLE, error.strerror or str(error)) from error
+        finally:
+            if copy >= 0:
+                os.close(copy)
+        return digest.hexdigest()
+
+    def _check_unchanged(self) -> None:
+        now = os.fstat(self._fd)
+        watched = ("st_size", "st_mtime_ns", "st_ctime_ns")
+        if any(getattr(now, name) != getattr(self._before, name) for name in watched):
+            raise AudioError(Reason.CHANGED, _AGAIN)
+
+    def _watched(self, step: Callable[[], T]) -> T:
+        """A step of decoding; damage in a file that changes meanwhile is the change's fault."""
+        try:
+            return step()
+        except AudioError:
+            self._check_unchanged()
+            raise
+        except OSError as error:
+            raise AudioError(Reason.UNREADABLE, error.strerror or str(error)) from error
+
+
+def resampled(blocks: Iterator[F32], rate_hz: int, target_hz: int) -> Iterator[F32]:
+    """Blocks at ``target_hz`` through soxr HQ, whose state carries over block borders.
+
+    The stream equals the resampled whole to the bit, however it is cut.
+    """
+    if rate_hz == target_hz:
+        yield from blocks
+        return
+    stream = soxr.ResampleStream(rate_hz, target_hz, 1, dtype="float32", quality="HQ")
+    for block in blocks:
+        yield stream.resample_chunk(block)
+    yield stream.resample_chunk(np.empty(0, np.float32), last=True)
+
+
+def usual_duration_s(path: bytes, size_bytes: int) -> float:
+    """A guess at a recording's length from its name and size, without opening it."""
+    suffix = PurePath(os.fsdecode(path)).suffix.lower()
+    return size_bytes / _USUAL_BYTES_PER_S.get(suffix, _USUAL_COMPRESSED_BYTES_PER_S)
+
+
+def stated_duration_s(path: bytes) -> float | None:
+    """A recording's length by its header alone; None where that cannot be read."""
+    try:
+        fd = open_regular(path)
+    except AudioError:
+        return None
+    try:
+        decoder = open_contained(fd, os.fstat(fd).st_size)
+        info = decoder.info
+        decoder.close()
+    except (AudioError, OSError):
+        return None
+    finally:
+        os.close(fd)
+    if info.promised_samples:
+        return info.promised_samples / info.sample_rate_hz
+    return info.expected_s
+
+
+def open_regular(path: bytes) -> int:
+    """A descriptor of a regular file, opened without blocking.
+
+    Raises:
+        AudioError: gone, unreadable, or no regular file.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise AudioError(Reason.VANISHED, "it was listed, but is no longer there") from error
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            raise AudioError(Reason.NOT_A_FILE, _NO_FILE) from error
+        raise AudioError(Reason.UNREADABLE, error.strerror or str(error)) from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise AudioError(Reason.NOT_A_FILE, _NO_FILE)
+    return fd

@@ -1,0 +1,144 @@
+"""How a published file names and shapes a model's arrays, and how they become ours.
+
+A model's module lists its layouts; `audioset_core.weights.convert` finds the one that fits a file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audioset_core.checkpoints.readers import Kind, Stored
+from audioset_core.errors import WeightsError
+
+Arrays = dict[str, NDArray[np.float32]]
+
+# Published kernel axes to PyTorch's: height, width, inputs, outputs; depthwise has its
+# multiplier last; dense is inputs, outputs.
+HWIO, DEPTHWISE, DENSE = (3, 2, 0, 1), (2, 3, 0, 1), (1, 0)
+
+# Not weights: how often something was updated or saved.
+_COUNTERS = ("num_batches_tracked", "save_counter", "global_step")
+# A published constant must agree with ours up to float32's rounding, of its largest value.
+_CONSTANT_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where one published array goes: our name, our shape, and how it gets there."""
+
+    name: str
+    shape: tuple[int, ...]
+    axes: tuple[int, ...] | None = None
+    """Permutation from the published axes to ours; None keeps them."""
+
+    @property
+    def published_shape(self) -> tuple[int, ...]:
+        """The shape in the file."""
+        if self.axes is None:
+            return self.shape
+        published = [0] * len(self.shape)
+        for ours, theirs in enumerate(self.axes):
+            published[theirs] = self.shape[ours]
+        return tuple(published)
+
+    def place(self, array: NDArray[Any]) -> NDArray[np.float32]:
+        """The array with our axes, contiguous, in float32."""
+        moved = array if self.axes is None else array.transpose(self.axes)
+        with np.errstate(over="ignore"):  # infinity is refused by name, later
+            return np.ascontiguousarray(moved, dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """One published form of a model's weights.
+
+    ``targets`` is keyed by the name in the file. Variables of TensorFlow may have any scope
+    before that name.
+    """
+
+    kind: Kind
+    targets: Mapping[str, Target]
+    constants: Mapping[str, NDArray[np.floating[Any]]] = field(default_factory=dict)
+    """What the file holds besides and we compute: must agree, is not used."""
+    ones: tuple[str, ...] = ()
+    """Our arrays that the file lacks because they are all one: scales of a batch norm."""
+    renames: tuple[tuple[str, str], ...] = ()
+    """Patterns of other names in circulation, and what they stand for."""
+    has_scores: bool = True
+
+    def named(self, names: Mapping[str, Stored], source: str) -> dict[str, Stored]:
+        """The file's arrays under the names of this layout, counters left out.
+
+        Raises:
+            WeightsError: two arrays answer to one name.
+        """
+        found: dict[str, Stored] = {}
+        for name, stored in names.items():
+            if name.rpartition(".")[2].rpartition("/")[2] in _COUNTERS:
+                continue
+            key = self._key(name)
+            if key in found:
+                raise WeightsError(f"{source}: two arrays answer to {key}")
+            found[key] = stored
+        return found
+
+    def _key(self, name: str) -> str:
+        if self.kind != "tensorflow":
+            return name
+        for pattern, stands_for in self.renames:
+            name = re.sub(pattern, stands_for, name)
+        parts = name.removesuffix(":0").split("/")
+        endings = ("/".join(parts[first:]) for first in range(len(parts)))
+        return next((ending for ending in endings if ending in self.targets), name)
+
+    @property
+    def expected(self) -> frozenset[str]:
+        """Every name that the file must have."""
+        return frozenset(self.targets) | frozenset(self.constants)
+
+    def place(self, published: Mapping[str, Stored], source: str) -> Arrays:
+        """Each published array to its target, all of them, every shape checked before reading.
+
+        Raises:
+            WeightsError: an array is missing, spare, misshapen or no floats.
+        """
+        missing, spare = (
+            sorted(self.expected - published.keys()),
+            sorted(published.keys() - self.expected),
+        )
+        if missing or spare:
+            found = (
+                f"{len(missing)} datasets missing" if missing else f"{len(spare)} unknown datasets"
+            )
+            raise WeightsError(
+                f"{source} is not the expected model: {found}, such as {(missing or spare)[0]!r}"
+            )
+        arrays: Arrays = {}
+        for name, target in self.targets.items():
+            array = _read(published[name], name, target.published_shape, source)
+            arrays[target.name] = target.place(array)
+        for name, constant in self.constants.items():
+            array = _read(published[name], name, constant.shape, source)
+            tolerance = _CONSTANT_TOLERANCE * float(np.abs(constant).max())
+            if not np.allclose(array, constant, rtol=0.0, atol=tolerance):
+                raise WeightsError(
+                    f"{source}: {name} is not what this model's front end computes, "
+                    f"so the weights were trained on other features"
+                )
+        for name in self.ones:
+            arrays[name] = np.ones_like(arrays[name.replace(".weight", ".bias")])
+        return arrays
+
+
+def _read(stored: Stored, name: str, shape: tuple[int, ...], source: str) -> NDArray[Any]:
+    if stored.shape is None or tuple(stored.shape) != shape:
+        raise WeightsError(f"{source}: {name} has shape {stored.shape}, expected {shape}")
+    if stored.dtype.kind != "f":
+        raise WeightsError(f"{source}: {name} holds {stored.dtype}, not floats")
+    return np.asarray(stored)

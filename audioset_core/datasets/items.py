@@ -1,0 +1,218 @@
+"""The items of a dataset that someone else wrote: told apart, read and checked.
+
+Whatever an item is, it becomes an id, meta and a decoder, or is refused with a reason.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audioset_core.audio.decoders import (
+    BLOCK_SAMPLES,
+    F32,
+    MAX_CHANNELS,
+    MAX_RATE_HZ,
+    MIN_RATE_HZ,
+    Decoder,
+    StreamInfo,
+)
+from audioset_core.errors import AudioError, Reason, UserError
+
+T_co = TypeVar("T_co", covariant=True)
+
+_INT_SCALES = {np.dtype(np.int16): 2.0**-15, np.dtype(np.int32): 2.0**-31}
+
+
+class ItemReason(StrEnum):
+    """Why an item was not labelled, beside the reasons of `audioset_core.errors.Reason`."""
+
+    RAISED = "the dataset raised an error"
+    MALFORMED = "malformed item"
+    DUPLICATE = "duplicate id"
+    BAD_META = "meta is not JSON"
+
+
+class MapDataset(Protocol[T_co]):
+    """What torch calls a map-style dataset."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> T_co: ...
+
+
+class RefusedError(Exception):
+    """An item that is not labelled; never leaves this package."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+
+class ArrayDecoder(Decoder):
+    """An item's waveform where a file's decoder would be: same mixing, same checks.
+
+    Raises (from `__init__`):
+        RefusedError, AudioError: data or sr are not what is read.
+    """
+
+    def __init__(self, fields: Mapping[str, Any]) -> None:
+        self._data = _array(fields["data"])
+        n_channels, self.n_samples = self._data.shape
+        rate_hz = _rate_hz(fields["sr"])
+        if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
+            raise AudioError(
+                Reason.OUT_OF_RANGE,
+                f"sr is {rate_hz} Hz; {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz are read",
+            )
+        if not 1 <= n_channels <= MAX_CHANNELS:
+            raise AudioError(
+                Reason.OUT_OF_RANGE,
+                f"data has {n_channels} channels, 1 to {MAX_CHANNELS} are read; "
+                "its shape is [channels, samples]",
+            )
+        if not self.n_samples:
+            raise AudioError(Reason.EMPTY, "data has no samples")
+        self.info = StreamInfo("array", rate_hz, n_channels, self.n_samples)
+
+    def _raw_blocks(self) -> Iterator[F32]:
+        want = max(1024, BLOCK_SAMPLES // self.info.n_channels)
+        scale = _INT_SCALES.get(self._data.dtype.newbyteorder("="))
+        for start in range(0, self.n_samples, want):
+            part = self._data[:, start : start + want].T
+            with np.errstate(over="ignore"):  # infinity is refused by name, later
+                block: F32 = part.astype(np.float32, copy=False)
+            yield block if scale is None else block * np.float32(scale)
+
+
+def items_of(dataset: Any) -> tuple[Iterator[object], int | None]:
+    """The items and how many there are; a map-style dataset goes on after an error."""
+    from torch.utils.data import IterableDataset
+
+    if isinstance(dataset, (Mapping, str, bytes)):
+        raise UserError(f"dataset: items are expected, not one {type(dataset).__name__}")
+    has_length = hasattr(dataset, "__len__")
+    # torch gives every dataset a __getitem__, also those that can only be iterated.
+    if has_length and hasattr(dataset, "__getitem__") and not isinstance(dataset, IterableDataset):
+        return _by_index(dataset, len(dataset)), len(dataset)
+    if not hasattr(dataset, "__iter__"):
+        raise UserError(
+            f"dataset: {type(dataset).__name__} is neither an iterable nor has "
+            "__len__ and __getitem__"
+        )
+    try:
+        n_total = len(dataset) if has_length else None
+    except TypeError:  # torch's answer of loaders over a stream
+        n_total = None
+    return _each(dataset), n_total
+
+
+def fields_of(item: object) -> Mapping[str, Any]:
+    """What an item consists of, read once: it may compute its values."""
+    if isinstance(item, _Raised):
+        raise RefusedError(ItemReason.RAISED, one_line(item.error))
+    if not isinstance(item, Mapping):
+        raise RefusedError(
+            ItemReason.MALFORMED, f"{type(item).__name__}, not a mapping with id, data and sr"
+        )
+    try:
+        return dict(item)
+    except Exception as error:  # the mapping's own code
+        raise RefusedError(ItemReason.RAISED, one_line(error)) from error
+
+
+def id_of(fields: Mapping[str, Any]) -> str:
+    """The id, after a look at whether all that is needed is there."""
+    item_id = fields.get("id", "")
+    if not isinstance(item_id, str):
+        raise RefusedError(
+            ItemReason.MALFORMED, f"id is {type(item_id).__name__}, not text: use str()"
+        )
+    missing = [name for name in ("id", "data", "sr") if name not in fields]
+    if missing:
+        raise RefusedError(ItemReason.MALFORMED, f"without {', '.join(missing)}")
+    # As JSON gives it back: a surrogate pair and the character it stands for are one id.
+    text: str = json.loads(json.dumps(item_id))
+    return text
+
+
+def meta_of(fields: Mapping[str, Any]) -> str:
+    """Meta as JSON text, made now: later the dataset may have changed it."""
+    meta = fields.get("meta")
+    if meta is None:
+        return "{}"
+    if not isinstance(meta, Mapping):
+        raise RefusedError(ItemReason.BAD_META, f"{type(meta).__name__}, not an object")
+    try:
+        return json.dumps(dict(meta), allow_nan=False)
+    except Exception as error:  # TypeError, ValueError, RecursionError, or the mapping's own
+        raise RefusedError(ItemReason.BAD_META, one_line(error)) from error
+
+
+def one_line(error: BaseException) -> str:
+    """An error on one short line."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # a broken __str__ of the dataset's own
+        text = ""
+    return f"{type(error).__name__}: {text}"[:200] if text else type(error).__name__
+
+
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    """What a map-style dataset raised in place of an item."""
+
+    error: Exception
+
+
+def _by_index(dataset: MapDataset[object], n_items: int) -> Iterator[object]:
+    for index in range(n_items):
+        try:
+            item = dataset[index]
+        except Exception as error:  # the dataset's own code: anything may come
+            item = _Raised(error)
+        yield item
+
+
+def _each(dataset: Iterable[object]) -> Iterator[object]:
+    # A generator: what iter() raises counts as raised by the iterator, too.
+    yield from dataset
+
+
+def _array(data: Any) -> NDArray[Any]:
+    """Shape: ``[n_channels, n_samples]``, float, int16 or int32; a view where that is possible."""
+    import torch
+
+    if isinstance(data, torch.Tensor):
+        try:
+            tensor = data.detach().cpu()
+            data = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+        except Exception as error:  # sparse, quantised, without storage, ...
+            raise RefusedError(ItemReason.MALFORMED, f"data: {one_line(error)}") from error
+    if not isinstance(data, np.ndarray):
+        raise RefusedError(
+            ItemReason.MALFORMED, f"data is {type(data).__name__}, not an array or tensor"
+        )
+    if data.ndim != 2:
+        raise RefusedError(
+            ItemReason.MALFORMED, f"data has shape {data.shape}, not [channels, samples]"
+        )
+    if data.dtype.kind != "f" and data.dtype.newbyteorder("=") not in _INT_SCALES:
+        raise RefusedError(
+            ItemReason.MALFORMED, f"data is {data.dtype}; float, int16 and int32 are read"
+        )
+    return np.asarray(data)
+
+
+def _rate_hz(rate: Any) -> int:
+    try:
+        if float(rate).is_integer():
+            return int(rate)
+    except Exception:  # noqa: S110 (None, text, a tensor of many: as a fraction, no rate)
+        pass
+    raise RefusedError(ItemReason.MALFORMED, f"sr is {str(rate)[:40]!r}, not a whole number of Hz")

@@ -1,1 +1,0 @@
-"""Labels in other tools' formats: pure functions from plain rows to text, one module a format."""

@@ -1,0 +1,197 @@
+"""The engine ``openvino``: networks on a CPU, each core computing batches of its own.
+
+A network is translated once, by OpenVINO's reader of traced torch modules, and kept in the cache
+folder under the digest of its weights; after that torch is not needed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+
+from audioset_core.cores import n_cores
+from audioset_core.errors import UserError, WeightsError
+from audioset_core.features.config import FrontendConfig
+from audioset_core.features.log_mel import patches
+from audioset_core.features.patch_reader import LogMelPiece, Piece
+from audioset_core.inference.engines import F32, Patches, Precision
+from audioset_core.models.registry import ModelBundle
+from audioset_core.weights.convert import file_sha256
+from audioset_core.weights.locate import ReadyWeights, cache_dir
+
+_XML = "network.xml"
+_NO_BF16 = "--precision bf16: this processor does not compute in bfloat16; leave it out"
+
+
+@contextmanager
+def _unreported() -> Iterator[None]:
+    """Inside the block OpenVINO finds no sender of usage statistics, and takes its own stub.
+
+    Its import alone would send an event with a lasting id over the network and write ``~/intel``.
+    A variable that forbids it does not exist, and the file that does lies in the person's home.
+    """
+    name = "openvino_telemetry"
+    before = sys.modules.get(name)
+    sys.modules[name] = None  # type: ignore[assignment]  # so that importing it fails
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+        if before is not None:
+            sys.modules[name] = before
+
+
+with _unreported():
+    import openvino
+
+
+class OpenVinoNetwork:
+    """See `audioset_core.inference.engines.Network`."""
+
+    engine = "openvino"
+    device = "cpu"
+
+    def __init__(
+        self,
+        bundle: ModelBundle,
+        weights: ReadyWeights,
+        *,
+        precision: Precision = "float32",
+        n_lanes: int | None = None,
+    ) -> None:
+        core = openvino.Core()
+        if precision == "bf16" and "BF16" not in core.get_property(
+            "CPU", "OPTIMIZATION_CAPABILITIES"
+        ):
+            raise UserError(_NO_BF16)
+        self.batch_patches = bundle.cpu_batch_patches
+        self.n_lanes = n_lanes or n_cores()
+        self._has_scores = bundle.has_scores
+        model = _translated(core, bundle, weights)
+        frontend = bundle.frontend
+        model.reshape(
+            openvino.PartialShape([self.batch_patches, frontend.patch_frames, frontend.n_mels])
+        )
+        settings = {
+            # One thread per lane: a sum is then split the same way on any number of cores.
+            "NUM_STREAMS": self.n_lanes,
+            "INFERENCE_NUM_THREADS": self.n_lanes,
+            "ENABLE_CPU_PINNING": False,
+            # Else the plugin computes in bfloat16 wherever the processor has it.
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+        }
+        try:
+            compiled = core.compile_model(model, "CPU", settings)
+        except RuntimeError as error:
+            if precision != "bf16":
+                raise
+            # The processor has it, but ONEDNN_MAX_CPU_ISA forbids what it needs.
+            raise UserError(_NO_BF16) from error
+        self._idle: SimpleQueue[Any] = SimpleQueue()
+        for _ in range(self.n_lanes):
+            self._idle.put(compiled.create_infer_request())
+        # The bindings look numpy up at the first call, and two threads that make it at once wait
+        # for each other for ever (pybind11's once-only lock against the interpreter's).
+        self.forward(
+            np.zeros((self.batch_patches, frontend.patch_frames, frontend.n_mels), np.float32)
+        )
+
+    def enter_lane(self) -> None:
+        """Nothing to do: the streams are OpenVINO's own threads."""
+
+    def batches(self, count: int, config: FrontendConfig) -> Patches:
+        """As the interface says."""
+        shape = (count, self.batch_patches, config.patch_frames, config.n_mels)
+        return np.zeros(shape, np.float32)
+
+    def patches(self, piece: Piece, config: FrontendConfig) -> Patches:
+        """As the interface says."""
+        if not isinstance(piece, LogMelPiece):
+            raise TypeError("waveforms are for GPUs, see audioset_core.inference.engines.hears")
+        return patches(piece.frames, config)
+
+    def forward(self, batch: Patches) -> tuple[F32 | None, F32]:
+        """As the interface says."""
+        request = self._idle.get()
+        try:
+            outputs = request.infer([batch], share_inputs=True, share_outputs=True)
+            # Copies: the request's own memory serves the next batch.
+            *logits, embeddings = (np.array(outputs[at]) for at in range(len(outputs)))
+        finally:
+            self._idle.put(request)
+        return logits[0] if logits else None, embeddings
+
+
+def _translated(core: Any, bundle: ModelBundle, weights: ReadyWeights) -> Any:
+    """The network with any batch size, from the cache or translated into it."""
+    try:
+        digest = file_sha256(weights.path)
+    except OSError as error:
+        raise WeightsError(f"{weights.path} cannot be read: {error.strerror}") from error
+    kind = bundle.name if bundle.has_scores else f"{bundle.name}-headless"
+    version = openvino.__version__.split("-")[0]
+    folder = cache_dir() / "openvino" / f"{kind}-{digest[:32]}-{version}"
+    if os.path.isfile(folder / _XML):  # noqa: PTH113 (the method raises PermissionError)
+        try:
+            return core.read_model(folder / _XML)
+        except RuntimeError:  # cut short, by a full disk perhaps
+            shutil.rmtree(folder, ignore_errors=True)
+    model = _translate(bundle, weights)
+    _keep(model, folder)
+    return model
+
+
+def _translate(bundle: ModelBundle, weights: ReadyWeights) -> Any:
+    import torch
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    from audioset_core.inference.torch_engine import load_network
+
+    network = load_network(bundle, weights)
+
+    class OnlyTensors(torch.nn.Module):
+        """The network's outputs without the None of a missing head."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, patches: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            return tuple(output for output in self.network(patches) if output is not None)
+
+    example = torch.zeros(2, bundle.frontend.patch_frames, bundle.frontend.n_mels)
+    with torch.no_grad(), warnings.catch_warnings():
+        # Paddings become constants of the trace; they depend on the patch's size, which is fixed.
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+            OnlyTensors().eval(), example, check_trace=False
+        )
+    reader = FrontEndManager().load_by_framework("pytorch")
+    decoder = TorchScriptPythonDecoder(traced)  # must outlive the next two calls
+    loaded = reader.load(decoder)
+    return reader.convert(loaded)
+
+
+def _keep(model: Any, folder: Path) -> None:
+    """Store a translation for the next process; a cache that cannot be written does no harm."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as passing:
+            made = Path(passing) / folder.name
+            made.mkdir()
+            openvino.save_model(model, made / _XML, compress_to_fp16=False)
+            # Fails where another process was faster with the same.
+            made.rename(folder)
+    except (OSError, RuntimeError):
+        return

@@ -1,0 +1,285 @@
+"""When a recording began: by a manifest, by what its file tells, or by its file's name.
+
+Names as recorders write them are read by `audioset_core.inputs.name_times`, or by a pattern of
+one's own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from functools import cache
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+from audioset_core.errors import UserError
+from audioset_core.inputs.name_times import (
+    Series,
+    fixed_zone,
+    plausible,
+    time_in_name,
+    time_in_text,
+)
+
+META_KEYS = ("recorded_at", "recording_start", "start_time", "datetime", "timestamp")
+"""Keys of a manifest that may hold the start."""
+
+START_FORMATS = (
+    "understood are 2024-05-18T04:30:00+02:00 (ISO 8601), 2024-05-18 04:30, 20240518_043000, and "
+    "Unix seconds or milliseconds"
+)
+
+ASSUMED = "UTC assumed"
+NOT_UNDERSTOOD = "not understood"
+
+_DIRECTIVES = {
+    "Y": r"\d{4}", "y": r"\d\d", "m": r"\d\d", "d": r"\d\d", "H": r"\d\d", "M": r"\d\d",
+    "S": r"\d\d", "f": r"\d{1,6}", "j": r"\d{3}", "I": r"\d\d", "p": r"[AaPp][Mm]",
+    "b": r"[A-Za-z]{3}", "z": r"(?:Z|[+-]\d\d:?\d\d)",
+}  # fmt: skip
+# What each directive tells of a moment.
+_FIELDS = {
+    "Y": "year", "y": "year", "m": "month", "b": "month", "d": "day", "H": "hour", "M": "minute",
+    "S": "second", "f": "microsecond", "z": "tzinfo",
+}  # fmt: skip
+_FROM_UTC = re.compile(r"(?:GMT|UTC|UT|Z)?\s*([+\u2212-])\s*(\d\d?)(?::?(\d\d))?", re.IGNORECASE)
+_YEAR_FIRST = re.compile(
+    r"(\d{4})[-/:.](\d\d?)[-/:.](\d\d?)(?:[T ]+(\d\d?):(\d\d)(?::(\d\d)(?:[.,](\d{1,9}))?)?)?"
+    r"\s*(Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)?"
+)
+# Unix time in seconds, milliseconds, microseconds, nanoseconds: each from 1973 on.
+_UNITS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3), (1e8, 1.0))
+
+
+@dataclass(frozen=True, slots=True)
+class StartTime:
+    """When a recording began, its clock's distance from UTC, and how that is known."""
+
+    unix_ms: int
+    utc_offset_s: int
+    found_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimeRule:
+    """How the files below a folder (all, if it is empty) tell their time.
+
+    `pattern` is as for `strptime`; None means the usual names. `timezone` None: UTC is assumed.
+    """
+
+    folder: str = ""
+    pattern: str | None = None
+    timezone: str | None = None
+
+
+_USUAL = TimeRule()
+
+
+def start_time(
+    path_text: str,
+    meta: Mapping[str, Any] | None = None,
+    rule: TimeRule = _USUAL,
+    series: Series | None = None,
+    told: tuple[str, str] | None = None,
+) -> StartTime | None:
+    """The start of a recording: by the manifest, else by the file itself, else by its name.
+
+    `series` is what the names of the folder tell together; `told` is what the file tells, as ISO
+    8601, and where in it that stands.
+    """
+    zone = find_zone(rule.timezone)
+    by_file = (datetime.fromisoformat(told[0]), told[1]) if told else None
+    found = _from_meta(meta or {}) or by_file or _from_name(path_text, rule.pattern, series)
+    if found is None:
+        return None
+    when, how = found
+    how += "".join(f"; {not_understood(key)}" for key, _ in unread_starts(meta or {}))
+    if when.tzinfo is not None:
+        zone_name = "zone given there"
+    else:
+        when, zone_name = when.replace(tzinfo=zone or UTC), rule.timezone or ASSUMED
+    offset = when.utcoffset() or timedelta()
+    unix_ms = (when - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    return StartTime(unix_ms, round(offset.total_seconds()), f"{how}, {zone_name}")
+
+
+def rule_for(path_text: str, rules: tuple[TimeRule, ...]) -> TimeRule:
+    """The pattern and the zone of the nearest folders above the file that have one.
+
+    Without any: the usual names, in UTC.
+    """
+    fitting = [
+        rule
+        for rule in rules
+        if not rule.folder or path_text.startswith(rule.folder.rstrip("/") + "/")
+    ]
+    fitting.sort(key=lambda rule: -len(rule.folder))
+    return TimeRule(
+        folder=fitting[0].folder if fitting else "",
+        pattern=next((rule.pattern for rule in fitting if rule.pattern), None),
+        timezone=next((rule.timezone for rule in fitting if rule.timezone), None),
+    )
+
+
+def unread_starts(meta: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(key, value) of what ought to tell the start and is not understood, if nothing else does."""
+    if _from_meta(meta) is None:
+        given = _given(meta)
+        yield from ((key, given[key]) for key in META_KEYS if given.get(key) not in (None, ""))
+
+
+def not_understood(key: str) -> str:
+    """How it is said of a recording that its manifest's start could not be read."""
+    return f"manifest's {key} {NOT_UNDERSTOOD}"
+
+
+@cache
+def find_zone(name: str | None) -> tzinfo | None:
+    """A time zone by its name (Europe/Berlin, UTC) or as a fixed distance (+02:00).
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name is None:
+        return None
+    if re.fullmatch(r"[+-]\d\d:?\d\d", name):
+        fixed = fixed_zone(name)
+        if fixed is not None:
+            return fixed
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        distance = _FROM_UTC.fullmatch(name.strip())
+        if distance and int(distance[2]) < 24:
+            meant = (
+                f"{distance[1].replace(chr(0x2212), '-')}{distance[2]:0>2}:{distance[3] or '00'}"
+            )
+            raise UserError(f"no time zone is called {name!r}; did you mean {meant}?") from None
+        from difflib import get_close_matches
+
+        by_folded = {each.casefold(): each for each in available_timezones()}
+        close = get_close_matches(name.casefold(), by_folded, n=3, cutoff=0.5)
+        nearest = ", ".join(by_folded[each] for each in close) or "Europe/Berlin"
+        message = f"no time zone is called {name!r}; nearest: {nearest}"
+        raise UserError(f"{message}; or give a distance such as +02:00") from None
+
+
+@cache
+def compiled(pattern: str) -> re.Pattern[str]:
+    """What a `strptime` pattern matches, anywhere in a name.
+
+    Raises:
+        UserError: a directive that is not known, or no day in it.
+    """
+    parts = re.split(r"%(.)", pattern)
+    expression, seen = re.escape(parts[0]), set[str]()
+    for directive, text in zip(parts[1::2], parts[2::2], strict=True):
+        if directive not in _DIRECTIVES or directive in seen:
+            allowed = " ".join(f"%{each}" for each in _DIRECTIVES)
+            message = f"%{directive} in the pattern {pattern!r} is not understood"
+            raise UserError(f"{message}; allowed, each once: {allowed}")
+        seen.add(directive)
+        expression += f"({_DIRECTIVES[directive]}){re.escape(text)}"
+    has_day = seen & {"Y", "y"} and ("j" in seen or ("d" in seen and seen & {"m", "b"}))
+    if not has_day or pattern.endswith("%"):
+        raise UserError(f"the pattern {pattern!r} tells no day, as %Y%m%d_%H%M%S does")
+    return re.compile(expression)
+
+
+def _from_meta(meta: Mapping[str, Any]) -> tuple[datetime, str] | None:
+    given = _given(meta)
+    for key in META_KEYS:
+        when = _as_time(given.get(key))
+        if when is not None:
+            return when, f"manifest's {key}"
+    return None
+
+
+def _given(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The meta by keys as they are compared: ``Recorded at`` is recorded_at."""
+    return {
+        re.sub(r"[\s-]+", "_", key.strip()).casefold(): meta[key] for key in reversed(list(meta))
+    }
+
+
+def _as_time(value: Any) -> datetime | None:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    text = str(value).strip()
+    try:
+        if re.fullmatch(r"\d+(\.\d+)?(e\+?\d+)?", text):
+            return _of_digits(text)
+        return _of_text(text)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _of_digits(text: str) -> datetime | None:
+    """A day and perhaps a time without marks between, or Unix time."""
+    if text.isdecimal() and len(text) in (8, 12, 14, 17):
+        when = time_in_text(text) if len(text) > 8 else datetime.fromisoformat(text)
+        if when is not None and plausible(when):
+            return when
+    number = float(text)
+    for least, per_second in _UNITS:
+        if number >= least:
+            return plausible(datetime.fromtimestamp(number / per_second, UTC))
+    return None
+
+
+def _of_text(text: str) -> datetime | None:
+    try:
+        return plausible(datetime.fromisoformat(text))
+    except ValueError:
+        pass
+    match = _YEAR_FIRST.fullmatch(text)
+    if match is None:
+        return time_in_text(text)
+    *parts, fraction, zone = match.groups()
+    year, month, day, hour, minute, second = (int(part or 0) for part in parts)
+    micros = int((fraction or "0").ljust(6, "0")[:6])
+    when = plausible(datetime(year, month, day, hour, minute, second, micros))
+    if when is None or zone is None:
+        return when
+    return when.replace(tzinfo=UTC if zone in ("UTC", "GMT") else fixed_zone(zone))
+
+
+def _from_name(
+    path_text: str, pattern: str | None, series: Series | None
+) -> tuple[datetime, str] | None:
+    """By the pattern and the usual ways; of two that agree, the one that tells more."""
+    name = path_text.rpartition("/")[2]
+    usual = time_in_name(name, series)
+    if pattern is None:
+        return usual
+    own = _by_pattern(path_text if "/" in pattern else name, pattern)
+    if own is None or usual is None:
+        return own or usual
+    return usual if _agree(own[0], usual[0], pattern) else own
+
+
+def _agree(own: datetime, usual: datetime, pattern: str) -> bool:
+    """Whether all that the pattern tells is so in the usual reading too."""
+    if "z" in _directives(pattern):
+        return own == usual if usual.tzinfo else False
+    told = {_FIELDS[each] for each in _directives(pattern) if each in _FIELDS}
+    told |= {"month", "day"} if "j" in _directives(pattern) else set()
+    told |= {"hour"} if "I" in _directives(pattern) else set()
+    return all(getattr(own, name) == getattr(usual, name) for name in told)
+
+
+def _directives(pattern: str) -> set[str]:
+    return set(re.findall(r"%(.)", pattern))
+
+
+def _by_pattern(text: str, pattern: str) -> tuple[datetime, str] | None:
+    for match in compiled(pattern).finditer(text):
+        try:
+            when = plausible(datetime.strptime(match.group(), pattern))
+        except ValueError:
+            continue
+        if when is not None:
+            return when, f"name as {pattern}"
+    return None

@@ -1,0 +1,289 @@
+"""Which recordings a person means: folders, globs, single files and manifests.
+
+Names are bytes, as the file system has them, so that no name is impossible. Nothing is opened
+here; a file's size and time are all that is asked for. What is passed over is tallied.
+"""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import os
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from audioset_core.audio.recording import AUDIO_SUFFIXES
+from audioset_core.errors import UserError
+from audioset_core.inputs.globs import EnteredFolders, Pattern
+from audioset_core.inputs.manifest import Listed, read_manifest
+from audioset_core.inputs.written_paths import meant_path
+
+# Names such as rec.20240518 make an ending of each file.
+_MOST_ENDINGS = 200
+_AUDIO_SUFFIXES = frozenset(os.fsencode(suffix) for suffix in AUDIO_SUFFIXES)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One recording's file. ``user_id`` and ``meta`` come from a manifest.
+
+    ``ctime_ns`` is when the file system last changed anything about the file. A file that is named
+    may not be there.
+    """
+
+    path: bytes
+    size_bytes: int
+    mtime_ns: int
+    user_id: str | None = None
+    meta: dict[str, Any] | None = None
+    ctime_ns: int = 0
+    is_there: bool = True
+
+
+@dataclass(slots=True)
+class PassedOver:
+    """A tally of what a walk did not take, so that nothing is passed over in silence."""
+
+    by_suffix: Counter[str] = field(default_factory=Counter)
+    n_links: int = 0
+    n_hidden: int = 0
+    unlistable: list[str] = field(default_factory=list)
+
+    @property
+    def endings(self) -> str:
+        """Every ending that was passed over, with its count, the most frequent first."""
+        counted = sorted(self.by_suffix.items(), key=lambda pair: (-pair[1], pair[0]))
+        shown = [f"{suffix} {count:,}" for suffix, count in counted[:_MOST_ENDINGS]]
+        n_more = len(counted) - len(shown)
+        return ", ".join(shown) + (f" and {n_more:,} more endings" if n_more else "")
+
+    @property
+    def described(self) -> str:
+        """What was passed over in a folder without a recording, and what to do."""
+        parts = [f"cannot list {folder}" for folder in self.unlistable]
+        if self.by_suffix:
+            parts.append(
+                f"its files have other endings ({self.endings}); name a file, or a pattern such as "
+                f"'folder/*.xyz', to label it whatever its ending"
+            )
+        if self.n_links:
+            parts.append(f"{self.n_links:,} links: --follow-symlinks")
+        if self.n_hidden:
+            parts.append(f"{self.n_hidden:,} hidden")
+        return "; ".join(parts) or "it is empty (is its disk mounted?)"
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Checked inputs: single files and folders (absolute), and manifest entries by path.
+
+    ``n_links`` are those that patterns met and passed over.
+    """
+
+    files: tuple[bytes, ...]
+    folders: tuple[bytes, ...]
+    listed: Listed
+    follow_symlinks: bool = False
+    n_links: int = 0
+    remarks: tuple[str, ...] = ()
+    """What a person should know of the manifest."""
+    named_folders: tuple[bytes, ...] = ()
+    """Those of the folders, and within them, that were named outright, not met by a pattern."""
+
+    @property
+    def are_folders_named(self) -> bool:
+        """Whether folders that were named are all there is."""
+        is_more = self.files or self.listed or set(self.folders) - set(self.named_folders)
+        return not is_more
+
+
+def read_inputs(
+    paths: Sequence[str], manifest: Path | None = None, *, follow_symlinks: bool = False
+) -> Inputs:
+    """Check what a person typed and sort it into files, folders and manifest entries.
+
+    What is named outright may be a link; links that a walk or a pattern meets are followed only
+    with `follow_symlinks`.
+
+    Raises:
+        UserError: a path or pattern without a file, a manifest that is not one, or nothing.
+    """
+    files: dict[bytes, None] = {}
+    folders: dict[bytes, None] = {}
+    named: dict[bytes, None] = {}
+    n_links = 0
+    for text in paths:
+        expanded, n_passed_over = _expand(text, follow_symlinks)
+        n_links += n_passed_over
+        for path in expanded:
+            is_folder, absolute = os.path.isdir(path), os.path.abspath(path)
+            (folders if is_folder else files)[absolute] = None
+            if is_folder and os.path.lexists(os.path.expanduser(os.fsencode(text))):
+                named[absolute] = None
+    if not paths and manifest is None:
+        raise UserError("nothing to label: give files, folders or globs, or --manifest FILE")
+    listed, remarks = read_manifest(manifest) if manifest is not None else ({}, ())
+    return Inputs(
+        files=tuple(files),
+        folders=tuple(_outermost(folders)),
+        listed=listed,
+        follow_symlinks=follow_symlinks,
+        n_links=n_links,
+        remarks=remarks,
+        named_folders=tuple(named),
+    )
+
+
+def find_recordings(inputs: Inputs, passed_over: PassedOver) -> Iterator[Found]:
+    """Every recording of the inputs once, in a stable order; manifest entries first."""
+    for path, (user_id, meta) in inputs.listed.items():
+        yield _found(path, user_id, meta)
+    for path in inputs.files:
+        if path not in inputs.listed:
+            yield _found(path)
+    # A file that is named outright counts whatever its ending, hidden or a link; the walk, which
+    # might not take it, leaves it alone.
+    named = inputs.listed.keys() | set(inputs.files)
+    passed_over.n_links += inputs.n_links
+    walk = _Walk(named, passed_over, follow_symlinks=inputs.follow_symlinks)
+    for folder in inputs.folders:
+        yield from walk.below(folder)
+    yield from walk.behind_links()
+
+
+def barren_folders(inputs: Inputs) -> list[str]:
+    """Of each folder that was named and holds no recording: a line that says what it holds.
+
+    Each is walked as far as its first recording.
+    """
+    said = []
+    for folder in inputs.named_folders:
+        passed_over = PassedOver()
+        walk = _Walk(frozenset(), passed_over, follow_symlinks=inputs.follow_symlinks)
+        if next(chain(walk.below(folder), walk.behind_links()), None) is None:
+            said.append(f"no recording in {os.fsdecode(folder)!r}: {passed_over.described}")
+    return said
+
+
+def _expand(text: str, follow_symlinks: bool) -> tuple[list[bytes], int]:
+    """The paths that are meant, and how many links a pattern passed over."""
+    path = os.path.expanduser(os.fsencode(text))
+    if os.path.lexists(path):
+        return [path], 0
+    meant = meant_path(text) if "\0" not in text else path
+    if os.path.lexists(meant):
+        return [meant], 0
+    if glob.has_magic(text) and "\0" not in text:
+        pattern = Pattern(path, follow_symlinks=follow_symlinks)
+        matches = pattern.paths()
+        if matches:
+            return matches, pattern.n_links
+        links = f" but {pattern.n_links:,} links: --follow-symlinks" if pattern.n_links else ""
+        raise UserError(f"no file matches {text!r}{links}")
+    raise UserError(f"no file or folder at {text!r}{_did_you_mean(path)}")
+
+
+def _did_you_mean(path: bytes) -> str:
+    if not path:
+        return ""
+    folder, name = os.path.split(os.path.abspath(path))
+    try:
+        siblings = [os.fsdecode(entry) for entry in os.listdir(folder)]
+    except OSError:
+        return ""
+    nearest = difflib.get_close_matches(os.fsdecode(name), siblings, n=1)
+    if not nearest:
+        return ""
+    return f"; did you mean {os.path.join(os.path.dirname(os.fsdecode(path)), nearest[0])!r}?"
+
+
+def _outermost(folders: dict[bytes, None]) -> Iterator[bytes]:
+    for folder in folders:
+        parents = Path(os.fsdecode(folder)).parents
+        if not any(os.fsencode(parent) in folders for parent in parents):
+            yield folder
+
+
+class _Walk:
+    """Depth first, sorted by name; `named` paths are left out.
+
+    Folders behind links come last, where links are followed, and none is entered twice: real
+    paths win, and loops of links end.
+    """
+
+    def __init__(
+        self, named: Set[bytes], passed_over: PassedOver, *, follow_symlinks: bool
+    ) -> None:
+        self._named, self._passed_over = named, passed_over
+        self._entered = EnteredFolders() if follow_symlinks else None
+        self._linked: deque[bytes] = deque()
+
+    def below(self, folder: bytes) -> Iterator[Found]:
+        """The recordings in a folder."""
+        # A stack of our own: folders may nest deeper than Python's calls.
+        open_folders = [self._entries(folder)]
+        while open_folders:
+            entry = next(open_folders[-1], None)
+            if entry is None:
+                open_folders.pop()
+            elif entry.path in self._named:
+                continue
+            elif entry.name.startswith(b"."):
+                self._passed_over.n_hidden += 1
+            elif entry.is_symlink() and self._entered is None:
+                self._passed_over.n_links += 1
+            elif _is_folder(entry):
+                if _is_audio_name(entry.name):
+                    yield Found(entry.path, 0, 0)  # becomes a failure with a reason: not a file
+                if entry.is_symlink():
+                    self._linked.append(entry.path)
+                else:
+                    open_folders.append(self._entries(entry.path))
+            elif _is_audio_name(entry.name):
+                yield _found(entry.path)
+            else:
+                suffix = os.path.splitext(entry.name)[1].lower()
+                self._passed_over.by_suffix[os.fsdecode(suffix) or "no ending"] += 1
+
+    def behind_links(self) -> Iterator[Found]:
+        """The recordings in the folders that links led to, and in those that links there do."""
+        while self._linked:
+            yield from self.below(self._linked.popleft())
+
+    def _entries(self, folder: bytes) -> Iterator[os.DirEntry[bytes]]:
+        if self._entered is not None and not self._entered.enter(folder):
+            self._passed_over.n_links += 1  # its files have been found by another name
+            return iter(())
+        return _entries(folder, self._passed_over)
+
+
+def _entries(folder: bytes, passed_over: PassedOver) -> Iterator[os.DirEntry[bytes]]:
+    try:
+        with os.scandir(folder) as listing:
+            return iter(sorted(listing, key=lambda entry: entry.name))
+    except OSError as error:
+        passed_over.unlistable.append(f"{os.fsdecode(folder)}: {error.strerror}")
+        return iter(())
+
+
+def _is_folder(entry: os.DirEntry[bytes]) -> bool:
+    # What a link leads to may not be looked at, or be a loop: then it is none.
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir(follow_symlinks=False)
+
+
+def _is_audio_name(name: bytes) -> bool:
+    return os.path.splitext(name)[1].lower() in _AUDIO_SUFFIXES
+
+
+def _found(path: bytes, user_id: str | None = None, meta: dict[str, Any] | None = None) -> Found:
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return Found(path, 0, 0, user_id, meta, is_there=False)
+    except OSError:
+        return Found(path, 0, 0, user_id, meta)  # opening it will tell why
+    return Found(path, status.st_size, status.st_mtime_ns, user_id, meta, status.st_ctime_ns)

@@ -1,0 +1,121 @@
+"""PANNs Cnn14 at 16 kHz: a plain CNN over log-mel frames, 527 AudioSet classes.
+
+Source: Kong et al., PANNs: Large-Scale Pretrained Audio Neural Networks for Audio Pattern
+Recognition, 2020 (arXiv:1912.10211), table I; https://github.com/qiuqiangkong/audioset_tagging_cnn.
+
+Published weights: ``Cnn14_16k_mAP=0.438.pth`` of https://zenodo.org/record/3987831, whose state
+dict also holds the front end as arrays.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from audioset_core.checkpoints.layouts import Layout, Target
+from audioset_core.features.config import PANNS as FRONTEND
+from audioset_core.features.mel import F64, hann_window, mel_matrix
+
+N_CLASSES = 527
+EMBEDDING_DIM = 2048
+# Table I: two 3x3 convolutions each, batch norm and ReLU after both; a 2x2 average pool between
+# the blocks, global pooling after the last.
+BLOCK_FILTERS = (64, 128, 256, 512, 1024, 2048)
+_BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
+
+
+class ConvBlock(nn.Module):
+    """Two convolutions, each with batch norm and ReLU."""
+
+    def __init__(self, inputs: int, filters: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, filters, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
+        self.bn1: nn.Module = nn.BatchNorm2d(filters)
+        self.bn2: nn.Module = nn.BatchNorm2d(filters)
+
+    def fold(self) -> None:
+        """Fold both batch norms into the convolutions."""
+        if isinstance(self.bn1, nn.BatchNorm2d) and isinstance(self.bn2, nn.BatchNorm2d):
+            self.conv1 = fuse_conv_bn_eval(self.conv1, self.bn1)
+            self.conv2 = fuse_conv_bn_eval(self.conv2, self.bn2)
+            self.bn1 = self.bn2 = nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape: ``[B, C, T, F]`` -> ``[B, filters, T, F]``."""
+        x = functional.relu(self.bn1(self.conv1(x)), inplace=True)
+        return functional.relu(self.bn2(self.conv2(x)), inplace=True)
+
+
+class Cnn14(nn.Module):
+    """The network: patches in, logits and embeddings out. Any number of frames from 32 on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn0 = nn.BatchNorm2d(FRONTEND.n_mels)
+        channels = zip((1, *BLOCK_FILTERS), BLOCK_FILTERS, strict=False)
+        for index, (inputs, filters) in enumerate(channels, 1):
+            setattr(self, f"conv_block{index}", ConvBlock(inputs, filters))
+        self.fc1 = nn.Linear(BLOCK_FILTERS[-1], EMBEDDING_DIM)
+        self.fc_audioset = nn.Linear(EMBEDDING_DIM, N_CLASSES)
+
+    def forward(self, patches: Tensor) -> tuple[Tensor, Tensor]:
+        """Score patches.
+
+        Shape:
+            patches ``[B, 201, 64]`` float32 -> logits ``[B, 527]``, embeddings ``[B, 2048]``.
+        """
+        x = self.bn0(patches.transpose(1, 2).unsqueeze(3)).permute(0, 3, 2, 1)
+        for index in range(1, len(BLOCK_FILTERS) + 1):
+            if index > 1:
+                x = functional.avg_pool2d(x, 2)
+            x = self.get_submodule(f"conv_block{index}")(x)
+        over_time = x.mean(dim=3)
+        pooled = over_time.amax(dim=2) + over_time.mean(dim=2)
+        embeddings = functional.relu(self.fc1(pooled))
+        return self.fc_audioset(embeddings), embeddings
+
+    def for_inference(self) -> Cnn14:
+        """The same function with every batch norm but the first folded; works in place."""
+        for module in self.modules():
+            if isinstance(module, ConvBlock):
+                module.fold()
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return self
+
+
+def layouts() -> tuple[Layout, ...]:
+    """The published form of the weights: our names and axes are theirs."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name in _BATCH_NORM:
+        shapes[f"bn0.{name}"] = (FRONTEND.n_mels,)
+    inputs = 1
+    for index, filters in enumerate(BLOCK_FILTERS, 1):
+        for half, channels in ((1, inputs), (2, filters)):
+            shapes[f"conv_block{index}.conv{half}.weight"] = (filters, channels, 3, 3)
+            for name in _BATCH_NORM:
+                shapes[f"conv_block{index}.bn{half}.{name}"] = (filters,)
+        inputs = filters
+    shapes["fc1.weight"], shapes["fc1.bias"] = (EMBEDDING_DIM, inputs), (EMBEDDING_DIM,)
+    shapes["fc_audioset.weight"] = (N_CLASSES, EMBEDDING_DIM)
+    shapes["fc_audioset.bias"] = (N_CLASSES,)
+    real, imaginary = _transform()
+    constants = {
+        "spectrogram_extractor.stft.conv_real.weight": real,
+        "spectrogram_extractor.stft.conv_imag.weight": imaginary,
+        "logmel_extractor.melW": mel_matrix(FRONTEND),
+    }
+    targets = {name: Target(name, shape) for name, shape in shapes.items()}
+    return (Layout(kind="torch", targets=targets, constants=constants),)
+
+
+def _transform() -> tuple[F64, F64]:
+    """The windowed Fourier transform as two convolutions. Shape: each ``[257, 1, 512]``."""
+    size = FRONTEND.fft_samples
+    turns = np.outer(np.arange(size // 2 + 1), np.arange(size)) % size
+    angle = 2.0 * np.pi / size * turns
+    window = hann_window(FRONTEND)
+    return (np.cos(angle) * window)[:, np.newaxis], (-np.sin(angle) * window)[:, np.newaxis]

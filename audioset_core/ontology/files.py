@@ -1,0 +1,138 @@
+"""Reads the nodes of an ontology: the table shipped with the package, or an official JSON file.
+
+Everything that a crafted file can do wrong inside one entry ends in an OntologyError here; what
+needs the whole (cycles, missing children) is checked by `audioset_core.ontology.graph.Ontology`.
+
+Source: https://github.com/audioset/ontology (Google, CC BY-SA 4.0)
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from audioset_core.data import FOLDER
+from audioset_core.errors import OntologyError
+
+_TABLE = FOLDER / "ontology.tsv"
+# The official file is 0.3 MB; the bounds keep /dev/zero and crafted files from eating the memory.
+_MAX_FILE_BYTES = 64 * 2**20
+_MAX_NODES = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One class of sounds.
+
+    Abstract: a heading that nobody would use as a label. Blacklisted: not used by the raters;
+    some model outputs are blacklisted all the same, so both are flags to show, not to filter by.
+    """
+
+    mid: str
+    name: str
+    child_mids: tuple[str, ...] = ()
+    is_abstract: bool = False
+    is_blacklisted: bool = False
+    description: str | None = None
+    citation_uri: str | None = None
+    examples: tuple[str, ...] = ()
+
+
+def read_table() -> list[Node]:
+    """Nodes of the ontology shipped with the package, without descriptions."""
+    rows = (
+        line.split("\t")
+        for line in _TABLE.read_text(encoding="utf-8").splitlines()
+        if not line.startswith("#")
+    )
+    return [
+        _make_node(mid, name, children.split(), restrictions.split(",") if restrictions else [])
+        for mid, name, restrictions, children in rows
+    ]
+
+
+def read_official_json(path: Path) -> list[Node]:
+    """Nodes of a file laid out as Google's `ontology.json`.
+
+    Raises:
+        OntologyError: the file cannot be read, or is not a list of such nodes.
+    """
+    return [_node_from_json(entry, i) for i, entry in enumerate(_read_json_list(path))]
+
+
+def _make_node(
+    mid: str, name: str, child_mids: list[str], restrictions: list[str], **more: Any
+) -> Node:
+    return Node(
+        mid,
+        name,
+        tuple(child_mids),
+        is_abstract="abstract" in restrictions,
+        is_blacklisted="blacklist" in restrictions,
+        **more,
+    )
+
+
+def _read_json_list(path: Path) -> list[Any]:
+    try:
+        if not path.is_file():
+            raise OntologyError(f"{path} is not a file; give the path of an ontology.json")
+        with path.open("rb") as file:
+            data = file.read(_MAX_FILE_BYTES + 1)
+        if len(data) > _MAX_FILE_BYTES:
+            raise OntologyError(f"{path} is larger than {_MAX_FILE_BYTES} bytes: no ontology")
+        entries = json.loads(data)
+    except OSError as error:
+        raise OntologyError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise OntologyError(f"{path} is not JSON: {error}") from error
+    if not isinstance(entries, list):
+        raise OntologyError(f"{path} must hold a list of nodes, not {type(entries).__name__}")
+    if len(entries) > _MAX_NODES:
+        raise OntologyError(f"{path} has {len(entries)} nodes; at most {_MAX_NODES} are allowed")
+    return entries
+
+
+def _node_from_json(entry: Any, position: int) -> Node:
+    where = f"entry {position}"
+    if not isinstance(entry, dict):
+        raise OntologyError(f"{where} must be an object, not {type(entry).__name__}")
+    missing = {"id", "name", "child_ids", "restrictions"} - entry.keys()
+    if missing:
+        raise OntologyError(f"{where} lacks {', '.join(sorted(missing))}")
+    restrictions = _texts(entry, "restrictions", where)
+    unknown = set(restrictions) - {"abstract", "blacklist"}
+    if unknown:
+        raise OntologyError(
+            f"{where} has the restriction {min(unknown)!r}; allowed: abstract, blacklist"
+        )
+    mid, name = _text(entry["id"], "id", where), _text(entry["name"], "name", where)
+    if not mid or not name.strip() or any(c.isspace() for c in mid):
+        raise OntologyError(f"{where}: id {mid!r} and name {name!r} must not be blank")
+    return _make_node(
+        mid,
+        name,
+        _texts(entry, "child_ids", where),
+        restrictions,
+        description=_text(entry.get("description") or "", "description", where) or None,
+        citation_uri=_text(entry.get("citation_uri") or "", "citation_uri", where) or None,
+        examples=tuple(_texts(entry, "positive_examples", where)),
+    )
+
+
+def _texts(entry: dict[str, Any], key: str, where: str) -> list[str]:
+    values = entry.get(key, [])
+    if not isinstance(values, list):
+        raise OntologyError(f"{where}: {key} must be a list, not {type(values).__name__}")
+    return [_text(value, key, where) for value in values]
+
+
+def _text(value: Any, key: str, where: str) -> str:
+    """Refuse what databases refuse: other types, NUL, and lone surrogates (not encodable)."""
+    if not isinstance(value, str):
+        raise OntologyError(f"{where}: {key} must be text, not {value!r}"[:300])
+    if "\0" in value or any("\ud800" <= c <= "\udfff" for c in value):
+        raise OntologyError(f"{where}: {key} {value!r} has a NUL or an unpaired surrogate"[:300])
+    return value

@@ -1,0 +1,103 @@
+"""Short pieces of recordings for a page: decoded, resampled, and encoded in memory.
+
+MP3 because every browser plays it; mono, and at a rate that keeps what a person judges by.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import soundfile
+
+from audioset_core.audio.decoders import F32, DecodeOptions
+from audioset_core.audio.recording import open_regular, resampled
+from audioset_core.audio.sandbox import open_contained
+from audioset_core.errors import AudioError, Reason
+from audioset_core.previews.waveform_overview import overview_of
+
+RATE_HZ = 24_000
+_COMPRESSION = 0.75
+"""Of libsndfile's scale, 0 best to 1 smallest: about 40 kbit/s here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snippet:
+    """A piece of a recording.
+
+    Shape:
+        samples: [n], mono at `RATE_HZ`; log_mel: [n_columns, 64]
+    """
+
+    start_s: float
+    length_s: float
+    samples: F32
+    log_mel: F32
+
+
+def centred_span(peak_s: float | None, duration_s: float, length_s: float) -> tuple[float, float]:
+    """Start and end of a piece of a clip: around the patch at `peak_s`, inside the clip."""
+    middle = (peak_s or 0.0) + 0.48
+    start_s = max(0.0, min(middle - length_s / 2, duration_s - length_s))
+    return start_s, min(duration_s, start_s + length_s)
+
+
+def read_snippet(
+    path: bytes,
+    seen: tuple[int, int],
+    start_s: float,
+    end_s: float,
+    n_columns: int,
+    options: DecodeOptions | None = None,
+) -> Snippet:
+    """Decode a piece of a file that is still as it was `seen` (size, time of change in ns).
+
+    Raises:
+        AudioError: gone, changed since, unreadable, or shorter than that.
+    """
+    fd = open_regular(path)
+    try:
+        now = os.fstat(fd)
+        if (now.st_size, now.st_mtime_ns) != seen:
+            raise AudioError(Reason.CHANGED, "the file has changed since it was labelled")
+        samples, rate_hz = _decoded(fd, start_s, end_s, options)
+    except OSError as error:
+        raise AudioError(Reason.UNREADABLE, error.strerror or str(error)) from error
+    finally:
+        os.close(fd)
+    log_mel = overview_of(iter([samples]), rate_hz, len(samples), n_columns).log_mel
+    heard = np.concatenate([*resampled(iter([samples]), rate_hz, RATE_HZ)])
+    return Snippet(start_s, len(samples) / rate_hz, heard, log_mel)
+
+
+def mp3_bytes(snippet: Snippet) -> bytes:
+    """The samples as an MP3 file."""
+    stream = io.BytesIO()
+    samples = np.clip(snippet.samples, -1, 1)
+    soundfile.write(stream, samples, RATE_HZ, format="MP3", compression_level=_COMPRESSION)
+    return stream.getvalue()
+
+
+def _decoded(
+    fd: int, start_s: float, end_s: float, options: DecodeOptions | None
+) -> tuple[F32, int]:
+    """Mono samples of the span; the way to it is decoded or, where the format can, skipped."""
+    decoder = open_contained(fd, os.fstat(fd).st_size, options, start_s)
+    try:
+        rate_hz = decoder.info.sample_rate_hz
+        first, last = round(start_s * rate_hz), round(end_s * rate_hz)
+        at = decoder.first_sample
+        kept = []
+        for block in decoder.blocks():
+            kept.append(block[max(0, first - at) : max(0, last - at)])
+            at += len(block)
+            if at >= last:
+                break
+    finally:
+        decoder.close()
+    samples = np.concatenate([*kept, np.empty(0, np.float32)])
+    if not len(samples):
+        raise AudioError(Reason.TRUNCATED, f"there is no sound at {start_s:.1f} s")
+    return samples, rate_hz

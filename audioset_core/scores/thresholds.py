@@ -1,0 +1,139 @@
+"""Intervals of sound from scores over time: two thresholds, short gaps closed, short ones left out.
+
+A class begins where its score reaches `high`, and goes on, both ways, as long as it is at least
+`low`. Then intervals with little silence between them become one, and what is too short goes.
+Works on the stored scores alone, in one pass in blocks of rows, so a clip may be of any length.
+
+Source: hysteresis thresholding, Canny, "A computational approach to edge detection", 1986.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from audioset_core.errors import AudioError, Reason, UserError
+from audioset_core.scores.pooling import (
+    BLOCK_VALUES,
+    Detection,
+    FloatArray,
+    Runs,
+    detections_of,
+    joined,
+    merged,
+    runs_in,
+    score_blocks,
+)
+
+# Of a patch: 0.1 s + 0.2 s is to count as 0.3 s.
+_SLACK = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """Where a class begins, and down to where it goes on: 0 < low <= high <= 1.
+
+    Raises:
+        UserError: they are not like that.
+    """
+
+    high: float
+    low: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.low <= self.high <= 1:
+            raise UserError(
+                f"thresholds high {self.high:g} and low {self.low:g}: needed is "
+                "0 < low <= high <= 1"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalRules:
+    """How intervals are made of scores; by category index where it differs from `default`.
+
+    `default` None: categories that are not listed are not detected. Intervals with a silence of
+    at most `merge_gap_s` between them become one, so those that touch always do. Then those shorter
+    than `min_duration_s` go.
+
+    Raises:
+        UserError: a duration is negative or not finite.
+    """
+
+    default: Threshold | None
+    by_category: Mapping[int, Threshold] = field(default_factory=dict)
+    min_duration_s: float = 0.0
+    merge_gap_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("min_duration_s", "merge_gap_s"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:
+                raise UserError(f"{name} {value:g} is not a number of seconds of at least 0")
+
+
+def least_patches(min_duration_s: float, *, patch_hop_s: float, window_s: float) -> int:
+    """The fewest patches in a row that last so long: n patches last (n - 1) hops and a window."""
+    return 1 + max(0, math.ceil((min_duration_s - window_s) / patch_hop_s - _SLACK))
+
+
+def most_missing(merge_gap_s: float, *, patch_hop_s: float, window_s: float) -> int:
+    """The most patches between two intervals with no more silence than this between them.
+
+    With n patches between them the next begins n + 1 hops after the last one's start, which is
+    window_s long.
+    """
+    return max(0, math.floor((merge_gap_s + window_s) / patch_hop_s + _SLACK) - 1)
+
+
+def derive_intervals(
+    logits: FloatArray,
+    rules: IntervalRules,
+    *,
+    patch_hop_s: float,
+    window_s: float,
+    block_values: int = BLOCK_VALUES,
+) -> tuple[Detection, ...]:
+    """The intervals of each category, by category index, then by start.
+
+    Peak and mean are over the patches that reach `low`: a closed gap does not lower them. Duration
+    is that of the patches, of which the last may go beyond the end of the recording.
+
+    Shape:
+        logits: [n_patches, n_classes], float16 or float32
+
+    Raises:
+        AudioError: a logit is not a number.
+    """
+    high, low = _columns(rules, logits.shape[1])
+    found: list[Runs] = []
+    for first_patch, scores in score_blocks(logits, block_values):
+        if np.isnan(scores).any():
+            raise AudioError(Reason.INTERNAL, "the logits hold values that are not numbers")
+        runs = runs_in(scores, low, first_patch)
+        # What lies whole in this block is decided now: memory holds intervals, not their edges.
+        is_open = (runs.start == first_patch) | (runs.end == first_patch + len(scores) - 1)
+        found.append(runs.where(is_open | (runs.peak >= high[runs.category])))
+    if not found:
+        return ()
+    runs = joined(found)
+    runs = runs.where(runs.peak >= high[runs.category])
+    runs = merged(runs, most_missing(rules.merge_gap_s, patch_hop_s=patch_hop_s, window_s=window_s))
+    least = least_patches(rules.min_duration_s, patch_hop_s=patch_hop_s, window_s=window_s)
+    return detections_of(runs.where(runs.end - runs.start + 1 >= least))
+
+
+def _columns(
+    rules: IntervalRules, n_classes: int
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """High and low by category; infinite for one that is not detected."""
+    default = rules.default
+    high = np.full(n_classes, default.high if default else np.inf, dtype=np.float32)
+    low = np.full(n_classes, default.low if default else np.inf, dtype=np.float32)
+    for category, threshold in rules.by_category.items():
+        high[category], low[category] = threshold.high, threshold.low
+    return high, low

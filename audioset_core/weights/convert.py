@@ -1,0 +1,193 @@
+"""Published weights to safetensors, each layout by name, nothing unread and nothing guessed.
+
+The layouts are those of the models' modules, the files are read by
+`audioset_core.checkpoints.readers`. Reading HDF5 and PyTorch files needs no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from audioset_core.checkpoints.readers import (
+    ENDINGS,
+    Container,
+    Stored,
+    find_container,
+    open_container,
+)
+from audioset_core.errors import WeightsError
+from audioset_core.models.registry import BUNDLES
+from audioset_core.storage.atomic_files import write_atomically
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from audioset_core.checkpoints.layouts import Arrays, Layout
+
+METADATA_KEYS = ("model", "version", "source_sha256")
+"""What every converted file says of itself. Older ones lack ``has_scores``: they have them."""
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex.
+
+    Of a checkpoint or SavedModel: of its files' names and digests, wherever it lies and
+    whatever a checkpoint's prefix is.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    container = find_container(path)
+    if container is None or len(container.files) == 1:
+        return _sha256(path if container is None else container.files[0][1])
+    lines = [f"{_sha256(file)}  {name}\n" for name, file in container.files]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def tensors_sha256(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Digest of the values themselves: the same weights from any container agree."""
+    import numpy as np
+
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name}{array.shape}{array.dtype.str}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The metadata of a safetensors file, read without its tensors and without torch.
+
+    Keys: ``model``, ``version``, ``source_sha256`` and ``has_scores`` ("true" or "false").
+
+    Raises:
+        WeightsError: not a safetensors file, or one that this project did not write.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= 10_000_000:
+                raise ValueError("header length")
+            header = json.loads(file.read(length))
+        metadata = header["__metadata__"]
+        found = {key: str(metadata[key]) for key in METADATA_KEYS}
+        found["has_scores"] = str(metadata.get("has_scores", "true"))
+        if found["has_scores"] not in ("true", "false"):
+            raise ValueError("has_scores")
+        return found
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise WeightsError(
+            f"{path} is not a weights file made by 'audioset convert'; "
+            f"give the published file (.h5 or .pth) instead"
+        ) from error
+
+
+def convert(source: Path, target: Path, *, model: str | None = None) -> dict[str, str]:
+    """Read published weights, check them, write safetensors; returns the metadata.
+
+    ``source`` is a file, a SavedModel's folder, or a checkpoint's prefix, ``.index`` or folder.
+    ``model`` None: the names in the file say which it is.
+
+    Raises:
+        WeightsError: unknown layout, a missing, spare or misshapen dataset, or NaN values.
+    """
+    model, layout, arrays = _load(source, model)
+    metadata = {
+        "model": model,
+        "version": f"1-{tensors_sha256(arrays)[:12]}",
+        "has_scores": "true" if layout.has_scores else "false",
+        "source_sha256": file_sha256(source),
+        "source_name": source.name,
+    }
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(target, safetensors_bytes(arrays, metadata))
+    return metadata
+
+
+def load_published(source: Path, *, model: str | None = None) -> Arrays:
+    """State dict (our names and axes, float32) of published weights.
+
+    Raises:
+        WeightsError: as `convert`.
+    """
+    return _load(source, model)[2]
+
+
+def _load(source: Path, model: str | None) -> tuple[str, Layout, Arrays]:
+    import numpy as np
+
+    container = find_container(source)
+    if container is None:
+        raise WeightsError(f"no weights file at {source}")
+    candidates = _candidates(container, model)
+    if not candidates:
+        raise WeightsError(
+            f"{source.name}: no {f'{model} ' if model else ''}weights are known by that ending "
+            f"({ENDINGS})"
+        )
+    with open_container(container) as published:
+        found, layout = _fitting(candidates, published, model, source.name)
+        arrays = layout.place(layout.named(published, source.name), source.name)
+    bad = sorted(name for name, array in arrays.items() if not np.isfinite(array).all())
+    if bad:
+        raise WeightsError(f"{source.name}: values that are not finite in {bad[0]}")
+    return found, layout, arrays
+
+
+def _candidates(container: Container, model: str | None) -> list[tuple[str, Layout]]:
+    """Layouts of that kind of file; none if the model that is asked for has none."""
+    found = [
+        (name, layout)
+        for name, bundle in BUNDLES.items()
+        for layout in (bundle.layouts() if container.kind else ())
+        if layout.kind == container.kind
+    ]
+    return found if model is None or any(name == model for name, _ in found) else []
+
+
+def _fitting(
+    candidates: list[tuple[str, Layout]],
+    published: Mapping[str, Stored],
+    model: str | None,
+    source: str,
+) -> tuple[str, Layout]:
+    """The layout that the names in the file fit best; of ``model``, if one is asked for.
+
+    Raises:
+        WeightsError: the file holds another model, or none that is known.
+    """
+    misfits = [
+        (len(layout.expected ^ layout.named(published, source).keys()), name, layout)
+        for name, layout in candidates
+    ]
+    misfit, found, layout = min(misfits, key=lambda entry: entry[0])
+    if model is None:
+        if misfit > len(layout.expected) / 2:
+            known = ", ".join(BUNDLES)
+            raise WeightsError(f"{source} holds none of the models that are known: {known}")
+        return found, layout
+    if misfit == 0 and found != model:
+        raise WeightsError(f"{source} holds {found} weights, not {model}")
+    own = [entry for entry in misfits if entry[1] == model]
+    return model, min(own, key=lambda entry: entry[0])[2]
+
+
+def safetensors_bytes(arrays: Mapping[str, NDArray[Any]], metadata: dict[str, str]) -> bytes:
+    """The file's bytes, always the same: safetensors itself writes metadata in random order."""
+    from safetensors.numpy import save
+
+    blob = save(dict(sorted(arrays.items())), metadata=metadata)
+    end = 8 + int.from_bytes(blob[:8], "little")
+    header = json.dumps(json.loads(blob[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return b"".join((len(header).to_bytes(8, "little"), header, memoryview(blob)[end:]))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,253 @@
+"""Where weights come from: a file that is named, the cache, or the publisher's address.
+
+The order is: the path given, ``AUDIOSET_WEIGHTS`` for YAMNet and ``AUDIOSET_WEIGHTS_<MODEL>`` for
+the others (``AUDIOSET_WEIGHTS_VGGISH``), the package for a model that lies in it, and where
+official weights are known by their digest ``AUDIOSET_ASSETS/weights/`` and the official download.
+A download is resumed where it broke off and used only once its size and SHA-256 are right; what
+cannot be verified is never downloaded.
+Published files are converted once into the cache; nothing is ever replaced by random values.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from audioset_core.checkpoints.readers import find_container
+from audioset_core.data import FOLDER
+from audioset_core.errors import WeightsError
+from audioset_core.models.registry import BUNDLES, POCKET, ModelBundle, OfficialWeights
+from audioset_core.weights.convert import convert, file_sha256, read_metadata
+from audioset_core.weights.proxies import proxy_asked, proxy_problem
+
+_FAULTS_OF_DISKS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
+_THIS_MACHINE = frozenset({"127.0.0.1", "localhost", "::1"})
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes done, bytes in all)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyWeights:
+    """Converted weights on disk. ``version`` names the values, whatever file they came from."""
+
+    path: Path
+    model: str
+    version: str
+    source_sha256: str
+    has_scores: bool = True
+    """False: these weights have no classifier head, the model gives embeddings only."""
+
+    @property
+    def named(self) -> str:
+        """Model, version, and what a person should know of the model's answers."""
+        caution = BUNDLES[self.model].caution
+        return f"{self.model} {self.version}" + (f" ({caution})" if caution else "")
+
+
+def cache_dir() -> Path:
+    """``AUDIOSET_CACHE``, or this project's folder in the user's cache (``XDG_CACHE_HOME``).
+
+    Raises:
+        WeightsError: nothing says where the user's home folder is.
+    """
+    import platformdirs
+
+    chosen = os.environ.get("AUDIOSET_CACHE")
+    if chosen:
+        return Path(chosen)
+    folder = platformdirs.user_cache_path("audioset-flows")
+    if not folder.is_absolute():
+        raise WeightsError(
+            f"no folder for the cache of weights: {str(folder)!r} is not a full path; set "
+            f"XDG_CACHE_HOME to one"
+        )
+    return folder
+
+
+def environment_name(bundle: ModelBundle) -> str:
+    """The environment variable that names this model's weights."""
+    is_default = bundle.name == "yamnet"
+    return "AUDIOSET_WEIGHTS" if is_default else f"AUDIOSET_WEIGHTS_{bundle.name.upper()}"
+
+
+def find_source(
+    bundle: ModelBundle, given: Path | None = None, *, env: Mapping[str, str] = os.environ
+) -> Path | None:
+    """The weights on this machine that would be used; None if they must be downloaded.
+
+    Raises:
+        WeightsError: a path was given, but no weights are there; or none are anywhere and there
+            is no official download.
+    """
+    variable = environment_name(bundle)
+    for origin, path in (("--weights", given), (variable, env.get(variable))):
+        if path:
+            if find_container(Path(path)) is None:
+                raise WeightsError(f"{origin}: no weights file at {path}")
+            return Path(path)
+    if bundle.embedded:
+        return FOLDER / bundle.embedded
+    if bundle.official is None:
+        raise WeightsError(
+            f"{bundle.name} has no download that could be verified: get {bundle.weights_hint} "
+            f"and give the file with --weights or {variable}"
+        )
+    assets = env.get("AUDIOSET_ASSETS")
+    candidates = [cache_dir() / "downloads" / bundle.official.file_name]
+    if assets:
+        candidates.insert(0, Path(assets) / "weights" / bundle.official.file_name)
+    return next((path for path in candidates if _is_file(path)), None)
+
+
+def peek(bundle: ModelBundle, given: Path | None = None) -> ReadyWeights | None:
+    """The weights that would be used, if they are converted already; reads no tensor.
+
+    Raises:
+        WeightsError: as `find_source`, or the file belongs to another model.
+    """
+    source = find_source(bundle, given)
+    if source is None:
+        return None
+    path = _converted(bundle, source)
+    return _described(bundle, path) if _is_file(path) else None
+
+
+def prepare(
+    bundle: ModelBundle, given: Path | None = None, *, progress: Progress | None = None
+) -> ReadyWeights:
+    """Find or download the weights, convert them once, and say where they are.
+
+    Raises:
+        WeightsError: no file and no network, a damaged file, another model's weights, or a cache
+            that cannot be written.
+    """
+    source = find_source(bundle, given)
+    if source is None:
+        assert bundle.official is not None  # noqa: S101 (find_source would have raised)
+        source = download(bundle.official, cache_dir() / "downloads", progress=progress)
+    path = _converted(bundle, source)
+    if not _is_file(path):
+        with _writing_cache(path.parent):
+            convert(source, path, model=bundle.name)
+    return _described(bundle, path)
+
+
+def download(official: OfficialWeights, folder: Path, *, progress: Progress | None = None) -> Path:
+    """Fetch a published file, resuming an interrupted try; verified before it gets its name.
+
+    Only over https (plain http from this very machine), and no redirect is followed.
+
+    Raises:
+        WeightsError: no network, an HTTP error, another kind of address, or bytes that do not
+            hash to the pinned value.
+    """
+    import httpx
+
+    address = httpx.URL(official.url)
+    if address.scheme != "https" and address.host not in _THIS_MACHINE:
+        raise WeightsError(f"{official.url} is not fetched: only https is")
+    problem = proxy_problem(os.environ)
+    if problem is not None:
+        raise WeightsError(problem)
+    target = folder / official.file_name
+    part = target.with_name(target.name + ".part")
+    try:
+        with _writing_cache(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            _fetch(official, part, progress)
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        why = re.sub(r"\[Errno -?\d+\] ", "", " ".join(str(error).split()))
+        why = why or type(error).__name__
+        asked = proxy_asked(address.scheme, os.environ)
+        if asked and isinstance(error, httpx.HTTPError) and address.host not in _THIS_MACHINE:
+            why = f"{why}; asked through {asked}"
+        raise WeightsError(
+            f"cannot download {official.url} ({why}). Three ways out: give the file with "
+            f"--weights or AUDIOSET_WEIGHTS; connect this machine to the network and run again; "
+            f"or label with the small model that needs no download, --model {POCKET.name}"
+        ) from error
+    if part.stat().st_size != official.size_bytes or file_sha256(part) != official.sha256:
+        part.unlink()
+        raise WeightsError(
+            f"{official.url} did not deliver the published file (SHA-256 differs); "
+            f"it was thrown away, run again or give the file with --weights"
+        )
+    part.replace(target)
+    return target
+
+
+def _fetch(official: OfficialWeights, part: Path, progress: Progress | None) -> None:
+    import httpx
+
+    done = part.stat().st_size if part.exists() else 0
+    if done >= official.size_bytes:
+        return
+    # The pinned size and digest are of the plain bytes: nothing compressed on the way.
+    headers = {"Accept-Encoding": "identity"}
+    if done:
+        headers["Range"] = f"bytes={done}-"
+    timeout = httpx.Timeout(30.0, connect=10.0)
+    with httpx.stream(
+        "GET", official.url, headers=headers, timeout=timeout, follow_redirects=False
+    ) as response:
+        if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+            part.unlink(missing_ok=True)  # what is here is not a beginning of what is there
+        response.raise_for_status()
+        if response.status_code != httpx.codes.PARTIAL_CONTENT:
+            done = 0
+        with part.open("ab" if done else "wb") as file:
+            for piece in response.iter_bytes(1 << 16):
+                done += len(piece)
+                if done > official.size_bytes:
+                    raise httpx.TransportError("more bytes than were published")
+                file.write(piece)
+                if progress is not None:
+                    progress(done, official.size_bytes)
+
+
+@contextmanager
+def _writing_cache(folder: Path) -> Iterator[None]:
+    """A cache that somebody else owns, or that is read-only, is named with the way out."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FAULTS_OF_DISKS:
+            raise
+        raise WeightsError(
+            f"the cache {folder} cannot be written ({error.strerror}); set XDG_CACHE_HOME or "
+            f"AUDIOSET_CACHE to a folder that can be"
+        ) from error
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is there for us: what lies in a folder that may not be entered is not."""
+    return os.path.isfile(path)  # noqa: PTH113 (the method raises PermissionError)
+
+
+def _converted(bundle: ModelBundle, source: Path) -> Path:
+    if source.suffix == ".safetensors":
+        return source
+    try:
+        digest = file_sha256(source)
+    except OSError as error:
+        raise WeightsError(f"{source} cannot be read: {error.strerror}") from error
+    return cache_dir() / "weights" / f"{bundle.name}-{digest[:16]}.safetensors"
+
+
+def _described(bundle: ModelBundle, path: Path) -> ReadyWeights:
+    metadata = read_metadata(path)
+    if metadata["model"] != bundle.name:
+        raise WeightsError(f"{path} holds {metadata['model']} weights, not {bundle.name}")
+    return ReadyWeights(
+        path,
+        bundle.name,
+        metadata["version"],
+        metadata["source_sha256"],
+        has_scores=metadata["has_scores"] == "true",
+    )
