@@ -25,10 +25,12 @@ from sqlalchemy import Engine
 
 from audioset_core.models.registry import YAMNET
 from audioset_core.ontology.graph import load_default
-from db.claims import admit, commit_labellings
+from db.catalog.model_registry import register_model, register_parameters
+from db.catalog.sources import enrol, iter_items
 from db.engine import open_engine
+from db.ledger.claims import admit, commit_labellings
+from db.ledger.runs import start_run
 from db.migrate import ensure_schema
-from db.models_rows import register_model, register_parameters
 from db.records import (
     Claim,
     ClassScore,
@@ -41,8 +43,6 @@ from db.records import (
     Variant,
     WorkItem,
 )
-from db.runs import start_run
-from db.sources import enrol, iter_items
 from tasks.job import now
 from tasks.load_ontology import store_ontology
 

@@ -78,7 +78,7 @@ def make_known(folder: Path, home: Path) -> None:
     from sqlalchemy import insert, select
 
     from db.engine import open_engine, writing
-    from db.tables import sources
+    from db.schema.tables import sources
     from db.types import path_digest
 
     engine = open_engine(f"sqlite:///{home / 'labels.db'}")

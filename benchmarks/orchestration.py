@@ -184,10 +184,10 @@ def engine(corpus: Path, home: Path) -> int:
     from audioset_core.models.registry import find_bundle
     from audioset_core.ontology.graph import load_default
     from audioset_core.weights.locate import prepare
+    from db.catalog.model_registry import register_model, register_parameters
+    from db.catalog.sources import iter_items
     from db.migrate import ensure_schema
-    from db.models_rows import register_model, register_parameters
     from db.records import Variant
-    from db.sources import iter_items
     from flows.options import database_url
     from flows.pipeline import labelling_job
     from flows.run_ledger import recorded_run

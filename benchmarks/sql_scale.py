@@ -26,9 +26,9 @@ from sqlalchemy import Connection, Engine, Table, event, text
 from benchmarks.database_load import prepare
 from db.engine import open_engine, writing
 from db.migrate import ensure_schema
-from db.queries import top_clips
 from db.records import Variant
-from db.tables import categories, clip_scores, clips, detections, labellings, sources
+from db.reports.model_coverage import top_clips
+from db.schema.tables import categories, clip_scores, clips, detections, labellings, sources
 from tasks.job import now
 
 N_SCORES, N_DETECTIONS = 10, 20

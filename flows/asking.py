@@ -14,10 +14,10 @@ from sqlalchemy import Engine
 
 from audioset_core.errors import UserError
 from audioset_core.ontology.graph import Node, Ontology
-from db import queries
 from db.engine import open_engine
 from db.migrate import ensure_schema
 from db.read_only import snapshot_of
+from db.reports import model_coverage as queries
 from flows.options import database_url
 from flows.terminal import (
     clock,
@@ -26,7 +26,7 @@ from flows.terminal import (
 )
 
 if TYPE_CHECKING:
-    from db.spans import Span
+    from db.query.time_spans import Span
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="CSV on stdout.")]
@@ -164,7 +164,7 @@ def asked_span(
     from datetime import UTC
 
     from audioset_core.inputs.start_times import find_zone
-    from db.recorded import stored_rules
+    from db.catalog.start_times import stored_rules
     from flows.wall_clock import parse_span
 
     stated = {rule.timezone for rule in stored_rules(engine) if rule.timezone}

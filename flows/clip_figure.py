@@ -20,7 +20,7 @@ from audioset_core.features.config import YAMNET
 from audioset_core.previews.spectrogram_png import axis_step, palette, shown_range
 from audioset_core.previews.waveform_overview import Overview, band_of_hz
 from audioset_core.scores.pooling import Float32Array
-from db.results import Interval
+from db.answer_records import Interval
 
 DPI = 100
 WIDTH_IN = 12.0

@@ -11,8 +11,9 @@ from audioset_core.errors import UserError
 from audioset_core.previews.columns import column_edges, covering_patches, peak_scores
 from audioset_core.scores.pooling import Float32Array
 from audioset_core.storage.score_files import read_scores
-from db import queries, reports
-from db.results import ClipReport, Label
+from db.answer_records import ClipReport, Label
+from db.reports import clip as reports
+from db.reports import model_coverage as queries
 
 
 def best_labels(report: ClipReport, top: int) -> tuple[Label, ...]:

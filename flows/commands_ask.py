@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from db import reports
+from db.reports import clip as reports
 from flows.asking import AsCsv, AsJson, clip_reference, clock_or_none, opened, shown_interval
 from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import (

@@ -57,7 +57,7 @@ def _print_heard(
     paths: list[str], expected: dict[str, tuple[str, ...]], home: Path, db: str | None
 ) -> None:
     from db.errors import DatabaseUserError
-    from db.reports import clip_by_ref
+    from db.reports.clip import clip_by_ref
     from flows.asking import opened
 
     rows = []

@@ -25,8 +25,10 @@ from audioset_core.export_formats.registry import (
     FileFormat,
     FolderFormat,
 )
-from db import exports, queries, reports
-from db.results import PredictionRow
+from db.answer_records import PredictionRow
+from db.reports import clip as reports
+from db.reports import export_rows as exports
+from db.reports import model_coverage as queries
 from flows.asking import Source, opened
 from flows.exporting import (
     Ambiguous,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from audioset_core.ontology.graph import load_default
-from db.threshold_sets import ThresholdSet, store_set
+from db.thresholds.sets import ThresholdSet, store_set
 from flows.asking import AsJson, opened
 from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import note, one_line, print_json, print_table

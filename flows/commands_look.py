@@ -11,15 +11,16 @@ from sqlalchemy import Engine
 
 from audioset_core.errors import AudioError, UserError
 from audioset_core.ontology.graph import Node, load_default
-from db import queries, reports
+from db.reports import clip as reports
+from db.reports import model_coverage as queries
 from flows.asking import AsCsv, AsJson, clip_reference, opened
 from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import clock, note, one_line, print_csv, print_json, shown_path
 
 if TYPE_CHECKING:
     from audioset_core.previews.waveform_overview import Overview
-    from db.results import ClipReport, LabellingReport
-    from db.score_curves import ScoreCurve
+    from db.answer_records import ClipReport, LabellingReport
+    from db.reports.score_curves import ScoreCurve
     from flows.clip_figure import ClipPicture
 
 _KINDS = ("png", "svg", "pdf")
@@ -144,7 +145,7 @@ def curve(
     as_csv: AsCsv = False,
 ) -> None:  # fmt: skip
     """The sorted score curve of a subtree and its classes over all clips, with minutes of each."""
-    from db.score_curves import score_curves
+    from db.reports.score_curves import score_curves
 
     node = load_default().find(under)
     is_data = as_json or as_csv

@@ -91,7 +91,7 @@ def promote_model(
     db: Database = None,
 ) -> None:
     """Let a model speak for every clip that it labelled, also when others label it later."""
-    from db.comparison import promote
+    from db.reports.model_comparison import promote
     from flows.asking import opened
 
     with opened(home, db) as engine:
@@ -109,7 +109,7 @@ def diff(
     """Two models on the clips that both labelled: minutes per class, clips that differ most."""
     from dataclasses import asdict
 
-    from db.comparison import compare
+    from db.reports.model_comparison import compare
     from flows.asking import opened
 
     with opened(home, db) as engine:
@@ -170,7 +170,7 @@ def _model_row(name: str) -> dict[str, object]:
 
 
 def _labelled(home: Path, db: str | None) -> list[dict[str, object]]:
-    from db.reports import models_known
+    from db.reports.clip import models_known
     from flows.asking import opened
 
     if db is None and not (home / "labels.db").exists():

@@ -164,7 +164,7 @@ def _described(ontology: Ontology, node: Node, home: Path, db: str | None) -> di
 
 def _stored_texts(mid: str, home: Path, db: str | None) -> dict[str, object]:
     """Description, citation and examples, where ``ontology load`` has stored them."""
-    from db.ontology_rows import node_texts
+    from db.catalog.ontology import node_texts
     from flows.asking import opened
 
     if db is None and not (home / "labels.db").exists():

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from audioset_core.errors import UserError
-from db import queries
+from db.reports import model_coverage as queries
 from flows.asking import opened
 from flows.options import DEFAULT_HOME, Database, Home
 

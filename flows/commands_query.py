@@ -13,9 +13,9 @@ import typer
 
 from audioset_core.errors import UserError
 from audioset_core.ontology.graph import load_default
-from db import queries
-from db.queries import Question
-from db.results import Hit
+from db.answer_records import Hit
+from db.reports import model_coverage as queries
+from db.reports.model_coverage import Question
 from flows.asking import (
     HIT_COLUMNS,
     Ambiguous,

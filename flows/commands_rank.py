@@ -10,8 +10,8 @@ import typer
 
 from audioset_core.errors import UserError
 from audioset_core.ontology.graph import load_default
-from db import similar as stored
-from db.queries import Question, score_floor
+from db.reports.model_coverage import Question, score_floor
+from db.score_files import comparable as stored
 from flows.asking import (
     Ambiguous,
     AsCsv,

@@ -12,7 +12,7 @@ import typer
 from audioset_core.errors import UserError
 from audioset_core.ontology.graph import load_default
 from db.errors import DatabaseUnavailableError, DatabaseUserError
-from db.question import Question
+from db.query.question import Question
 from flows.asking import (
     Ambiguous,
     AsJson,
@@ -30,8 +30,8 @@ from flows.terminal import note, one_line, print_json, print_table
 
 if TYPE_CHECKING:
     from audioset_core.evaluation.estimation import Judged, Share
-    from db.review import ReviewSample
-    from db.reviews import JudgedReview
+    from db.judging.review_sample import ReviewSample
+    from db.judging.reviews import JudgedReview
 
 _LEAST_FOR_A_FIT = 5
 """What `thresholds fit` needs by default."""
@@ -68,8 +68,8 @@ def review(
     go on from there.
     """
     from audioset_core.storage.atomic_files import write_atomically
-    from db.review import review_sample
-    from db.reviews import store_review
+    from db.judging.review_sample import review_sample
+    from db.judging.reviews import store_review
     from flows.review_page import review_page
 
     check_page_name(out)
@@ -146,7 +146,7 @@ def estimate(
 
     From a sample of `audioset review` with the same --under, whose verdicts were imported.
     """
-    from db.reviews import judged_reviews
+    from db.judging.reviews import judged_reviews
 
     node = load_default().find(under)
     with opened(home, db) as engine:

@@ -15,7 +15,7 @@ import typer
 
 from audioset_core.errors import UserError
 from audioset_core.ontology.graph import load_default
-from db.threshold_sets import ThresholdSet, find_set, list_sets, remove_set, store_set
+from db.thresholds.sets import ThresholdSet, find_set, list_sets, remove_set, store_set
 from flows.asking import AsJson, opened
 from flows.commands_fit import fit
 from flows.help import HelpGroup

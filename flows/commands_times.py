@@ -17,8 +17,15 @@ from audioset_core.inputs.start_times import (
     compiled,
     find_zone,
 )
+from db.catalog.start_times import (
+    NOT_FOUND,
+    StoredRule,
+    TimesFound,
+    state_rule,
+    stored_rules,
+    times_found,
+)
 from db.read_only import may_write
-from db.recorded import NOT_FOUND, StoredRule, TimesFound, state_rule, stored_rules, times_found
 from flows.asking import AsJson, opened
 from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import note, print_json, print_table, when

@@ -12,8 +12,8 @@ import typer
 
 from audioset_core.errors import UserError
 from audioset_core.ontology.graph import load_default
-from db import reports
-from db.verdicts import StoredVerdict, find_verdicts, imported_files
+from db.judging.verdicts import StoredVerdict, find_verdicts, imported_files
+from db.reports import clip as reports
 from flows.asking import AsCsv, AsJson, clip_reference, opened, shown_interval
 from flows.help import HelpGroup
 from flows.options import DEFAULT_HOME, Database, Home

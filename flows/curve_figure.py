@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from db.score_curves import ScoreCurve
+from db.reports.score_curves import ScoreCurve
 from flows.clip_figure import DPI, WIDTH_IN, shortened
 
 N_CLASSES = 8

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 
 from audioset_core.errors import AudioError
-from db.overview import places
+from db.reports.collection import places
 from flows.page_render import data_url
 
 SNIPPET_S = 6.0

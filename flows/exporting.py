@@ -19,9 +19,10 @@ from audioset_core.errors import AudioError, Reason, UserError
 from audioset_core.export_formats.file_names import common_folder, flat_name
 from audioset_core.export_formats.rows import Labelled
 from audioset_core.ontology.graph import load_default
-from db import exports, queries
 from db.engine import reading
-from db.question import Question
+from db.query.question import Question
+from db.reports import export_rows as exports
+from db.reports import model_coverage as queries
 from flows.asking import cannot_predict, opened
 from flows.terminal import note, one_line
 

@@ -18,14 +18,14 @@ import pandas as pd
 from sqlalchemy import Engine, text
 
 from audioset_core.ontology.graph import load_default
-from db.ask import find_clips, find_intervals
+from db.answer_records import Hit
 from db.engine import open_engine, reading
-from db.hours import Grouping, hours_heard
 from db.migrate import ensure_schema
-from db.queries import score_floor
-from db.question import Question
-from db.results import Hit
-from db.similar import describe, vectors_of
+from db.query.find import find_clips, find_intervals
+from db.query.hours import Grouping, hours_heard
+from db.query.question import Question
+from db.reports.model_coverage import score_floor
+from db.score_files.comparable import describe, vectors_of
 from flows.asking import HIT_COLUMNS
 from flows.options import database_url
 from flows.score_reading import (
@@ -48,7 +48,8 @@ class Labels:
     engine: Engine
 
     def clips(self, under: Names = (), **conditions: Any) -> pd.DataFrame:
-        """As ``audioset query``: one row a clip. Conditions are the fields of `db.ask.Question`."""
+        """As ``audioset query``: one row a clip. Conditions are the fields of
+        `db.query.find.Question`."""
         return _hits(find_clips(self.engine, _question(under, conditions)))
 
     def intervals(self, under: Names = (), **conditions: Any) -> pd.DataFrame:

@@ -14,9 +14,9 @@ from audioset_core.inputs.walk import Inputs, barren_folders, read_inputs
 from audioset_core.models.registry import ModelBundle, find_bundle
 from audioset_core.weights import locate as weights_files
 from audioset_core.weights.locate import ReadyWeights
+from db.catalog.model_registry import find_variant
 from db.engine import open_engine, shown_url
 from db.migrate import ensure_schema
-from db.models_rows import find_variant
 from flows.engine_settings import command_line_engine
 from flows.options import DEFAULT_HOME, check_name, make_home
 from flows.progress import listening

@@ -11,10 +11,10 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import SecretStr
 
 from audioset_core.errors import UserError
+from db.catalog.sources import iter_items
 from db.engine import has_password
 from db.errors import DatabaseError
-from db.runs import child_runs, sign_of_life, summary_of
-from db.sources import iter_items
+from db.ledger.runs import child_runs, sign_of_life, summary_of
 from flows.monitor import Monitor
 from flows.run_options import ExecutionOptions, LabelOptions
 from flows.summary import Summary

@@ -19,13 +19,13 @@ from audioset_core.errors import UserError
 from audioset_core.features.config import FrontendConfig
 from audioset_core.inference.engines import hears
 from audioset_core.weights.locate import ReadyWeights
+from db.catalog.sources import iter_items
+from db.catalog.vanished_files import count_moved
 from db.errors import DatabaseError
+from db.ledger.labels_by_branch import clips_by_branch
+from db.ledger.runs import note_progress, summary_before
 from db.migrate import ensure_schema
 from db.records import Parameters, Variant
-from db.run_labels import clips_by_branch
-from db.runs import note_progress, summary_before
-from db.sources import iter_items
-from db.watched import count_moved
 from flows.drift import drift
 from flows.monitor import Monitor
 from flows.options import database_url, default_home

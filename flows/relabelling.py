@@ -15,9 +15,9 @@ from sqlalchemy import Engine
 from audioset_core.errors import AudiosetError, UserError
 from audioset_core.models.registry import find_bundle
 from audioset_core.weights import locate as weights_files
-from db.audit import StoredVariant, iter_undone, stored_variants
+from db.integrity.audit import StoredVariant, iter_undone, stored_variants
+from db.integrity.repair import restore_speakers
 from db.records import Variant
-from db.repair import restore_speakers
 from flows.run_options import LabelOptions
 from flows.settings import labelling_settings
 from tasks.store_check import existing_source

@@ -1,4 +1,4 @@
-"""The report of a collection: figures from `db.overview`, examples, one page."""
+"""The report of a collection: figures from `db.reports.collection`, examples, one page."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from db import overview, queries, reports
 from db.errors import DatabaseUserError
-from db.overview import NodeHours
+from db.reports import clip as reports
+from db.reports import collection as overview
+from db.reports import model_coverage as queries
+from db.reports.collection import NodeHours
 from flows.exhibits import Exhibit, exhibit
 from flows.page_render import render
 from flows.timeline import timeline

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from db.review import ReviewItem, ReviewSample
+from db.judging.review_sample import ReviewItem, ReviewSample
 from flows.exhibits import exhibit
 from flows.page_render import render
 from flows.terminal import one_line

@@ -23,8 +23,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from audioset_core.inference.scorer import Cancelled
-from db.records import Run, RunStatus
-from db.runs import (
+from db.ledger.runs import (
     abandon_run,
     child_runs,
     finish_run,
@@ -32,6 +31,7 @@ from db.runs import (
     running_runs,
     start_run,
 )
+from db.records import Run, RunStatus
 from flows.summary import Summary
 from tasks.job import LEASE_S, now, stop_event
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import Engine
 
-from db.hours import Grouping, HeardFor
-from db.question import Question
-from db.score_files import ScoreFile, score_files
-from db.similar import Vectors, comparable
+from db.query.hours import Grouping, HeardFor
+from db.query.question import Question
+from db.score_files.comparable import Vectors, comparable
+from db.score_files.ranked import ScoreFile, score_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

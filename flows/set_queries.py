@@ -5,11 +5,11 @@ from __future__ import annotations
 from sqlalchemy import Engine
 
 from audioset_core.errors import UserError
-from db.interval_queries import find_clips_of_set, find_intervals_of_set
-from db.question import Question
-from db.results import Hit
-from db.scored import count_underived
-from db.threshold_sets import find_set
+from db.answer_records import Hit
+from db.query.question import Question
+from db.score_files.labelled import count_underived
+from db.thresholds.find import find_clips_of_set, find_intervals_of_set
+from db.thresholds.sets import find_set
 from flows.terminal import note
 
 

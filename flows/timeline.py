@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from db.overview import DayHours
+from db.reports.collection import DayHours
 
 WIDTH, BAR_HEIGHT, ROW_HEIGHT = 1000.0, 130.0, 20.0
 LEFT = 190.0

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from audioset_core.errors import UserError
 from audioset_core.evaluation.truth_files import TruthFormat
 from audioset_core.ontology.graph import load_default
-from db import reports
+from db.reports import clip as reports
 
 if TYPE_CHECKING:
     from audioset_core.evaluation.truth_files import Truth

@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from audioset_core.errors import UserError
-from db.spans import Span
+from db.query.time_spans import Span
 
 _TIME = re.compile(r"([01]\d|2[0-4]):([0-5]\d)(?::([0-5]\d))?")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")

@@ -19,7 +19,7 @@ from audioset_core.features.patch_reader import ClipReader
 from audioset_core.file_headers.field_notes import FieldNotes
 from audioset_core.inference.engines import hears
 from audioset_core.inference.scorer import Cancelled
-from db.claims import admit, release_claims
+from db.ledger.claims import admit, release_claims
 from db.records import AdmissionOutcome, Claim, Clip, Failure, WorkItem
 from tasks.job import LEASE_S, Job, engine_for, is_stopping, now, one_blas_thread
 from tasks.shards import ClipPiece, FailedSource, OpenClip, Shard, ShardFeatures

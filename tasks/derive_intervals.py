@@ -17,11 +17,11 @@ from audioset_core.errors import AudioError, Reason, UserError
 from audioset_core.scores.thresholds import IntervalRules, Threshold, derive_intervals
 from audioset_core.storage.score_file_check import Promise, check_file
 from audioset_core.storage.score_files import ScoreArray, read_scores
-from db.claims import category_nodes
 from db.engine import reading
+from db.ledger.claims import category_nodes
 from db.records import DetectionRow
-from db.scored import ScoredClip, commit_intervals, count_underived, iter_underived
-from db.threshold_sets import StoredSet
+from db.score_files.labelled import ScoredClip, commit_intervals, count_underived, iter_underived
+from db.thresholds.sets import StoredSet
 from tasks.pooled_rows import detection_rows
 
 Progress = Callable[[int, int], None]

@@ -9,7 +9,7 @@ from typing import Any
 
 from audioset_core.errors import UserError
 from audioset_core.evaluation.metrics import Best, best_threshold
-from db.threshold_sets import ThresholdSet
+from db.thresholds.sets import ThresholdSet
 from db.types import SCORE_SCALE
 from tasks.score_truth import Scored
 

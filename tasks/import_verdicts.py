@@ -13,8 +13,7 @@ from sqlalchemy import Engine
 
 from audioset_core.marks.mark import Mark, MarkFile, Problem
 from audioset_core.ontology.graph import Ontology
-from db.types import path_text
-from db.verdicts import (
+from db.judging.verdicts import (
     UNKNOWN,
     Verdict,
     VerdictFile,
@@ -22,6 +21,7 @@ from db.verdicts import (
     iter_recordings,
     store_verdicts,
 )
+from db.types import path_text
 from tasks.fit_thresholds import digest_of
 from tasks.match_truth import match_keys
 

@@ -27,8 +27,8 @@ from audioset_core.models.registry import ModelBundle, find_bundle
 from audioset_core.weights.locate import ReadyWeights
 from db.engine import open_engine
 from db.errors import DatabaseError
+from db.ledger.runs import ask_to_stop, is_to_stop
 from db.records import Parameters, Variant
-from db.runs import ask_to_stop, is_to_stop
 
 ScoreDtype = Literal["float16", "float32"]
 

@@ -9,8 +9,9 @@ from sqlalchemy import Engine
 from audioset_core.models.registry import ModelBundle, find_bundle
 from audioset_core.ontology.graph import Ontology, load_default
 from audioset_core.weights.locate import ReadyWeights
-from db import ontology_rows, records
-from db.models_rows import register_model, register_parameters
+from db import records
+from db.catalog import ontology as ontology_rows
+from db.catalog.model_registry import register_model, register_parameters
 from db.records import Parameters, Variant
 from tasks.job import engine_for, now
 

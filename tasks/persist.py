@@ -19,8 +19,8 @@ from audioset_core.memory import give_back
 from audioset_core.scores.pooling import Pooled, pool
 from audioset_core.storage.atomic_files import Block, write_many
 from audioset_core.storage.score_files import Kind, check_scores, npy_blocks, scores_path
-from db.claims import commit_labellings, record_failures, renew_leases
 from db.errors import DatabaseUnavailableError
+from db.ledger.claims import commit_labellings, record_failures, renew_leases
 from db.records import Failure, Labelling, Remark
 from tasks.chunk_and_featurize import Logger
 from tasks.job import LEASE_S, Job, engine_for, now

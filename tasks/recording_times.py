@@ -14,7 +14,7 @@ from audioset_core.inputs.start_times import (
     start_time,
     unread_starts,
 )
-from db.recorded import (
+from db.catalog.start_times import (
     NOT_FOUND,
     SourceTime,
     UntimedSource,

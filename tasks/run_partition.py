@@ -25,8 +25,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from audioset_core.errors import AudiosetError, UserError
 from audioset_core.inference.scorer import Cancelled
+from db.ledger.runs import abandon_run, child_runs
 from db.records import RunStatus, WorkItem
-from db.runs import abandon_run, child_runs
 from tasks.job import LEASE_S, engine_for, now, stop_event
 
 _POLL_S = 2.0

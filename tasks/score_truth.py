@@ -21,10 +21,10 @@ from audioset_core.ontology.graph import Ontology
 from audioset_core.scores.coverage import end_s
 from audioset_core.scores.pooling import pool
 from audioset_core.storage.score_files import ScoreArray
-from db.claims import category_nodes
+from db.catalog.ontology import node_ids
 from db.engine import reading
-from db.ontology_rows import node_ids
-from db.scored import ScoredClip, iter_named, iter_scored
+from db.ledger.claims import category_nodes
+from db.score_files.labelled import ScoredClip, iter_named, iter_scored
 from tasks.derive_intervals import checked_scores
 from tasks.match_truth import match_items
 

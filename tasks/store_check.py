@@ -28,11 +28,11 @@ from audioset_core.storage.score_file_check import (
     is_place_of,
 )
 from audioset_core.storage.score_files import Kind, read_scores
-from db import audit, repair
-from db.audit import DoneLabelling, Labels, StoredVariant
-from db.claims import category_nodes
-from db.closure_audit import closure_differences, rebuild_closure
 from db.engine import reading
+from db.integrity import audit, repair
+from db.integrity.audit import DoneLabelling, Labels, StoredVariant
+from db.integrity.closure import closure_differences, rebuild_closure
+from db.ledger.claims import category_nodes
 from db.types import path_text
 from tasks.store_folders import sweep
 from tasks.store_labels import difference, pooled_labels
@@ -61,8 +61,8 @@ def check_store(
 ) -> Report:
     """Check every finished labelling, its files, the tables and the folders; repair on request.
 
-    What only labelling again can put right is reset; `db.audit.iter_undone` lists it afterwards.
-    `progress` is told (labellings done, all) after each.
+    What only labelling again can put right is reset; `db.integrity.audit.iter_undone` lists it
+    afterwards. `progress` is told (labellings done, all) after each.
 
     Raises:
         UserError: a folder that the tables have files in is not there.

@@ -11,8 +11,8 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from audioset_core.storage.score_file_check import StoredFile, stored_files
-from db.audit import named_files
-from db.repair import holding_unwanted
+from db.integrity.audit import named_files
+from db.integrity.repair import holding_unwanted
 from tasks.job import now
 from tasks.store_report import Damage, Finding, Outcome, Report
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from audioset_core.scores.pooling import pool
 from audioset_core.storage.score_files import ScoreArray
-from db.audit import Labels, step
+from db.integrity.audit import Labels, step
 
 K = TypeVar("K")
 

@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from audioset_core.errors import UserError
 from audioset_core.evaluation.truth_files import Item, Truth
-from db.verdicts import find_verdicts
+from db.judging.verdicts import find_verdicts
 
 _Place = tuple[str, tuple[float, float] | None]
 

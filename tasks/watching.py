@@ -18,9 +18,9 @@ from sqlalchemy import Engine
 
 from audioset_core.errors import UserError
 from audioset_core.inputs.walk import Found
+from db.catalog.vanished_files import copies_elsewhere, mark_missing, present_sources
 from db.records import Judgement, KnownSource, Verdict
 from db.types import path_digest
-from db.watched import copies_elsewhere, mark_missing, present_sources
 
 _KNOWN_CONTENT = frozenset({Verdict.DONE, Verdict.FAILED, Verdict.UNLABELLED})
 

@@ -19,12 +19,12 @@ from audioset_core.audio.recording import stated_duration_s, usual_duration_s
 from audioset_core.audio.remarks import STRICTLY
 from audioset_core.errors import Reason
 from audioset_core.inputs.walk import Found, Inputs, PassedOver, find_recordings, read_inputs
+from db.catalog.sources import enrol, triage, update_annotations
+from db.catalog.vanished_files import mark_back, mark_missing, mark_waiting
 from db.engine import reading
+from db.ledger.runs import sign_of_life
 from db.records import Judgement, SeenSource, Variant, Verdict
-from db.runs import sign_of_life
-from db.sources import enrol, triage, update_annotations
 from db.types import path_digest
-from db.watched import mark_back, mark_missing, mark_waiting
 from tasks.job import now
 from tasks.watching import Watch, mark_moved_away
 

@@ -24,7 +24,7 @@ def end_s(
 def end_s(last_patch: Any, *, hop_s: float, window_s: float, duration_s: float) -> Any:
     """Where what is heard up to a patch ends: with the patch's window, or with the clip.
 
-    The one place where Python says so; in SQL that is `db.spans.end_s`.
+    The one place where Python says so; in SQL that is `db.query.time_spans.end_s`.
     """
     ends = np.round(np.minimum(last_patch * hop_s + window_s, duration_s), _DIGITS)
     return ends if isinstance(last_patch, np.ndarray) else float(ends)

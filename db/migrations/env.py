@@ -6,8 +6,8 @@ There foreign keys are off on SQLite and checked at the end, since batch mode re
 from alembic import context
 
 from db.migrate import VERSION_TABLE
-from db.schema import schema
-from db.views import create_views, drop_views
+from db.query.views import create_views, drop_views
+from db.schema.complete import schema
 
 connection = context.config.attributes["connection"]
 context.configure(

@@ -15,8 +15,8 @@ from typing import Any
 from sqlalchemy import Engine, text
 
 from db.engine import reading
-from db.exports import EventRow, RecordingRow, labelled
-from db.question import Question
+from db.query.question import Question
+from db.reports.export_rows import EventRow, RecordingRow, labelled
 from flows.frames import Labels
 from tests.answers.corpus import CLIPS
 from tests.answers.rows import ROOTS

@@ -14,9 +14,9 @@ from sqlalchemy import Connection, Engine, insert, select
 
 from audioset_core.storage.score_files import npy_bytes
 from db.engine import writing
-from db.runs import start_run
-from db.tables import derivations, intervals, labelling_remarks, nodes, sources
-from db.threshold_sets import ThresholdSet, store_set
+from db.ledger.runs import start_run
+from db.schema.tables import derivations, intervals, labelling_remarks, nodes, sources
+from db.thresholds.sets import ThresholdSet, store_set
 from tests.answers.rows import (
     CAT,
     CLASSES,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from db.overview import failure_reasons, node_hours, places, recorded_days
-from db.queries import top_clips
-from db.spans import Span
+from db.query.time_spans import Span
+from db.reports.collection import failure_reasons, node_hours, places, recorded_days
+from db.reports.model_coverage import top_clips
 from tests.answers.asking import EVERYTHING, INTERVAL, hours, picked, records, spans_by, union_s
 from tests.answers.corpus import CLIPS
 from tests.answers.rows import ANIMAL, CAT, DOG, MIDS, MUSIC, ROOTS

@@ -10,11 +10,11 @@ from typing import Any
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 
 from audioset_core.ontology.graph import load_default
+from db.catalog.model_registry import register_model, register_parameters
+from db.catalog.sources import path_digest
 from db.engine import writing
-from db.models_rows import register_model, register_parameters
 from db.records import Model, Parameters
-from db.sources import path_digest
-from db.tables import (
+from db.schema.tables import (
     clip_scores,
     clips,
     detections,

@@ -14,13 +14,13 @@ from sqlalchemy import Engine, text
 
 from audioset_core.features.log_mel import FrontendConfig
 from audioset_core.models.registry import BUNDLES, ModelBundle
-from db.comparison import compare
 from db.engine import reading, writing
-from db.exports import labelled
-from db.hours import hours_heard
-from db.overview import node_hours
-from db.question import Question
-from db.score_curves import score_curves
+from db.query.hours import hours_heard
+from db.query.question import Question
+from db.reports.collection import node_hours
+from db.reports.export_rows import labelled
+from db.reports.model_comparison import compare
+from db.reports.score_curves import score_curves
 from flows.frames import Labels
 from tests.answers.rows import (
     CLASSES,

@@ -13,7 +13,7 @@ from sqlalchemy import Double, Engine, Integer, bindparam, select
 from audioset_core.export_formats.sed_scores import frame_borders
 from audioset_core.scores.coverage import end_s
 from db.engine import reading
-from db.spans import written
+from db.query.time_spans import written
 from flows.terminal import print_csv, print_json
 
 HOPS_S = [round(k / 100, 2) for k in range(1, 97)]

@@ -497,7 +497,7 @@ class TestSedScores:
 
 def test_every_recording_is_written_with_what_it_says_of_itself() -> None:
     """The dataclasses of these tests stand for the database's records."""
-    from db.exports import EventRow, RecordingRow
+    from db.reports.export_rows import EventRow, RecordingRow
 
     assert set(Rec.__dataclass_fields__) <= set(RecordingRow.__dataclass_fields__)
     assert list(Ev.__dataclass_fields__) == list(EventRow.__dataclass_fields__)

@@ -17,10 +17,10 @@ from typing import Any
 from sqlalchemy import Engine, bindparam, insert, select, text, update
 
 from audioset_core.storage import atomic_files as durable
-from db import claims
 from db.engine import reading, writing
+from db.ledger import claims
 from db.records import AdmissionOutcome, Claim
-from db.tables import labellings
+from db.schema.tables import labellings
 from flows import run_ledger
 from tasks import persist
 

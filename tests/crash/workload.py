@@ -24,10 +24,11 @@ from audioset_core.models.registry import YAMNET
 from audioset_core.ontology.graph import load_default
 from audioset_core.storage.atomic_files import TEMP_SUFFIX
 from audioset_core.weights.locate import ReadyWeights
-from db import claims
+from db.catalog.model_registry import find_variant, register_model, register_parameters
+from db.catalog.sources import enrol, iter_items, triage
 from db.engine import open_engine, reading, writing
+from db.ledger import claims
 from db.migrate import ensure_schema
-from db.models_rows import find_variant, register_model, register_parameters
 from db.records import (
     AdmissionOutcome,
     Claim,
@@ -38,7 +39,6 @@ from db.records import (
     Verdict,
     WorkItem,
 )
-from db.sources import enrol, iter_items, triage
 from flows import run_ledger
 from tasks import job, persist, store_folders
 from tasks.job import LEASE_S, Job, labelling_parameters

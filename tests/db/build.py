@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Engine
 
-from db.claims import admit, commit_labellings
-from db.models_rows import register_model, register_parameters
-from db.ontology_rows import load_ontology
+from db.catalog.model_registry import register_model, register_parameters
+from db.catalog.ontology import load_ontology
+from db.catalog.sources import enrol, iter_items
+from db.ledger.claims import admit, commit_labellings
+from db.ledger.runs import start_run
 from db.records import (
     Claim,
     ClassScore,
@@ -25,8 +27,6 @@ from db.records import (
     Variant,
     WorkItem,
 )
-from db.runs import start_run
-from db.sources import enrol, iter_items
 
 NOW = datetime(2024, 5, 1, 12, tzinfo=UTC)
 RUN = "00000000-0000-0000-0000-000000000001"

@@ -12,19 +12,19 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
-from db import ask
-from db.ask import few_clips, find_clips, find_intervals
-from db.base import metadata
+from db.catalog.start_times import SourceTime, store_times
 from db.engine import reading
 from db.errors import DatabaseUserError
-from db.found import intervals_query
-from db.paths import as_glob, glob_regex
-from db.question import Question
-from db.recorded import SourceTime, store_times
+from db.query import find as ask
+from db.query.current_labelling import speaks
+from db.query.find import few_clips, find_clips, find_intervals
+from db.query.paths import as_glob, glob_regex
+from db.query.question import Question
+from db.query.statements import intervals_query
+from db.query.subtrees import Subtree
+from db.query.time_spans import Span
 from db.records import DetectionRow
-from db.selection import speaks
-from db.spans import Span
-from db.subtrees import Subtree
+from db.schema.base import metadata
 from db.types import path_digest
 from tests.db.build import INDEX, World, labelled, make_world, sha
 

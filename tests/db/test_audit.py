@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, Row, delete, insert, select, update
 
-from db import audit, repair
-from db.audit import DoneLabelling, Labels, UndoneLabelling
-from db.claims import ENDED, admit, commit_labellings, renew_leases
-from db.closure_audit import ClosureDifference, closure_differences, rebuild_closure
-from db.comparison import promote
+from db.catalog.sources import triage
 from db.engine import reading, writing
+from db.integrity import audit, repair
+from db.integrity.audit import DoneLabelling, Labels, UndoneLabelling
+from db.integrity.closure import ClosureDifference, closure_differences, rebuild_closure
+from db.ledger.claims import ENDED, admit, commit_labellings, renew_leases
+from db.ledger.runs import finish_run, start_run
 from db.records import AdmissionOutcome, Claim, DetectionRow, RunCounts, RunStatus, Variant, Verdict
-from db.runs import finish_run, start_run
-from db.sources import triage
-from db.tables import clip_scores, clips, closure, detections, labellings, nodes, sources
+from db.reports.model_comparison import promote
+from db.schema.tables import clip_scores, clips, closure, detections, labellings, nodes, sources
 from tests.db.build import (
     LEASE_S,
     MODEL,

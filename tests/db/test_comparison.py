@@ -8,12 +8,12 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Engine
 
-from db.claims import admit, commit_labellings
-from db.comparison import ClassChange, Disagreement, compare, promote
 from db.errors import DatabaseUserError
-from db.queries import top_clips
+from db.ledger.claims import admit, commit_labellings
 from db.records import Claim, DetectionRow
-from db.reports import clip_by_ref, models_known
+from db.reports.clip import clip_by_ref, models_known
+from db.reports.model_comparison import ClassChange, Disagreement, compare, promote
+from db.reports.model_coverage import top_clips
 from tests.db.build import (
     INDEX,
     LEASE_S,

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from db.recorded import SourceTime, store_times
+from db.catalog.start_times import SourceTime, store_times
+from db.judging.verdicts import Verdict, VerdictFile, store_verdicts
 from db.records import DetectionRow
 from db.types import path_digest
-from db.verdicts import Verdict, VerdictFile, store_verdicts
 from tests.db.build import INDEX, NOW, labelled, make_world, sha
 
 DOCS = Path(__file__).parents[2] / "docs" / "database.md"

@@ -25,7 +25,7 @@ from db.errors import (
     DatabaseUnavailableError,
     DatabaseUserError,
 )
-from db.tables import models
+from db.schema.tables import models
 from tests.db.build import NOW
 
 

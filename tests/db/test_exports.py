@@ -13,10 +13,10 @@ from sqlalchemy import Engine, insert, text, update
 
 from db.engine import open_engine, reading, writing
 from db.errors import DatabaseUserError
-from db.exports import classes, labelled, paths, recordings
-from db.question import Question
+from db.query.question import Question
 from db.records import DetectionRow
-from db.tables import clips, detections, labellings, nodes, sources
+from db.reports.export_rows import classes, labelled, paths, recordings
+from db.schema.tables import clips, detections, labellings, nodes, sources
 from tests.db.build import INDEX, MIDS, World, enrolled, make_world, seen, sha
 from tests.db.build import labelled as commit
 

@@ -11,15 +11,15 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, func, select
 
-from db.claims import admit, commit_labellings, record_failures
+from db.catalog.model_registry import register_model
+from db.catalog.ontology import load_ontology
+from db.catalog.sources import update_annotations
 from db.errors import DatabaseUserError
-from db.models_rows import register_model
-from db.ontology_rows import load_ontology
-from db.queries import top_clips
+from db.ledger.claims import admit, commit_labellings, record_failures
 from db.records import Claim, Failure, Node, Variant
-from db.reports import clip_by_ref, failures
-from db.sources import update_annotations
-from db.tables import categories, labellings, nodes, sources
+from db.reports.clip import clip_by_ref, failures
+from db.reports.model_coverage import top_clips
+from db.schema.tables import categories, labellings, nodes, sources
 from tests.db.build import (
     LEASE_S,
     MODEL,

@@ -6,14 +6,14 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
-from db.claims import admit
-from db.hours import hours_heard
-from db.question import Question
-from db.recorded import SourceTime, store_times
+from db.catalog.start_times import SourceTime, store_times
+from db.catalog.vanished_files import mark_missing
+from db.ledger.claims import admit
+from db.query.hours import hours_heard
+from db.query.question import Question
+from db.query.time_spans import Span
 from db.records import DetectionRow
-from db.spans import Span
 from db.types import path_digest
-from db.watched import mark_missing
 from tests.db.build import (
     INDEX,
     LEASE_S,

@@ -10,15 +10,24 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Engine, func, select
 
-from db.claims import (
+from db.catalog.sources import count_items, enrol, iter_items, triage, update_annotations
+from db.engine import reading
+from db.errors import DatabaseError, InvalidValueError
+from db.ledger.claims import (
     admit,
     commit_labellings,
     record_failures,
     release_claims,
     renew_leases,
 )
-from db.engine import reading
-from db.errors import DatabaseError, InvalidValueError
+from db.ledger.runs import (
+    abandon_run,
+    finish_run,
+    labelled_by,
+    recent_runs,
+    running_runs,
+    start_run,
+)
 from db.records import (
     AdmissionOutcome,
     Claim,
@@ -30,9 +39,7 @@ from db.records import (
     RunStatus,
     Verdict,
 )
-from db.runs import abandon_run, finish_run, labelled_by, recent_runs, running_runs, start_run
-from db.sources import count_items, enrol, iter_items, triage, update_annotations
-from db.tables import clip_scores, clips, detections, labellings, sources
+from db.schema.tables import clip_scores, clips, detections, labellings, sources
 from tests.db.build import (
     LEASE_S,
     NOW,

@@ -3,8 +3,10 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Engine
 
-from db.claims import admit
-from db.overview import (
+from db.catalog.start_times import SourceTime, store_times
+from db.ledger.claims import admit
+from db.records import DetectionRow
+from db.reports.collection import (
     branch_days,
     failure_reasons,
     node_hours,
@@ -12,9 +14,7 @@ from db.overview import (
     places,
     recorded_days,
 )
-from db.recorded import SourceTime, store_times
-from db.records import DetectionRow
-from db.score_curves import score_curves
+from db.reports.score_curves import score_curves
 from db.types import path_digest
 from tests.db.build import (
     EDGES,

@@ -8,15 +8,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, delete, insert, select, text
 
-from db.ambiguity import SOURCE_AMBIGUOUS_MID
-from db.base import metadata
-from db.claims import admit, commit_labellings, record_failures
+from db.catalog.model_registry import register_parameters
+from db.catalog.start_times import SourceTime, store_times
 from db.engine import reading, writing
 from db.errors import DatabaseUserError
-from db.found import found_query, kth_peak_query
-from db.hits import with_details
-from db.models_rows import register_parameters
-from db.queries import (
+from db.ledger.claims import admit, commit_labellings, record_failures
+from db.query.ambiguous_classes import SOURCE_AMBIGUOUS_MID
+from db.query.answers import with_details
+from db.query.current_labelling import speaks
+from db.query.statements import found_query, kth_peak_query
+from db.query.subtrees import Subtree
+from db.records import Claim, DetectionRow, Failure, Parameters
+from db.reports.model_coverage import (
     clip_by_ref,
     corpus_summary,
     failures,
@@ -24,11 +27,8 @@ from db.queries import (
     score_floor,
     top_clips,
 )
-from db.recorded import SourceTime, store_times
-from db.records import Claim, DetectionRow, Failure, Parameters
-from db.selection import speaks
-from db.subtrees import Subtree
-from db.tables import categories, clip_scores, clips, labellings, nodes
+from db.schema.base import metadata
+from db.schema.tables import categories, clip_scores, clips, labellings, nodes
 from db.types import path_digest
 from tests.db.build import (
     INDEX,

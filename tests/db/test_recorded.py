@@ -4,8 +4,8 @@ from datetime import timedelta
 
 from sqlalchemy import Engine, select, text
 
-from db.engine import reading
-from db.recorded import (
+from db.catalog.sources import update_annotations
+from db.catalog.start_times import (
     NOT_FOUND,
     SourceTime,
     StoredRule,
@@ -16,8 +16,8 @@ from db.recorded import (
     stored_rules,
     times_found,
 )
-from db.sources import update_annotations
-from db.tables import sources
+from db.engine import reading
+from db.schema.tables import sources
 from db.types import path_digest
 from tasks.recording_times import time_recordings
 from tests.db.build import NOW, enrolled, make_world, seen

@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Engine, select
 
+from db.catalog.model_registry import find_variant, register_model, register_parameters
+from db.catalog.ontology import load_ontology
 from db.engine import reading
 from db.errors import DatabaseUserError
-from db.models_rows import find_variant, register_model, register_parameters
-from db.ontology_rows import load_ontology
-from db.queries import categories_of, models_known, predictable_members
 from db.records import Node, Parameters, Variant
-from db.tables import closure, edges, node_examples, nodes
+from db.reports.model_coverage import categories_of, models_known, predictable_members
+from db.schema.tables import closure, edges, node_examples, nodes
 from tests.db.build import (
     EDGES,
     MIDS,

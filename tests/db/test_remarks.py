@@ -7,13 +7,14 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Engine, delete, func, select, text
 
-from db import exports, reports
-from db.claims import commit_labellings
+from db.catalog.sources import triage
 from db.engine import reading, writing
-from db.question import Question
+from db.ledger.claims import commit_labellings
+from db.query.question import Question
 from db.records import DetectionRow, Failure, Judgement, Remark, Verdict
-from db.sources import triage
-from db.tables import labelling_remarks, labellings, sources
+from db.reports import clip as reports
+from db.reports import export_rows as exports
+from db.schema.tables import labelling_remarks, labellings, sources
 from tests.db.build import INDEX, NOW, RUN, World, claimed, labelling, make_world, seen, sha
 
 GAP = Remark("gap", "nothing is there; silence stands for it", 5.0, 9.5)
@@ -75,7 +76,7 @@ def test_they_go_with_their_labelling(world: World) -> None:
 
 
 def test_what_who_is_strict_refused_is_worth_another_try(world: World) -> None:
-    from db.claims import record_failures
+    from db.ledger.claims import record_failures
 
     claims = {end: claimed(world, f"refused{end}") for end in ("; refused by --strict", "")}
     record_failures(

@@ -7,17 +7,23 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text, update
 
-from db.claims import commit_labellings
+from db.answer_records import Hit
 from db.engine import reading, writing
 from db.errors import DatabaseUserError, InvalidValueError
-from db.interval_queries import find_clips_of_set, find_intervals_of_set
-from db.question import Question
+from db.ledger.claims import commit_labellings
+from db.query.question import Question
+from db.query.time_spans import Span
 from db.records import DetectionRow
-from db.results import Hit
-from db.scored import ScoredClip, commit_intervals, count_underived, iter_scored, iter_underived
-from db.spans import Span
-from db.tables import labellings, sources
-from db.threshold_sets import StoredSet, ThresholdSet, find_set, list_sets, remove_set, store_set
+from db.schema.tables import labellings, sources
+from db.score_files.labelled import (
+    ScoredClip,
+    commit_intervals,
+    count_underived,
+    iter_scored,
+    iter_underived,
+)
+from db.thresholds.find import find_clips_of_set, find_intervals_of_set
+from db.thresholds.sets import StoredSet, ThresholdSet, find_set, list_sets, remove_set, store_set
 from tests.db.build import (
     INDEX,
     MIDS,

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, insert, select, update
 
 from db.engine import reading, writing
 from db.errors import InvalidValueError
-from db.tables import nodes, runs
+from db.schema.tables import nodes, runs
 from db.types import SCORE_SCALE, ScoreType, path_text
 from tests.db.build import NOW, RUN, make_world
 

@@ -16,12 +16,9 @@ from sqlalchemy import Engine, func, select, text
 
 from db.engine import reading
 from db.errors import DatabaseUserError
-from db.question import Question
-from db.records import DetectionRow
-from db.review import ReviewSample, lot, review_sample, score_bin
-from db.reviews import judged_reviews, store_review
-from db.tables import review_items, reviews, verdicts
-from db.verdicts import (
+from db.judging.review_sample import ReviewSample, lot, review_sample, score_bin
+from db.judging.reviews import judged_reviews, store_review
+from db.judging.verdicts import (
     UNKNOWN,
     Verdict,
     VerdictFile,
@@ -31,6 +28,9 @@ from db.verdicts import (
     iter_recordings,
     store_verdicts,
 )
+from db.query.question import Question
+from db.records import DetectionRow
+from db.schema.tables import review_items, reviews, verdicts
 from tests.db.build import INDEX, NOW, World, labelled, make_world, sha
 
 FILE = VerdictFile("f" * 64, "/x/v.csv", "table")
@@ -111,7 +111,7 @@ class TestHistory:
     def test_recordings_to_match_come_in_pages(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("db.verdicts._BATCH", 2)
+        monkeypatch.setattr("db.judging.verdicts._BATCH", 2)
         for n in range(5):
             labelled(world, f"k{n}", {"/b": 0.9})
         found = list(iter_recordings(world.engine))

@@ -6,20 +6,19 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, select, update
 
-from db.ambiguity import SOURCE_AMBIGUOUS_MID
-from db.claims import admit
-from db.engine import reading, writing
-from db.records import (
-    AdmissionOutcome,
-    Claim,
-    Judgement,
-    KnownSource,
-    RunCounts,
-    RunStatus,
-    Verdict,
+from db.catalog.sources import enrol, iter_items, triage
+from db.catalog.vanished_files import (
+    copies_elsewhere,
+    count_moved,
+    mark_back,
+    mark_missing,
+    mark_waiting,
+    present_sources,
 )
-from db.run_labels import clips_by_branch
-from db.runs import (
+from db.engine import reading, writing
+from db.ledger.claims import admit
+from db.ledger.labels_by_branch import clips_by_branch
+from db.ledger.runs import (
     ask_to_stop,
     child_runs,
     finish_run,
@@ -29,17 +28,18 @@ from db.runs import (
     summary_before,
     summary_of,
 )
-from db.sources import enrol, iter_items, triage
-from db.tables import nodes, sources
-from db.types import path_digest
-from db.watched import (
-    copies_elsewhere,
-    count_moved,
-    mark_back,
-    mark_missing,
-    mark_waiting,
-    present_sources,
+from db.query.ambiguous_classes import SOURCE_AMBIGUOUS_MID
+from db.records import (
+    AdmissionOutcome,
+    Claim,
+    Judgement,
+    KnownSource,
+    RunCounts,
+    RunStatus,
+    Verdict,
 )
+from db.schema.tables import nodes, sources
+from db.types import path_digest
 from tests.db.build import (
     LEASE_S,
     NOW,
@@ -95,7 +95,7 @@ def test_names_that_are_not_text_are_found(world: World) -> None:
 
 
 def test_sources_come_in_pages(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("db.watched._PAGE", 2)
+    monkeypatch.setattr("db.catalog.vanished_files._PAGE", 2)
     enrolled(world, *(seen(f"/in/{n}") for n in range(5)))
     pages = list(present_sources(world.engine, [b"/in"]))
     assert [len(page) for page in pages] == [2, 2, 1]
@@ -152,7 +152,7 @@ def test_the_same_run_takes_its_claim_over_for_the_same_source_only(world: World
     second = again(first.source_id)
     assert isinstance(second, Claim)
     assert second.token == first.token + 1
-    from db.claims import commit_labellings
+    from db.ledger.claims import commit_labellings
 
     rows = [labelling(first, "a", {"/b": 0.5})]
     assert commit_labellings(world.engine, world.variant, rows, RUN, NOW) == [False]

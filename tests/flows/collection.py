@@ -12,12 +12,12 @@ from audioset_core.ontology.graph import load_default
 from audioset_core.scores.pooling import pool
 from audioset_core.storage.atomic_files import write_atomically
 from audioset_core.storage.score_files import npy_bytes
-from db.claims import admit, commit_labellings
+from db.catalog.model_registry import register_model, register_parameters
 from db.engine import open_engine, sqlite_url
+from db.ledger.claims import admit, commit_labellings
+from db.ledger.runs import start_run
 from db.migrate import ensure_schema
-from db.models_rows import register_model, register_parameters
 from db.records import Claim, Labelling, Model, Parameters, Variant
-from db.runs import start_run
 from tasks.load_ontology import store_ontology
 from tasks.pooled_rows import class_score_rows, detection_rows
 from tests.db.build import LEASE_S, NOW, RUN, World, clip, enrolled, seen, sha

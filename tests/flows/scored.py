@@ -17,10 +17,12 @@ from audioset_core.models.registry import YAMNET
 from audioset_core.ontology.graph import load_default
 from audioset_core.scores.pooling import pool
 from audioset_core.storage.score_files import npy_bytes, scores_path
-from db.claims import admit, commit_labellings
+from db.catalog.model_registry import register_model, register_parameters
+from db.catalog.sources import enrol, iter_items
 from db.engine import open_engine
+from db.ledger.claims import admit, commit_labellings
+from db.ledger.runs import start_run
 from db.migrate import ensure_schema
-from db.models_rows import register_model, register_parameters
 from db.records import (
     Claim,
     Clip,
@@ -30,8 +32,6 @@ from db.records import (
     SeenSource,
     Variant,
 )
-from db.runs import start_run
-from db.sources import enrol, iter_items
 from tasks.load_ontology import store_ontology
 from tasks.pooled_rows import class_score_rows, detection_rows
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from audioset_core.scores.pooling import sigmoid, sliding_scores
-from db.audit import stored_variants
-from db.claims import admit
-from db.sources import enrol, iter_items
+from db.catalog.sources import enrol, iter_items
+from db.integrity.audit import stored_variants
+from db.ledger.claims import admit
 from tests.db.build import LEASE_S, NOW, RUN, clip, seen, sha
 from tests.flows.collection import CLASSES, DURATION_S, Collection, make_collection
 

@@ -17,11 +17,11 @@ from sqlalchemy import Engine, update
 
 from audioset_core.export_formats.registry import FILE_FORMATS, FOLDER_FORMATS
 from audioset_core.storage.score_files import npy_bytes
-from db.claims import commit_labellings
 from db.engine import open_engine, writing
+from db.ledger.claims import commit_labellings
 from db.migrate import ensure_schema
 from db.records import DetectionRow, Model
-from db.tables import labellings, sources
+from db.schema.tables import labellings, sources
 from tests.db.build import NOW, RUN, claimed, labelling, make_world
 
 Audioset = Callable[..., Any]

@@ -13,7 +13,7 @@ import pytest
 from pydantic import SecretStr
 
 from audioset_core.errors import UserError
-from db.queries import top_clips
+from db.reports.model_coverage import top_clips
 from flows.ingest_new import ingest_new
 from flows.run_options import LabelOptions, WatchOptions
 from flows.summary import Summary

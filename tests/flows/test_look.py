@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from audioset_core.ontology.graph import load_default
-from db import overview
-from db.question import Question
-from db.review import ReviewItem, review_sample, score_bin
+from db.judging.review_sample import ReviewItem, review_sample, score_bin
+from db.query.question import Question
+from db.reports import collection as overview
 from flows.page_render import shown_hours
 from tests.flows.conftest import Said
 from tests.flows.looking import ANIMAL, SIREN, SPEECH, Collection

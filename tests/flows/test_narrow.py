@@ -18,7 +18,7 @@ from sqlalchemy import update
 
 from audioset_core.ontology.graph import load_default
 from db.engine import writing
-from db.tables import sources
+from db.schema.tables import sources
 from flows.table_layout import column_widths, record_lines, shortened
 from tests.flows.build import REPOSITORY
 from tests.flows.collection import make_collection

@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import insert, select
 
 from db.engine import writing
-from db.tables import clip_scores, clips, detections, labellings, nodes, sources
+from db.schema.tables import clip_scores, clips, detections, labellings, nodes, sources
 from flows.review_page import CSV_COLUMNS
 from tests.flows.conftest import Said
 from tests.flows.looking import NOW, SIREN, SPEECH, Collection

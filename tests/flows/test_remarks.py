@@ -15,7 +15,7 @@ import soxr
 
 from audioset_core.audio.decoders import F32, DecodeOptions
 from audioset_core.previews.snippets import RATE_HZ, read_snippet
-from db.overview import places
+from db.reports.collection import places
 from tests.flows.build import Lab, sound, write_clip
 from tests.formats.makers import Take, mux
 

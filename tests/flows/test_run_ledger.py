@@ -15,8 +15,8 @@ from sqlalchemy import Engine
 
 from audioset_core.inference.scorer import Cancelled
 from db.engine import open_engine
+from db.ledger.runs import recent_runs, start_run
 from db.migrate import ensure_schema
-from db.runs import recent_runs, start_run
 from flows import run_ledger
 from flows.run_ledger import abandon_dead_runs, recorded_run
 from tasks.job import now, stop_event

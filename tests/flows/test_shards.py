@@ -17,11 +17,11 @@ from sqlalchemy import Engine
 
 from audioset_core.models.registry import YAMNET
 from audioset_core.weights.locate import ReadyWeights
+from db.catalog.sources import iter_items
 from db.engine import open_engine
+from db.ledger.runs import finish_run, start_run
 from db.migrate import ensure_schema
 from db.records import RunCounts, RunStatus, Variant, WorkItem
-from db.runs import finish_run, start_run
-from db.sources import iter_items
 from flows.pipeline import labelling_job
 from flows.run_options import LabelOptions
 from flows.settings import labelling_settings

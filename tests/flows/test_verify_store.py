@@ -24,8 +24,8 @@ from sqlalchemy import make_url, text
 
 from audioset_core.storage.score_file_check import Fault, Promise, check_file, stored_files
 from audioset_core.storage.score_files import npy_bytes, read_scores
-from db.claims import ENDED
 from db.engine import writing
+from db.ledger.claims import ENDED
 from flows.verify import StoreDamagedError, verify
 from tasks import store_check, store_folders
 from tasks.store_check import check_store

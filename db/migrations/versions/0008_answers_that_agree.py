@@ -7,7 +7,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """The views are made anew after every migration (`db.views`)."""
+    """The views are made anew after every migration (`db.query.views`)."""
 
 
 def downgrade() -> None:

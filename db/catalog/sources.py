@@ -1,0 +1,298 @@
+"""Files as they were seen: telling at a glance what needs work, and a run's work list.
+
+A million known files are judged in seconds: one query per thousand, none per file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    case,
+    func,
+    insert,
+    null,
+    select,
+    update,
+)
+
+from db.engine import reading, repeatable, upsert, writing
+from db.records import Judgement, SeenSource, Variant, Verdict, WorkItem
+from db.schema.tables import labellings, run_items, runs, sources
+from db.types import path_digest, path_text
+
+_BATCH = 1_000
+MAX_POSITION = 2**31 - 1
+
+
+def triage(
+    conn: Connection,
+    variant: Variant | None,
+    seen: Sequence[SeenSource],
+    passing: frozenset[str] = frozenset(),
+    passing_end: str | None = None,
+) -> list[Judgement]:
+    """What is known of each file, in the order given; writes nothing.
+
+    `passing` are the reasons of failure that are worth another try; so are those whose detail has
+    the ending `passing_end`.
+    """
+    digests = [path_digest(source.path) for source in seen]
+    known = _known(conn, variant, digests)
+    return [
+        _judge(source, known.get(digest), passing, passing_end)
+        for source, digest in zip(seen, digests, strict=True)
+    ]
+
+
+def enrol(
+    engine: Engine,
+    run_id: str,
+    items: Sequence[tuple[SeenSource, float]],
+    *,
+    start: int = 0,
+    now: datetime | None = None,
+) -> int:
+    """Store files as pending and append them, with their estimated seconds, to the work list.
+
+    One transaction, and a sign of the run's life. The first item gets position `start`; returns the
+    next free position. A path given twice is taken once.
+    """
+    wanted: dict[bytes, tuple[SeenSource, float]] = {}
+    for source, estimated in items:
+        wanted.setdefault(path_digest(source.path), (source, estimated))
+    if not wanted:
+        return start
+    seen_at = datetime.now(UTC) if now is None else now
+    with writing(engine) as conn:
+        # In the order of the digests, so that two enrolments never wait for each other in a ring.
+        rows = [pending_row(digest, wanted[digest][0], seen_at) for digest in sorted(wanted)]
+        conn.execute(_upsert_pending(conn), rows)
+        ids = _source_ids(conn, list(wanted))
+        conn.execute(
+            insert(run_items),
+            [
+                {
+                    "run_id": run_id,
+                    "position": position,
+                    "source_id": ids[digest],
+                    "estimated_s": estimated,
+                    "bytes": source.size_bytes,
+                }
+                for position, (digest, (source, estimated)) in enumerate(wanted.items(), start)
+            ],
+        )
+        conn.execute(update(runs).where(runs.c.id == run_id).values(seen_at=seen_at))
+    return start + len(wanted)
+
+
+def pending_row(digest: bytes, source: SeenSource, now: datetime) -> dict[str, Any]:
+    """The row of a file that has not been read."""
+    return {
+        "path_digest": digest,
+        "path": source.path,
+        "path_text": path_text(source.path),
+        "size_bytes": source.size_bytes,
+        "mtime_ns": source.mtime_ns,
+        "status": "pending",
+        "user_id": source.user_id,
+        "meta": source.meta,
+        "first_seen_at": now,
+    }
+
+
+def update_annotations(engine: Engine, seen: Sequence[SeenSource]) -> int:
+    """Store the `user_id` and `meta` that a manifest gives for files already known.
+
+    None leaves the stored value as it is. Returns how many files changed.
+    """
+    given = {path_digest(s.path): s for s in seen if s.user_id is not None or s.meta is not None}
+    with reading(engine) as conn:
+        changes = _annotation_changes(conn, given)
+    if changes:
+        changes.sort(key=lambda change: bytes(change.pop("digest")))
+        with writing(engine) as conn:
+            conn.execute(update(sources).where(sources.c.id == bindparam("key")), changes)
+    return len(changes)
+
+
+def count_items(engine: Engine, run_id: str) -> int:
+    """How many files are on the work list."""
+    query = select(func.count()).select_from(run_items).where(run_items.c.run_id == run_id)
+    with reading(engine) as conn:
+        return int(conn.execute(query).scalar_one())
+
+
+def iter_items(
+    engine: Engine,
+    run_id: str,
+    page: int = _BATCH,
+    *,
+    first: int = 0,
+    end: int | None = None,
+    unlabelled_by: Variant | None = None,
+) -> Iterator[WorkItem]:
+    """The work list's positions `first` to before `end` in order.
+
+    Without the items whose content is labelled under the variant by now, if one is given. No
+    transaction stays open between pages.
+    """
+    # The page is cut before the join, or a database without statistics would sort everything.
+    part = (
+        select(run_items)
+        .where(
+            run_items.c.run_id == run_id,
+            run_items.c.position > bindparam("last"),
+            run_items.c.position < (MAX_POSITION if end is None else end),
+        )
+        .order_by(run_items.c.position)
+        .limit(page)
+        .subquery()
+    )
+    columns = (part.c.source_id, sources.c.path, part.c.bytes, sources.c.mtime_ns)
+    joined = part.join(sources, sources.c.id == part.c.source_id)
+    done_id: Any = null()
+    if unlabelled_by is not None:
+        joined = joined.outerjoin(labellings, _is_done(unlabelled_by))
+        done_id = labellings.c.id
+    query = (
+        select(part.c.position, *columns, part.c.estimated_s, done_id.label("done_id"))
+        .select_from(joined)
+        .order_by(part.c.position)
+    )
+    last = first - 1
+    while True:
+        rows = _page(engine, query, last)
+        for row in rows:
+            if not row.done_id:
+                yield WorkItem(*row[1:-1])
+        if len(rows) < page:
+            return
+        last = rows[-1].position
+
+
+@repeatable
+def _page(engine: Engine, query: Select[Any], last: int) -> Sequence[Row[Any]]:
+    with reading(engine) as conn:
+        return conn.execute(query, {"last": last}).all()
+
+
+def _known(
+    conn: Connection, variant: Variant | None, digests: Sequence[bytes]
+) -> dict[bytes, Row[Any]]:
+    columns = (
+        sources.c.path_digest,
+        sources.c.size_bytes,
+        sources.c.mtime_ns,
+        sources.c.status,
+        sources.c.reason,
+        sources.c.reason_detail,
+        sources.c.clip_id,
+        sources.c.waiting_since,
+    )
+    wanted: BindParameter[Any] = bindparam("digests", expanding=True)
+    query = select(*columns, null().label("done_id"))
+    if variant is not None:
+        query = select(*columns, labellings.c.id.label("done_id"))
+        query = query.select_from(sources.outerjoin(labellings, _is_done(variant)))
+    query = query.where(sources.c.path_digest.in_(wanted))
+    known: dict[bytes, Row[Any]] = {}
+    for start in range(0, len(digests), _BATCH):
+        rows = conn.execute(query, {"digests": digests[start : start + _BATCH]})
+        known.update((row[0], row) for row in rows.all())  # one by one they take twice as long
+    return known
+
+
+def _is_done(variant: Variant) -> ColumnElement[bool]:
+    """The labelling of the source's clip under the variant, if it is done."""
+    return and_(
+        labellings.c.clip_id == sources.c.clip_id,
+        labellings.c.model_id == variant.model_id,
+        labellings.c.parameter_set_id == variant.parameter_set_id,
+        labellings.c.status == "done",
+    )
+
+
+def _judge(
+    source: SeenSource, row: Row[Any] | None, passing: frozenset[str], passing_end: str | None
+) -> Judgement:
+    if row is None:
+        return Judgement(Verdict.NEW)
+    is_back = row.status == "missing"
+    if (row.size_bytes, row.mtime_ns) != (source.size_bytes, source.mtime_ns):
+        return Judgement(Verdict.CHANGED, is_back)
+    # Of a missing file, the row keeps what was known; unchanged, it holds again.
+    if row.reason is not None:
+        ends_so = passing_end is not None and (row.reason_detail or "").endswith(passing_end)
+        is_worth_it = row.reason in passing or ends_so
+        return Judgement(Verdict.RETRY if is_worth_it else Verdict.FAILED, is_back)
+    if row.clip_id is None:
+        return Judgement(Verdict.NEW, is_back, row.waiting_since)
+    return Judgement(Verdict.UNLABELLED if row.done_id is None else Verdict.DONE, is_back)
+
+
+def _upsert_pending(conn: Connection) -> Any:
+    statement = upsert(conn, sources)
+    new = statement.excluded
+    is_same = and_(
+        sources.c.size_bytes == new.size_bytes,
+        sources.c.mtime_ns == new.mtime_ns,
+    )
+    return statement.on_conflict_do_update(
+        index_elements=[sources.c.path_digest],
+        set_={
+            "status": new.status,
+            "reason": None,
+            "reason_detail": None,
+            "clip_id": case((is_same, sources.c.clip_id), else_=null()),
+            "missing_at": None,
+            "waiting_since": None,
+            "size_bytes": new.size_bytes,
+            "mtime_ns": new.mtime_ns,
+            "user_id": func.coalesce(new.user_id, sources.c.user_id),
+            "meta": func.coalesce(new.meta, sources.c.meta),
+            # A manifest may tell the start of the recording: it is looked for again.
+            "recorded_by": case((new.meta.is_(None), sources.c.recorded_by), else_=null()),
+        },
+    )
+
+
+def _source_ids(conn: Connection, digests: list[bytes]) -> dict[bytes, int]:
+    query = select(sources.c.path_digest, sources.c.id).where(
+        sources.c.path_digest.in_(bindparam("digests", expanding=True))
+    )
+    ids: dict[bytes, int] = {}
+    for start in range(0, len(digests), _BATCH):
+        rows = conn.execute(query, {"digests": digests[start : start + _BATCH]})
+        ids.update((digest, source_id) for digest, source_id in rows)
+    return ids
+
+
+def _annotation_changes(conn: Connection, given: dict[bytes, SeenSource]) -> list[dict[str, Any]]:
+    query = select(sources.c.path_digest, sources.c.id, sources.c.user_id, sources.c.meta).where(
+        sources.c.path_digest.in_(bindparam("digests", expanding=True))
+    )
+    digests = list(given)
+    changes = []
+    for start in range(0, len(digests), _BATCH):
+        rows = conn.execute(query, {"digests": digests[start : start + _BATCH]})
+        for digest, source_id, user_id, meta in rows:
+            new = given[digest]
+            wanted_id = user_id if new.user_id is None else new.user_id
+            wanted_meta = meta if new.meta is None else new.meta
+            if (wanted_id, wanted_meta) != (user_id, meta):
+                changes.append(
+                    {"digest": digest, "key": source_id, "user_id": wanted_id}
+                    | {"meta": wanted_meta, "recorded_by": None}
+                )
+    return changes

@@ -1,0 +1,181 @@
+"""When recordings began, as stored with their sources, and the rules by which that was found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Engine,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+
+from db.engine import reading, writing
+from db.schema.tables import clips, sources, time_rules
+
+_PAGE = 2_000
+_FOLDERS_AT_ONCE = 50
+
+NOT_FOUND = "not found"
+"""How `recorded_by` begins where neither manifest nor name tells a start."""
+
+
+@dataclass(frozen=True, slots=True)
+class UntimedSource:
+    """What may tell when a file was recorded."""
+
+    path_digest: bytes
+    path_text: str
+    meta: dict[str, Any] | None
+    stored: tuple[int | None, int | None, str | None] = (None, None, None)
+    """What was found before: Unix milliseconds, distance from UTC, and how."""
+    told: tuple[str, str] | None = None
+    """The start by the file's own word, as ISO 8601, and where in the file that stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTime:
+    """When a file was recorded; both numbers are None where it could not be found."""
+
+    path_digest: bytes
+    unix_ms: int | None
+    utc_offset_s: int | None
+    found_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRule:
+    """How the files below a folder (all, if it is empty) tell their time."""
+
+    folder: str
+    pattern: str | None
+    timezone: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TimesFound:
+    """How many files tell their time in one way, and the span of those times."""
+
+    found_by: str | None
+    n_sources: int
+    first_unix_ms: int | None
+    last_unix_ms: int | None
+
+
+def sources_to_time(engine: Engine, *, again: bool = False) -> Iterator[list[UntimedSource]]:
+    """Sources whose time nobody has looked for, in pages; all of them if `again`.
+
+    No transaction stays open between pages.
+    """
+    yield from _pages(engine, [] if again else [sources.c.recorded_by.is_(None)])
+
+
+def sources_in_folders(engine: Engine, folders: Set[str]) -> Iterator[list[UntimedSource]]:
+    """All sources right in the folders, looked at or not, in pages."""
+    conditions = []
+    if len(folders) <= _FOLDERS_AT_ONCE:  # else it is quicker to look at everything
+        prefixes = (sources.c.path_text.startswith(f"{f}/", autoescape=True) for f in folders)
+        conditions.append(or_(*prefixes))
+    for page in _pages(engine, conditions):
+        yield [source for source in page if source.path_text.rpartition("/")[0] in folders]
+
+
+def _pages(
+    engine: Engine, conditions: Sequence[ColumnElement[bool]]
+) -> Iterator[list[UntimedSource]]:
+    before = (
+        sources.c.recorded_unix_ms,
+        sources.c.recorded_utc_offset_s,
+        sources.c.recorded_by,
+    )
+    query = select(
+        sources.c.id, sources.c.path_digest, sources.c.path_text, sources.c.meta, *before,
+        clips.c.told_start, clips.c.told_by,
+    ).select_from(sources.outerjoin(clips, clips.c.id == sources.c.clip_id))  # fmt: skip
+    query = query.where(sources.c.id > bindparam("last"), *conditions)
+    query = query.order_by(sources.c.id).limit(_PAGE)
+    last = 0
+    while True:
+        with reading(engine) as conn:
+            rows = conn.execute(query, {"last": last}).all()
+        if not rows:
+            return
+        last = rows[-1].id
+        yield [
+            UntimedSource(
+                row[1],
+                row[2],
+                row[3],
+                (row[4], row[5], row[6]),
+                (row[7], row[8]) if row[7] else None,
+            )
+            for row in rows
+        ]
+
+
+def store_times(engine: Engine, times: Sequence[SourceTime]) -> None:
+    """Store the starts of recordings, in one transaction."""
+    statement = (
+        update(sources)
+        .where(sources.c.path_digest == bindparam("key"))
+        .values(
+            recorded_unix_ms=bindparam("unix_ms"),
+            recorded_utc_offset_s=bindparam("utc_offset_s"),
+            recorded_by=bindparam("found_by"),
+        )
+    )
+    # In the order of the digests, as everywhere, or two writers could wait for each other.
+    rows = [
+        {"key": t.path_digest, "unix_ms": t.unix_ms, "utc_offset_s": t.utc_offset_s}
+        | {"found_by": t.found_by}
+        for t in sorted(times, key=lambda t: t.path_digest)
+    ]
+    if rows:
+        with writing(engine) as conn:
+            conn.execute(statement, rows)
+
+
+def stored_rules(engine: Engine) -> list[StoredRule]:
+    """The rules that were stated, by folder."""
+    columns = (time_rules.c.folder, time_rules.c.pattern, time_rules.c.timezone)
+    with reading(engine) as conn:
+        rows = conn.execute(select(*columns).order_by(time_rules.c.folder, time_rules.c.id))
+        return [StoredRule(*row) for row in rows]
+
+
+def state_rule(engine: Engine, rule: StoredRule, now: datetime) -> None:
+    """Store the rule of a folder; what it leaves open (None) stays as it was, "" is forgotten."""
+    with writing(engine) as conn:
+        is_same = time_rules.c.folder == rule.folder
+        columns = (time_rules.c.pattern, time_rules.c.timezone)
+        before = conn.execute(select(*columns).where(is_same)).first()
+        pattern, timezone = before or (None, None)
+        conn.execute(delete(time_rules).where(is_same))
+        row = {
+            "folder": rule.folder,
+            "pattern": pattern if rule.pattern is None else rule.pattern or None,
+            "timezone": timezone if rule.timezone is None else rule.timezone or None,
+        }
+        conn.execute(insert(time_rules), row | {"stated_at": now})
+
+
+def times_found(engine: Engine) -> list[TimesFound]:
+    """How the starts were found, the most frequent way first."""
+    n_sources = func.count()
+    started = sources.c.recorded_unix_ms
+    query = (
+        select(sources.c.recorded_by, n_sources, func.min(started), func.max(started))
+        .group_by(sources.c.recorded_by)
+        .order_by(n_sources.desc(), sources.c.recorded_by)
+    )
+    with reading(engine) as conn:
+        return [TimesFound(*row) for row in conn.execute(query)]

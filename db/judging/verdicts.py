@@ -1,0 +1,253 @@
+"""Verdicts of people: stored once, never altered; the newest of a person speaks.
+
+The clip, the class and the span (whole milliseconds, or None for the whole clip) say what was
+judged. Reading the same file again adds only what could not be stored before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from operator import attrgetter
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, Select, exists, func, insert, select
+
+from db.catalog.ontology import node_ids
+from db.engine import reading, upsert, writing
+from db.errors import DatabaseUserError
+from db.query.paths import first_source
+from db.query.subtrees import node_id
+from db.schema.tables import clips, closure, nodes, sources, verdict_files, verdicts
+
+UNKNOWN = "unknown"
+"""Who judged, where nobody said it."""
+_BATCH = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one person said: of a clip (its SHA-256), a class (MID) and a span (None: all of it)."""
+
+    clip: str
+    mid: str
+    span_ms: tuple[int, int] | None
+    verdict: str
+    judged_by: str
+    judged_at: datetime
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictFile:
+    """A file that verdicts come from."""
+
+    sha256: str
+    name: str
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileSummary:
+    """A file that was imported, and what its verdicts say."""
+
+    name: str
+    sha256: str
+    format: str
+    imported_at: datetime
+    n_present: int
+    n_absent: int
+    n_unsure: int
+    n_clips: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVerdict:
+    """A verdict with its history: whether it speaks, and where it came from."""
+
+    clip: str
+    path_text: str
+    mid: str
+    name: str
+    start_s: float | None
+    end_s: float | None
+    verdict: str
+    judged_by: str
+    judged_at: datetime
+    file: str
+    place: str
+    is_newest: bool
+
+
+def store_verdicts(
+    engine: Engine, file: VerdictFile, found: Sequence[Verdict], now: datetime
+) -> int:
+    """Store what the file says and is not stored of it yet; how many that were.
+
+    Raises:
+        DatabaseUserError: a class is not in the ontology of the database.
+    """
+    with writing(engine) as conn:
+        row = {"sha256": file.sha256, "name": file.name, "format": file.format, "imported_at": now}
+        # Whoever imports the same file at the same time waits here.
+        mark = upsert(conn, verdict_files).values(row)
+        own = mark.on_conflict_do_update(
+            index_elements=["sha256"], set_={"sha256": mark.excluded.sha256}
+        )
+        file_id = int(conn.execute(own.returning(verdict_files.c.id)).scalar_one())
+        ids = node_ids(conn)
+        if unknown := sorted({each.mid for each in found} - ids.keys()):
+            raise DatabaseUserError(
+                f"the ontology in the database has no node {', '.join(map(repr, unknown[:5]))}"
+            )
+        clip_ids = _clip_ids(conn, sorted({each.clip for each in found}))
+        known: set[tuple[Any, ...]] = set()
+        for stored in conn.execute(_keys().where(verdicts.c.verdict_file_id == file_id)):
+            # Who does not say who judged says nothing new, whoever it was.
+            known |= {tuple(stored), (*stored[:-1], UNKNOWN)}
+        rows = []
+        for each in found:
+            start_ms, end_ms = each.span_ms or (None, None)
+            key = (clip_ids[each.clip], ids[each.mid], start_ms, end_ms, each.verdict,
+                   each.place, each.judged_by)  # fmt: skip
+            if key not in known:
+                known.add(key)
+                rows.append({
+                    **dict(zip(_KEY, key, strict=True)),
+                    "judged_at": each.judged_at, "verdict_file_id": file_id,
+                })  # fmt: skip
+        for first in range(0, len(rows), _BATCH):
+            conn.execute(insert(verdicts), rows[first : first + _BATCH])
+        return len(rows)
+
+
+def iter_recordings(engine: Engine) -> Iterator[tuple[int, str, bytes, str | None]]:
+    """(clip's id, clip, path, user id) of every place of every clip."""
+    query = (
+        select(sources.c.id, clips.c.id, clips.c.sha256, sources.c.path, sources.c.user_id)
+        .join(clips, clips.c.id == sources.c.clip_id)
+        .order_by(sources.c.id)
+        .limit(_BATCH)
+    )
+    last = -1
+    while True:
+        with reading(engine) as conn:
+            rows = conn.execute(query.where(sources.c.id > last)).all()
+        for row in rows:
+            yield row[1], row[2], row[3], row[4]
+        if len(rows) < _BATCH:
+            return
+        last = rows[-1][0]
+
+
+def clip_facts(engine: Engine, clip_ids: Sequence[int]) -> dict[int, tuple[str, float]]:
+    """(clip, duration in seconds) by the clip's id."""
+    found: dict[int, tuple[str, float]] = {}
+    with reading(engine) as conn:
+        for first in range(0, len(clip_ids), _BATCH):
+            query = select(clips.c.id, clips.c.sha256, clips.c.duration_s)
+            part = conn.execute(query.where(clips.c.id.in_(clip_ids[first : first + _BATCH])))
+            found.update((row.id, (row.sha256, row.duration_s)) for row in part)
+    return found
+
+
+def newest(rows: Iterable[Row[Any]]) -> Iterator[Row[Any]]:
+    """Of rows of `verdicts` those that speak: the newest of a clip, class, span and person."""
+    speaking: dict[tuple[Any, ...], Row[Any]] = {}
+    for row in sorted(rows, key=attrgetter("judged_at", "id")):
+        speaking[row.clip_id, row.node_id, row.start_ms, row.end_ms, row.judged_by] = row
+    yield from speaking.values()
+
+
+def imported_files(engine: Engine) -> list[FileSummary]:
+    """Every file that was imported, the newest first."""
+    said = {
+        name: func.count().filter(verdicts.c.verdict == name).label(name)
+        for name in ("present", "absent", "unsure")
+    }
+    query = (
+        select(
+            verdict_files, *said.values(),
+            func.count(verdicts.c.clip_id.distinct()).label("n_clips"),
+        )
+        .outerjoin(verdicts, verdicts.c.verdict_file_id == verdict_files.c.id)
+        .group_by(verdict_files.c.id)
+        .order_by(verdict_files.c.id.desc())
+    )  # fmt: skip
+    with reading(engine) as conn:
+        return [
+            FileSummary(
+                row.name, row.sha256, row.format, row.imported_at, row.present, row.absent,
+                row.unsure, row.n_clips,
+            )
+            for row in conn.execute(query)
+        ]  # fmt: skip
+
+
+def find_verdicts(
+    engine: Engine, *, under: str | None = None, clip: str | None = None, history: bool = False
+) -> list[StoredVerdict]:
+    """Verdicts on classes below a node and on a clip, by clip and span; all if `history`.
+
+    Raises:
+        DatabaseUserError: unknown MID.
+    """
+    query = (
+        select(verdicts, clips.c.sha256, nodes.c.mid, nodes.c.name, nodes.c.position,
+               verdict_files.c.name.label("file"), _path().label("path_text"))
+        .join(clips, clips.c.id == verdicts.c.clip_id)
+        .join(nodes, nodes.c.id == verdicts.c.node_id)
+        .join(verdict_files, verdict_files.c.id == verdicts.c.verdict_file_id)
+    )  # fmt: skip
+    if clip is not None:
+        query = query.where(clips.c.sha256 == clip)
+    with reading(engine) as conn:
+        if under is not None:
+            root = node_id(conn, under)
+            query = query.where(
+                exists().where(
+                    closure.c.ancestor_id == root, closure.c.descendant_id == verdicts.c.node_id
+                )
+            )
+        rows = conn.execute(query).all()
+    speaking = {row.id for row in newest(rows)}
+    rows = [row for row in rows if history or row.id in speaking]
+    rows.sort(
+        key=lambda r: (r.sha256, r.start_ms or 0, r.end_ms or 0, r.position, r.judged_at, r.id)
+    )
+    return [
+        StoredVerdict(
+            row.sha256, row.path_text or "", row.mid, row.name, _seconds(row.start_ms),
+            _seconds(row.end_ms), row.verdict, row.judged_by, row.judged_at, row.file, row.place,
+            row.id in speaking,
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+_KEY = ("clip_id", "node_id", "start_ms", "end_ms", "verdict", "place", "judged_by")
+
+
+def _keys() -> Select[Any]:
+    return select(*(verdicts.c[name] for name in _KEY))
+
+
+def _path() -> Any:
+    """One of the clip's paths: of those that are there the oldest, if any is."""
+    shown = sources.alias("shown")
+    first = first_source(clips.c.id, of=sources.alias("first")).correlate(clips).scalar_subquery()
+    return select(shown.c.path_text).where(shown.c.id == first).correlate(clips).scalar_subquery()
+
+
+def _seconds(time_ms: int | None) -> float | None:
+    return None if time_ms is None else time_ms / 1000
+
+
+def _clip_ids(conn: Connection, wanted: Sequence[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for first in range(0, len(wanted), _BATCH):
+        query = select(clips.c.sha256, clips.c.id)
+        rows = conn.execute(query.where(clips.c.sha256.in_(wanted[first : first + _BATCH])))
+        found.update((row.sha256, row.id) for row in rows)
+    return found

@@ -1,0 +1,395 @@
+"""Exactly once: claims with a lease and a token, and the one transaction that makes a labelling.
+
+A claim is taken in a short transaction, inference runs outside any, and the commit succeeds only
+while the token still matches: a worker that lost its lease writes nothing. Rows are locked in
+one order everywhere (clips by id, sources by path digest, labellings by id): no deadlocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Engine, bindparam, delete, insert, select, update
+
+from db.catalog.clips import (
+    insert_labels,
+    lock_clips,
+    remove_unreferenced,
+    store_clip,
+    write_figures,
+)
+from db.catalog.copies import FailedCopy, are_of_one_run, copies_of_failed
+from db.engine import Prepared, repeatable, upsert, writing
+from db.errors import DatabaseError, InvalidValueError
+from db.records import AdmissionOutcome, Claim, Clip, Failure, Labelling, Variant
+from db.schema.tables import (
+    categories,
+    clip_scores,
+    detections,
+    labelling_remarks,
+    labellings,
+    models,
+    runs,
+    sources,
+)
+
+ENDED = datetime(1970, 1, 1, tzinfo=UTC)
+"""A lease that is over whatever the clock says."""
+
+
+@repeatable
+def admit(
+    engine: Engine,
+    source_id: int,
+    clip: Clip,
+    variant: Variant,
+    run_id: str,
+    lease_s: float,
+    now: datetime,
+    *,
+    mtime_ns: int | None = None,
+) -> Claim | AdmissionOutcome:
+    """Record which clip the source holds, and claim its labelling if nobody has it.
+
+    `mtime_ns` is the file's time when it was read (None keeps the one from discovery). A claim that
+    the same run took for the same source is taken over: its task died, and is tried again. So is
+    one with a lease longer than there are: it was taken before the clock was set back.
+    """
+    with writing(engine) as conn:
+        clip_id = store_clip(conn, clip, now)
+        _identify(conn, source_id, clip, clip_id, mtime_ns, now)
+        row = _CLAIM.execute(
+            conn,
+            {
+                "clip_id": clip_id,
+                "model_id": variant.model_id,
+                "parameter_set_id": variant.parameter_set_id,
+                "lease_until": now + timedelta(seconds=lease_s),
+                "run_id": run_id,
+                "source_id": source_id,
+                "asked_at": now,
+                "no_lease_until": now + timedelta(seconds=2 * lease_s),
+            },
+        ).one_or_none()
+        if row is not None:
+            return Claim(row.id, row.token, clip_id, source_id, clip.sha256)
+        held = conn.execute(
+            select(labellings.c.status, labellings.c.run_id, labellings.c.source_id).where(
+                labellings.c.clip_id == clip_id,
+                labellings.c.model_id == variant.model_id,
+                labellings.c.parameter_set_id == variant.parameter_set_id,
+            )
+        ).one()
+        if held.status != "done":
+            is_copy = are_of_one_run(conn, run_id, held.run_id)
+            return AdmissionOutcome.COPY if is_copy else AdmissionOutcome.BUSY
+        is_again = (held.run_id, held.source_id) == (run_id, source_id)
+        return AdmissionOutcome.AGAIN if is_again else AdmissionOutcome.DONE
+
+
+@repeatable
+def commit_labellings(
+    engine: Engine,
+    variant: Variant,
+    batch: Sequence[Labelling],
+    run_id: str,
+    now: datetime,
+) -> list[bool]:
+    """Make labellings done, all in one transaction; False where the claim was lost.
+
+    The labelling becomes its clip's current one, unless that is the promoted model's and this one
+    is not, or this one has no scores (embeddings only, or too short for a patch). Nothing is
+    written for a lost claim.
+    """
+    if not batch:
+        return []
+    with writing(engine) as conn:
+        lock_clips(conn, (labelling.claim.clip_id for labelling in batch))
+        node_of = category_nodes(conn, variant.model_id)
+        # Judged in the order of ids; told in the order given.
+        order = sorted(range(len(batch)), key=lambda at: batch[at].claim.labelling_id)
+        kept = [at for at in order if _mark_done(conn, batch[at], run_id, now)]
+        done = [batch[at] for at in kept]
+        if done:
+            _make_current(conn, variant.model_id, done)
+            write_figures(conn, [(labelling.claim.clip_id, labelling.clip) for labelling in done])
+            _write_rows(conn, done, node_of)
+    return [at in set(kept) for at in range(len(batch))]
+
+
+@repeatable
+def renew_leases(engine: Engine, run_id: str, lease_s: float, now: datetime) -> int:
+    """A run's sign of life: extend the leases that it still holds; returns how many."""
+    with writing(engine) as conn:
+        held = _held_by(conn, run_id)
+        _set_leases(conn, held, now + timedelta(seconds=lease_s))
+        conn.execute(update(runs).where(runs.c.id == run_id).values(seen_at=now))
+    return len(held)
+
+
+@repeatable
+def release_claims(engine: Engine, claims: Sequence[Claim]) -> None:
+    """Give claims back, so that the next `admit` of their clips succeeds at once."""
+    with writing(engine) as conn:
+        for claim in _in_order(claims):
+            conn.execute(update(labellings).where(_held(claim)).values(lease_until=ENDED))
+
+
+@repeatable
+def record_failures(
+    engine: Engine, failures: Sequence[Failure], now: datetime, run_id: str | None = None
+) -> list[FailedCopy]:
+    """Mark sources as failed, drop their claims and the clips that nothing refers to any more.
+
+    Copies that the run left to one of these claims fail with it; they are returned.
+    """
+    if not failures:
+        return []
+    with writing(engine) as conn:
+        linked = conn.execute(
+            select(sources.c.clip_id).where(sources.c.id.in_([f.source_id for f in failures]))
+        )
+        touched = {clip_id for (clip_id,) in linked if clip_id is not None}
+        touched.update(failure.claim.clip_id for failure in failures if failure.claim)
+        lock_clips(conn, touched)
+        copies = copies_of_failed(conn, run_id, failures) if run_id is not None else []
+        failed = [*failures, *(copy.failure for copy in copies)]
+        by_path = select(sources.c.id).where(sources.c.id.in_([f.source_id for f in failed]))
+        conn.execute(by_path.order_by(sources.c.path_digest).with_for_update())
+        conn.execute(
+            update(sources)
+            .where(sources.c.id == bindparam("key"))
+            .values(status="failed", clip_id=None, last_read_at=now),
+            [
+                {"key": f.source_id, "reason": f.reason, "reason_detail": f.detail or None}
+                for f in failed
+            ],
+        )
+        for claim in _in_order(failure.claim for failure in failures):
+            conn.execute(delete(labellings).where(_held(claim)))
+        remove_unreferenced(conn, touched)
+    return copies
+
+
+def category_nodes(conn: Connection, model_id: int) -> dict[int, int]:
+    """Node id by index of the model's output."""
+    query = select(categories.c.idx, categories.c.node_id).where(categories.c.model_id == model_id)
+    return {row.idx: row.node_id for row in conn.execute(query)}
+
+
+def end_leases(conn: Connection, run_id: str) -> None:
+    """Let others claim at once what a dead run had claimed."""
+    _set_leases(conn, _held_by(conn, run_id), ENDED)
+
+
+def drop_claims(conn: Connection, run_id: str) -> None:
+    """Remove the claims that a finished run left, with clips that nothing else refers to."""
+    held = (labellings.c.run_id == run_id) & (labellings.c.status == "claimed")
+    touched = set(conn.execute(select(labellings.c.clip_id).where(held)).scalars())
+    lock_clips(conn, touched)
+    conn.execute(delete(labellings).where(held))
+    remove_unreferenced(conn, touched)
+
+
+def _in_order(claims: Iterable[Claim | None]) -> list[Claim]:
+    return sorted((c for c in claims if c is not None), key=lambda claim: claim.labelling_id)
+
+
+def _held(claim: Claim) -> Any:
+    return (
+        (labellings.c.id == claim.labelling_id)
+        & (labellings.c.token == claim.token)
+        & (labellings.c.status == "claimed")
+    )
+
+
+def _held_by(conn: Connection, run_id: str) -> list[int]:
+    query = (
+        select(labellings.c.id)
+        .where(labellings.c.run_id == run_id, labellings.c.status == "claimed")
+        .order_by(labellings.c.id)
+        .with_for_update()
+    )
+    return list(conn.execute(query).scalars())
+
+
+def _set_leases(conn: Connection, labelling_ids: list[int], until: datetime) -> None:
+    if labelling_ids:
+        conn.execute(
+            update(labellings).where(labellings.c.id == bindparam("key")).values(lease_until=until),
+            [{"key": labelling_id} for labelling_id in labelling_ids],
+        )
+
+
+def _claiming(conn: Connection) -> Any:
+    claim = upsert(conn, labellings).values(
+        status="claimed",
+        token=1,
+        is_current=False,
+        **{
+            name: bindparam(name)
+            for name in (
+                "clip_id", "model_id", "parameter_set_id", "lease_until", "run_id", "source_id",
+            )
+        },
+    )  # fmt: skip
+    new = claim.excluded
+    lease_until = labellings.c.lease_until
+    is_free = (lease_until < bindparam("asked_at", type_=lease_until.type)) | (
+        lease_until > bindparam("no_lease_until", type_=lease_until.type)
+    )
+    is_own = (labellings.c.run_id == new.run_id) & (labellings.c.source_id == new.source_id)
+    claim = claim.on_conflict_do_update(
+        index_elements=["clip_id", "model_id", "parameter_set_id"],
+        set_={
+            "token": labellings.c.token + 1,
+            "lease_until": new.lease_until,
+            "run_id": new.run_id,
+            "source_id": new.source_id,
+        },
+        where=(labellings.c.status != "done") & (is_free | is_own),
+    )
+    return claim.returning(labellings.c.id, labellings.c.token)
+
+
+_CLAIM = Prepared(_claiming)
+_IDENTIFY = (
+    update(sources)
+    .where(sources.c.id == bindparam("key"))
+    .values(
+        status="identified", reason=None, reason_detail=None, missing_at=None, waiting_since=None
+    )
+)
+
+
+def _identify(
+    conn: Connection,
+    source_id: int,
+    clip: Clip,
+    clip_id: int,
+    mtime_ns: int | None,
+    now: datetime,
+) -> None:
+    values: dict[str, Any] = {
+        "key": source_id,
+        "clip_id": clip_id,
+        "size_bytes": clip.size_bytes,
+        "last_read_at": now,
+    }
+    if mtime_ns is not None:
+        values["mtime_ns"] = mtime_ns
+    if clip.told_start is not None:
+        values["recorded_by"] = None  # the start is looked for again, with what the file tells
+    if not conn.execute(_IDENTIFY, values).rowcount:
+        raise DatabaseError(f"there is no source {source_id}; enrol it first")
+
+
+_MARK_DONE = (
+    update(labellings)
+    .where(
+        labellings.c.id == bindparam("key"),
+        labellings.c.token == bindparam("held_token"),
+        labellings.c.status == "claimed",
+    )
+    .values(status="done", lease_until=None)
+)
+
+
+def _mark_done(conn: Connection, labelling: Labelling, run_id: str, now: datetime) -> bool:
+    result = conn.execute(
+        _MARK_DONE,
+        {
+            "key": labelling.claim.labelling_id,
+            "held_token": labelling.claim.token,
+            "run_id": run_id,
+            "n_patches": labelling.n_patches,
+            "scores_path": labelling.scores_path,
+            "scores_sha256": labelling.scores_sha256,
+            "score_dtype": labelling.score_dtype,
+            "embeddings_path": labelling.embeddings_path,
+            "embeddings_sha256": labelling.embeddings_sha256,
+            "note": labelling.note,
+            "is_partial": labelling.is_partial,
+            "labelled_at": now,
+        },
+    )
+    return result.rowcount == 1
+
+
+def _make_current(conn: Connection, model_id: int, done: Sequence[Labelling]) -> None:
+    promoted = conn.execute(select(models.c.id).where(models.c.is_promoted)).scalar()
+    current = select(labellings.c.clip_id, labellings.c.model_id).where(
+        labellings.c.clip_id.in_([labelling.claim.clip_id for labelling in done]),
+        labellings.c.is_current,
+    )
+    speaker = {row.clip_id: row.model_id for row in conn.execute(current)}
+    done = [new for new in done if _may_speak(new, model_id, speaker, promoted)]
+    if not done:
+        return
+    clip_ids = [{"key": labelling.claim.clip_id} for labelling in done]
+    labelling_ids = [{"key": labelling.claim.labelling_id} for labelling in done]
+    old = update(labellings).where(
+        labellings.c.clip_id == bindparam("key"), labellings.c.is_current
+    )
+    conn.execute(old.values(is_current=False), clip_ids)
+    new = update(labellings).where(labellings.c.id == bindparam("key"))
+    conn.execute(new.values(is_current=True), labelling_ids)
+
+
+def _may_speak(
+    new: Labelling, model_id: int, speaker: Mapping[int, int], promoted: int | None
+) -> bool:
+    """Whether a labelling takes the word for its clip from the model that has it."""
+    has_it = speaker.get(new.claim.clip_id)
+    if has_it is None:
+        return True
+    return new.scores_path is not None and (has_it != promoted or model_id == promoted)
+
+
+def _write_rows(conn: Connection, done: Sequence[Labelling], node_of: dict[int, int]) -> None:
+    """Replace the clip scores, detections and remarks of the labellings."""
+    keys = [{"key": labelling.claim.labelling_id} for labelling in done]
+    for table in (clip_scores, detections, labelling_remarks):
+        conn.execute(delete(table).where(table.c.labelling_id == bindparam("key")), keys)
+    score_rows = (
+        {
+            "labelling_id": labelling.claim.labelling_id,
+            "node_id": _node(node_of, score.category_index),
+            "peak": score.peak,
+            "mean": score.mean,
+        }
+        for labelling in done
+        for score in labelling.class_scores
+    )
+    detection_rows = (
+        {
+            "labelling_id": labelling.claim.labelling_id,
+            "node_id": _node(node_of, detection.category_index),
+            "start_patch": detection.start_patch,
+            "end_patch": detection.end_patch,
+            "peak": detection.peak,
+            "mean": detection.mean,
+            "peak_patch": detection.peak_patch,
+        }
+        for labelling in done
+        for detection in labelling.detections
+    )
+    insert_labels(conn, score_rows, detection_rows)
+    remark_rows = [
+        {"labelling_id": labelling.claim.labelling_id, "position": at, **asdict(remark)}
+        for labelling in done
+        for at, remark in enumerate(labelling.remarks)
+    ]
+    if remark_rows:
+        conn.execute(insert(labelling_remarks), remark_rows)
+
+
+def _node(node_of: dict[int, int], category_index: int) -> int:
+    try:
+        return node_of[category_index]
+    except KeyError:
+        message = f"the model has no category {category_index} (it has {len(node_of)})"
+        raise InvalidValueError(message) from None

@@ -1,0 +1,233 @@
+"""Runs: who is at work, and what was done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, cast
+
+from sqlalchemy import Connection, Engine, Row, delete, func, insert, select, update
+
+from db.engine import reading, repeatable, writing
+from db.errors import DatabaseError
+from db.ledger.claims import drop_claims, end_leases
+from db.records import Run, RunCounts, RunStatus
+from db.schema.tables import clips, labellings, run_items, runs
+
+
+def start_run(
+    engine: Engine,
+    run_id: str,
+    host: str,
+    pid: int,
+    parameters: Mapping[str, Any],
+    now: datetime,
+    *,
+    flow_run_name: str | None = None,
+    flow_run_id: str | None = None,
+    parent_id: str | None = None,
+) -> None:
+    """Record that a run has begun; `parent_id` is the run whose work it does a part of."""
+    row = {
+        "id": run_id,
+        "flow_run_name": flow_run_name,
+        "flow_run_id": flow_run_id,
+        "parent_id": parent_id,
+        "seen_at": now,
+        "host": host,
+        "pid": pid,
+        "status": RunStatus.RUNNING.value,
+        "started_at": now,
+        "parameters": dict(parameters),
+        **_counts(RunCounts()),
+    }
+    with writing(engine) as conn:
+        conn.execute(insert(runs), row)
+
+
+def running_runs(engine: Engine) -> list[Run]:
+    """Runs that have not ended, oldest first; some may be dead."""
+    query = select(runs).where(runs.c.status == RunStatus.RUNNING.value)
+    with reading(engine) as conn:
+        return [_run(row) for row in conn.execute(query.order_by(runs.c.started_at, runs.c.id))]
+
+
+def recent_runs(engine: Engine, limit: int = 20) -> list[Run]:
+    """The latest runs, newest first."""
+    query = select(runs).order_by(runs.c.started_at.desc(), runs.c.id).limit(limit)
+    with reading(engine) as conn:
+        return [_run(row) for row in conn.execute(query)]
+
+
+@repeatable
+def child_runs(engine: Engine, run_id: str) -> list[Run]:
+    """The runs that did parts of a run's work, oldest first."""
+    query = select(runs).where(runs.c.parent_id == run_id)
+    with reading(engine) as conn:
+        return [_run(row) for row in conn.execute(query.order_by(runs.c.started_at, runs.c.id))]
+
+
+_SAME = ("flow", "paths", "manifest", "model")
+"""Parameters in which runs agree that are compared with each other."""
+
+
+def summary_before(
+    engine: Engine, before: datetime, parameters: Mapping[str, Any]
+) -> Mapping[str, Any] | None:
+    """What the last run that is comparable wrote: the same flow, folders and model.
+
+    It was completed, labelled something, and was no part of another.
+    """
+    query = (
+        select(runs.c.id, runs.c.parameters)
+        .where(
+            runs.c.started_at < before,
+            runs.c.status == RunStatus.COMPLETED.value,
+            runs.c.parent_id.is_(None),
+            runs.c.n_labelled > 0,
+        )
+        .order_by(runs.c.started_at.desc(), runs.c.id)
+    )
+    wanted = _compared(parameters)
+    with reading(engine) as conn, conn.execution_options(yield_per=100).execute(query) as rows:
+        found = next((row.id for row in rows if _compared(row.parameters) == wanted), None)
+    return None if found is None else summary_of(engine, found)
+
+
+def _compared(parameters: Mapping[str, Any]) -> list[Any]:
+    values = (parameters.get(name) for name in _SAME)
+    return [sorted(set(value)) if isinstance(value, list) else value for value in values]
+
+
+def summary_of(engine: Engine, run_id: str) -> Mapping[str, Any] | None:
+    """What the run wrote at its end; None while it is at work, or if it crashed."""
+    with reading(engine) as conn:
+        query = select(runs.c.summary).where(runs.c.id == run_id)
+        return cast(Mapping[str, Any] | None, conn.execute(query).scalar())
+
+
+@repeatable
+def note_progress(engine: Engine, run_id: str, counts: RunCounts, now: datetime) -> None:
+    """Note how far the run is, so that it is known whatever becomes of it."""
+    with writing(engine) as conn:
+        row = {"seen_at": now, **_counts(counts)}
+        conn.execute(update(runs).where(runs.c.id == run_id).values(row))
+
+
+@repeatable
+def labelled_by(engine: Engine, run_id: str) -> tuple[int, float]:
+    """How many clips the run labelled itself, and how many seconds of audio they are."""
+    with reading(engine) as conn:
+        return _labelled_by(conn, run_id)
+
+
+@repeatable
+def sign_of_life(engine: Engine, run_id: str, now: datetime) -> None:
+    """Note that the run is at work, where nothing else says so for a while."""
+    with writing(engine) as conn:
+        conn.execute(update(runs).where(runs.c.id == run_id).values(seen_at=now))
+
+
+@repeatable
+def ask_to_stop(engine: Engine, run_id: str, now: datetime) -> None:
+    """Have the run's tasks, and the runs that do parts of it, end at the next opportunity."""
+    with writing(engine) as conn:
+        asked = update(runs).where((runs.c.id == run_id) & runs.c.stop_asked_at.is_(None))
+        conn.execute(asked.values(stop_asked_at=now))
+
+
+def is_to_stop(engine: Engine, run_id: str) -> bool:
+    """Whether the run, or the one that it is a part of, is to stop or has ended."""
+    own, parent = runs, runs.alias("parent")
+    query = (
+        select(func.count())
+        .select_from(own.outerjoin(parent, parent.c.id == own.c.parent_id))
+        .where(own.c.id == run_id)
+        .where(
+            own.c.stop_asked_at.is_not(None)
+            | (own.c.status != RunStatus.RUNNING.value)
+            | parent.c.stop_asked_at.is_not(None)
+            | (parent.c.status != RunStatus.RUNNING.value)
+        )
+    )
+    with reading(engine) as conn:
+        return bool(conn.execute(query).scalar_one())
+
+
+def abandon_run(engine: Engine, run_id: str, now: datetime) -> bool:
+    """Mark a dead run as crashed and free what it had claimed; False if it had ended already.
+
+    Its counts become what it has committed, which is more than what it lived to count.
+    """
+    with writing(engine) as conn:
+        is_running = (runs.c.id == run_id) & (runs.c.status == RunStatus.RUNNING.value)
+        ended = update(runs).where(is_running)
+        result = conn.execute(ended.values(status=RunStatus.CRASHED.value, ended_at=now))
+        if not result.rowcount:
+            return False
+        n_labelled, audio_s = _labelled_by(conn, run_id)
+        counted = update(runs).where((runs.c.id == run_id) & (runs.c.n_labelled < n_labelled))
+        conn.execute(counted.values(n_labelled=n_labelled, audio_s=audio_s))
+        end_leases(conn, run_id)
+        conn.execute(delete(run_items).where(run_items.c.run_id == run_id))
+        return True
+
+
+@repeatable
+def finish_run(
+    engine: Engine,
+    run_id: str,
+    status: RunStatus,
+    counts: RunCounts,
+    summary: Mapping[str, Any] | None,
+    now: datetime,
+) -> None:
+    """Record how a run ended; claims it left and its work list are removed."""
+    values = {
+        "status": RunStatus(status).value,
+        "ended_at": now,
+        "summary": None if summary is None else dict(summary),
+        **_counts(counts),
+    }
+    with writing(engine) as conn:
+        if not conn.execute(update(runs).where(runs.c.id == run_id).values(values)).rowcount:
+            raise DatabaseError(f"there is no run {run_id!r}")
+        drop_claims(conn, run_id)
+        conn.execute(delete(run_items).where(run_items.c.run_id == run_id))
+
+
+def _labelled_by(conn: Connection, run_id: str) -> tuple[int, float]:
+    query = (
+        select(func.count(), func.coalesce(func.sum(clips.c.duration_s), 0.0))
+        .select_from(labellings.join(clips, clips.c.id == labellings.c.clip_id))
+        .where(labellings.c.run_id == run_id, labellings.c.status == "done")
+    )
+    n_clips, audio_s = conn.execute(query).one()
+    return int(n_clips), float(audio_s)
+
+
+def _counts(counts: RunCounts) -> dict[str, Any]:
+    return {
+        "n_found": counts.n_found,
+        "n_labelled": counts.n_labelled,
+        "n_known": counts.n_known,
+        "n_failed": counts.n_failed,
+        "audio_s": counts.audio_s,
+    }
+
+
+def _run(row: Row[Any]) -> Run:
+    counts = RunCounts(row.n_found, row.n_labelled, row.n_known, row.n_failed, row.audio_s)
+    return Run(
+        row.id,
+        row.flow_run_name,
+        row.host,
+        row.pid,
+        RunStatus(row.status),
+        row.started_at,
+        row.ended_at,
+        counts,
+        row.parent_id,
+        row.flow_run_id,
+        row.seen_at,
+    )

@@ -1,0 +1,127 @@
+"""From chosen rows of scores or intervals to what a person is told of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, cast
+
+from sqlalchemy import ColumnElement, FromClause, Row, Select, and_, func, select
+
+from db.answer_records import Hit
+from db.query.paths import first_source, is_there
+from db.query.time_spans import end_s, peak_s, start_s, written
+from db.schema.tables import clips, detections, labellings, models, nodes, parameter_sets, sources
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def with_details(
+    chosen: Any,
+    paths: Sequence[str],
+    order: str,
+    limit: int | None,
+    intervals: FromClause = detections,
+) -> Select[Any]:
+    """Order and cut the chosen rows; add category, source and interval.
+
+    `chosen` has labelling_id, clip_id, node_id, peak, and NULL where there is still to be found
+    which source and which of the `intervals`.
+    """
+    columns = (chosen, clips.c.sha256, clips.c.duration_s)
+    best = select(*columns).join(clips, clips.c.id == chosen.c.clip_id)
+    if order == "score":
+        best = best.order_by(
+            chosen.c.peak.desc(), clips.c.sha256, chosen.c.start_patch, chosen.c.node_id
+        ).limit(limit)
+    part = best.subquery("best")
+    first = sources.alias("first_source")
+    found = intervals.alias("found_intervals")
+    first_id = func.coalesce(
+        part.c.source_id, first_source(part.c.clip_id, paths).correlate(part).scalar_subquery()
+    )
+    copies = select(func.count()).where(sources.c.clip_id == part.c.clip_id, is_there())
+    own = and_(
+        found.c.labelling_id == part.c.labelling_id,
+        found.c.node_id == part.c.node_id,
+        found.c.start_patch == func.coalesce(part.c.start_patch, _best_start(part, intervals)),
+    )
+    begins, ends = start_s(found), end_s(found, part)
+    query = (
+        select(
+            part.c.sha256,
+            first.c.path,
+            first.c.path_text,
+            (~is_there(first)).label("is_missing"),
+            first.c.recorded_unix_ms,
+            first.c.recorded_utc_offset_s,
+            copies.correlate(part).scalar_subquery().label("copies"),
+            nodes.c.mid,
+            nodes.c.name,
+            part.c.peak,
+            written(part.c.duration_s).label("duration_s"),
+            begins.label("start_s"),
+            ends.label("end_s"),
+            peak_s(found).label("peak_s"),
+        )
+        .select_from(part)
+        .join(nodes, nodes.c.id == part.c.node_id)
+        .join(labellings, labellings.c.id == part.c.labelling_id)
+        .join(models, models.c.id == labellings.c.model_id)
+        .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
+        .outerjoin(first, first.c.id == first_id)
+        .outerjoin(found, own)
+    )
+    by_score = (part.c.peak.desc(), part.c.sha256)
+    at_ms = first.c.recorded_unix_ms + func.coalesce(begins, 0.0) * 1_000.0
+    # Bytes compare alike everywhere, text as the database's locale has it.
+    keys: dict[str, tuple[Any, ...]] = {
+        "score": by_score,
+        "time": (at_ms.is_(None), at_ms, *by_score),
+        "duration": (begins.is_(None), (begins - ends), *by_score),
+        "path": (first.c.path.is_(None), first.c.path, begins, *by_score),
+    }
+    return query.order_by(*keys[order], part.c.start_patch, part.c.node_id).limit(limit)
+
+
+def hit_of(row: Row[Any]) -> Hit:
+    """A row of `with_details` as a record."""
+    recorded_at = heard_at = None
+    if row.recorded_unix_ms is not None:
+        recorded_at = clock_time(row.recorded_unix_ms, row.recorded_utc_offset_s)
+        if row.start_s is not None:
+            heard_at = recorded_at + timedelta(milliseconds=round(row.start_s * 1_000))
+    return Hit(
+        clip=row.sha256,
+        path=row.path,
+        path_text=row.path_text,
+        n_sources=row.copies,
+        is_missing=bool(row.is_missing),
+        mid=row.mid,
+        name=row.name,
+        score=row.peak,
+        start_s=row.start_s,
+        end_s=row.end_s,
+        peak_s=row.peak_s,
+        duration_s=row.duration_s,
+        recorded_at=recorded_at,
+        heard_at=heard_at,
+    )
+
+
+def clock_time(unix_ms: int, utc_offset_s: int | None) -> datetime:
+    """A moment as the recorder's clock had it."""
+    zone = timezone(timedelta(seconds=utc_offset_s or 0))
+    return (_EPOCH + timedelta(milliseconds=unix_ms)).astimezone(zone)
+
+
+def _best_start(part: Any, intervals: FromClause) -> ColumnElement[int]:
+    """Where the best interval of a row's category begins."""
+    inner = intervals.alias("inner_intervals")
+    query = (
+        select(inner.c.start_patch)
+        .where(inner.c.labelling_id == part.c.labelling_id, inner.c.node_id == part.c.node_id)
+        .order_by(inner.c.peak.desc(), inner.c.start_patch)
+        .limit(1)
+    )
+    return cast("ColumnElement[int]", query.correlate(part).scalar_subquery())

@@ -1,0 +1,191 @@
+"""Clips and intervals that answer a question, best first or in another order.
+
+Exact best k without reading the subtree: where some category has k clips that reach a score, so has
+the subtree; nothing below the highest of the categories' k-th peaks can be among its best k. Read
+from the index alone, without a look at which clips count, that peak is only a guess: where k rows
+that count reach it, they are the best k; else it is tried further down, and then exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    FromClause,
+    Select,
+    and_,
+    exists,
+    func,
+    select,
+)
+
+from db.answer_records import Hit
+from db.engine import reading
+from db.errors import DatabaseUserError
+from db.query.answers import hit_of
+from db.query.current_labelling import floor, model_ids, speaks
+from db.query.paths import at_paths, is_there
+from db.query.question import Question
+from db.query.statements import answers, found_query, intervals_query, kth_peak_query
+from db.query.subtrees import Subtree, heard_in, predicted_below, subtree
+from db.schema.tables import clip_scores, clips, labellings, sources
+
+# So many clips are read one by one sooner than a large subtree is searched.
+_FEW_CLIPS = 20_000
+
+
+def find_clips(engine: Engine, question: Question) -> list[Hit]:
+    """Clips with their best category and its best interval, each clip once.
+
+    Equal scores are in order of clip id. Where the sound has to last or to lie in a span, the score
+    is the best of such intervals.
+
+    Raises:
+        DatabaseUserError: unknown MID or model, nothing below can be predicted, or `min_score` is
+            below what is stored.
+    """
+    needs_intervals = question.min_duration_s > 0 or question.span is not None
+    return _find(engine, question, by_interval=needs_intervals, once=True)
+
+
+def find_intervals(engine: Engine, question: Question) -> list[Hit]:
+    """Every interval in which a category of the subtree is heard.
+
+    Raises:
+        DatabaseUserError: as `find_clips`.
+    """
+    return _find(engine, question, by_interval=True, once=False)
+
+
+def prepared(
+    conn: Connection, question: Question, *, by_interval: bool, heard: FromClause = clip_scores
+) -> tuple[Subtree, ColumnElement[bool]]:
+    """The nodes that a question is about, and what must hold of a row of labellings.
+
+    Other sounds of a clip are looked for in `heard`.
+
+    Raises:
+        DatabaseUserError: as `find_clips`.
+    """
+    if not question.under:
+        raise DatabaseUserError("nothing is asked for: name a class or category")
+    tree = _tree(conn, question, model_ids(conn, question.model))
+    return tree, allowed_clips(conn, question, by_interval=by_interval, heard=heard)
+
+
+def allowed_clips(
+    conn: Connection, question: Question, *, by_interval: bool, heard: FromClause = clip_scores
+) -> ColumnElement[bool]:
+    """What must hold of a row of labellings, whatever is looked for there.
+
+    Raises:
+        DatabaseUserError: as `find_clips`, but for what is below `under`.
+    """
+    if not 0.0 <= question.min_score <= 1.0:
+        raise DatabaseUserError(f"the minimum score {question.min_score} is not in [0, 1]")
+    if question.limit is not None and question.limit < 1:
+        raise DatabaseUserError(f"the limit {question.limit} is not at least 1")
+    ids = model_ids(conn, question.model)
+    stored = "detection_threshold" if by_interval else "score_floor"
+    _check_floor(question.min_score, floor(conn, ids, stored), by_interval)
+    return and_(speaks(ids), *clip_conditions(conn, question, heard))
+
+
+def file_conditions(question: Question) -> list[ColumnElement[bool]]:
+    """What must hold of a row of sources."""
+    meant = [at_paths(question.paths)] if question.paths else []
+    return [*meant, is_there()] if question.there_only else meant
+
+
+def few_clips(conn: Connection, question: Question) -> Select[Any] | None:
+    """The ids of the clips that can lie in the span, if an index shows that they are few."""
+    span = question.span
+    if span is None or span.is_daily:
+        return None
+    longest_s = conn.execute(select(func.max(clips.c.duration_s))).scalar() or 0.0
+    in_time = select(sources.c.clip_id).where(
+        sources.c.recorded_unix_ms < span.to_ms,
+        sources.c.recorded_unix_ms >= span.from_ms - round(longest_s * 1_000) - 1,
+        sources.c.clip_id.is_not(None),
+    )
+    n_found = select(func.count()).select_from(in_time.limit(_FEW_CLIPS + 1).subquery())
+    return in_time if conn.execute(n_found).scalar_one() <= _FEW_CLIPS else None
+
+
+def _find(engine: Engine, question: Question, *, by_interval: bool, once: bool) -> list[Hit]:
+    with reading(engine) as conn:
+        tree, allowed = prepared(conn, question, by_interval=by_interval)
+        within = few_clips(conn, question)
+        bounds = _lower_bounds(conn, tree, question, allowed, is_exact=not by_interval)
+        rows: Sequence[Any] = []
+        for at_least in bounds if within is None else [question.min_score]:
+            if by_interval:
+                found = intervals_query(tree, at_least, allowed, question, within)
+            else:
+                found = found_query(tree, at_least, allowed)
+            rows = conn.execute(answers(found, question, once=once)).all()
+            if len(rows) == question.limit:
+                break
+    return [hit_of(row) for row in rows]
+
+
+def _tree(conn: Connection, question: Question, ids: Sequence[int] | None) -> Subtree:
+    tree = subtree(conn, question.under, with_ambiguous=question.with_ambiguous)
+    for wanted in (question.under, *((mid,) for mid in question.all_of)):
+        if not any(predicted_below(conn, mid, ids) for mid in wanted):
+            named = " or ".join(wanted)
+            raise DatabaseUserError(f"no model here predicts {named} or anything below it")
+    return tree
+
+
+def _check_floor(min_score: float, stored_from: float, by_interval: bool) -> None:
+    if 0.0 < min_score < stored_from:
+        what, missed = ("intervals", "some") if by_interval else ("scores", "clips")
+        message = (
+            f"{what} below {stored_from:g} are not stored, so {min_score:g} would miss {missed}"
+        )
+        raise DatabaseUserError(f"{message}; ask for at least {stored_from:g}, or for no minimum")
+
+
+def clip_conditions(
+    conn: Connection, question: Question, heard: FromClause = clip_scores
+) -> list[ColumnElement[bool]]:
+    """What must hold of a row of labellings, whichever of them speaks."""
+    least, lone = question.min_score, question.with_ambiguous
+    all_of = [subtree(conn, [mid], with_ambiguous=lone) for mid in question.all_of]
+    wanted = [heard_in(tree, least, heard) for tree in all_of]
+    if question.not_under:
+        unwanted = subtree(conn, question.not_under, with_ambiguous=True)
+        wanted.append(~heard_in(unwanted, least, heard))
+    of_files = file_conditions(question)
+    if of_files:
+        own = sources.c.clip_id == labellings.c.clip_id
+        wanted.append(exists().where(own, *of_files).correlate(labellings))
+    return wanted
+
+
+def _lower_bounds(
+    conn: Connection,
+    tree: Subtree,
+    question: Question,
+    allowed: ColumnElement[bool],
+    *,
+    is_exact: bool,
+) -> Iterator[float]:
+    """Scores from which on to look for the best; the last is sure to be low enough."""
+    least, limit = question.min_score, question.limit
+    if limit is not None and question.order == "score" and tree.plain:
+        for place in (limit, 4 * limit):
+            guess = conn.execute(kth_peak_query(tree, least, place, None)).scalar()
+            if guess is None:
+                break
+            yield max(least, guess)
+        if is_exact:
+            kth = conn.execute(kth_peak_query(tree, least, limit, allowed)).scalar()
+            yield max(least, kth or 0.0)
+            return
+    yield least

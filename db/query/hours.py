@@ -1,0 +1,172 @@
+"""How long something is heard, by class, branch, day or file.
+
+What is summed is the union of intervals per clip: patches overlap, and so do neighbouring intervals
+and the classes of a branch; no moment counts twice in one row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
+from typing import Any, Literal
+
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Engine,
+    Integer,
+    Select,
+    and_,
+    cast,
+    func,
+    literal,
+    select,
+)
+
+from db.engine import reading
+from db.query.current_labelling import model_ids
+from db.query.find import few_clips, prepared
+from db.query.occasions import occasions
+from db.query.paths import first_source
+from db.query.question import Question
+from db.query.statements import intervals_query, with_source
+from db.query.subtrees import Subtree, predicted_below
+from db.query.time_spans import DAY_MS, Span, in_span, newly_covered
+from db.schema.tables import categories, edges, nodes, sources
+
+Grouping = Literal["second-level", "class", "day", "source"]
+
+_EPOCH = date(1970, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class HeardFor:
+    """How long something is heard: a class or branch (with its MID), a day, or a file."""
+
+    what: str
+    mid: str | None
+    n_clips: int
+    hours: float
+
+
+def hours_heard(engine: Engine, question: Question, by: Grouping) -> list[HeardFor]:
+    """Hours in which something of the question's subtree is heard, most first (days in order).
+
+    By second level the rows are the children of the nodes in question. By class, every concrete
+    (not abstract) one that a model predicts has a row, also without an hour. By day, a sound counts
+    for the day on which it begins by the recorder's clock; of a clip that was recorded at two
+    times, for both.
+
+    Raises:
+        DatabaseUserError: as `db.query.find.find_intervals`.
+    """
+    with reading(engine) as conn:
+        tree, _ = prepared(conn, question, by_interval=True)
+        if by == "second-level":
+            heard = _branches(conn, question)
+        else:
+            heard = [
+                HeardFor(name, mid, row.n_clips, row.seconds / 3600)
+                for row in conn.execute(_query(conn, question, by)).all()
+                for name, mid in [_NAMED[by](conn, row.what)]
+            ]
+        if by == "class":
+            heard += _unheard(conn, question, tree, {row.mid for row in heard})
+    if by == "day":
+        return sorted(heard, key=lambda row: row.what)
+    return sorted(heard, key=lambda row: (-row.hours, row.what))
+
+
+def covered_query(
+    found: Select[Any], by: str, paths: tuple[str, ...] = (), span: Span | None = None
+) -> Select[Any]:
+    """Seconds covered and clips, by what the rows of an `intervals_query` are grouped by."""
+    part = found.subquery("found")
+    its = occasions(paths).subquery("its") if by == "day" else None
+    what = _what(part, by, paths, its)
+    grouped = select(part.c.labelling_id, part.c.start_s, part.c.end_s, what.label("what"))
+    if its is not None:
+        is_its = its.c.clip_id == part.c.clip_id
+        if span is not None:
+            is_its = and_(is_its, in_span(span, its, part.c.start_s, part.c.end_s))
+        grouped = grouped.join_from(part, its, is_its, isouter=span is None)
+    row = newly_covered(grouped.subquery("intervals"), "what", "labelling_id").c
+    n_clips = func.count(row.labelling_id.distinct()).label("n_clips")
+    return select(row.what, n_clips, func.sum(row.new_s).label("seconds")).group_by(row.what)
+
+
+def _query(conn: Connection, question: Question, by: str) -> Select[Any]:
+    tree, allowed = prepared(conn, question, by_interval=True)
+    found = intervals_query(tree, question.min_score, allowed, question, few_clips(conn, question))
+    if question.span is not None:
+        found = with_source(found)
+    return covered_query(found, by, question.paths, question.span)
+
+
+def _what(part: Any, by: str, paths: tuple[str, ...], its: Any) -> Any:
+    """What an interval is grouped by; `its` are the occasions of its clip, if that needs them."""
+    if by == "class":
+        return part.c.node_id
+    if by == "source":
+        return func.coalesce(part.c.source_id, _first(part, paths))
+    if by == "day":
+        local_ms = its.c.recorded_unix_ms + its.c.recorded_utc_offset_s * 1_000
+        began_ms = local_ms + cast(func.round(part.c.start_s * 1_000.0), BigInteger)
+        # Without a remainder, so that both databases divide alike.
+        return cast((began_ms - began_ms % DAY_MS) / DAY_MS, Integer)
+    return literal(0, Integer)
+
+
+def _first(part: Any, paths: tuple[str, ...]) -> Any:
+    return first_source(part.c.clip_id, paths).correlate(part).scalar_subquery()
+
+
+def _branches(conn: Connection, question: Question) -> list[HeardFor]:
+    """A question for each child: ambiguous classes count by the company of their own branch."""
+    parents = nodes.alias("parents")
+    query = (
+        select(nodes.c.mid, nodes.c.name)
+        .join(edges, edges.c.child_id == nodes.c.id)
+        .join(parents, parents.c.id == edges.c.parent_id)
+        .where(parents.c.mid.in_(question.under))
+        .order_by(nodes.c.position, nodes.c.id)
+    )
+    ids = model_ids(conn, question.model)
+    heard = []
+    for mid, name in dict(row._tuple() for row in conn.execute(query)).items():
+        if predicted_below(conn, mid, ids):
+            row = conn.execute(_query(conn, replace(question, under=(mid,)), "all")).one_or_none()
+            n_clips, seconds = (row.n_clips, row.seconds) if row is not None else (0, 0.0)
+            heard.append(HeardFor(name, mid, n_clips, seconds / 3600))
+    return heard
+
+
+def _unheard(
+    conn: Connection, question: Question, tree: Subtree, heard: set[str | None]
+) -> list[HeardFor]:
+    predicted = select(categories.c.node_id)
+    ids = model_ids(conn, question.model)
+    if ids is not None:
+        predicted = predicted.where(categories.c.model_id.in_(ids))
+    query = select(nodes.c.name, nodes.c.mid).where(
+        nodes.c.id.in_(tree.ids), nodes.c.id.in_(predicted), ~nodes.c.is_abstract
+    )
+    rows = conn.execute(query)
+    return [HeardFor(row.name, row.mid, 0, 0.0) for row in rows if row.mid not in heard]
+
+
+def _class_name(conn: Connection, key: int) -> tuple[str, str | None]:
+    name, mid = conn.execute(select(nodes.c.name, nodes.c.mid).where(nodes.c.id == key)).one()
+    return name, mid
+
+
+def _path(conn: Connection, key: int | None) -> tuple[str, str | None]:
+    path = conn.execute(select(sources.c.path_text).where(sources.c.id == key)).scalar()
+    return path or "(no longer anywhere)", None
+
+
+def _day(_conn: Connection, key: int | None) -> tuple[str, str | None]:
+    return "unknown" if key is None else str(_EPOCH + timedelta(days=key)), None
+
+
+_NAMED: dict[str, Any] = {"class": _class_name, "source": _path, "day": _day}

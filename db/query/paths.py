@@ -1,0 +1,117 @@
+"""Which files a question means, and which of a clip's files stands for it.
+
+What a person writes for a file means the same in every question:
+
+- an absolute path, or one from ``./``, ``../`` or ``~`` on, means that file, or all files below
+  that folder;
+- any other path fits from any folder on: ``site-3`` is every folder of that name with all below it;
+- ``*`` is any text (also ``/``), ``?`` any character, ``[abc]`` one of them, ``[!abc]`` none of
+  them; the name of a file that exists is taken as it is, whatever is in it.
+
+A clip may lie in several files. One of them stands for it: one that is there before one that is
+missing, then the one that was seen first. A file that is gone tells nothing of when its clip was
+recorded where another one is there: it may have had a wrong name.
+"""
+
+from __future__ import annotations
+
+import glob as globs
+import os.path
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, case, or_, select
+
+from db.errors import DatabaseUserError
+from db.schema.tables import sources
+from db.types import path_text
+
+_WILDCARDS = {"*": ".*", "?": "."}
+
+
+def at_paths(paths: Sequence[str], of: Any = sources) -> ColumnElement[bool]:
+    """The condition that a source's path is meant by any of what a person wrote.
+
+    Raises:
+        DatabaseUserError: that is no path.
+    """
+    return or_(*(of.c.path_text.regexp_match(glob_regex(as_glob(path))) for path in paths))
+
+
+def as_glob(path: str) -> str:
+    """What a person wrote, as a glob over readable paths.
+
+    Raises:
+        DatabaseUserError: it is empty.
+    """
+    if not path:
+        raise DatabaseUserError("an empty path means no file; name a file, a folder or a glob")
+    first, _, rest = path.partition("/")
+    given = globs.escape(path) if os.path.lexists(path) else path
+    if first in (".", ".."):
+        given = os.path.join(globs.escape(os.getcwd()), given)  # noqa: PTH109, PTH118 (globs)
+    elif first.startswith("~") and (home := os.path.expanduser(first)) != first:  # noqa: PTH111
+        given = os.path.join(globs.escape(home), rest)  # noqa: PTH118
+        given = globs.escape(f"{home}/{rest}") if os.path.lexists(f"{home}/{rest}") else given
+    return path_text(os.fsencode(os.path.normpath(given)))
+
+
+def glob_regex(glob: str) -> str:
+    """A regular expression that Python and PostgreSQL read alike.
+
+    Raises:
+        DatabaseUserError: it is none.
+    """
+    # Every second part is a wildcard.
+    parts = re.split(r"(\*|\?|\[!?[^\]/]+\])", glob.rstrip("/"))
+    text = "".join(_wildcard(p) if n % 2 else re.escape(p) for n, p in enumerate(parts))
+    expression = f"{'^' if glob.startswith('/') else '(^|/)'}{text}(/.*)?$"
+    try:
+        re.compile(expression)
+    except re.error as error:
+        raise DatabaseUserError(f"{glob!r} is no pattern for paths: {error}") from None
+    return expression
+
+
+def is_there(of: Any = sources) -> ColumnElement[bool]:
+    """The condition that a source was there when it was last looked for."""
+    return of.c.status != "missing"  # type: ignore[no-any-return]
+
+
+def tells(of: Any = sources) -> ColumnElement[bool]:
+    """The condition that a source speaks for its clip: it is there, or no other one is."""
+    other = sources.alias("there")
+    elsewhere = select(other.c.id).where(other.c.clip_id == of.c.clip_id, is_there(other))
+    return or_(is_there(of), ~elsewhere.correlate(of).exists())
+
+
+def there_first(of: Any = sources) -> ColumnElement[int]:
+    """Orders the sources of a clip, with their ids: the first one stands for it."""
+    return case((is_there(of), 0), else_=1)
+
+
+def first_source(
+    clip_id: ColumnElement[Any],
+    paths: Sequence[str] = (),
+    in_time: ColumnElement[bool] | None = None,
+    of: Any = sources,
+) -> Select[Any]:
+    """The id of the source that stands for a clip, of those that fit.
+
+    `of` is the table of sources, where a statement needs it by another name.
+    """
+    conditions = [of.c.clip_id == clip_id]
+    if paths:
+        conditions.append(at_paths(paths, of))
+    if in_time is not None:
+        conditions.append(in_time)
+    return select(of.c.id).where(*conditions).order_by(there_first(of), of.c.id).limit(1)
+
+
+def _wildcard(part: str) -> str:
+    if part in _WILDCARDS:
+        return _WILDCARDS[part]
+    is_negated = part.startswith("[!")
+    inner = re.sub(r"([^\w-])", r"\\\1", part[2 if is_negated else 1 : -1].replace("--", "-"))
+    return f"[{'^' if is_negated else ''}{inner}]"

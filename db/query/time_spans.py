@@ -1,0 +1,134 @@
+"""From where to where a sound is heard: in its clip, and on the clock on the wall.
+
+Times are whole milliseconds, in which SQLite and PostgreSQL divide alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Double,
+    FromClause,
+    Select,
+    Subquery,
+    and_,
+    case,
+    cast,
+    func,
+    literal_column,
+    or_,
+    select,
+)
+
+from db.schema.tables import clips, detections, labellings, models, parameter_sets
+
+DAY_MS = 86_400_000
+_SLACK_S = 1e-6
+
+_MICROSECONDS: ColumnElement[float] = literal_column("1000000.0", Double)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """From one moment to before another: Unix milliseconds, or of each day if `is_daily`.
+
+    A daily span is on the recorder's clock, and may pass midnight.
+    """
+
+    from_ms: int
+    to_ms: int
+    is_daily: bool = False
+
+
+def written(seconds: ColumnElement[float]) -> ColumnElement[float]:
+    """Seconds as people write them: 6.24, not 6.239999999999999; to the microsecond."""
+    whole: ColumnElement[float] = func.round(seconds * _MICROSECONDS, type_=Double)
+    # SQLAlchemy's own division casts to a type that PostgreSQL does not know.
+    return whole.op("/", return_type=Double())(_MICROSECONDS)
+
+
+def start_s(row: Any, parameters: Any = parameter_sets) -> ColumnElement[float]:
+    """Where a detection begins in its clip."""
+    return written(row.c.start_patch * parameters.c.patch_hop_s)
+
+
+def peak_s(row: Any, parameters: Any = parameter_sets) -> ColumnElement[float]:
+    """Where the best patch of a detection begins in its clip."""
+    return written(row.c.peak_patch * parameters.c.patch_hop_s)
+
+
+def end_s(
+    row: Any, clip: Any = clips, model: Any = models, parameters: Any = parameter_sets
+) -> ColumnElement[float]:
+    """Where a detection ends: with its last patch's window, or with the clip.
+
+    The one place where SQL says so; in Python that is `audioset_core.scores.coverage.end_s`.
+    """
+    last = row.c.end_patch * parameters.c.patch_hop_s + model.c.window_s
+    return written(case((last > clip.c.duration_s, clip.c.duration_s), else_=last))
+
+
+def timed(*columns: Any, of: Any = detections) -> Select[Any]:
+    """The columns of each detection (or interval), then start_s and end_s.
+
+    Joined are labellings, clips, models and parameter_sets.
+    """
+    return (
+        select(*columns, start_s(of).label("start_s"), end_s(of).label("end_s"))
+        .select_from(of)
+        .join(labellings, labellings.c.id == of.c.labelling_id)
+        .join(clips, clips.c.id == labellings.c.clip_id)
+        .join(models, models.c.id == labellings.c.model_id)
+        .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
+    )
+
+
+def lasts(begins_s: ColumnElement[float], ends_s: ColumnElement[float], least_s: float) -> Any:
+    """The condition that something is long enough; sums of hops are not exact."""
+    return ends_s - begins_s >= least_s - _SLACK_S
+
+
+def newly_covered(part: FromClause, *group: str) -> Subquery:
+    """The rows of `part`, with `new_s`: the seconds that no earlier row of their group covers.
+
+    `part` has start_s, end_s and the columns by which it is grouped. Summed up over a group, that
+    is the length of the union of its intervals.
+    """
+    # How far what came before reaches: only what lies beyond is new.
+    before_s = func.max(part.c.end_s).over(
+        partition_by=[part.c[name] for name in group],
+        order_by=(part.c.start_s, part.c.end_s),
+        rows=(None, -1),
+    )
+    row = select(part, before_s.label("before_s")).subquery("with_before")
+    new_s = case(
+        (row.c.before_s.is_(None), row.c.end_s - row.c.start_s),
+        (row.c.before_s <= row.c.start_s, row.c.end_s - row.c.start_s),
+        (row.c.before_s < row.c.end_s, row.c.end_s - row.c.before_s),
+        else_=0.0,
+    )
+    return select(row, new_s.label("new_s")).subquery("covered")
+
+
+def in_span(
+    span: Span, recording: Any, begins_s: ColumnElement[float], ends_s: ColumnElement[float]
+) -> ColumnElement[bool]:
+    """The condition that a part of a recording (a row of sources) overlaps the span."""
+    began = recording.c.recorded_unix_ms
+    from_ms, to_ms = began + _ms(begins_s), began + _ms(ends_s)
+    if not span.is_daily:
+        return and_(began.is_not(None), from_ms < span.to_ms, to_ms > span.from_ms)
+    width = (span.to_ms - span.from_ms) % DAY_MS or DAY_MS
+    local = from_ms + recording.c.recorded_utc_offset_s * 1_000
+    # How long after the last beginning of the span; a day is added to stay above zero.
+    since = (local - span.from_ms + DAY_MS) % DAY_MS
+    reaches_next = since + (to_ms - from_ms) > DAY_MS
+    return and_(began.is_not(None), or_(since < width, reaches_next))
+
+
+def _ms(seconds: ColumnElement[float]) -> ColumnElement[int]:
+    return cast(func.round(seconds * 1_000.0), BigInteger)

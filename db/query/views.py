@@ -1,0 +1,230 @@
+"""Views for people who write plain SQL; the same text runs on SQLite and PostgreSQL.
+
+    labels           clip, duration_s, mid, name, peak, mean, model, model_version
+    subtree_labels   ancestor_mid, ancestor_name, clip, duration_s, mid, name, peak
+    detection_times  clip, mid, name, start_s, end_s, peak, peak_s, model
+    sound_times      path, clip, mid, name, start_s, end_s, peak, heard_unix_s, heard_hour, model
+    clip_sources     clip, path, status, reason, reason_detail, user_id, size_bytes,
+                     modified_unix_s, missing_at, waiting_since, recorded_unix_s,
+                     recorded_utc_offset_s, recorded_by, latitude_deg, longitude_deg
+    interval_times   threshold_set, set_version, clip, mid, name, start_s, end_s, peak, peak_s,
+                     model
+    class_hours      mid, name, n_clips, hours
+    remarks          path, clip, kind, detail, start_s, end_s, is_partial, model
+    verdicts_now     clip, mid, name, start_s, end_s, verdict, judged_by, judged_at, file,
+                     file_sha256
+    failures         path, reason, reason_detail, user_id, size_bytes, last_read_at
+
+`clip` is the SHA-256 of the content; scores are in [0, 1]; each clip counts under its current
+labelling only. Views are dropped before and created after every migration, so a revision may
+rebuild any table; a changed view needs a (possibly empty) revision to reach old databases.
+"""
+
+# ruff: noqa: S608 (SELECTs put together of this module's own constants)
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import ClauseElement, Connection, func, literal_column, select
+
+from db.query.paths import tells
+from db.query.time_spans import end_s, newly_covered, peak_s, start_s, timed, written
+from db.schema.tables import (
+    clips,
+    detections,
+    labellings,
+    models,
+    nodes,
+    parameter_sets,
+    sources,
+)
+
+
+def _text(part: ClauseElement) -> str:
+    """What both databases read of a statement or a part of one."""
+    return str(part.compile(compile_kwargs={"literal_binds": True}))
+
+
+_TIMED: dict[str, Any] = {
+    "clip": clips.alias("c"),
+    "model": models.alias("m"),
+    "parameters": parameter_sets.alias("p"),
+}
+_START_S = _text(start_s(detections.alias("d"), _TIMED["parameters"]))
+_PEAK_S = _text(peak_s(detections.alias("d"), _TIMED["parameters"]))
+_DURATION_S = _text(written(_TIMED["clip"].c.duration_s))
+_END_S = _text(end_s(detections.alias("d"), **_TIMED))
+
+_CURRENT_DETECTIONS = """
+FROM labellings AS l
+JOIN clips AS c ON c.id = l.clip_id
+JOIN models AS m ON m.id = l.model_id
+JOIN parameter_sets AS p ON p.id = l.parameter_set_id
+JOIN detections AS d ON d.labelling_id = l.id
+JOIN nodes AS n ON n.id = d.node_id
+"""
+
+# A file that is gone tells nothing where another one of the clip is there.
+_OWN = sources.alias("own")
+_TELLING = f"({_text(select(_OWN).where(_OWN.c.clip_id.is_not(None), tells(_OWN)))})"
+
+# A set of a model has what the newest labelling by that model says, as every question by it.
+_SPEAKS_FOR_SET = """(
+    (t.model IS NULL AND l.is_current)
+    OR ((t.model = m.name OR t.model = m.name || '@' || m.version) AND NOT EXISTS (
+        SELECT 1 FROM labellings AS l2 JOIN models AS m2 ON m2.id = l2.model_id
+        WHERE l2.clip_id = l.clip_id AND l2.status = 'done'
+        AND (t.model = m2.name OR t.model = m2.name || '@' || m2.version)
+        AND (l2.labelled_at > l.labelled_at OR (l2.labelled_at = l.labelled_at AND l2.id > l.id))
+    ))
+)"""
+
+_HEARD_MS = f"(f.recorded_unix_ms + CAST(ROUND({_START_S} * 1000) AS BIGINT))"
+
+# Whole hours since 1970 on the recorder's clock. No '%': psycopg takes it for a placeholder.
+_HEARD_HOURS = f"(({_HEARD_MS} + f.recorded_utc_offset_s * 1000) / 3600000)"
+
+
+def _class_hours() -> str:
+    heard = timed(detections.c.labelling_id, detections.c.node_id).where(labellings.c.is_current)
+    covered = newly_covered(heard.subquery("heard"), "node_id", "labelling_id").c
+    query = (
+        select(
+            nodes.c.mid,
+            nodes.c.name,
+            func.count(covered.labelling_id.distinct()).label("n_clips"),
+            func.sum(covered.new_s).op("/")(literal_column("3600")).label("hours"),
+        )
+        .join(nodes, nodes.c.id == covered.node_id)
+        .group_by(nodes.c.id, nodes.c.mid, nodes.c.name)
+    )
+    return _text(query)
+
+
+def _score(column: str) -> str:
+    """A stored score as a double: plain division would give PostgreSQL's numeric."""
+    return f"CAST({column} AS DOUBLE PRECISION) / 10000"
+
+
+VIEWS = {
+    "labels": f"""
+        SELECT c.sha256 AS clip, {_DURATION_S} AS duration_s, n.mid AS mid, n.name AS name,
+               {_score("s.peak")} AS peak, {_score("s.mean")} AS mean,
+               m.name AS model, m.version AS model_version
+        FROM labellings AS l
+        JOIN clips AS c ON c.id = l.clip_id
+        JOIN models AS m ON m.id = l.model_id
+        JOIN clip_scores AS s ON s.labelling_id = l.id
+        JOIN nodes AS n ON n.id = s.node_id
+        WHERE l.is_current
+    """,
+    "subtree_labels": f"""
+        SELECT a.mid AS ancestor_mid, a.name AS ancestor_name, c.sha256 AS clip,
+               {_DURATION_S} AS duration_s, n.mid AS mid, n.name AS name,
+               {_score("s.peak")} AS peak
+        FROM nodes AS a
+        JOIN closure AS t ON t.ancestor_id = a.id
+        JOIN nodes AS n ON n.id = t.descendant_id
+        JOIN clip_scores AS s ON s.node_id = n.id
+        JOIN labellings AS l ON l.id = s.labelling_id
+        JOIN clips AS c ON c.id = l.clip_id
+        WHERE l.is_current
+    """,
+    "detection_times": f"""
+        SELECT c.sha256 AS clip, n.mid AS mid, n.name AS name,
+               {_START_S} AS start_s, {_END_S} AS end_s,
+               {_score("d.peak")} AS peak, {_PEAK_S} AS peak_s,
+               m.name AS model
+        {_CURRENT_DETECTIONS}
+        WHERE l.is_current
+    """,
+    "sound_times": f"""
+        SELECT f.path_text AS path, c.sha256 AS clip, n.mid AS mid, n.name AS name,
+               {_START_S} AS start_s, {_END_S} AS end_s, {_score("d.peak")} AS peak,
+               CAST({_HEARD_MS} AS DOUBLE PRECISION) / 1000 AS heard_unix_s,
+               {_HEARD_HOURS} - {_HEARD_HOURS} / 24 * 24 AS heard_hour,
+               m.name AS model
+        {_CURRENT_DETECTIONS}
+        JOIN {_TELLING} AS f ON f.clip_id = c.id
+        WHERE l.is_current
+    """,
+    # An interval of a score file that is no longer the labelling's has no place here.
+    "interval_times": f"""
+        SELECT t.name AS threshold_set, t.version AS set_version, c.sha256 AS clip,
+               n.mid AS mid, n.name AS name, {_START_S} AS start_s, {_END_S} AS end_s,
+               {_score("d.peak")} AS peak, {_PEAK_S} AS peak_s,
+               m.name AS model
+        FROM threshold_sets AS t
+        JOIN intervals AS d ON d.threshold_set_id = t.id
+        JOIN derivations AS v ON v.threshold_set_id = t.id AND v.labelling_id = d.labelling_id
+        JOIN labellings AS l ON l.id = d.labelling_id AND l.scores_sha256 = v.scores_sha256
+        JOIN clips AS c ON c.id = l.clip_id
+        JOIN models AS m ON m.id = l.model_id
+        JOIN parameter_sets AS p ON p.id = l.parameter_set_id
+        JOIN nodes AS n ON n.id = d.node_id
+        WHERE l.status = 'done' AND {_SPEAKS_FOR_SET}
+    """,
+    "clip_sources": """
+        SELECT c.sha256 AS clip, s.path_text AS path, s.status AS status, s.reason AS reason,
+               s.reason_detail AS reason_detail, s.user_id AS user_id,
+               s.size_bytes AS size_bytes,
+               CAST(s.mtime_ns AS DOUBLE PRECISION) / 1000000000 AS modified_unix_s,
+               s.missing_at AS missing_at, s.waiting_since AS waiting_since,
+               CAST(s.recorded_unix_ms AS DOUBLE PRECISION) / 1000 AS recorded_unix_s,
+               s.recorded_utc_offset_s AS recorded_utc_offset_s, s.recorded_by AS recorded_by,
+               c.latitude_deg AS latitude_deg, c.longitude_deg AS longitude_deg
+        FROM sources AS s
+        LEFT JOIN clips AS c ON c.id = s.clip_id
+    """,
+    "class_hours": _class_hours(),
+    "remarks": f"""
+        SELECT f.path_text AS path, c.sha256 AS clip, r.kind AS kind, r.detail AS detail,
+               r.start_s AS start_s, r.end_s AS end_s, l.is_partial AS is_partial,
+               m.name AS model
+        FROM labelling_remarks AS r
+        JOIN labellings AS l ON l.id = r.labelling_id
+        JOIN clips AS c ON c.id = l.clip_id
+        JOIN models AS m ON m.id = l.model_id
+        LEFT JOIN {_TELLING} AS f ON f.clip_id = c.id
+        WHERE l.is_current
+    """,
+    # Of the verdicts of one person on one class in one span, the newest speaks.
+    "verdicts_now": """
+        SELECT c.sha256 AS clip, n.mid AS mid, n.name AS name,
+               CAST(v.start_ms AS DOUBLE PRECISION) / 1000 AS start_s,
+               CAST(v.end_ms AS DOUBLE PRECISION) / 1000 AS end_s, v.verdict AS verdict,
+               v.judged_by AS judged_by, v.judged_at AS judged_at, f.name AS file,
+               f.sha256 AS file_sha256
+        FROM (
+            SELECT w.*, ROW_NUMBER() OVER (
+                PARTITION BY w.clip_id, w.node_id, w.start_ms, w.end_ms, w.judged_by
+                ORDER BY w.judged_at DESC, w.id DESC
+            ) AS place_in_history
+            FROM verdicts AS w
+        ) AS v
+        JOIN clips AS c ON c.id = v.clip_id
+        JOIN nodes AS n ON n.id = v.node_id
+        JOIN verdict_files AS f ON f.id = v.verdict_file_id
+        WHERE v.place_in_history = 1
+    """,
+    "failures": """
+        SELECT s.path_text AS path, s.reason AS reason, s.reason_detail AS reason_detail,
+               s.user_id AS user_id, s.size_bytes AS size_bytes, s.last_read_at AS last_read_at
+        FROM sources AS s
+        WHERE s.status = 'failed'
+    """,
+}
+"""The SELECT of each view by name; constants only, nothing of a user's goes in here."""
+
+
+def create_views(conn: Connection) -> None:
+    """Create every view."""
+    for name, select_sql in VIEWS.items():
+        conn.exec_driver_sql(f"CREATE VIEW {name} AS {select_sql}")
+
+
+def drop_views(conn: Connection) -> None:
+    """Drop every view that exists."""
+    for name in VIEWS:
+        conn.exec_driver_sql(f"DROP VIEW IF EXISTS {name}")

@@ -1,0 +1,286 @@
+"""Reports: one clip in full, failures, the collection at a glance, models, rows for export."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Connection, Engine, Select, and_, case, exists, func, or_, select
+
+from db.answer_records import (
+    ClipReport,
+    CorpusSummary,
+    FailureReport,
+    Interval,
+    Label,
+    LabellingReport,
+    ModelReport,
+    PredictionRow,
+    SourceReport,
+)
+from db.engine import reading
+from db.errors import DatabaseUserError
+from db.query.current_labelling import model_ids, speaks
+from db.query.paths import first_source, there_first
+from db.query.time_spans import peak_s, timed
+from db.schema.tables import (
+    clip_scores,
+    clips,
+    detections,
+    labelling_remarks,
+    labellings,
+    models,
+    nodes,
+    parameter_sets,
+    sources,
+)
+from db.types import path_digest, path_text
+
+if TYPE_CHECKING:
+    from db.records import Remark
+
+_MIN_PREFIX = 6
+_PAGE = 1_000
+
+
+def clip_by_ref(engine: Engine, ref: str | bytes) -> ClipReport:
+    """Everything known of a clip, by the start of its SHA-256 (text) or by a path (bytes).
+
+    Raises:
+        DatabaseUserError: nothing fits, several clips fit, or the file could not be labelled.
+    """
+    from db.records import Clip
+
+    with reading(engine) as conn:
+        by_path = isinstance(ref, bytes)
+        clip_id = _clip_at(conn, ref) if by_path else _clip_starting(conn, ref)  # type: ignore[arg-type]
+        row = conn.execute(select(clips).where(clips.c.id == clip_id)).one()
+        return ClipReport(
+            clip=Clip(
+                **{f.name: getattr(row, f.name) for f in fields(Clip)}
+                | {"duration_s": round(row.duration_s, 6)}
+            ),
+            sources=_sources(conn, clip_id),
+            labellings=_labellings(conn, clip_id),
+            labels=_labels(conn, clip_id),
+            detections=_intervals(conn, clip_id),
+            remarks=_current_remarks(conn, clip_id),
+        )
+
+
+def failures(engine: Engine, limit: int | None = None) -> list[FailureReport]:
+    """Files that could not be labelled, by reason, then in the order they were seen."""
+    columns = [sources.c[name] for name in FailureReport.__dataclass_fields__]
+    query = select(*columns).where(sources.c.status == "failed")
+    with reading(engine) as conn:
+        rows = conn.execute(query.order_by(sources.c.reason, sources.c.id).limit(limit))
+        return [FailureReport(*row) for row in rows]
+
+
+def corpus_summary(engine: Engine) -> CorpusSummary:
+    """Clips, hours, how much is labelled, and sources by status."""
+    total = select(func.count(), func.sum(clips.c.duration_s)).select_from(clips)
+    is_labelled = exists().where(labellings.c.clip_id == clips.c.id, labellings.c.is_current)
+    by_status = select(sources.c.status, func.count()).group_by(sources.c.status)
+    with reading(engine) as conn:
+        n_clips, seconds = conn.execute(total).one()
+        n_labelled, labelled_s = conn.execute(total.where(is_labelled)).one()
+        counts = {row[0]: row[1] for row in conn.execute(by_status.order_by(sources.c.status))}
+    return CorpusSummary(
+        n_clips=n_clips,
+        n_labelled=n_labelled,
+        hours=(seconds or 0.0) / 3600,
+        hours_labelled=(labelled_s or 0.0) / 3600,
+        n_sources=sum(counts.values()),
+        sources_by_status=counts,
+    )
+
+
+def models_known(engine: Engine) -> list[ModelReport]:
+    """Registered models, oldest first, with what they labelled."""
+    is_done = and_(labellings.c.model_id == models.c.id, labellings.c.status == "done")
+    columns = [models.c[name] for name in list(ModelReport.__dataclass_fields__)[:-2]]
+    query = (
+        select(
+            *columns,
+            func.count(labellings.c.id),
+            func.coalesce(func.sum(case((labellings.c.is_current, 1), else_=0)), 0),
+        )
+        .select_from(models.outerjoin(labellings, is_done))
+        .group_by(models.c.id, *columns)
+        .order_by(models.c.registered_at, models.c.id)
+    )
+    with reading(engine) as conn:
+        return [ModelReport(*row) for row in conn.execute(query)]
+
+
+def prediction_rows(engine: Engine, model: str | None = None) -> Iterator[PredictionRow]:
+    """Rows for the JSON export, by clip and then as sources were seen; memory stays flat.
+
+    A clip gives one row per source that a manifest annotated, else one in all.
+    """
+    with reading(engine) as conn:
+        query = _prediction_query(model_ids(conn, model))
+        with conn.execution_options(yield_per=_PAGE).execute(query) as rows:
+            for some in rows.partitions(_PAGE):
+                remarks = remarks_of(conn, [row.labelling_id for row in some])
+                for row in some:
+                    yield replace(PredictionRow(*row), remarks=remarks.get(row.labelling_id, ()))
+
+
+def _prediction_query(ids: list[int] | None) -> Select[Any]:
+    own = sources.alias("own")
+    has_note = or_(own.c.user_id.is_not(None), own.c.meta.is_not(None))
+    annotated = exists().where(own.c.clip_id == clips.c.id, has_note).correlate(clips)
+    first_id = first_source(clips.c.id, of=own).correlate(clips).scalar_subquery()
+    first = and_(sources.c.id == first_id, ~annotated)
+    is_annotated = or_(sources.c.user_id.is_not(None), sources.c.meta.is_not(None))
+    return (
+        select(
+            clips.c.sha256,
+            sources.c.user_id,
+            sources.c.path,
+            sources.c.path_text,
+            sources.c.meta,
+            labellings.c.scores_path,
+            parameter_sets.c.patch_hop_s,
+            labellings.c.n_patches,
+            models.c.name,
+            models.c.version,
+            labellings.c.is_partial,
+            labellings.c.id.label("labelling_id"),
+        )
+        .select_from(labellings)
+        .join(clips, clips.c.id == labellings.c.clip_id)
+        .join(models, models.c.id == labellings.c.model_id)
+        .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
+        .outerjoin(sources, and_(sources.c.clip_id == clips.c.id, or_(is_annotated, first)))
+        .where(speaks(ids))
+        .order_by(clips.c.sha256, sources.c.id)
+    )
+
+
+def _clip_at(conn: Connection, path: bytes) -> int:
+    query = select(sources).where(sources.c.path_digest == path_digest(path))
+    row = conn.execute(query).one_or_none()
+    if row is None:
+        message = f"no file {path_text(path)!r} has been seen"
+        raise DatabaseUserError(f"{message}; paths are kept absolute")
+    if row.status == "failed":
+        detail = f" ({row.reason_detail})" if row.reason_detail else ""
+        raise DatabaseUserError(f"{row.path_text!r} was not labelled: {row.reason}{detail}")
+    if row.clip_id is None:
+        raise DatabaseUserError(f"{row.path_text!r} has not been read yet; run `audioset label`")
+    return int(row.clip_id)
+
+
+def _clip_starting(conn: Connection, ref: str) -> int:
+    prefix = ref.lower()
+    if not re.fullmatch(rf"[0-9a-f]{{{_MIN_PREFIX},64}}", prefix):
+        message = f"{ref!r} is not a clip id: give {_MIN_PREFIX} to 64 hex digits of it"
+        raise DatabaseUserError(f"{message}, or the path of a file")
+    query = select(clips.c.id, clips.c.sha256).where(
+        clips.c.sha256 >= prefix, clips.c.sha256 < prefix + "g"
+    )
+    rows = conn.execute(query.order_by(clips.c.sha256).limit(4)).all()
+    if not rows:
+        raise DatabaseUserError(f"no clip id begins with {ref!r}")
+    if len(rows) > 1:
+        names = ", ".join(row.sha256[: len(prefix) + 6] for row in rows[:3])
+        more = ", ..." if len(rows) > 3 else ""
+        raise DatabaseUserError(f"several clip ids begin with {ref!r}: {names}{more}")
+    return int(rows[0].id)
+
+
+def _sources(conn: Connection, clip_id: int) -> tuple[SourceReport, ...]:
+    columns = [sources.c[name] for name in SourceReport.__dataclass_fields__]
+    query = select(*columns).where(sources.c.clip_id == clip_id)
+    query = query.order_by(there_first(), sources.c.id)
+    return tuple(SourceReport(*row) for row in conn.execute(query))
+
+
+def _labellings(conn: Connection, clip_id: int) -> tuple[LabellingReport, ...]:
+    query = (
+        select(
+            models.c.name,
+            models.c.version,
+            labellings.c.status,
+            labellings.c.is_current,
+            labellings.c.labelled_at,
+            labellings.c.n_patches,
+            labellings.c.scores_path,
+            labellings.c.embeddings_path,
+            labellings.c.note,
+            parameter_sets.c.patch_hop_s,
+            parameter_sets.c.score_floor,
+            parameter_sets.c.detection_threshold,
+            labellings.c.is_partial,
+            parameter_sets.c.parameters,
+        )
+        .select_from(labellings)
+        .join(models, models.c.id == labellings.c.model_id)
+        .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
+        .where(labellings.c.clip_id == clip_id)
+        .order_by(labellings.c.is_current.desc(), labellings.c.labelled_at, labellings.c.id)
+    )
+    found = []
+    for row in conn.execute(query):
+        *columns, parameters = row
+        found.append(
+            replace(
+                LabellingReport(*columns), track=parameters.get("extra", {}).get("track", "default")
+            )
+        )
+    return tuple(found)
+
+
+def remarks_of(conn: Connection, labelling_ids: Sequence[int]) -> dict[int, tuple[Remark, ...]]:
+    """The remarks of those of the labellings that have any, by labelling."""
+    from db.records import Remark
+
+    query = (
+        select(labelling_remarks)
+        .where(labelling_remarks.c.labelling_id.in_(labelling_ids))
+        .order_by(labelling_remarks.c.labelling_id, labelling_remarks.c.position)
+    )
+    found: dict[int, tuple[Remark, ...]] = {}
+    for row in conn.execute(query):
+        remark = Remark(row.kind, row.detail, row.start_s, row.end_s)
+        found[row.labelling_id] = (*found.get(row.labelling_id, ()), remark)
+    return found
+
+
+def _current_remarks(conn: Connection, clip_id: int) -> tuple[Remark, ...]:
+    query = select(labellings.c.id).where(labellings.c.clip_id == clip_id, labellings.c.is_current)
+    current = list(conn.execute(query).scalars())
+    return next(iter(remarks_of(conn, current).values()), ())
+
+
+def _labels(conn: Connection, clip_id: int) -> tuple[Label, ...]:
+    query = (
+        select(nodes.c.mid, nodes.c.name, clip_scores.c.peak, clip_scores.c.mean)
+        .select_from(labellings)
+        .join(clip_scores, clip_scores.c.labelling_id == labellings.c.id)
+        .join(nodes, nodes.c.id == clip_scores.c.node_id)
+        .where(labellings.c.clip_id == clip_id, labellings.c.is_current)
+        .order_by(clip_scores.c.peak.desc(), nodes.c.id)
+    )
+    return tuple(Label(*row) for row in conn.execute(query))
+
+
+def _intervals(conn: Connection, clip_id: int) -> tuple[Interval, ...]:
+    query = (
+        timed(
+            nodes.c.mid,
+            nodes.c.name,
+            detections.c.peak,
+            detections.c.mean,
+            peak_s(detections).label("peak_s"),
+        )
+        .join(nodes, nodes.c.id == detections.c.node_id)
+        .where(labellings.c.clip_id == clip_id, labellings.c.is_current)
+        .order_by(detections.c.start_patch, detections.c.peak.desc(), nodes.c.id)
+    )
+    return tuple(Interval(**row._mapping) for row in conn.execute(query))

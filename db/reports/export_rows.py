@@ -1,0 +1,243 @@
+"""Rows for exports: recordings in the order they were seen, each with its detections by start.
+
+Everything comes in pages, by key, from one moment of the database: a million recordings need no
+more memory than a thousand, and one of ten hours no more than one of ten seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, select
+
+from db.query.current_labelling import model_ids
+from db.query.find import allowed_clips, file_conditions
+from db.query.paths import tells
+from db.query.question import Question
+from db.query.subtrees import counts, reaches, subtree
+from db.query.time_spans import end_s, in_span, lasts, peak_s, start_s, timed, written
+from db.reports.clip import remarks_of
+from db.schema.tables import (
+    categories,
+    clips,
+    detections,
+    labellings,
+    models,
+    nodes,
+    parameter_sets,
+    sources,
+)
+from db.types import canonical_json
+
+if TYPE_CHECKING:
+    from db.records import Remark
+
+_PAGE = 500
+_ROWS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingRow:
+    """A file of a clip, and the labelling that speaks for the clip."""
+
+    source_id: int
+    labelling_id: int
+    clip: str
+    path: bytes
+    path_text: str
+    user_id: str | None
+    duration_s: float
+    sample_rate_hz: int
+    model: str
+    model_version: str
+    window_s: float
+    patch_hop_s: float
+    detection_threshold: float
+    parameters: str
+    n_patches: int
+    scores_path: str | None
+    is_partial: bool
+    remarks: str = ""
+    """In one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """A detection in seconds."""
+
+    mid: str
+    name: str
+    start_s: float
+    end_s: float
+    peak: float
+    mean: float
+    peak_s: float
+
+
+def check(conn: Connection, question: Question) -> None:
+    """Whether the model exists and has stored all that is asked for.
+
+    Raises:
+        DatabaseUserError: it does not, or detections begin at a higher threshold.
+    """
+    allowed_clips(conn, question, by_interval=True)
+
+
+def recordings(conn: Connection, question: Question, page: int = _PAGE) -> Iterator[RecordingRow]:
+    """Labelled recordings in the order they were seen.
+
+    Raises:
+        DatabaseUserError: unknown model or node.
+    """
+    for rows in _pages(conn, _recording_query(conn, question), page):
+        yield from _recordings(conn, rows)
+
+
+def paths(conn: Connection, question: Question) -> Iterator[bytes]:
+    """Only the paths of `recordings`."""
+    query = _recording_query(conn, question).with_only_columns(sources.c.id, sources.c.path)
+    for rows in _pages(conn, query, 10 * _PAGE):
+        yield from (row.path for row in rows)
+
+
+def labelled(
+    conn: Connection, question: Question, page: int = _PAGE
+) -> Iterator[tuple[RecordingRow, Iterator[EventRow]]]:
+    """Each of `recordings`, with its detections by start, which may be none.
+
+    Read them before the next recording: they are not kept.
+
+    Raises:
+        DatabaseUserError: unknown model or node, or `min_score` is below what is stored.
+    """
+    wanted = _wanted(conn, question)
+    for found_rows in _pages(conn, _recording_query(conn, question), page):
+        rows = _recordings(conn, found_rows)
+        query = _detections_of(rows, wanted)
+        with conn.execute(query, execution_options={"yield_per": _ROWS}) as found:
+            groups = groupby(found, key=attrgetter("source_id"))
+            group = next(groups, None)
+            for row in rows:
+                if group is not None and group[0] == row.source_id:
+                    yield row, _events(group[1])
+                    group = next(groups, None)
+                else:
+                    yield row, iter(())
+
+
+def classes(conn: Connection, question: Question) -> list[tuple[str, str]]:
+    """(MID, name) of what the models in question predict below `under`, in ontology order."""
+    ids = model_ids(conn, question.model)
+    in_use = exists().where(labellings.c.model_id == categories.c.model_id, labellings.c.is_current)
+    asked = in_use if ids is None else categories.c.model_id.in_(ids)
+    is_predicted = exists().where(categories.c.node_id == nodes.c.id, asked)
+    query = select(nodes.c.mid, nodes.c.name).where(is_predicted)
+    if question.under:
+        query = query.where(nodes.c.id.in_(subtree(conn, question.under, with_ambiguous=True).ids))
+    rows = conn.execute(query.order_by(nodes.c.position, nodes.c.id))
+    return [(row.mid, row.name) for row in rows]
+
+
+def _pages(conn: Connection, query: Select[Any], page: int) -> Iterator[list[Row[Any]]]:
+    last = 0
+    while rows := list(conn.execute(query.where(sources.c.id > last).limit(page))):
+        last = rows[-1].id
+        yield rows
+
+
+def _recording_query(conn: Connection, question: Question) -> Select[Any]:
+    # Which of a clip's files are meant is asked of each file here.
+    of_clip = replace(question, paths=(), there_only=False)
+    return (
+        select(
+            sources.c.id,
+            labellings.c.id.label("labelling_id"),
+            clips.c.sha256,
+            sources.c.path,
+            sources.c.path_text,
+            sources.c.user_id,
+            written(clips.c.duration_s),
+            clips.c.sample_rate_hz,
+            models.c.name,
+            models.c.version,
+            models.c.window_s,
+            parameter_sets.c.patch_hop_s,
+            parameter_sets.c.detection_threshold,
+            parameter_sets.c.parameters,
+            func.coalesce(labellings.c.n_patches, 0),
+            labellings.c.scores_path,
+            labellings.c.is_partial,
+        )
+        .select_from(sources)
+        .join(clips, clips.c.id == sources.c.clip_id)
+        .join(labellings, labellings.c.clip_id == clips.c.id)
+        .join(models, models.c.id == labellings.c.model_id)
+        .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
+        .where(allowed_clips(conn, of_clip, by_interval=True), *file_conditions(question))
+        .order_by(sources.c.id)
+    )
+
+
+def _recordings(conn: Connection, rows: Sequence[Row[Any]]) -> list[RecordingRow]:
+    remarks = remarks_of(conn, [row.labelling_id for row in rows])
+    return [_recording(row, remarks.get(row.labelling_id, ())) for row in rows]
+
+
+def _recording(row: Row[Any], remarks: Sequence[Remark]) -> RecordingRow:
+    values = list(row)
+    at = RecordingRow.__match_args__.index("parameters")
+    values[at] = canonical_json(values[at])
+    return replace(RecordingRow(*values), remarks="; ".join(map(_remark, remarks)))
+
+
+def _remark(remark: Remark) -> str:
+    """A remark with the part that it is about: ``gap at 5.00-10.00 s: nothing is there``."""
+    places = [place for place in (remark.start_s, remark.end_s) if place is not None]
+    at = f" at {'-'.join(f'{place:.2f}' for place in places)} s" if places else ""
+    return f"{remark.kind}{at}: {remark.detail}"
+
+
+def _detections_of(rows: Sequence[RecordingRow], wanted: list[ColumnElement[bool]]) -> Select[Any]:
+    own = timed(
+        sources.c.id.label("source_id"),
+        nodes.c.mid,
+        nodes.c.name,
+        detections.c.peak,
+        detections.c.mean,
+        peak_s(detections).label("peak_s"),
+    )
+    return (
+        own.join(sources, sources.c.clip_id == labellings.c.clip_id)
+        .join(nodes, nodes.c.id == detections.c.node_id)
+        .where(
+            sources.c.id.in_([row.source_id for row in rows]),
+            labellings.c.id.in_(list({row.labelling_id for row in rows})),
+            *wanted,
+        )
+        .order_by(
+            sources.c.id, detections.c.start_patch, detections.c.peak.desc(), detections.c.node_id
+        )
+    )
+
+
+def _events(rows: Iterator[Row[Any]]) -> Iterator[EventRow]:
+    for _, mid, name, peak, mean, best_s, begins_s, ends_s in rows:
+        yield EventRow(mid, name, begins_s, ends_s, peak, mean, best_s)
+
+
+def _wanted(conn: Connection, question: Question) -> list[ColumnElement[bool]]:
+    """What must hold of a row of detections, and of the file that it is written for."""
+    begins, ends = start_s(detections), end_s(detections)
+    conditions = [reaches(detections, question.min_score)]
+    if question.under:
+        tree = subtree(conn, question.under, with_ambiguous=question.with_ambiguous)
+        conditions.append(counts(detections, tree))
+    if question.min_duration_s > 0:
+        conditions.append(lasts(begins, ends, question.min_duration_s))
+    if question.span is not None:
+        conditions += [tells(), in_span(question.span, sources, begins, ends)]
+    return conditions

@@ -1,0 +1,184 @@
+"""Models side by side: which one speaks, and where two of them disagree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Select,
+    and_,
+    func,
+    literal,
+    select,
+    union_all,
+    update,
+)
+
+from db.engine import reading, writing
+from db.errors import DatabaseUserError
+from db.query.current_labelling import model_ids, newest_version, speaks
+from db.query.paths import first_source
+from db.query.time_spans import newly_covered, timed
+from db.schema.tables import (
+    clip_scores,
+    clips,
+    detections,
+    labellings,
+    models,
+    nodes,
+    sources,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassChange:
+    """Minutes of a class's detections under two models, in the clips that both labelled."""
+
+    mid: str
+    name: str
+    minutes_a: float
+    minutes_b: float
+
+
+@dataclass(frozen=True, slots=True)
+class Disagreement:
+    """A clip and the class whose peaks differ most; 0 stands for anything below the floor."""
+
+    clip: str
+    path_text: str | None
+    mid: str
+    name: str
+    peak_a: float
+    peak_b: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two models on the clips that both scored; changes and disagreements largest first."""
+
+    n_clips: int
+    changes: tuple[ClassChange, ...]
+    disagreements: tuple[Disagreement, ...]
+
+
+def promote(engine: Engine, model: str) -> str:
+    """Let a model (NAME or NAME@VERSION) speak for every clip that it labelled.
+
+    Later labellings by other models stand beside it and do not take its place. Returns
+    ``NAME@VERSION``.
+
+    Raises:
+        DatabaseUserError: no such model.
+    """
+    with writing(engine) as conn:
+        chosen = newest_version(conn, model)
+        conn.execute(update(models).where(models.c.is_promoted).values(is_promoted=False))
+        conn.execute(update(models).where(models.c.id == chosen.id).values(is_promoted=True))
+        own = select(labellings.c.id, labellings.c.clip_id).where(speaks([chosen.id])).subquery()
+        others = update(labellings).where(
+            labellings.c.is_current, labellings.c.clip_id.in_(select(own.c.clip_id))
+        )
+        newest = list(conn.execute(select(own.c.id)).scalars())
+        conn.execute(others.values(is_current=False))
+        for start in range(0, len(newest), 1_000):
+            some = labellings.c.id.in_(newest[start : start + 1_000])
+            conn.execute(update(labellings).where(some).values(is_current=True))
+        return f"{chosen.name}@{chosen.version}"
+
+
+def compare(engine: Engine, model_a: str, model_b: str, limit: int = 20) -> Comparison:
+    """Compare two models (NAME or NAME@VERSION), each by its newest labelling of a clip.
+
+    Raises:
+        DatabaseUserError: no such model, or no clip that both scored.
+    """
+    with reading(engine) as conn:
+        ids_a, ids_b = model_ids(conn, model_a) or [], model_ids(conn, model_b) or []
+        pairs = _pairs(ids_a, ids_b)
+        n_clips = conn.execute(select(func.count()).select_from(pairs)).scalar_one()
+        if not n_clips:
+            raise DatabaseUserError(f"no clip has scores of both {model_a} and {model_b}")
+        return Comparison(n_clips, _changes(conn, pairs), _disagreements(conn, pairs, limit))
+
+
+def _pairs(ids_a: list[int], ids_b: list[int]) -> Any:
+    """(clip, labelling of a, labelling of b) for the clips that both scored."""
+    a, b = labellings.alias("a"), labellings.alias("b")
+    scored = and_(a.c.scores_path.is_not(None), b.c.scores_path.is_not(None))
+    return (
+        select(a.c.clip_id, a.c.id.label("id_a"), b.c.id.label("id_b"))
+        .join_from(a, b, a.c.clip_id == b.c.clip_id)
+        .where(speaks(ids_a, a), speaks(ids_b, b), scored)
+        .cte("pairs")
+    )
+
+
+def _changes(conn: Connection, pairs: Any) -> tuple[ClassChange, ...]:
+    minutes: dict[tuple[str, str], list[float]] = {}
+    for side, column in enumerate((pairs.c.id_a, pairs.c.id_b)):
+        for mid, name, seconds in conn.execute(_seconds(pairs, column)):
+            minutes.setdefault((mid, name), [0.0, 0.0])[side] = seconds / 60
+    changes = [ClassChange(mid, name, a, b) for (mid, name), (a, b) in minutes.items()]
+    return tuple(sorted(changes, key=lambda c: (-abs(c.minutes_b - c.minutes_a), c.mid)))
+
+
+def _seconds(pairs: Any, labelling_id: Any) -> Select[Any]:
+    """Seconds covered by each class's detections in those labellings."""
+    heard = timed(detections.c.labelling_id, detections.c.node_id)
+    heard = heard.join(pairs, labelling_id == detections.c.labelling_id)
+    covered = newly_covered(heard.subquery("heard"), "node_id", "labelling_id")
+    return (
+        select(nodes.c.mid, nodes.c.name, func.sum(covered.c.new_s))
+        .select_from(covered)
+        .join(nodes, nodes.c.id == covered.c.node_id)
+        .group_by(nodes.c.id, nodes.c.mid, nodes.c.name)
+    )
+
+
+def _disagreements(conn: Connection, pairs: Any, limit: int) -> tuple[Disagreement, ...]:
+    def peaks(labelling_id: Any, is_a: bool) -> Select[Any]:
+        nothing = literal(0.0, clip_scores.c.peak.type)
+        sides = (clip_scores.c.peak, nothing) if is_a else (nothing, clip_scores.c.peak)
+        return (
+            select(
+                pairs.c.clip_id,
+                clip_scores.c.node_id,
+                sides[0].label("peak_a"),
+                sides[1].label("peak_b"),
+            )
+            .select_from(pairs)
+            .join(clip_scores, clip_scores.c.labelling_id == labelling_id)
+        )
+
+    both = union_all(peaks(pairs.c.id_a, True), peaks(pairs.c.id_b, False)).subquery("both")
+    peak_a, peak_b = func.max(both.c.peak_a), func.max(both.c.peak_b)
+    by_class = (
+        select(
+            both.c.clip_id,
+            both.c.node_id,
+            peak_a.label("peak_a"),
+            peak_b.label("peak_b"),
+            func.abs(peak_a - peak_b).label("gap"),
+        )
+        .group_by(both.c.clip_id, both.c.node_id)
+        .subquery("by_class")
+    )
+    widest = (by_class.c.gap.desc(), by_class.c.node_id)
+    rank = func.row_number().over(partition_by=by_class.c.clip_id, order_by=widest).label("rank")
+    ranked = select(by_class, rank).subquery("ranked")
+    first = sources.alias("first_source")
+    first_id = first_source(ranked.c.clip_id).correlate(ranked).scalar_subquery()
+    path = select(first.c.path_text).where(first.c.id == first_id).scalar_subquery()
+    query = (
+        select(clips.c.sha256, path, nodes.c.mid, nodes.c.name, ranked.c.peak_a, ranked.c.peak_b)
+        .select_from(ranked)
+        .join(clips, clips.c.id == ranked.c.clip_id)
+        .join(nodes, nodes.c.id == ranked.c.node_id)
+        .where(ranked.c.rank == 1)
+        .order_by(ranked.c.gap.desc(), clips.c.sha256)
+        .limit(limit)
+    )
+    return tuple(Disagreement(*row) for row in conn.execute(query))

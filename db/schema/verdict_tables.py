@@ -1,0 +1,88 @@
+"""What people judged, and the samples they were asked about; see `db.schema.tables` for the rest.
+
+A verdict is never altered or deleted: the newest of a clip, span, class and person speaks
+(the view `verdicts_now`).
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, String, Table
+
+from db.schema.base import column, metadata
+from db.types import CleanJson, CleanText, FiniteFloat, ScoreType, UtcDateTime
+
+VERDICTS = ("present", "absent", "unsure")
+
+# A file that verdicts came from, known by its content.
+verdict_files = Table(
+    "verdict_files",
+    metadata,
+    column("id", Integer, primary_key=True),
+    column("sha256", String(64), unique=True),
+    column("name", CleanText),
+    column("format", CleanText),
+    column("imported_at", UtcDateTime),
+)
+
+
+# What one person said of a class in a span of a clip; without a span: in the whole clip. Whole
+# milliseconds, so that a span that was written and read again is the same span. `place` is where in
+# the file it stood.
+verdicts = Table(
+    "verdicts",
+    metadata,
+    column("id", Integer, primary_key=True),
+    column("clip_id", Integer, ForeignKey("clips.id", ondelete="CASCADE")),
+    column("node_id", Integer, ForeignKey("nodes.id")),
+    column("start_ms", BigInteger, nullable=True),
+    column("end_ms", BigInteger, nullable=True),
+    column("verdict", CleanText),
+    column("judged_by", CleanText),
+    column("judged_at", UtcDateTime),
+    column("verdict_file_id", Integer, ForeignKey("verdict_files.id"), index=True),
+    column("place", CleanText),
+    CheckConstraint(f"verdict IN {VERDICTS}", name="verdict"),
+    Index(None, "clip_id", "node_id"),
+)
+
+
+# A sample that was drawn to be judged: of what, and how; `question` in JSON.
+reviews = Table(
+    "reviews",
+    metadata,
+    column("id", Integer, primary_key=True),
+    column("node_id", Integer, ForeignKey("nodes.id"), index=True),
+    column("question", CleanJson),
+    column("seed", BigInteger),
+    column("drawn_at", UtcDateTime),
+)
+
+
+# A part of the clips from which some were drawn at random: a class (NULL: all without a stratum of
+# their own), and a range of scores. `heard_s` is how long the sound is detected in these clips,
+# `heard_s2` the sum over clips of its square.
+review_strata = Table(
+    "review_strata",
+    metadata,
+    column("review_id", Integer, ForeignKey("reviews.id", ondelete="CASCADE"), primary_key=True),
+    column("position", Integer, primary_key=True),
+    column("node_id", Integer, ForeignKey("nodes.id"), nullable=True),
+    column("low", ScoreType),
+    column("n_clips", Integer),
+    column("heard_s", FiniteFloat),
+    column("heard_s2", FiniteFloat),
+)
+
+
+# A clip that was drawn; `node_id` is the class asked about, at `peak_ms` of the clip.
+review_items = Table(
+    "review_items",
+    metadata,
+    column("review_id", Integer, ForeignKey("reviews.id", ondelete="CASCADE"), primary_key=True),
+    column("clip_id", Integer, ForeignKey("clips.id", ondelete="CASCADE"), primary_key=True),
+    column("stratum", Integer),
+    column("node_id", Integer, ForeignKey("nodes.id")),
+    column("score", ScoreType),
+    column("peak_ms", BigInteger, nullable=True),
+    column("heard_s", FiniteFloat),
+)

@@ -1,0 +1,120 @@
+"""Which stored files can be compared: embeddings where a clip has them, else scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import ColumnElement, Engine, Select, and_, select
+
+from db.engine import reading
+from db.errors import DatabaseUserError
+from db.query.current_labelling import model_ids, speaks
+from db.query.find import clip_conditions
+from db.query.paths import first_source
+from db.query.question import Question
+from db.reports.clip import clip_by_ref
+from db.schema.tables import clips, labellings, models, parameter_sets, sources
+
+_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """A clip's file of vectors; what is compared with it has the same kind, model and hop."""
+
+    clip: str
+    kind: Literal["embeddings", "scores"]
+    path: str
+    model: str
+    model_id: int
+    parameter_set_id: int
+    patch_hop_s: float
+    window_s: float
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a person is told of a clip that was found."""
+
+    path_text: str | None
+    duration_s: float
+
+
+def vectors_of(engine: Engine, ref: str | bytes, model: str | None = None) -> Vectors:
+    """The vectors of a clip (by the start of its id, or by a path).
+
+    Raises:
+        DatabaseUserError: no such clip or model, or nothing is stored of it.
+    """
+    clip = clip_by_ref(engine, ref).clip.sha256
+    with reading(engine) as conn:
+        query = (
+            select(
+                labellings.c.embeddings_path, labellings.c.scores_path, models.c.name,
+                models.c.version, labellings.c.model_id, labellings.c.parameter_set_id,
+                parameter_sets.c.patch_hop_s, models.c.window_s, clips.c.duration_s,
+            )
+            .join_from(labellings, clips, clips.c.id == labellings.c.clip_id)
+            .join(models, models.c.id == labellings.c.model_id)
+            .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
+            .where(clips.c.sha256 == clip, speaks(model_ids(conn, model)))
+        )  # fmt: skip
+        row = conn.execute(query).first()
+    if row is None or not (row.embeddings_path or row.scores_path):
+        raise DatabaseUserError(f"nothing is stored of clip {clip[:12]} to compare")
+    kind: Literal["embeddings", "scores"] = "embeddings" if row.embeddings_path else "scores"
+    return Vectors(
+        clip=clip,
+        kind=kind,
+        path=row.embeddings_path or row.scores_path,
+        model=f"{row.name}@{row.version}",
+        model_id=row.model_id,
+        parameter_set_id=row.parameter_set_id,
+        patch_hop_s=row.patch_hop_s,
+        window_s=row.window_s,
+        duration_s=row.duration_s,
+    )
+
+
+def comparable(engine: Engine, query: Vectors, question: Question) -> Iterator[tuple[str, str]]:
+    """(clip, path of its file) of every other clip with vectors of the same kind, streamed.
+
+    Of the question counts what it says of clips and files.
+    """
+    column = labellings.c[f"{query.kind}_path"]
+    statement = (
+        select(clips.c.sha256, column)
+        .join_from(labellings, clips, clips.c.id == labellings.c.clip_id)
+        .where(_same(query), column.is_not(None), clips.c.sha256 != query.clip)
+    )
+    with reading(engine) as conn:
+        statement = statement.where(*clip_conditions(conn, question))
+        for row in conn.execution_options(yield_per=_PAGE).execute(statement):
+            yield row[0], row[1]
+
+
+def describe(
+    engine: Engine, found: Sequence[str], paths: Sequence[str] = ()
+) -> dict[str, Described]:
+    """Where the clips are, by id: the files that stand for them, of those that fit `paths`."""
+    first = first_source(clips.c.id, paths).correlate(clips).scalar_subquery()
+    query: Select[Any] = (
+        select(clips.c.sha256, sources.c.path_text, clips.c.duration_s)
+        .select_from(clips)
+        .outerjoin(sources, sources.c.id == first)
+        .where(clips.c.sha256.in_(found))
+    )
+    with reading(engine) as conn:
+        return {row[0]: Described(row[1], row[2]) for row in conn.execute(query)}
+
+
+def _same(query: Vectors) -> ColumnElement[bool]:
+    """One file a clip: under the same model, hop and further settings."""
+    return and_(
+        labellings.c.model_id == query.model_id,
+        labellings.c.parameter_set_id == query.parameter_set_id,
+        labellings.c.status == "done",
+    )

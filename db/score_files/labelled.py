@@ -1,0 +1,248 @@
+"""Labellings that speak for their clips, and where their scores lie; intervals derived from them.
+
+Read in pages: memory stays flat, and no transaction stays open while score files are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import (
+    ColumnElement,
+    Engine,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+)
+
+from db.catalog.clips import lock_clips
+from db.engine import reading, upsert, writing
+from db.errors import DatabaseUserError
+from db.query.current_labelling import model_ids, speaks
+from db.records import DetectionRow
+from db.schema.tables import (
+    clips,
+    derivations,
+    intervals,
+    labellings,
+    models,
+    parameter_sets,
+    sources,
+    threshold_sets,
+)
+from db.thresholds.sets import StoredSet
+
+_PAGE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredClip:
+    """A clip, the labelling that speaks for it, and what its score file must be."""
+
+    labelling_id: int
+    clip_id: int
+    clip_sha256: str
+    duration_s: float
+    model_id: int
+    n_classes: int
+    window_s: float
+    patch_hop_s: float
+    n_patches: int | None
+    score_dtype: str | None
+    scores_path: str | None
+    scores_sha256: str | None
+
+
+def iter_scored(engine: Engine, model: str | None, page: int = _PAGE) -> Iterator[ScoredClip]:
+    """The current labelling of every clip, or the newest by a model that is named.
+
+    Raises:
+        DatabaseUserError: no model has that name.
+    """
+    with reading(engine) as conn:
+        ids = model_ids(conn, model)
+    yield from _iter(engine, speaks(ids), page)
+
+
+def iter_named(
+    engine: Engine, model: str | None, page: int = _PAGE
+) -> Iterator[tuple[int, str, bytes, str | None]]:
+    """(labelling id, clip, path, user id) of every place of every clip as in `iter_scored`.
+
+    Raises:
+        DatabaseUserError: no model has that name.
+    """
+    with reading(engine) as conn:
+        ids = model_ids(conn, model)
+    query = (
+        select(sources.c.id, labellings.c.id, clips.c.sha256, sources.c.path, sources.c.user_id)
+        .join(clips, clips.c.id == sources.c.clip_id)
+        .join(labellings, labellings.c.clip_id == clips.c.id)
+        .where(speaks(ids), labellings.c.status == "done", sources.c.id > bindparam("last"))
+        .order_by(sources.c.id)
+        .limit(page)
+    )
+    last = -1
+    while True:
+        with reading(engine) as conn:
+            rows = conn.execute(query, {"last": last}).all()
+        for row in rows:
+            yield row[1], row[2], row[3], row[4]
+        if len(rows) < page:
+            return
+        last = rows[-1][0]
+
+
+def iter_underived(engine: Engine, stored: StoredSet, page: int = _PAGE) -> Iterator[ScoredClip]:
+    """Those to which the set was not applied yet, or only to scores that they no longer have.
+
+    Raises:
+        DatabaseUserError: no labels by the set's model.
+    """
+    yield from _iter(engine, _is_underived(engine, stored), page)
+
+
+def count_underived(engine: Engine, stored: StoredSet) -> int:
+    """How many clips the set is still to be applied to.
+
+    Raises:
+        DatabaseUserError: no labels by the set's model.
+    """
+    query = select(func.count()).select_from(labellings).where(_is_underived(engine, stored))
+    with reading(engine) as conn:
+        return int(conn.execute(query).scalar_one())
+
+
+def commit_intervals(
+    engine: Engine,
+    stored: StoredSet,
+    batch: Sequence[tuple[ScoredClip, Sequence[DetectionRow]]],
+    node_of: dict[int, dict[int, int]],
+    now: datetime,
+) -> int:
+    """Store the intervals of several clips, in place of older ones, in one transaction.
+
+    `node_of`: by model id, then category index. A clip whose labelling has changed since it was
+    read is left for the next time. Returns the number of clips stored.
+
+    Raises:
+        DatabaseUserError: the set was removed meanwhile.
+    """
+    with writing(engine) as conn:
+        lock_clips(conn, [clip.clip_id for clip, _ in batch])
+        own_set = select(threshold_sets.c.id).where(threshold_sets.c.id == stored.set_id)
+        if conn.execute(own_set.with_for_update(read=True, key_share=True)).scalar() is None:
+            raise DatabaseUserError(f"the set {stored.title} was removed meanwhile")
+        now_named = select(labellings.c.id, labellings.c.scores_sha256).where(
+            labellings.c.id.in_([clip.labelling_id for clip, _ in batch]),
+            labellings.c.status == "done",
+        )
+        named = {row.id: row.scores_sha256 for row in conn.execute(now_named)}
+        kept = [
+            (clip, rows)
+            for clip, rows in batch
+            if clip.labelling_id in named and named[clip.labelling_id] == clip.scores_sha256
+        ]
+        if not kept:
+            return 0
+        old = delete(intervals).where(
+            intervals.c.labelling_id == bindparam("key"),
+            intervals.c.threshold_set_id == stored.set_id,
+        )
+        conn.execute(old, [{"key": clip.labelling_id} for clip, _ in kept])
+        new_rows = [
+            {
+                "labelling_id": clip.labelling_id,
+                "threshold_set_id": stored.set_id,
+                "node_id": node_of[clip.model_id][row.category_index],
+                "start_patch": row.start_patch,
+                "end_patch": row.end_patch,
+                "peak": row.peak,
+                "mean": row.mean,
+                "peak_patch": row.peak_patch,
+            }
+            for clip, rows in kept
+            for row in rows
+        ]
+        if new_rows:
+            conn.execute(insert(intervals), new_rows)
+        mark = upsert(conn, derivations)
+        mark = mark.on_conflict_do_update(
+            index_elements=["labelling_id", "threshold_set_id"],
+            set_={
+                name: mark.excluded[name] for name in ("scores_sha256", "n_intervals", "derived_at")
+            },
+        )
+        conn.execute(
+            mark,
+            [
+                {
+                    "labelling_id": clip.labelling_id,
+                    "threshold_set_id": stored.set_id,
+                    "scores_sha256": clip.scores_sha256,
+                    "n_intervals": len(rows),
+                    "derived_at": now,
+                }
+                for clip, rows in kept
+            ],
+        )
+        return len(kept)
+
+
+def _is_underived(engine: Engine, stored: StoredSet) -> ColumnElement[bool]:
+    with reading(engine) as conn:
+        ids = model_ids(conn, stored.values.model)
+    derived = exists().where(
+        derivations.c.threshold_set_id == stored.set_id,
+        derivations.c.labelling_id == labellings.c.id,
+        derivations.c.scores_sha256.is_not_distinct_from(labellings.c.scores_sha256),
+    )
+    return and_(speaks(ids), labellings.c.status == "done", ~derived)
+
+
+def _iter(engine: Engine, which: ColumnElement[bool], page: int) -> Iterator[ScoredClip]:
+    # The page is cut before the join, or a database without statistics would sort everything.
+    part: Select[tuple[int]] = (
+        select(labellings.c.id)
+        .where(which, labellings.c.id > bindparam("last"))
+        .order_by(labellings.c.id)
+        .limit(page)
+    )
+    own = part.subquery()
+    query = (
+        select(
+            labellings.c.id,
+            labellings.c.clip_id,
+            clips.c.sha256,
+            clips.c.duration_s,
+            labellings.c.model_id,
+            models.c.n_classes,
+            models.c.window_s,
+            parameter_sets.c.patch_hop_s,
+            labellings.c.n_patches,
+            labellings.c.score_dtype,
+            labellings.c.scores_path,
+            labellings.c.scores_sha256,
+        )
+        .join_from(own, labellings, labellings.c.id == own.c.id)
+        .join(clips, clips.c.id == labellings.c.clip_id)
+        .join(models, models.c.id == labellings.c.model_id)
+        .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
+        .order_by(labellings.c.id)
+    )
+    last = -1
+    while True:
+        with reading(engine) as conn:
+            rows = conn.execute(query, {"last": last}).all()
+        for row in rows:
+            yield ScoredClip(*row)
+        if len(rows) < page:
+            return
+        last = rows[-1][0]

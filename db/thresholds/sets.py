@@ -1,0 +1,226 @@
+"""Named, versioned sets of thresholds: stored once, never altered; the newest answers to a name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, delete, func, insert, select
+
+from db.catalog.ontology import node_ids
+from db.engine import reading, writing
+from db.errors import DatabaseUserError
+from db.schema.tables import derivations, nodes, threshold_sets, thresholds
+from db.types import SCORE_SCALE
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdSet:
+    """What a set says: (high, low) by MID, and for every other class unless None.
+
+    `model`: the one whose scores it is for; None for any. `how` it was made, in JSON.
+    """
+
+    model: str | None
+    default: tuple[float, float] | None
+    by_mid: Mapping[str, tuple[float, float]]
+    min_duration_s: float = 0.0
+    merge_gap_s: float = 0.0
+    how: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSet:
+    """A set as it lies in the database; `by_node` is `by_mid` by node id."""
+
+    set_id: int
+    name: str
+    version: int
+    made_at: datetime
+    values: ThresholdSet
+    by_node: Mapping[int, tuple[float, float]]
+    names: Mapping[str, str]
+    """Names of the classes that are listed, by MID."""
+
+    @property
+    def title(self) -> str:
+        """As a person names it: NAME@VERSION."""
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class SetSummary:
+    """A set in a list."""
+
+    name: str
+    version: int
+    model: str | None
+    n_classes: int
+    n_derived: int
+    n_intervals: int
+    made_at: datetime
+    how: Mapping[str, Any]
+
+
+def store_set(engine: Engine, name: str, wanted: ThresholdSet, now: datetime) -> StoredSet:
+    """Store a set as the name's next version; the same values as the newest one's: that one.
+
+    Raises:
+        DatabaseUserError: the name is none, or a class is not in the ontology of the database.
+    """
+    if not _NAME.fullmatch(name):
+        raise DatabaseUserError(
+            f"{name!r} is no name for a set of thresholds: "
+            "letters, digits, '.', '_', '-', at most 64"
+        )
+    with writing(engine) as conn:
+        ids = node_ids(conn)
+        unknown = [mid for mid in wanted.by_mid if mid not in ids]
+        if unknown:
+            raise DatabaseUserError(
+                f"the ontology in the database has no node {', '.join(map(repr, unknown[:5]))}"
+            )
+        newest = _newest(conn, name)
+        if newest is not None:
+            stored = _stored(conn, newest)
+            if _values(stored.values) == _values(wanted):
+                return stored
+        default = wanted.default or (None, None)
+        row = {
+            "name": name,
+            "version": 1 if newest is None else newest.version + 1,
+            "model": wanted.model,
+            "default_high": default[0],
+            "default_low": default[1],
+            "min_duration_s": wanted.min_duration_s,
+            "merge_gap_s": wanted.merge_gap_s,
+            "how": dict(wanted.how),
+            "made_at": now,
+        }
+        added = insert(threshold_sets).values(row).returning(threshold_sets.c.id)
+        set_id = conn.execute(added).scalar_one()
+        rows = [
+            {"threshold_set_id": set_id, "node_id": ids[mid], "high": high, "low": low}
+            for mid, (high, low) in wanted.by_mid.items()
+        ]
+        if rows:
+            conn.execute(insert(thresholds), rows)
+        own = select(threshold_sets).where(threshold_sets.c.id == set_id)
+        return _stored(conn, conn.execute(own).one())
+
+
+def find_set(engine: Engine, text: str) -> StoredSet:
+    """The newest set of that name, or NAME@VERSION.
+
+    Raises:
+        DatabaseUserError: there is none; the message lists those that there are.
+    """
+    with reading(engine) as conn:
+        return _stored(conn, _found(conn, text))
+
+
+def list_sets(engine: Engine) -> list[SetSummary]:
+    """Every version of every set, by name, the newest first."""
+    listed = (
+        select(thresholds.c.threshold_set_id, func.count().label("n"))
+        .group_by(thresholds.c.threshold_set_id)
+        .subquery()
+    )
+    derived = (
+        select(
+            derivations.c.threshold_set_id,
+            func.count().label("n"),
+            func.sum(derivations.c.n_intervals).label("total"),
+        )
+        .group_by(derivations.c.threshold_set_id)
+        .subquery()
+    )
+    query = (
+        select(threshold_sets, listed.c.n, derived.c.n, derived.c.total)
+        .outerjoin(listed, listed.c.threshold_set_id == threshold_sets.c.id)
+        .outerjoin(derived, derived.c.threshold_set_id == threshold_sets.c.id)
+        .order_by(threshold_sets.c.name, threshold_sets.c.version.desc())
+    )
+    with reading(engine) as conn:
+        return [
+            SetSummary(
+                row.name, row.version, row.model, row[-3] or 0, row[-2] or 0, int(row[-1] or 0),
+                row.made_at, row.how,
+            )
+            for row in conn.execute(query)
+        ]  # fmt: skip
+
+
+def remove_set(engine: Engine, text: str) -> str:
+    """Delete one version and its intervals; its title.
+
+    Raises:
+        DatabaseUserError: there is none.
+    """
+    with writing(engine) as conn:
+        row = _found(conn, text)
+        conn.execute(delete(threshold_sets).where(threshold_sets.c.id == row.id))
+        return f"{row.name}@{row.version}"
+
+
+def _newest(conn: Connection, name: str) -> Row[Any] | None:
+    query = select(threshold_sets).where(threshold_sets.c.name == name)
+    return conn.execute(query.order_by(threshold_sets.c.version.desc()).limit(1)).one_or_none()
+
+
+def _found(conn: Connection, text: str) -> Row[Any]:
+    name, _, version = text.partition("@")
+    query = select(threshold_sets).where(threshold_sets.c.name == name)
+    if version:
+        # What is no number of a version is none of them.
+        number = int(version) if version.isdecimal() and len(version) < 10 else -1
+        query = query.where(threshold_sets.c.version == number)
+    found = conn.execute(query.order_by(threshold_sets.c.version.desc()).limit(1)).one_or_none()
+    if found is None:
+        every = select(threshold_sets.c.name, threshold_sets.c.version)
+        rows = conn.execute(every.order_by(threshold_sets.c.name, threshold_sets.c.version))
+        known = ", ".join(f"{row.name}@{row.version}" for row in rows)
+        advice = known or "none yet: audioset thresholds fit, or import"
+        raise DatabaseUserError(f"no set of thresholds is called {text!r}; there is {advice}")
+    return found
+
+
+def _stored(conn: Connection, row: Row[Any]) -> StoredSet:
+    query = (
+        select(nodes.c.id, nodes.c.mid, nodes.c.name, thresholds.c.high, thresholds.c.low)
+        .join(nodes, nodes.c.id == thresholds.c.node_id)
+        .where(thresholds.c.threshold_set_id == row.id)
+        .order_by(nodes.c.position, nodes.c.id)
+    )
+    listed: Sequence[Row[Any]] = conn.execute(query).all()
+    values = ThresholdSet(
+        row.model,
+        None if row.default_high is None else (row.default_high, row.default_low),
+        {each.mid: (each.high, each.low) for each in listed},
+        row.min_duration_s,
+        row.merge_gap_s,
+        row.how,
+    )
+    by_node = {each.id: (each.high, each.low) for each in listed}
+    names = {each.mid: each.name for each in listed}
+    return StoredSet(row.id, row.name, row.version, row.made_at, values, by_node, names)
+
+
+def _values(of: ThresholdSet) -> tuple[Any, ...]:
+    """What decides about intervals, in the steps that are stored."""
+    return (
+        of.model,
+        None if of.default is None else _steps(of.default),
+        {mid: _steps(pair) for mid, pair in of.by_mid.items()},
+        float(of.min_duration_s),
+        float(of.merge_gap_s),
+    )
+
+
+def _steps(pair: tuple[float, float]) -> tuple[int, ...]:
+    return tuple(round(score * SCORE_SCALE) for score in pair)
