@@ -43,7 +43,7 @@ from db.records import (
     Variant,
     WorkItem,
 )
-from tasks.job import now
+from tasks.labelling.job import now
 from tasks.load_ontology import store_ontology
 
 BATCH, N_SCORES, N_DETECTIONS = 32, 12, 25

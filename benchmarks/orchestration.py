@@ -195,12 +195,12 @@ def engine(corpus: Path, home: Path) -> int:
     from flows.settings import labelling_settings
     from tasks.chunk_and_featurize import featurize_shard
     from tasks.infer import score_shard
-    from tasks.job import engine_for, now
+    from tasks.labelling.job import engine_for, now
+    from tasks.labelling.shards import SHARDS_IN_FLIGHT, cut_shards
+    from tasks.labelling.start_times import time_recordings
+    from tasks.labelling.worklist import discover
     from tasks.load_ontology import model_record, store_ontology
     from tasks.persist import persist_shard
-    from tasks.recording_times import time_recordings
-    from tasks.shards import SHARDS_IN_FLIGHT, cut_shards
-    from tasks.worklist import discover
 
     home.mkdir(parents=True)
     url = database_url(home)

@@ -35,8 +35,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from tasks.shards import Receipt
-    from tasks.worklist import Discovery
+    from tasks.labelling.shards import Receipt
+    from tasks.labelling.worklist import Discovery
 
 RATE_HZ = 16_000
 WARM_UP = 0.25

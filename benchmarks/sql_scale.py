@@ -29,7 +29,7 @@ from db.migrate import ensure_schema
 from db.records import Variant
 from db.reports.model_coverage import top_clips
 from db.schema.tables import categories, clip_scores, clips, detections, labellings, sources
-from tasks.job import now
+from tasks.labelling.job import now
 
 N_SCORES, N_DETECTIONS = 10, 20
 _BLOCK = 10_000

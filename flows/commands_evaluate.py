@@ -16,7 +16,7 @@ from flows.truth_options import Format, TruthFile, describe_left_out, known_trut
 if TYPE_CHECKING:
     from audioset_core.evaluation.metrics import ClassMeasures, Measures
     from audioset_core.evaluation.truth_files import Truth
-    from tasks.score_truth import Pooling, Reach, Scored
+    from tasks.evaluation.score_truth import Pooling, Reach, Scored
 
 _SUBTREE_FORMATS = ("esc", "fsd50k", "csv")
 _TITLES = {
@@ -67,7 +67,7 @@ def evaluate(
     from audioset_core.evaluation.metrics import measure
     from audioset_core.evaluation.truth_files import in_segments
     from flows.truth_options import one_of
-    from tasks.score_truth import score_truth
+    from tasks.evaluation.score_truth import score_truth
 
     pooling: Pooling = one_of("--score", score, ("mean", "peak"))
     default: Reach = "subtree" if format in _SUBTREE_FORMATS else "class"

@@ -48,8 +48,8 @@ def fit(
     From a truth file or a review (verdict yes, no, unsure). No model runs.
     """
     from audioset_core.scores.thresholds import IntervalRules, Threshold
-    from tasks.fit_thresholds import fit_classes, fitted_set
-    from tasks.score_truth import score_truth
+    from tasks.evaluation.fit_thresholds import fit_classes, fitted_set
+    from tasks.evaluation.score_truth import score_truth
 
     ontology = load_default()
     default = None

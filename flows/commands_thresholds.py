@@ -160,7 +160,7 @@ def apply(
     No model runs. Stop it at any time: the same command goes on. Exit code 1 if a score file is
     missing or damaged: it is named, the rest is done.
     """
-    from tasks.derive_intervals import derive_set
+    from tasks.evaluation.derive_intervals import derive_set
 
     with opened(home, db) as engine:
         stored = find_set(engine, name)

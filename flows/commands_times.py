@@ -63,7 +63,7 @@ def times(
     AudioMoth's hex. A rule is kept: files that come later follow
     it; one of '' forgets. Without a zone, times are taken as UTC.
     """
-    from tasks.recording_times import time_recordings
+    from tasks.labelling.start_times import time_recordings
 
     find_zone(timezone or None)
     if pattern:

@@ -87,7 +87,7 @@ def import_(
     if something could not be used: it is told with its line, the rest is stored.
     """
     from audioset_core.marks.read import mark_files
-    from tasks.import_verdicts import import_verdicts
+    from tasks.evaluation.import_verdicts import import_verdicts
 
     ontology = load_default()
     classes = _classes(class_of or [], ontology)

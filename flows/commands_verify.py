@@ -41,7 +41,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check that tables and files agree. Exit code 1 if something is wrong and left."""
-    from tasks.store_check import check_store
+    from tasks.store_check.check import check_store
 
     url = database_url(home, db)
     with opened(home, url) as engine:

@@ -11,9 +11,9 @@ from prefect.futures import PrefectFuture
 from audioset_core.cores import n_cores
 from audioset_core.errors import UserError
 from flows.run_options import ExecutionOptions
-from tasks.job import Job
 from tasks.label_shard import label_shard
-from tasks.shards import Receipt, Shard
+from tasks.labelling.job import Job
+from tasks.labelling.shards import Receipt, Shard
 
 _CONNECT_S = 30
 

@@ -25,10 +25,10 @@ from flows.settings import labelling_settings
 from flows.stopping import stopper
 from flows.summary import Summary
 from flows.terminal import LabelProgress, note, one_line, print_table
-from tasks.job import begin_to_load
-from tasks.recording_times import time_recordings
-from tasks.shards import SHARDS_IN_FLIGHT
-from tasks.worklist import look_for_work
+from tasks.labelling.job import begin_to_load
+from tasks.labelling.shards import SHARDS_IN_FLIGHT
+from tasks.labelling.start_times import time_recordings
+from tasks.labelling.worklist import look_for_work
 
 
 def label_paths(

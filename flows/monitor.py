@@ -26,8 +26,8 @@ from prefect.runtime import flow_run
 from flows.run_options import AlertOptions
 from flows.summary import Summary, as_cell
 from flows.terminal import one_line
-from tasks.job import now
-from tasks.shards import Receipt
+from tasks.labelling.job import now
+from tasks.labelling.shards import Receipt
 
 FAILURES_EVENT = "audioset.failures"
 _UPDATE_EVERY_S = 1.0

@@ -18,9 +18,9 @@ from db.ledger.runs import child_runs, sign_of_life, summary_of
 from flows.monitor import Monitor
 from flows.run_options import ExecutionOptions, LabelOptions
 from flows.summary import Summary
-from tasks.job import Job, engine_for, now, stop_run
+from tasks.labelling.job import Job, engine_for, now, stop_run
+from tasks.labelling.worklist import Discovery
 from tasks.run_partition import Partition, cut_ranges, run_partition
-from tasks.worklist import Discovery
 
 _LOOK_EVERY_S = 5.0
 

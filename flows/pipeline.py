@@ -38,11 +38,11 @@ from flows.shard_runners import label_shards, shard_runner
 from flows.summary import Summary
 from tasks.convert_weights import convert_weights
 from tasks.discover_files import discover_files
-from tasks.job import Job, begin_to_load, engine_for, now
+from tasks.labelling.job import Job, begin_to_load, engine_for, now
+from tasks.labelling.shards import MIN_SHARD_S, shard_length_s
+from tasks.labelling.start_times import time_recordings
+from tasks.labelling.watched_folders import mark_moved_away, usable_roots
 from tasks.load_ontology import load_ontology
-from tasks.recording_times import time_recordings
-from tasks.shards import MIN_SHARD_S, shard_length_s
-from tasks.watching import mark_moved_away, usable_roots
 
 
 @dataclass(frozen=True, kw_only=True)

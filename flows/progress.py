@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
 
-from tasks.shards import Receipt
-from tasks.worklist import Discovery
+from tasks.labelling.shards import Receipt
+from tasks.labelling.worklist import Discovery
 
 
 class Listener(Protocol):

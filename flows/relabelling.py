@@ -20,8 +20,8 @@ from db.integrity.repair import restore_speakers
 from db.records import Variant
 from flows.run_options import LabelOptions
 from flows.settings import labelling_settings
-from tasks.store_check import existing_source
-from tasks.store_report import Report
+from tasks.store_check.check import existing_source
+from tasks.store_check.report import Report
 
 # Files per labelling run, whose manifest is held in memory.
 _BATCH = 50_000

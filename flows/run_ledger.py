@@ -33,7 +33,7 @@ from db.ledger.runs import (
 )
 from db.records import Run, RunStatus
 from flows.summary import Summary
-from tasks.job import LEASE_S, now, stop_event
+from tasks.labelling.job import LEASE_S, now, stop_event
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from audioset_core.features.config import FrontendConfig
 from audioset_core.models.registry import find_bundle
 from db.records import Parameters
 from flows.run_options import LabelOptions
-from tasks.job import labelling_parameters
+from tasks.labelling.job import labelling_parameters
 
 
 def labelling_settings(options: LabelOptions) -> tuple[FrontendConfig, Parameters]:

@@ -20,10 +20,9 @@ from db.records import WorkItem
 from flows.run_options import ExecutionOptions
 from tasks.chunk_and_featurize import chunk_and_featurize
 from tasks.infer import infer
-from tasks.job import Job, stop_run
 from tasks.label_shard import PART_S, label_shard
-from tasks.persist import persist
-from tasks.shards import (
+from tasks.labelling.job import Job, stop_run
+from tasks.labelling.shards import (
     SHARDS_IN_FLIGHT,
     Receipt,
     Shard,
@@ -31,6 +30,7 @@ from tasks.shards import (
     shard_length_s,
     whole_shards,
 )
+from tasks.persist import persist
 
 LONG_RUN_S, LONG_SHARD_S = 4 * 3600.0, 6 * 3600.0
 THREADS = SHARDS_IN_FLIGHT

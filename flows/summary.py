@@ -12,8 +12,8 @@ from audioset_core.inputs.walk import PassedOver
 from db.records import RunCounts, Verdict
 from flows.drift import Share
 from flows.terminal import one_line
-from tasks.shards import Receipt
-from tasks.worklist import Discovery
+from tasks.labelling.shards import Receipt
+from tasks.labelling.worklist import Discovery
 
 # Failures kept by path in the summary; all of them are in the database.
 _KEPT_FAILURES = 200

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from tasks.shards import Receipt
-    from tasks.worklist import Discovery
+    from tasks.labelling.shards import Receipt
+    from tasks.labelling.worklist import Discovery
 
 _PLAIN_LINE_EVERY_S = 10.0
 _DIGITS = 9

@@ -17,7 +17,7 @@ from db.reports import clip as reports
 if TYPE_CHECKING:
     from audioset_core.evaluation.truth_files import Truth
     from audioset_core.ontology.graph import Ontology
-    from tasks.score_truth import Scored
+    from tasks.evaluation.score_truth import Scored
 
 VERDICTS = "verdicts"
 TruthFile = Annotated[
@@ -46,8 +46,8 @@ def known_truth(
         UserError: it cannot be read, or there are no verdicts yet.
     """
     from audioset_core.evaluation.truth_files import read_truth
-    from tasks.fit_thresholds import digest_of
-    from tasks.verdict_truth import truth_of_verdicts
+    from tasks.evaluation.fit_thresholds import digest_of
+    from tasks.evaluation.verdict_truth import truth_of_verdicts
 
     if str(truth) == VERDICTS:
         return truth_of_verdicts(engine)

@@ -18,7 +18,7 @@ from flows.options import database_url, default_home
 from flows.relabelling import label_again
 from flows.run_options import LabelOptions
 from flows.summary import as_cell, cleaned
-from tasks.store_report import Report
+from tasks.store_check.report import Report
 from tasks.verify_store import verify_store
 
 

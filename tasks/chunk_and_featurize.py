@@ -21,8 +21,8 @@ from audioset_core.inference.engines import hears
 from audioset_core.inference.scorer import Cancelled
 from db.ledger.claims import admit, release_claims
 from db.records import AdmissionOutcome, Claim, Clip, Failure, WorkItem
-from tasks.job import LEASE_S, Job, engine_for, is_stopping, now, one_blas_thread
-from tasks.shards import ClipPiece, FailedSource, OpenClip, Shard, ShardFeatures
+from tasks.labelling.job import LEASE_S, Job, engine_for, is_stopping, now, one_blas_thread
+from tasks.labelling.shards import ClipPiece, FailedSource, OpenClip, Shard, ShardFeatures
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 

@@ -9,10 +9,10 @@ from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from db.records import Variant, Verdict
-from tasks.job import engine_for, now
-from tasks.recording_times import time_recordings
-from tasks.watching import Watch
-from tasks.worklist import Discovery, discover
+from tasks.labelling.job import engine_for, now
+from tasks.labelling.start_times import time_recordings
+from tasks.labelling.watched_folders import Watch
+from tasks.labelling.worklist import Discovery, discover
 
 
 @task(
@@ -33,7 +33,7 @@ def discover_files(
 ) -> Discovery:
     """Walk the inputs and enrol what needs labelling as the run's work list.
 
-    With a settle time the paths are watched folders: see `tasks.watching`.
+    With a settle time the paths are watched folders: see `tasks.labelling.watched_folders`.
     """
     watch = None if settle_s is None else Watch(paths, settle_s, now())
     engine = engine_for(database_url)

@@ -12,8 +12,8 @@ from audioset_core.inference.engines import F32
 from audioset_core.inference.scorer import Output
 from audioset_core.memory import give_back
 from audioset_core.storage.score_files import Kind
-from tasks.job import Job, ScoreDtype, is_stopping, scorer_for
-from tasks.shards import FinishedClip, Results, Shard, ShardFeatures, ShardScores
+from tasks.labelling.job import Job, ScoreDtype, is_stopping, scorer_for
+from tasks.labelling.shards import FinishedClip, Results, Shard, ShardFeatures, ShardScores
 
 
 @task(

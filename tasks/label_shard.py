@@ -14,9 +14,9 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.chunk_and_featurize import Logger, featurize_shard, let_go
 from tasks.infer import score_shard
-from tasks.job import Job
+from tasks.labelling.job import Job
+from tasks.labelling.shards import Receipt, Shard, ShardFeatures, ShardScores
 from tasks.persist import is_passing, log_receipt, persist_shard
-from tasks.shards import Receipt, Shard, ShardFeatures, ShardScores
 
 PART_S = 600.0
 """Audio of a part: an hour of frames is 90 MB, and several shards have two parts each in memory."""

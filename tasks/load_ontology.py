@@ -13,7 +13,7 @@ from db import records
 from db.catalog import ontology as ontology_rows
 from db.catalog.model_registry import register_model, register_parameters
 from db.records import Parameters, Variant
-from tasks.job import engine_for, now
+from tasks.labelling.job import engine_for, now
 
 
 @task(

@@ -23,9 +23,9 @@ from db.errors import DatabaseUnavailableError
 from db.ledger.claims import commit_labellings, record_failures, renew_leases
 from db.records import Failure, Labelling, Remark
 from tasks.chunk_and_featurize import Logger
-from tasks.job import LEASE_S, Job, engine_for, now
-from tasks.pooled_rows import class_score_rows, detection_rows
-from tasks.shards import FailedSource, FinishedClip, Receipt, Shard, ShardScores
+from tasks.labelling.job import LEASE_S, Job, engine_for, now
+from tasks.labelling.score_rows import class_score_rows, detection_rows
+from tasks.labelling.shards import FailedSource, FinishedClip, Receipt, Shard, ShardScores
 
 # Clips per transaction: their folders are synced once, and little is redone after a crash.
 _BATCH = 32

@@ -27,7 +27,7 @@ from audioset_core.errors import AudiosetError, UserError
 from audioset_core.inference.scorer import Cancelled
 from db.ledger.runs import abandon_run, child_runs
 from db.records import RunStatus, WorkItem
-from tasks.job import LEASE_S, engine_for, now, stop_event
+from tasks.labelling.job import LEASE_S, engine_for, now, stop_event
 
 _POLL_S = 2.0
 # A cancelled child gets so long to say so; the runner that stops the parent waits 30 s.

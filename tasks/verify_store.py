@@ -7,9 +7,9 @@ from pathlib import Path
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.job import engine_for
-from tasks.store_check import check_store
-from tasks.store_report import Report
+from tasks.labelling.job import engine_for
+from tasks.store_check.check import check_store
+from tasks.store_check.report import Report
 
 
 @task(
@@ -19,7 +19,7 @@ from tasks.store_report import Report
     persist_result=False,
 )
 def verify_store(database_url: str, home: Path, deep: bool, repair: bool) -> Report:
-    """Check the home's tables and files; see `tasks.store_check.check_store`."""
+    """Check the home's tables and files; see `tasks.store_check.check.check_store`."""
     report = check_store(engine_for(database_url), home, is_deep=deep, is_repair=repair)
     get_run_logger().info("%s", report.conclusion())
     return report

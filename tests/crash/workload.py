@@ -40,11 +40,13 @@ from db.records import (
     WorkItem,
 )
 from flows import run_ledger
-from tasks import job, persist, store_folders
-from tasks.job import LEASE_S, Job, labelling_parameters
+from tasks import persist
+from tasks.labelling import job
+from tasks.labelling.job import LEASE_S, Job, labelling_parameters
+from tasks.labelling.shards import FailedSource, FinishedClip, Receipt, Shard, ShardScores
 from tasks.load_ontology import model_record, store_ontology
-from tasks.shards import FailedSource, FinishedClip, Receipt, Shard, ShardScores
-from tasks.store_report import Report
+from tasks.store_check import stray_files as store_folders
+from tasks.store_check.report import Report
 
 WEIGHTS = ReadyWeights(Path("none"), "yamnet", "crash-test", "c" * 64)
 FIRST = labelling_parameters(YAMNET.frontend, framing="reference", score_dtype="float16")

@@ -19,7 +19,7 @@ from db.catalog.start_times import (
 from db.engine import reading
 from db.schema.tables import sources
 from db.types import path_digest
-from tasks.recording_times import time_recordings
+from tasks.labelling.start_times import time_recordings
 from tests.db.build import NOW, enrolled, make_world, seen
 
 

@@ -23,7 +23,7 @@ from audioset_core.storage.score_files import read_scores
 from flows.label_audio import label_audio
 from flows.run_options import LabelOptions
 from flows.summary import Summary
-from tasks.job import DETECTION_THRESHOLD, SCORE_FLOOR, engine_for
+from tasks.labelling.job import DETECTION_THRESHOLD, SCORE_FLOOR, engine_for
 
 REPOSITORY = Path(__file__).parents[2]
 

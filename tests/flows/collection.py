@@ -18,8 +18,8 @@ from db.ledger.claims import admit, commit_labellings
 from db.ledger.runs import start_run
 from db.migrate import ensure_schema
 from db.records import Claim, Labelling, Model, Parameters, Variant
+from tasks.labelling.score_rows import class_score_rows, detection_rows
 from tasks.load_ontology import store_ontology
-from tasks.pooled_rows import class_score_rows, detection_rows
 from tests.db.build import LEASE_S, NOW, RUN, World, clip, enrolled, seen, sha
 
 CLASSES = ("Dog", "Meow", "Siren", "Car")

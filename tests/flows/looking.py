@@ -31,8 +31,8 @@ from db.records import (
     SeenSource,
     Variant,
 )
+from tasks.labelling.score_rows import class_score_rows, detection_rows
 from tasks.load_ontology import store_ontology
-from tasks.pooled_rows import class_score_rows, detection_rows
 
 RATE_HZ = 16_000
 RUN = "00000000-0000-0000-0000-000000000001"

@@ -32,8 +32,8 @@ from db.records import (
     SeenSource,
     Variant,
 )
+from tasks.labelling.score_rows import class_score_rows, detection_rows
 from tasks.load_ontology import store_ontology
-from tasks.pooled_rows import class_score_rows, detection_rows
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 RUN = "00000000-0000-0000-0000-00000000000a"

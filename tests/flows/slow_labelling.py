@@ -21,7 +21,7 @@ def _persist(module):
         return commit(*arguments)
     module.commit_labellings = slowly
 
-_CHANGES = {{"tasks.shards": _shards, "tasks.persist": _persist}}
+_CHANGES = {{"tasks.labelling.shards": _shards, "tasks.persist": _persist}}
 
 class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path, target=None):

@@ -19,7 +19,7 @@ from prefect.flows import load_flow_from_entrypoint
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 
 import tasks
-from tasks import shards
+from tasks.labelling import shards
 from tests.flows.build import REPOSITORY, Lab, write_clip
 
 

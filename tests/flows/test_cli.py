@@ -18,8 +18,8 @@ from typer.main import get_command
 
 from flows.cli import app
 from flows.terminal import LabelProgress
-from tasks.shards import Receipt
-from tasks.worklist import Discovery
+from tasks.labelling.shards import Receipt
+from tasks.labelling.worklist import Discovery
 from tests.flows.build import REPOSITORY, Lab, run_command, write_clip
 
 Audioset = Callable[..., Any]

@@ -28,7 +28,8 @@ engine = engine_settings.command_line_engine
 @contextlib.contextmanager
 def slow_engine(*arguments):
     with engine(*arguments):
-        from tasks import persist, shards
+        from tasks import persist
+        from tasks.labelling import shards
         shards.MIN_SHARD_S, persist._BATCH = 2.0, 3
         commit = persist.commit_labellings
         def slowly(*arguments):

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from flows.label_audio import label_audio
 from flows.run_options import ExecutionOptions, LabelOptions
 from flows.summary import Summary
-from tasks import shards
+from tasks.labelling import shards
 from tests.flows.build import Lab, write_clip
 
 N_CLIPS = 24

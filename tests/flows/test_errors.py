@@ -16,7 +16,8 @@ from audioset_core.errors import UserError, WeightsError
 from audioset_core.inference.scorer import Scorer
 from audioset_core.storage import atomic_files as durable
 from db.errors import DatabaseUnavailableError, DatabaseUserError
-from tasks import chunk_and_featurize, job, persist, shards
+from tasks import chunk_and_featurize, persist
+from tasks.labelling import job, shards
 from tests.flows.build import Lab, write_clip
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from audioset_core.evaluation.truth_files import Item
-from tasks.match_truth import match_items
+from tasks.evaluation.match_truth import match_items
 from tests.flows.scored import Collection
 
 Audioset = Callable[..., Any]

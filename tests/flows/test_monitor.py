@@ -16,7 +16,7 @@ from flows.drift import Share, drift
 from flows.monitor import is_alarming
 from flows.run_options import AlertOptions
 from flows.summary import Summary, as_code, cleaned
-from tasks import shards
+from tasks.labelling import shards
 from tests.flows.build import Lab, write_clip
 from tests.flows.test_ingest_new import _ingest
 

@@ -19,7 +19,7 @@ from db.ledger.runs import recent_runs, start_run
 from db.migrate import ensure_schema
 from flows import run_ledger
 from flows.run_ledger import abandon_dead_runs, recorded_run
-from tasks.job import now, stop_event
+from tasks.labelling.job import now, stop_event
 from tests.flows.build import REPOSITORY
 
 

@@ -25,15 +25,22 @@ from db.records import RunCounts, RunStatus, Variant, WorkItem
 from flows.pipeline import labelling_job
 from flows.run_options import LabelOptions
 from flows.settings import labelling_settings
-from tasks import shards, worklist
 from tasks.chunk_and_featurize import featurize_shard
 from tasks.infer import score_shard
-from tasks.job import Job, labelling_parameters, now, stop_event
 from tasks.label_shard import label_whole_shard
+from tasks.labelling import shards, worklist
+from tasks.labelling.job import Job, labelling_parameters, now, stop_event
+from tasks.labelling.shards import (
+    Receipt,
+    Shard,
+    ShardFeatures,
+    ShardScores,
+    cut_shards,
+    shard_length_s,
+)
+from tasks.labelling.worklist import discover
 from tasks.load_ontology import load_ontology
 from tasks.persist import persist_shard
-from tasks.shards import Receipt, Shard, ShardFeatures, ShardScores, cut_shards, shard_length_s
-from tasks.worklist import discover
 from tests.flows.build import Lab, sound, write_clip
 
 LOGGER = logging.getLogger("test")

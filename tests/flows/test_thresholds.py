@@ -117,7 +117,7 @@ def test_a_bad_score_file_is_named_and_the_rest_goes_on(run: Audioset, dogs: Col
 def test_a_killed_apply_goes_on(
     run: Audioset, dogs: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import tasks.derive_intervals as module
+    import tasks.evaluation.derive_intervals as module
 
     monkeypatch.setattr(module, "_BATCH_CLIPS", 1)
     whole, calls = module.commit_intervals, []

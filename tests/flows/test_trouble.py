@@ -16,7 +16,8 @@ from sqlalchemy import Engine, event
 
 from db.errors import DatabaseUnavailableError
 from flows import pipeline
-from tasks import chunk_and_featurize, persist, shards
+from tasks import chunk_and_featurize, persist
+from tasks.labelling import shards
 from tests.db.conftest import new_database
 from tests.flows.build import Lab, command, run_command, write_clip
 from tests.postgres import Cluster, find_binaries, running_cluster
@@ -281,7 +282,7 @@ def test_eight_runs_at_once_on_one_home(
 ) -> None:
     bad = tmp_path / "bad.wav"
     bad.write_text("not audio")
-    setup = "import tasks.shards\ntasks.shards.MIN_SHARD_S = 0.3"
+    setup = "import tasks.labelling.shards\ntasks.shards.MIN_SHARD_S = 0.3"
     processes = [
         subprocess.Popen(
             command("label", corpus, bad, "--home", lab.home, setup=setup), env=dict(environment),

@@ -27,9 +27,10 @@ from audioset_core.storage.score_files import npy_bytes, read_scores
 from db.engine import writing
 from db.ledger.claims import ENDED
 from flows.verify import StoreDamagedError, verify
-from tasks import store_check, store_folders
-from tasks.store_check import check_store
-from tasks.store_report import Damage, Report
+from tasks.store_check import check as store_check
+from tasks.store_check import stray_files as store_folders
+from tasks.store_check.check import check_store
+from tasks.store_check.report import Damage, Report
 from tests.db.conftest import new_database
 from tests.flows.build import REPOSITORY, Lab, command, run_command, write_clip
 
@@ -618,7 +619,8 @@ class TestBesideARun:
             "@contextlib.contextmanager\n"
             "def slow_engine(*arguments):\n"
             "    with engine(*arguments):\n"
-            "        from tasks import persist, shards\n"
+            "        from tasks import persist\n"
+            "        from tasks.labelling import shards\n"
             "        shards.MIN_SHARD_S, persist._BATCH = 2.0, 3\n"
             "        commit = persist.commit_labellings\n"
             "        def slowly(*arguments):\n"
@@ -682,7 +684,7 @@ class TestWhatIsSaid:
         assert "labelled now" in said.err
 
     def test_examples_are_few_whatever_is_wrong(self) -> None:
-        from tasks.store_report import Finding
+        from tasks.store_check.report import Finding
 
         report = Report(is_deep=False)
         for number in range(1_000):

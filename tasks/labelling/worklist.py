@@ -25,8 +25,8 @@ from db.engine import reading
 from db.ledger.runs import sign_of_life
 from db.records import Judgement, SeenSource, Variant, Verdict
 from db.types import path_digest
-from tasks.job import now
-from tasks.watching import Watch, mark_moved_away
+from tasks.labelling.job import now
+from tasks.labelling.watched_folders import Watch, mark_moved_away
 
 _BATCH = 2_000
 # Files that seem longer than this have their header read, so that long ones are cut evenly;

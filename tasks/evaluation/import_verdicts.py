@@ -22,8 +22,8 @@ from db.judging.verdicts import (
     store_verdicts,
 )
 from db.types import path_text
-from tasks.fit_thresholds import digest_of
-from tasks.match_truth import match_keys
+from tasks.evaluation.fit_thresholds import digest_of
+from tasks.evaluation.match_truth import match_keys
 
 # An edge may be rounded, or taken from a program that counts samples otherwise.
 _SLACK_S = 0.1

@@ -22,7 +22,7 @@ from db.ledger.claims import category_nodes
 from db.records import DetectionRow
 from db.score_files.labelled import ScoredClip, commit_intervals, count_underived, iter_underived
 from db.thresholds.sets import StoredSet
-from tasks.pooled_rows import detection_rows
+from tasks.labelling.score_rows import detection_rows
 
 Progress = Callable[[int, int], None]
 

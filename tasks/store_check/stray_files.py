@@ -13,8 +13,8 @@ from sqlalchemy import Engine
 from audioset_core.storage.score_file_check import StoredFile, stored_files
 from db.integrity.audit import named_files
 from db.integrity.repair import holding_unwanted
-from tasks.job import now
-from tasks.store_report import Damage, Finding, Outcome, Report
+from tasks.labelling.job import now
+from tasks.store_check.report import Damage, Finding, Outcome, Report
 
 GRACE_S = 3600.0
 """A younger file may belong to a run that has not renamed it or committed its row yet."""

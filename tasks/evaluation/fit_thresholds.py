@@ -11,7 +11,7 @@ from audioset_core.errors import UserError
 from audioset_core.evaluation.metrics import Best, best_threshold
 from db.thresholds.sets import ThresholdSet
 from db.types import SCORE_SCALE
-from tasks.score_truth import Scored
+from tasks.evaluation.score_truth import Scored
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,8 @@ from db.catalog.ontology import node_ids
 from db.engine import reading
 from db.ledger.claims import category_nodes
 from db.score_files.labelled import ScoredClip, iter_named, iter_scored
-from tasks.derive_intervals import checked_scores
-from tasks.match_truth import match_items
+from tasks.evaluation.derive_intervals import checked_scores
+from tasks.evaluation.match_truth import match_items
 
 Pooling = Literal["mean", "peak"]
 Reach = Literal["class", "subtree"]

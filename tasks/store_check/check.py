@@ -34,9 +34,9 @@ from db.integrity.audit import DoneLabelling, Labels, StoredVariant
 from db.integrity.closure import closure_differences, rebuild_closure
 from db.ledger.claims import category_nodes
 from db.types import path_text
-from tasks.store_folders import sweep
-from tasks.store_labels import difference, pooled_labels
-from tasks.store_report import Damage, Finding, Outcome, Report
+from tasks.store_check.expected_labels import difference, pooled_labels
+from tasks.store_check.report import Damage, Finding, Outcome, Report
+from tasks.store_check.stray_files import sweep
 
 _FAULTS = {
     Fault.MISSING: Damage.MISSING,
