@@ -68,9 +68,9 @@ def main() -> None:
         answers = asking_commands(clip.absolute(), home, Path(folder))
         lines: dict[tuple[str, ...], tuple[str, ...]] = {(): BASELINE}
         for answer in answers:
-            lines[answer] = ("-m", "flows.program", *answer)
+            lines[answer] = ("-m", "flows.cli.program", *answer)
             n_words = 2 if answer[0] in ("ontology", "thresholds", "export") else 1
-            lines[*answer, "--help"] = ("-m", "flows.program", *answer[:n_words], "--help")
+            lines[*answer, "--help"] = ("-m", "flows.cli.program", *answer[:n_words], "--help")
         fastest = dict.fromkeys(lines, float("inf"))
         for turn in range(-1, asked.repeats):  # the first fills the caches
             for what, line in lines.items():

@@ -35,7 +35,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="audioset-known-") as name:
             folder, home = Path(name) / "sounds", Path(name) / "home"
             plant(folder, n_files)
-            label = ["-m", "flows.program", "label", "--home", str(home), "--device", "cpu"]
+            label = ["-m", "flows.cli.program", "label", "--home", str(home), "--device", "cpu"]
             for step in (
                 [*label, str(folder / "0000" / "000.wav")],
                 ["-m", "benchmarks.discovery", "--make", str(folder), str(home)],

@@ -40,7 +40,7 @@ def main() -> None:
     if not path.exists():
         _run("-m", "benchmarks.long_file", "--hours", str(options.hours), "--make", str(path))
     with tempfile.TemporaryDirectory(prefix="audioset-long-") as name:
-        label = ["-m", "flows.program", "label", str(path), "--home", name, "--device", "cpu"]
+        label = ["-m", "flows.cli.program", "label", str(path), "--home", name, "--device", "cpu"]
         outcome = _run(*label, "--score-dtype", "float32")
         with closing(sqlite3.connect(Path(name) / "labels.db")) as labels:
             scores, n_patches = labels.execute(

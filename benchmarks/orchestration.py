@@ -189,10 +189,10 @@ def engine(corpus: Path, home: Path) -> int:
     from db.migrate import ensure_schema
     from db.records import Variant
     from flows.options import database_url
-    from flows.pipeline import labelling_job
-    from flows.run_ledger import recorded_run
+    from flows.run.lifecycle import recorded_run
+    from flows.run.pipeline import labelling_job
+    from flows.run.settings import labelling_settings
     from flows.run_options import LabelOptions
-    from flows.settings import labelling_settings
     from tasks.chunk_and_featurize import featurize_shard
     from tasks.infer import score_shard
     from tasks.labelling.job import engine_for, now
@@ -267,7 +267,7 @@ def prefect_server(folder: Path, heartbeat: bool) -> Any:
 
     @contextmanager
     def running() -> Any:
-        from flows.engine_settings import ENVIRONMENT
+        from flows.prefect_server.settings import ENVIRONMENT
 
         os.environ.update(ENVIRONMENT)  # as every server that the project starts
         from prefect.events.worker import EventsWorker

@@ -5,8 +5,8 @@
 Both start their own Prefect server, do their work, and end: "flow" is one task in one flow with
 Prefect's own temporary server, "label" one recording of 5 s. A new home has no Prefect database
 yet, an old one has been used before (Prefect's tables in the cache, as after any first run, see
-`flows.kept_database`). The four take turns; printed are medians of the wall clock and of the CPU
-seconds of all processes, and label's ratio to the flow. The goal is 1.3.
+`flows.prefect_server.kept_database`). The four take turns; printed are medians of the wall clock
+and of the CPU seconds of all processes, and label's ratio to the flow. The goal is 1.3.
 
 Measured on 2 busy cores, one turn: a new home 7.9 s of CPU against 15.5 s (0.51; wall clock
 0.30), an old one 7.5 s against 9.1 s (0.82; wall clock 0.66).
@@ -86,7 +86,7 @@ def _measured(what: str, place: Path, turn: int) -> tuple[float, float]:
         rng = np.random.default_rng(turn + 1)
         soundfile.write(recording, 0.1 * rng.standard_normal(5 * _RATE_HZ), _RATE_HZ)
         home = str(place / "home")
-        line = [sys.executable, "-m", "flows.program", "label", str(recording), "--home", home]
+        line = [sys.executable, "-m", "flows.cli.program", "label", str(recording), "--home", home]
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run(line, env=environment, cwd=place, check=True, stdout=subprocess.DEVNULL)
     wall_s, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -10,11 +10,11 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import SecretStr
 
-from flows.monitor import run_name
-from flows.pipeline import Request, chosen_execution, run_pipeline
+from flows.run.pipeline import Request, chosen_execution, run_pipeline
+from flows.run.shard_scheduler import THREADS
 from flows.run_options import AlertOptions, ExecutionOptions, LabelOptions
-from flows.shard_runners import THREADS
-from flows.summary import Summary
+from flows.run_report.prefect_artifacts import run_name
+from flows.run_report.summary import Summary
 
 
 @flow(

@@ -15,13 +15,13 @@ from pydantic import SecretStr
 
 from audioset_core.errors import UserError
 from audioset_core.inference.scorer import Cancelled
-from flows.monitor import Monitor
-from flows.pipeline import label_here, labelling_job, open_home
-from flows.run_ledger import recorded_run
+from flows.run.lifecycle import recorded_run
+from flows.run.pipeline import label_here, labelling_job, open_home
+from flows.run.settings import labelling_settings
+from flows.run.shard_scheduler import THREADS
 from flows.run_options import ExecutionOptions, LabelOptions
-from flows.settings import labelling_settings
-from flows.shard_runners import THREADS
-from flows.summary import Summary
+from flows.run_report.prefect_artifacts import Monitor
+from flows.run_report.summary import Summary
 from tasks.convert_weights import convert_weights
 from tasks.load_ontology import load_ontology
 from tasks.run_partition import Partition

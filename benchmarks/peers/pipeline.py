@@ -24,7 +24,7 @@ def main() -> None:
     arguments.add_argument("--precision", default="float32")
     options: argparse.Namespace = arguments.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        command = [sys.executable, "-m", "flows.program", "label", *map(str, options.files)]
+        command = [sys.executable, "-m", "flows.cli.program", "label", *map(str, options.files)]
         settings = ["--home", name, "--device", "cpu", "--patch-hop", str(options.hop)]
         settings += ["--precision", options.precision]
         quiet = {key: value for key, value in os.environ.items() if key != "AUDIOSET_DB"}

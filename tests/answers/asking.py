@@ -17,7 +17,7 @@ from sqlalchemy import Engine, text
 from db.engine import reading
 from db.query.question import Question
 from db.reports.export_rows import EventRow, RecordingRow, labelled
-from flows.frames import Labels
+from flows.analysis.dataframes import Labels
 from tests.answers.corpus import CLIPS
 from tests.answers.rows import ROOTS
 from tests.db.build import sha

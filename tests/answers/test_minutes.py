@@ -21,7 +21,7 @@ from db.reports.collection import node_hours
 from db.reports.export_rows import labelled
 from db.reports.model_comparison import compare
 from db.reports.score_curves import score_curves
-from flows.frames import Labels
+from flows.analysis.dataframes import Labels
 from tests.answers.rows import (
     CLASSES,
     DOG,

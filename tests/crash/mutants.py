@@ -21,7 +21,7 @@ from db.engine import reading, writing
 from db.ledger import claims
 from db.records import AdmissionOutcome, Claim
 from db.schema.tables import labellings
-from flows import run_ledger
+from flows.run import lifecycle as run_ledger
 from tasks import persist
 
 Change = tuple[Any, str, Any]

@@ -39,7 +39,7 @@ from db.records import (
     Verdict,
     WorkItem,
 )
-from flows import run_ledger
+from flows.run import lifecycle as run_ledger
 from tasks import persist
 from tasks.labelling import job
 from tasks.labelling.job import LEASE_S, Job, labelling_parameters

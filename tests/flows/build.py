@@ -22,7 +22,7 @@ from audioset_core.storage.atomic_files import TEMP_SUFFIX
 from audioset_core.storage.score_files import read_scores
 from flows.label_audio import label_audio
 from flows.run_options import LabelOptions
-from flows.summary import Summary
+from flows.run_report.summary import Summary
 from tasks.labelling.job import DETECTION_THRESHOLD, SCORE_FLOOR, engine_for
 
 REPOSITORY = Path(__file__).parents[2]
@@ -206,7 +206,7 @@ def _step(score: float) -> int:
 
 def command(*arguments: str | bytes | Path, setup: str = "") -> list[str | bytes]:
     """A command line that runs `audioset` in its own process; `setup` is run before."""
-    program = f"import sys\n{setup}\nfrom flows.program import main\nmain()"
+    program = f"import sys\n{setup}\nfrom flows.cli.program import main\nmain()"
     return [sys.executable, "-W", "default", "-c", program, *_texts(arguments)]
 
 

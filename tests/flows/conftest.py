@@ -189,7 +189,7 @@ def audioset(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Said]:
     """Runs the command line in this process."""
-    from flows.program import main
+    from flows.cli.program import main
     from flows.stopping import stopper
 
     def run(*arguments: object) -> Said:

@@ -16,7 +16,7 @@ import pytest
 import typer
 from typer.main import get_command
 
-from flows.cli import app
+from flows.cli.main import app
 from flows.terminal import LabelProgress
 from tasks.labelling.shards import Receipt
 from tasks.labelling.worklist import Discovery
@@ -213,7 +213,7 @@ def test_every_command_and_parameter_has_a_help_text(path: tuple[str, ...], comm
 _HEAVY = ("torch", "prefect", "alembic", "fastapi", "pandas", "h5py", "openvino", "tensorflow")
 _PROBE = f"""
 import sys
-from flows.program import main
+from flows.cli.program import main
 try:
     main()
 except SystemExit as ended:

@@ -23,7 +23,7 @@ SETUP = """
 import contextlib, signal, time
 # A shell that starts the tests in the background has them, and so this process, ignore it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from flows import engine_settings
+from flows.prefect_server import settings as engine_settings
 engine = engine_settings.command_line_engine
 @contextlib.contextmanager
 def slow_engine(*arguments):

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from flows.label_audio import label_audio
 from flows.run_options import ExecutionOptions, LabelOptions
-from flows.summary import Summary
+from flows.run_report.summary import Summary
 from tasks.labelling import shards
 from tests.flows.build import Lab, write_clip
 

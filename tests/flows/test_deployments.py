@@ -21,8 +21,15 @@ from prefect.events.schemas.automations import AutomationCore
 from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.utilities.templating import apply_values
 
-from flows.monitor import FAILURES_EVENT
-from flows.serving import HEARTBEAT_AUTOMATION, HEARTBEAT_S, TAG, VERIFY_CRON, Plan, deployments
+from flows.prefect_server.serve import (
+    HEARTBEAT_AUTOMATION,
+    HEARTBEAT_S,
+    TAG,
+    VERIFY_CRON,
+    Plan,
+    deployments,
+)
+from flows.run_report.prefect_artifacts import FAILURES_EVENT
 from tests.flows.build import REPOSITORY, write_clip
 from tests.flows.servers import Server, prefect, running_server, running_worker, wait_until
 

@@ -12,7 +12,7 @@ import pytest
 
 from audioset_core.demo_sounds import DEMO_SOUNDS, write_demo
 from audioset_core.models.registry import POCKET, YAMNET
-from flows import commands_demo
+from flows.cli.commands import demo as commands_demo
 from tests.flows.build import Lab, write_clip
 
 Run = Callable[..., Any]

@@ -157,7 +157,7 @@ def test_a_failed_run_leaves_no_claim_however_slow_its_other_shards_are(
         raise ArithmeticError("the sum is off")
 
     # Enough for a second clip to be in flight: these are cut into parts.
-    monkeypatch.setattr("flows.shard_runners.SHARDS_IN_FLIGHT", 4)
+    monkeypatch.setattr("flows.run.shard_scheduler.SHARDS_IN_FLIGHT", 4)
     monkeypatch.setattr(chunk_and_featurize, "admit", slow)
     monkeypatch.setattr(persist, "commit_labellings", fail)
     with pytest.raises(ArithmeticError):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from audioset_core.errors import UserError
-from flows.dask_runner import dask_cluster
+from flows.run.dask_cluster import dask_cluster
 from flows.run_options import ExecutionOptions
 from tests.flows.build import REPOSITORY
 from tests.flows.scored import Collection
@@ -22,7 +22,7 @@ PYPROJECT = (REPOSITORY / "pyproject.toml").read_text()
 EXTRAS = tomllib.loads(PYPROJECT)["project"]["optional-dependencies"]
 # Packages to keep away, and the modules of ours that have imported them in another test.
 PACKAGES = {
-    "plot": ("matplotlib", "flows.clip_figure", "flows.curve_figure"),
+    "plot": ("matplotlib", "flows.figures.clip_figure", "flows.figures.curve_figure"),
     "parquet": ("pyarrow",),
     "browse": ("datasette",),
     "evaluate": ("sklearn",),

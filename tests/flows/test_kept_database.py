@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flows import kept_database
-from flows.kept_database import finish, kept_path, prepare
+from flows.prefect_server import kept_database
+from flows.prefect_server.kept_database import finish, kept_path, prepare
 
 
 @pytest.fixture(autouse=True)

@@ -100,7 +100,7 @@ def test_waveforms_for_a_gpu_give_the_same_scores(
     write_clip(corpus / "long.flac", 99, rate_hz=44_100, channels=2, duration_s=40.0)
     # Above 4 kHz it holds nothing but roundings, which a network of random weights makes much of.
     (corpus / "slow.ogg").unlink()
-    monkeypatch.setattr("flows.pipeline.shard_length_s", lambda *_: 12.0)
+    monkeypatch.setattr("flows.run.pipeline.shard_length_s", lambda *_: 12.0)
     lab.label(corpus, engine="torch", device="cpu", score_dtype="float32")
     other = replace(lab, home=tmp_path / "other", url=f"sqlite:///{tmp_path / 'other.db'}")
     taken = 0

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from benchmarks.asking import asking_commands
-from flows.cli import COMMANDS
+from flows.cli.main import COMMANDS
 from tests.flows.build import REPOSITORY
 from tests.flows.collection import make_collection
 
@@ -26,7 +26,7 @@ READS_ARRAYS = frozenset({"rank", "similar", "sed-scores"})
 # The commands one after the other in one process: what is loaded stays, and the first is blamed.
 _PROBE = f"""
 import contextlib, json, os, sys
-from flows.cli import app
+from flows.cli.main import app
 class Become(BaseException): pass
 def execve(*_): raise Become
 os.execve = execve
@@ -77,7 +77,7 @@ def test_no_help_loads_more_than_the_command_line() -> None:
 
 def test_the_list_of_commands_imports_none_and_names_every_one() -> None:
     program = (
-        "import sys; from flows.cli import app; app(['--help'], standalone_mode=False); "
+        "import sys; from flows.cli.main import app; app(['--help'], standalone_mode=False); "
         "print([name for name in sys.modules if name.startswith('flows.commands')])"
     )
     done = subprocess.run(

@@ -14,7 +14,7 @@ from audioset_core.ontology.graph import load_default
 from db.judging.review_sample import ReviewItem, review_sample, score_bin
 from db.query.question import Question
 from db.reports import collection as overview
-from flows.page_render import shown_hours
+from flows.pages.render import shown_hours
 from tests.flows.conftest import Said
 from tests.flows.looking import ANIMAL, SIREN, SPEECH, Collection
 
@@ -46,7 +46,7 @@ def _bars(figure: object) -> list[tuple[float, float]]:
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """The figures that the command draws."""
     pytest.importorskip("matplotlib", reason="the extra 'plot' is not installed")
-    from flows import clip_figure
+    from flows.figures import clip_figure
 
     figures: list[object] = []
     real = clip_figure.image_bytes
@@ -107,7 +107,7 @@ class TestPlot:
         self, made: Collection, audioset: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         clip = made.add(tmp_path / "a.wav", 2.0, {SIREN: (0, 0, 0.9)})
-        monkeypatch.setitem(__import__("sys").modules, "flows.clip_figure", None)
+        monkeypatch.setitem(__import__("sys").modules, "flows.figures.clip_figure", None)
         said = audioset("plot", clip, "--home", tmp_path)
         assert said.code == 2
         assert said.err.strip().endswith("pip install 'audioset-flows[plot]'")
@@ -118,7 +118,7 @@ class TestPlot:
     )
     def test_times(self, seconds: float, step: float, text: str) -> None:
         pytest.importorskip("matplotlib", reason="the extra 'plot' is not installed")
-        from flows.clip_figure import time_label
+        from flows.figures.clip_figure import time_label
 
         assert time_label(seconds, step) == text
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from audioset_core.errors import Reason
-from flows.drift import Share
-from flows.monitor import Monitor
-from flows.summary import Summary, as_cell, as_code, cleaned
+from flows.run_report.drift import Share
+from flows.run_report.prefect_artifacts import Monitor
+from flows.run_report.summary import Summary, as_cell, as_code, cleaned
 from flows.terminal import one_line
 
 READER = MarkdownIt("commonmark").enable(["table", "strikethrough"])
@@ -97,8 +97,13 @@ def test_a_whole_page_holds_nothing_of_a_names_making(text: str) -> None:
 
 def test_a_table_of_failures_is_cleaned(monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[dict[str, str]] = []
-    monkeypatch.setattr("flows.monitor.create_table_artifact", lambda rows, **_: left.extend(rows))
-    monkeypatch.setattr("flows.monitor.create_markdown_artifact", lambda *_, **__: None)
+    monkeypatch.setattr(
+        "flows.run_report.prefect_artifacts.create_table_artifact",
+        lambda rows, **_: left.extend(rows),
+    )
+    monkeypatch.setattr(
+        "flows.run_report.prefect_artifacts.create_markdown_artifact", lambda *_, **__: None
+    )
     summary = Summary()
     for text in HOSTILE:
         summary.failures["not audio"] += 1

@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 import pytest
 
-from flows import shard_runners
-from flows.drift import Share, drift
-from flows.monitor import is_alarming
+from flows.run import shard_scheduler as shard_runners
 from flows.run_options import AlertOptions
-from flows.summary import Summary, as_code, cleaned
+from flows.run_report.drift import Share, drift
+from flows.run_report.prefect_artifacts import is_alarming
+from flows.run_report.summary import Summary, as_code, cleaned
 from tasks.labelling import shards
 from tests.flows.build import Lab, write_clip
 from tests.flows.test_ingest_new import _ingest

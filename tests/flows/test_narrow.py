@@ -47,7 +47,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _shown(home: Path, *arguments: str) -> list[str]:
     asked = () if "--help" in arguments else ("--home", str(home))
-    line = [sys.executable, "-m", "flows.program", *arguments, *asked]
+    line = [sys.executable, "-m", "flows.cli.program", *arguments, *asked]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": str(COLUMNS)}
     with in_terminal(line, environment, REPOSITORY, f"narrow {arguments}") as terminal:
         terminal.wait(30)

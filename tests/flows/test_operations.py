@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from db.migrate import ensure_schema
-from flows.serving import HEARTBEAT_AUTOMATION
+from flows.prefect_server.serve import HEARTBEAT_AUTOMATION
 from tests.db.conftest import new_database
 from tests.flows.build import REPOSITORY, Lab, write_clip
 from tests.flows.servers import (

@@ -21,9 +21,9 @@ from sqlalchemy import make_url
 
 from db.engine import open_engine
 from db.migrate import ensure_schema
-from flows import commands_sql
-from flows.browse_metadata import DATABASE
-from flows.frames import open_labels
+from flows.analysis.dataframes import open_labels
+from flows.cli.commands import sql as commands_sql
+from flows.cli.datasette import DATABASE
 from tests.db.build import sha
 from tests.flows.build import REPOSITORY
 from tests.flows.collection import Collection, make_collection
@@ -43,7 +43,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
 
 def _run(*arguments: object, **settings: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "flows.program", *map(str, arguments)],
+        [sys.executable, "-m", "flows.cli.program", *map(str, arguments)],
         cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), **settings},
     )  # fmt: skip
@@ -114,7 +114,7 @@ def test_datasette_shows_tables_and_answers_the_ready_questions(made: Collection
     pytest.importorskip("datasette")
     port = _free_port()
     with subprocess.Popen(
-        [sys.executable, "-m", "flows.program", "browse", "--home", str(made.home), "--port",
+        [sys.executable, "-m", "flows.cli.program", "browse", "--home", str(made.home), "--port",
          str(port)],
         cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},

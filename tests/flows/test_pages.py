@@ -14,7 +14,7 @@ from sqlalchemy import insert, select
 
 from db.engine import writing
 from db.schema.tables import clip_scores, clips, detections, labellings, nodes, sources
-from flows.review_page import CSV_COLUMNS
+from flows.pages.review_page import CSV_COLUMNS
 from tests.flows.conftest import Said
 from tests.flows.looking import NOW, SIREN, SPEECH, Collection
 

@@ -8,9 +8,9 @@ import pytest
 from pydantic import SecretStr
 
 from audioset_core.errors import UserError
-from flows.partitions import label_partitions
+from flows.run.partitions import label_partitions
 from flows.run_options import ExecutionOptions, LabelOptions
-from flows.summary import Summary
+from flows.run_report.summary import Summary
 
 
 @pytest.mark.parametrize("url", ["postgresql://me:s3cret@h/n", "postgresql://h/n?password=s3cret"])

@@ -18,10 +18,10 @@ from tests.flows.build import REPOSITORY
 from tests.flows.collection import make_collection
 from tests.readers import locked, on_read_only_disk, public_folder
 
-# All commands one after the other in one process, as `flows.program` runs them.
+# All commands one after the other in one process, as `flows.cli.program` runs them.
 _PROBE = """
 import contextlib, io, json, os, sys
-from flows.program import _run
+from flows.cli.program import _run
 class Become(BaseException): pass
 def execve(*_): raise Become
 os.execve = execve
@@ -135,7 +135,7 @@ def test_the_shell_reads_a_snapshot(folder: Path) -> None:
     command = ["sql", "--csv", "SELECT COUNT(*) FROM labels", "--home", str(home)]
     with locked(home) as before:
         done = subprocess.run(
-            [*before, sys.executable, "-m", "flows.program", *command], cwd=REPOSITORY,
+            [*before, sys.executable, "-m", "flows.cli.program", *command], cwd=REPOSITORY,
             env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True,
             timeout=60, check=False,
         )  # fmt: skip

@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from flows.own_server import MARK
-from flows.serving import HEARTBEAT_AUTOMATION
+from flows.prefect_server.own_server import MARK
+from flows.prefect_server.serve import HEARTBEAT_AUTOMATION
 from tests.flows.build import command, run_command, write_clip
 from tests.flows.servers import (
     Process,

@@ -22,9 +22,9 @@ from db.engine import open_engine
 from db.ledger.runs import finish_run, start_run
 from db.migrate import ensure_schema
 from db.records import RunCounts, RunStatus, Variant, WorkItem
-from flows.pipeline import labelling_job
+from flows.run.pipeline import labelling_job
+from flows.run.settings import labelling_settings
 from flows.run_options import LabelOptions
-from flows.settings import labelling_settings
 from tasks.chunk_and_featurize import featurize_shard
 from tasks.infer import score_shard
 from tasks.label_shard import label_whole_shard
@@ -103,7 +103,7 @@ def test_a_shard_grows_with_the_run_up_to_a_bound(estimated_s: float, expected: 
 def test_shards_of_waveforms_are_short(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hears: bool, expected: float
 ) -> None:
-    monkeypatch.setattr("flows.pipeline.hears", lambda *_: hears)
+    monkeypatch.setattr("flows.run.pipeline.hears", lambda *_: hears)
     options = LabelOptions()
     frontend, parameters = labelling_settings(options)
     weights = ReadyWeights(tmp_path, "yamnet", "placeholder-0", "0" * 64)

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from flows import own_server, stopping, tethered
-from flows.own_server import OwnDatabase
+from flows import stopping
+from flows.prefect_server import own_server, tethered
+from flows.prefect_server.own_server import OwnDatabase
 from flows.stopping import LINE
 from tests.flows.build import REPOSITORY, command
 from tests.flows.servers import wait_until
@@ -296,7 +297,7 @@ def test_the_first_second_of_a_command(
 _STARTER = """
 import signal, sys, time
 from pathlib import Path
-from flows.own_server import MARK, OwnDatabase, _start
+from flows.prefect_server.own_server import MARK, OwnDatabase, _start
 import os
 log = Path(sys.argv[1])
 process = _start(sys.argv[2:], dict(os.environ), log)

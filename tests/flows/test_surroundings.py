@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from audioset_core.errors import UserError
-from flows.configured_server import check_server
+from flows.prefect_server.configured_server import check_server
 from tests.flows.build import command, run_command, write_clip
 from tests.flows.servers import clean_environment, running_server
 
@@ -108,7 +108,7 @@ def test_a_server_that_is_of_no_use_is_one_line(
 
 
 def test_a_server_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.configured_server._ANSWERS_WITHIN_S", 0.2)
+    monkeypatch.setattr("flows.prefect_server.configured_server._ANSWERS_WITHIN_S", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

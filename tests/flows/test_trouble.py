@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Engine, event
 
 from db.errors import DatabaseUnavailableError
-from flows import pipeline
+from flows.run import pipeline
 from tasks import chunk_and_featurize, persist
 from tasks.labelling import shards
 from tests.db.conftest import new_database

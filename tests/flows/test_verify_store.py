@@ -614,7 +614,7 @@ class TestBesideARun:
         )
         slow = (
             "import contextlib, time\n"
-            "from flows import engine_settings\n"
+            "from flows.prefect_server import settings as engine_settings\n"
             "engine = engine_settings.command_line_engine\n"
             "@contextlib.contextmanager\n"
             "def slow_engine(*arguments):\n"
@@ -706,7 +706,7 @@ class TestWhatIsSaid:
         lab.label(corpus)
         _break_closure(lab)
         probe = (
-            "import sys\nfrom flows.program import main\n"
+            "import sys\nfrom flows.cli.program import main\n"
             "try:\n    main()\nfinally:\n"
             "    print(sorted({'torch', 'prefect', 'alembic'} & sys.modules.keys()))\n"
         )

@@ -1,0 +1,180 @@
+"""``audioset evaluate``: do the stored scores agree with what recordings are known to hold?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from audioset_core.ontology.graph import load_default
+from flows.asking import AsJson, opened
+from flows.cli.truth_report import Format, TruthFile, describe_left_out, known_truth, model_named
+from flows.options import DEFAULT_HOME, Database, Home
+from flows.terminal import note, one_line, print_json, print_table
+
+if TYPE_CHECKING:
+    from audioset_core.evaluation.metrics import ClassMeasures, Measures
+    from audioset_core.evaluation.truth_files import Truth
+    from tasks.evaluation.score_truth import Pooling, Reach, Scored
+
+_SUBTREE_FORMATS = ("esc", "fsd50k", "csv")
+_TITLES = {
+    "mAP": ("mean_ap", "mAP"),
+    "AUC": ("auc", "ROC-AUC"),
+    "d_prime": ("d_prime", "d'"),
+    "lwlrap": ("lwlrap", "lwlrap"),
+    "zero_shot": ("zero_shot", "zero-shot accuracy"),
+}
+
+
+def evaluate(
+    truth: TruthFile,
+    format: Format = "csv",
+    model: Annotated[
+        str | None, typer.Option(help="NAME or NAME@VERSION.", show_default=False)
+    ] = None,
+    score: Annotated[
+        str, typer.Option(help="A recording's score of a class: 'mean' or 'peak' of its patches.")
+    ] = "mean",
+    reach: Annotated[
+        str,
+        typer.Option(
+            help="A class is its own output ('class'), or the best in its 'subtree'. "
+            "[default: subtree; class for AudioSet's files]",
+            show_default=False,
+        ),
+    ] = "",
+    segment: Annotated[
+        float | None,
+        typer.Option(
+            help="Judge segments of so many seconds, not recordings (audioset-strong).",
+            show_default=False,
+        ),
+    ] = None,
+    bootstrap: Annotated[
+        int, typer.Option(min=0, help="Resamples for intervals of confidence; 0: none.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the resampling.")] = 0,
+    home: Home = DEFAULT_HOME,
+    db: Database = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare stored scores with a truth file: mAP, AUC, d', lwlrap, best F1, zero-shot.
+
+    No model runs. What cannot be matched is counted. Exit code 1 if a score file is damaged.
+    """
+    from audioset_core.evaluation.metrics import measure
+    from audioset_core.evaluation.truth_files import in_segments
+    from flows.cli.truth_report import one_of
+    from tasks.evaluation.score_truth import score_truth
+
+    pooling: Pooling = one_of("--score", score, ("mean", "peak"))
+    default: Reach = "subtree" if format in _SUBTREE_FORMATS else "class"
+    wanted: Reach = one_of("--reach", reach or default, ("class", "subtree"))
+    ontology = load_default()
+    with opened(home, db) as engine:
+        known, _ = known_truth(engine, truth, format, ontology)
+        if segment is not None:
+            known = in_segments(known, segment)
+        name = model_named(engine, model)
+        scored = score_truth(
+            engine, home.absolute(), known, ontology, model=name, pooling=pooling, reach=wanted
+        )
+    measures = measure(
+        scored.scores,
+        scored.labels,
+        scored.mids,
+        scored.clips,
+        is_exclusive=known.is_exclusive,
+        n_resamples=bootstrap,
+        seed=seed,
+    )
+    settings: dict[str, Any] = {
+        "truth": str(truth),
+        "format": format,
+        "model": name,
+        "score": pooling,
+    }
+    settings |= {"reach": wanted, "segment_s": segment, "bootstrap": bootstrap, "seed": seed}
+    if as_json:
+        print_json(_as_json(measures, scored, known, settings))
+    else:
+        _print(measures, scored)
+    for line in describe_left_out(known, scored):
+        note(one_line(line))
+    raise typer.Exit(1 if scored.failures else 0)
+
+
+def _print(measures: Measures, scored: Scored) -> None:
+    nodes = load_default().nodes
+    with_items = [each for each in measures.classes if each.n_positives]
+    # What is least well told first: that is what one looks for.
+    with_items.sort(key=lambda each: (each.ap is not None, each.ap or 0.0, each.mid))
+    print_table(
+        ("class", ">positives", ">negatives", ">AP", ">AP 95 %", ">AUC", ">d'", ">best F1", ">at"),
+        [_class_row(nodes[each.mid].name, each) for each in with_items],
+    )
+    print()
+    print_table(
+        ("over all", ">value", ">95 %"),
+        [
+            (title, _number(getattr(measures, name)), _range(measures.intervals.get(key)))
+            for key, (name, title) in _TITLES.items()
+            if getattr(measures, name) is not None
+        ],
+    )
+    print(
+        f"{measures.n_items:,} items in {measures.n_clips:,} clips; means over "
+        f"{measures.n_classes_in_means} of {len(scored.mids)} classes, those with positives and "
+        "negatives"
+    )
+
+
+def _class_row(name: str, each: ClassMeasures) -> tuple[str, ...]:
+    best = each.best
+    return (
+        name,
+        f"{each.n_positives:,}",
+        f"{each.n_negatives:,}",
+        _number(each.ap),
+        _range(each.ap_interval),
+        _number(each.auc),
+        _number(each.d_prime),
+        _number(best.f1 if best else None),
+        _number(best.threshold if best else None),
+    )
+
+
+def _as_json(
+    measures: Measures, scored: Scored, truth: Truth, settings: dict[str, Any]
+) -> dict[str, Any]:
+    nodes = load_default().nodes
+    described = asdict(measures)
+    for each in described["classes"]:
+        each["name"] = nodes[each["mid"]].name
+    return {
+        "settings": settings,
+        **described,
+        "truth": {
+            "n_items": scored.n_items,
+            "n_unmatched": scored.n_unmatched,
+            "n_ambiguous": scored.n_ambiguous,
+            "n_unscored": scored.n_unscored,
+            "examples": list(scored.examples),
+            "left_out": dict(truth.left_out),
+            "unpredictable": list(scored.unpredictable),
+        },
+        "n_recordings_not_in_truth": scored.n_not_in_truth,
+        "failures": [
+            dict(zip(("clip", "file", "reason"), each, strict=True)) for each in scored.failures
+        ],
+    }
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _range(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"{interval[0]:.3f}-{interval[1]:.3f}"

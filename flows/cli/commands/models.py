@@ -1,0 +1,187 @@
+"""``audioset convert``, ``audioset models`` and ``audioset diff``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.cli.help import HelpGroup
+from flows.options import DEFAULT_HOME, Database, Home
+from flows.terminal import print_json, print_table, shown_path
+
+app = typer.Typer(
+    cls=HelpGroup,
+    help="The models that can label and the state of their weights; which one speaks first.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+)
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Published weights (.h5, .pth).")],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Where to write. [default: IN.safetensors]"),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Which model's weights they are. [default: told by their names]"),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Prove the conversion against TensorFlow.")
+    ] = False,
+) -> None:
+    """Convert published weights to safetensors, every dataset checked."""
+    from audioset_core.models.registry import find_bundle
+    from audioset_core.weights.convert import convert as convert_file
+
+    name = None if model is None else find_bundle(model).name
+    target = output or source.with_suffix(".safetensors")
+    if verify:
+        _verify(source, name)
+    metadata = convert_file(source, target, model=name)
+    rows = [("written", str(target)), *metadata.items()]
+    print_table(("", ""), rows)
+
+
+def _verify(source: Path, model: str | None) -> None:
+    """Print the comparison with TensorFlow; what fails it is not written."""
+    from audioset_core.errors import WeightsError
+    from audioset_core.weights.conversion_proof import verify_conversion
+
+    report = verify_conversion(source, model)
+    heading, *rows = report.rows()
+    print_table(heading, rows)
+    print()
+    if not report.passed:
+        raise WeightsError(f"{source.name}: the conversion differs from TensorFlow; not written")
+
+
+@app.callback(invoke_without_command=True)
+def models(
+    context: typer.Context,
+    home: Home = DEFAULT_HOME,
+    db: Database = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """The models that can label, and the state of their weights."""
+    if context.invoked_subcommand is not None:
+        return
+    from audioset_core.models.registry import BUNDLES
+
+    rows = [_model_row(name) for name in BUNDLES]
+    labelled = _labelled(home, db)
+    if as_json:
+        print_json({"models": rows, "labelled": labelled})
+        return
+    columns = ("name", "title", ">classes", ">window_s", ">hop_s", "version", "weights")
+    print_table(columns, [[str(row[c.removeprefix(">")]) for c in columns] for row in rows])
+    for entry in labelled:
+        promoted = ", promoted" if entry["promoted"] else ""
+        model = f"{entry['name']}@{entry['version']}"
+        print(f"{entry['labelled']:,} clips labelled with {model}{promoted}")
+
+
+@app.command("promote")
+def promote_model(
+    model: Annotated[str, typer.Argument(help="NAME (its newest version) or NAME@VERSION.")],
+    home: Home = DEFAULT_HOME,
+    db: Database = None,
+) -> None:
+    """Let a model speak for every clip that it labelled, also when others label it later."""
+    from db.reports.model_comparison import promote
+    from flows.asking import opened
+
+    with opened(home, db) as engine:
+        print(f"{promote(engine, model)} now speaks for the clips that it labelled")
+
+
+def diff(
+    model_a: Annotated[str, typer.Argument(help="NAME or NAME@VERSION.")],
+    model_b: Annotated[str, typer.Argument(help="NAME or NAME@VERSION.")],
+    limit: Annotated[int, typer.Option(min=1, help="Classes and clips to show.")] = 20,
+    home: Home = DEFAULT_HOME,
+    db: Database = None,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+) -> None:
+    """Two models on the clips that both labelled: minutes per class, clips that differ most."""
+    from dataclasses import asdict
+
+    from db.reports.model_comparison import compare
+    from flows.asking import opened
+
+    with opened(home, db) as engine:
+        result = compare(engine, model_a, model_b, limit)
+    if as_json:
+        print_json(asdict(result))
+        return
+    print(f"{result.n_clips:,} clips scored by both; minutes detected per class:\n")
+    print_table(
+        ("class", f">{model_a}", f">{model_b}", ">change"),
+        [
+            (
+                c.name,
+                f"{c.minutes_a:.2f}",
+                f"{c.minutes_b:.2f}",
+                f"{c.minutes_b - c.minutes_a:+.2f}",
+            )
+            for c in result.changes[:limit]
+        ],
+    )
+    print("\nclips that differ most (peak of the class that differs most):\n")
+    print_table(
+        ("class", f">{model_a}", f">{model_b}", "clip", "file"),
+        [
+            (d.name, f"{d.peak_a:.2f}", f"{d.peak_b:.2f}", d.clip[:12], shown_path(d.path_text))
+            for d in result.disagreements
+        ],
+    )
+
+
+def _model_row(name: str) -> dict[str, object]:
+    from audioset_core.errors import WeightsError
+    from audioset_core.models.registry import BUNDLES
+    from audioset_core.weights.locate import find_source, peek
+
+    bundle = BUNDLES[name]
+    try:
+        source, ready = find_source(bundle), peek(bundle)
+        if ready is not None:
+            state = f"ready: {ready.path}"
+        elif source is not None:
+            state = f"to be converted: {source}"
+        else:
+            assert bundle.official is not None  # noqa: S101 (for mypy: find_source would raise)
+            size = bundle.official.size_bytes / 1e6
+            state = f"not here: {size:.1f} MB are downloaded at the first use"
+    except WeightsError as error:
+        ready, state = None, str(error)
+    return {
+        "name": name,
+        "title": bundle.title,
+        "version": ready.version if ready else "-",
+        "classes": len(bundle.categories),
+        "window_s": bundle.frontend.patch_window_s,
+        "hop_s": bundle.frontend.patch_hop_s,
+        "weights": state,
+    }
+
+
+def _labelled(home: Path, db: str | None) -> list[dict[str, object]]:
+    from db.reports.clip import models_known
+    from flows.asking import opened
+
+    if db is None and not (home / "labels.db").exists():
+        return []
+    with opened(home, db) as engine:
+        return [
+            {
+                "name": m.name,
+                "version": m.version,
+                "labelled": m.n_labelled,
+                "promoted": m.is_promoted,
+            }
+            for m in models_known(engine)
+        ]

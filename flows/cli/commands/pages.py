@@ -1,0 +1,54 @@
+"""``audioset report``: a page that opens in any browser, without a server."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from audioset_core.errors import UserError
+from db.reports import model_coverage as queries
+from flows.asking import opened
+from flows.options import DEFAULT_HOME, Database, Home
+
+_SUFFIXES = (".html", ".htm")
+
+
+def report(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path(
+        "report.html"
+    ),
+    title: Annotated[str, typer.Option(help="Heading of the page.")] = "What can be heard",
+    min_score: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Sounds count from this score on.")
+    ] = 0.5,
+    examples: Annotated[
+        int, typer.Option(min=0, max=40, help="Classes with sounds to listen to.")
+    ] = 12,
+    home: Home = DEFAULT_HOME,
+    db: Database = None,
+) -> None:
+    """The whole collection on one page: hours by branch, top classes, days, examples, failures."""
+    from audioset_core.storage.atomic_files import write_atomically
+    from flows.pages.report_page import report_page
+
+    check_page_name(out)
+    with opened(home, db) as engine:
+        floor = queries.score_floor(engine)
+        if min_score < floor:
+            message = f"scores below {floor:g} are not stored, so {min_score:g} would count too few"
+            raise UserError(f"{message}; ask for at least {floor:g}")
+        page = report_page(
+            engine, title=title, min_score=min_score, n_example_classes=examples,
+            now=datetime.now(UTC),
+        )  # fmt: skip
+    write_atomically(out, page)
+    print(out)
+
+
+def check_page_name(out: Path) -> None:
+    """Raises: UserError: a page's name must end as browsers expect."""
+    if out.suffix.lower() not in _SUFFIXES:
+        raise UserError(f"{str(out)!r}: the name must end in {' or '.join(_SUFFIXES)}")

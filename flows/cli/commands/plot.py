@@ -1,0 +1,204 @@
+"""``audioset plot`` and ``curve``: pictures of a clip, and of a sound over the collection."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from sqlalchemy import Engine
+
+from audioset_core.errors import AudioError, UserError
+from audioset_core.ontology.graph import Node, load_default
+from db.reports import clip as reports
+from db.reports import model_coverage as queries
+from flows.asking import AsCsv, AsJson, clip_reference, opened
+from flows.options import DEFAULT_HOME, Database, Home
+from flows.terminal import clock, note, one_line, print_csv, print_json, shown_path
+
+if TYPE_CHECKING:
+    from audioset_core.previews.waveform_overview import Overview
+    from db.answer_records import ClipReport, LabellingReport
+    from db.reports.score_curves import ScoreCurve
+    from flows.figures.clip_figure import ClipPicture
+
+_KINDS = ("png", "svg", "pdf")
+_NEEDS_PLOT = "pictures need matplotlib: pip install 'audioset-flows[plot]'"
+
+
+def plot(
+    clip: Annotated[
+        str,
+        typer.Argument(
+            metavar="CLIP|PATH", help="A clip id (6 or more of its hex digits) or a file."
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="A .png, .svg or .pdf file. [default: CLIP.png]", show_default=False
+        ),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, max=40, help="Classes to show.")] = 8,
+    home: Home = DEFAULT_HOME,
+    db: Database = None,
+) -> None:
+    """A picture of a clip: waveform, log-mel, its best classes over time, detections as bars."""
+    kind = _kind(out)
+    _keep_fonts_in_cache()
+    try:
+        from flows.figures.clip_figure import clip_figure, image_bytes
+    except ImportError as error:
+        raise UserError(_NEEDS_PLOT) from error
+    from audioset_core.storage.atomic_files import write_atomically
+
+    with opened(home, db) as engine:
+        report = reports.clip_by_ref(engine, clip_reference(clip))
+        picture = _picture(engine, report, home, top)
+    target = out or Path(f"{report.clip.sha256[:12]}.png")
+    write_atomically(target, image_bytes(clip_figure(picture), kind))
+    if picture.overview is None:
+        note(f"without the sound: {one_line(picture.why_no_audio)}")
+    print(target)
+
+
+def _keep_fonts_in_cache() -> None:
+    """Have matplotlib write its list of fonts there, and not to folders of the person's."""
+    from audioset_core.weights.locate import cache_dir
+
+    os.environ.setdefault("MPLCONFIGDIR", str(cache_dir() / "matplotlib"))
+
+
+def _kind(out: Path | None) -> str:
+    kind = "png" if out is None else out.suffix.lower().removeprefix(".")
+    if kind not in _KINDS:
+        raise UserError(f"{str(out)!r}: the name must end in .{', .'.join(_KINDS)}")
+    return kind
+
+
+def _picture(engine: Engine, report: ClipReport, home: Path, top: int) -> ClipPicture:
+    from flows.figures.clip_figure import N_COLUMNS, ClipPicture
+    from flows.figures.clip_scores import best_labels, scores_over_time
+
+    overview, why = _heard(report, N_COLUMNS)
+    current = next((x for x in report.labellings if x.is_current), None)
+    labels = best_labels(report, top)
+    facts = report.clip
+    name = Path(report.sources[0].path_text).name if report.sources else facts.sha256[:12]
+    return ClipPicture(
+        title=name,
+        subtitle=(
+            f"{clock(facts.duration_s)} of {facts.format}, {facts.sample_rate_hz:,} Hz"
+            f"  ·  {_by(current)}  ·  clip {facts.sha256[:12]}"
+        ),
+        duration_s=facts.duration_s,
+        overview=overview,
+        why_no_audio=why,
+        classes=tuple(label.name for label in labels),
+        peaks=tuple(label.peak for label in labels),
+        scores=scores_over_time(engine, report, home, labels, N_COLUMNS),
+        detections=report.detections,
+        threshold=current.detection_threshold if current else 0.0,
+    )
+
+
+def _by(labelling: LabellingReport | None) -> str:
+    if labelling is None:
+        return "not labelled"
+    return f"{labelling.model} every {labelling.patch_hop_s:g} s"
+
+
+def _heard(report: ClipReport, n_columns: int) -> tuple[Overview | None, str]:
+    """The recording from the first place where it still lies, or why from none."""
+    from audioset_core.audio.decoders import DecodeOptions
+    from audioset_core.previews.waveform_overview import read_overview
+
+    why = "the recording is no longer anywhere"
+    track = next((each.track for each in report.labellings if each.is_current), "default")
+    for source in report.sources:
+        try:
+            facts = report.clip
+            return read_overview(
+                source.path, facts.sha256, facts.n_samples, n_columns, DecodeOptions(track)
+            ), ""
+        except AudioError as error:
+            why = f"{shown_path(source.path_text)}: {error}"
+    return None, why
+
+
+def curve(
+    under: Annotated[str, typer.Option(help="A class or category: name, MID or path.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="A .png, .svg or .pdf file. [default: curve.png]",
+            show_default=False,
+        ),
+    ] = None,
+    min_score: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Clips and minutes are counted from here on.")
+    ] = 0.5,
+    home: Home = DEFAULT_HOME,
+    db: Database = None,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:  # fmt: skip
+    """The sorted score curve of a subtree and its classes over all clips, with minutes of each."""
+    from db.reports.score_curves import score_curves
+
+    node = load_default().find(under)
+    is_data = as_json or as_csv
+    if is_data and out is not None:
+        raise UserError("--json and --csv go to stdout: leave out --out, or draw a picture instead")
+    kind = _kind(out)
+    with opened(home, db) as engine:
+        predicted = queries.predictable_members(engine, node.mid)
+        if not predicted:
+            raise UserError(f"no model here predicts {node.name!r} or anything below it")
+        curves = score_curves(engine, node.mid, min_score)
+        floor = queries.score_floor(engine)
+    if is_data:
+        _print_curves(curves, min_score, as_csv)
+        return
+    _keep_fonts_in_cache()
+    try:
+        from flows.figures.clip_figure import image_bytes
+        from flows.figures.curve_figure import curve_figure
+    except ImportError as error:
+        raise UserError(_NEEDS_PLOT) from error
+    from audioset_core.storage.atomic_files import write_atomically
+
+    target = out or Path("curve.png")
+    figure = curve_figure(curves, min_score, floor, _lacking(node, {mid for mid, _ in predicted}))
+    write_atomically(target, image_bytes(figure, kind))
+    print(target)
+
+
+def _lacking(node: Node, predicted: set[str]) -> list[str]:
+    """Concrete classes of the subtree that the model does not have."""
+    ontology = load_default()
+    below = [node, *ontology.descendants(node.mid)]
+    return [x.name for x in below if x.mid not in predicted and not x.is_abstract]
+
+
+def _print_curves(curves: list[ScoreCurve], min_score: float, as_csv: bool) -> None:
+    """One row per distinct score (CSV), or one object per class (JSON)."""
+    if as_csv:
+        rows = (
+            (c.mid, c.name, score, n)
+            for c in curves
+            for score, n in zip(c.scores, c.n_clips, strict=True)
+        )
+        print_csv(("mid", "name", "score", "n_clips"), rows)
+        return
+    print_json(
+        [
+            {
+                "mid": c.mid, "name": c.name, "hours": c.hours,
+                "n_clips": sum(c.n_clips), "n_clips_at_least": c.clips_at_least(min_score),
+                "curve": list(zip(c.scores, c.n_clips, strict=True)),
+            }
+            for c in curves
+        ]
+    )  # fmt: skip

@@ -1,0 +1,172 @@
+"""``audioset label``: look first, start Prefect only if there is work, say what came of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from audioset_core.audio.sandbox import decoders
+from audioset_core.errors import UserError
+from audioset_core.inputs.walk import Inputs, barren_folders, read_inputs
+from audioset_core.models.registry import ModelBundle, find_bundle
+from audioset_core.weights import locate as weights_files
+from audioset_core.weights.locate import ReadyWeights
+from db.catalog.model_registry import find_variant
+from db.engine import open_engine, shown_url
+from db.migrate import ensure_schema
+from flows.options import DEFAULT_HOME, check_name, make_home
+from flows.prefect_server.settings import command_line_engine
+from flows.run.settings import labelling_settings
+from flows.run_options import LabelOptions
+from flows.run_report.progress import listening
+from flows.run_report.summary import Summary
+from flows.stopping import stopper
+from flows.terminal import LabelProgress, note, one_line, print_table
+from tasks.labelling.job import begin_to_load
+from tasks.labelling.shards import SHARDS_IN_FLIGHT
+from tasks.labelling.start_times import time_recordings
+from tasks.labelling.worklist import look_for_work
+
+
+def label_paths(
+    paths: list[str], manifest: Path | None, home: Path, options: LabelOptions, url: str
+) -> int:
+    """Label and report; returns the exit code.
+
+    Raises:
+        UserError, DatabaseUserError: an input is off.
+    """
+    inputs = read_inputs(paths, manifest, follow_symlinks=options.follow_symlinks)
+    barren = barren_folders(inputs)
+    is_all = len(barren) == len(inputs.named_folders) and inputs.are_folders_named
+    if barren and is_all:
+        raise UserError("; ".join(barren))
+    bundle = find_bundle(options.model)
+    make_home(home)
+    ready = ready_weights(bundle, options.weights)
+    summary = _nothing_to_do(inputs, ready, bundle, options, url)
+    if summary is None:
+        for path in paths:
+            check_name("recordings", path)
+        summary = _run_flow(paths, manifest, home, ready, options, url)
+    _report(summary, home, url, has_scores=ready.has_scores)
+    if not ready.has_scores:
+        note(
+            f"these {bundle.name} weights have no classifier head: embeddings are stored, "
+            f"there are no scores and no labels"
+        )
+    for folder in barren:
+        note(one_line(folder))
+    if barren:
+        return 2
+    return 1 if summary.n_failed or summary.n_failed_before else 0
+
+
+def ready_weights(bundle: ModelBundle, given: Path | None) -> ReadyWeights:
+    """The weights, fetched and converted if need be; says what is downloaded.
+
+    Raises:
+        WeightsError: as `audioset_core.weights.locate.prepare`.
+    """
+    ready = weights_files.peek(bundle, given)
+    if ready is not None:
+        return ready
+    if weights_files.find_source(bundle, given) is None and bundle.official is not None:
+        note(f"downloading {bundle.official.url} ({bundle.official.size_bytes / 1e6:.1f} MB)")
+    return weights_files.prepare(bundle, given, progress=_download_line())
+
+
+def _download_line() -> Callable[[int, int], None]:
+    shown = -1
+
+    def progress(done: int, total: int) -> None:
+        nonlocal shown
+        percent = 100 * done // total
+        if percent // 10 > shown:
+            shown = percent // 10
+            note(f"{percent:3d} %  {done / 1e6:.1f} of {total / 1e6:.1f} MB")
+
+    return progress
+
+
+def _nothing_to_do(
+    inputs: Inputs,
+    ready: ReadyWeights,
+    bundle: ModelBundle,
+    options: LabelOptions,
+    url: str,
+) -> Summary | None:
+    """A summary if everything at the paths is labelled; None if a run is needed."""
+    _, parameters = labelling_settings(options)
+    engine = open_engine(url)
+    try:
+        ensure_schema(engine)
+        variant = find_variant(engine, bundle.name, ready.version, parameters.digest)
+        found = variant and look_for_work(engine, variant, inputs, is_strict=options.strict)
+        if found:
+            time_recordings(engine)
+        if not found:
+            return None
+        summary = Summary.of(found, ready.named)
+        summary.problems = found.problems
+        return summary
+    finally:
+        engine.dispose()
+
+
+def _run_flow(
+    paths: list[str],
+    manifest: Path | None,
+    home: Path,
+    ready: ReadyWeights,
+    options: LabelOptions,
+    url: str,
+) -> Summary:
+    def begin_to_get_ready() -> None:
+        begin_to_load(ready, options.device, options.engine, options.precision)
+        stopper().on_leave(decoders().kill)
+        are_files = manifest is None and all(Path(path).is_file() for path in paths)
+        decoders().begin(min(SHARDS_IN_FLIGHT, len(paths)) if are_files else SHARDS_IN_FLIGHT)
+
+    with LabelProgress() as progress:
+        progress.say("starting Prefect")
+        with command_line_engine(home, begin_to_get_ready), listening(progress):
+            from pydantic import SecretStr
+
+            from flows.label_audio import label_audio
+
+            return label_audio(
+                paths=paths,
+                manifest=manifest,
+                home=home,
+                options=options,
+                database=SecretStr(url),
+            )
+
+
+def _report(summary: Summary, home: Path, url: str, *, has_scores: bool) -> None:
+    print_table(("", ""), summary.rows())
+    for path, reason, detail in summary.shown_failures[:5]:
+        note(one_line(f"  {path}: {reason}" + (f" ({detail})" if detail else "")))
+    for path, kind, detail in summary.shown_remarks[:5]:
+        note(one_line(f"  {path}: {kind} ({detail})"))
+    for unlistable in summary.passed_over.unlistable:
+        note(one_line(f"  not listed: {unlistable}"))
+    shown_home = "" if home == DEFAULT_HOME else f" --home {home}"
+    if summary.n_failed or summary.n_failed_before:
+        print(f"\nWhat failed and why:  {_program()} failures{shown_home}")
+    if summary.n_labelled:
+        print(f"\nLabels: {shown_url(url)}\nResults: {home.absolute()}")
+    if summary.n_labelled and has_scores:
+        print("Next:")
+        for command in (f'query --under "Animal" --min-score 0.3{shown_home}', "ontology tree"):
+            print(f"  {_program()} {command}")
+    sys.stdout.flush()
+
+
+def _program() -> str:
+    """How this command line is called from here: by its name, or by its path."""
+    return "audioset" if shutil.which("audioset") else os.path.relpath(sys.argv[0])

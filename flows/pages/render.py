@@ -1,0 +1,76 @@
+"""Pages that need no server and no network: one file, everything inside, escaped.
+
+What comes from file names is text and nothing else: templates escape it, data for scripts is JSON
+that cannot end its element, and the page's own policy lets run only the script that is shipped
+with it and lets it load nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flows.terminal import clock, one_line
+
+_FOLDER = Path(__file__).with_name("templates")
+
+
+def render(name: str, values: Mapping[str, Any]) -> bytes:
+    """The page `name` of the folder `pages`, with its style and script, as UTF-8.
+
+    Values are used as `template.html` says; `policy`, `style` and `script` are given by this.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters.update(line=one_line, clock=clock, count=_count, hours=shown_hours)
+    style = _shipped("common.css") + _shipped(f"{name}.css")
+    script = _shipped(f"{name}.js")
+    page = environment.get_template(f"{name}.html").render(
+        policy=_policy(style, script),
+        style=Markup(style),  # noqa: S704 (files of this package)
+        script=Markup(script),  # noqa: S704
+        **values,
+    )
+    return page.encode("utf-8", "backslashreplace")
+
+
+def data_url(kind: str, content: bytes) -> str:
+    """The content as an address that needs no network."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def shown_hours(hours: float) -> str:
+    """``0.0021`` -> ``8 s``; ``0.5`` -> ``30 min``; ``1234.5`` -> ``1,234 h``."""
+    if hours < 1 / 60:
+        return f"{hours * 3600:.0f} s"
+    if hours < 1:
+        return f"{hours * 60:.1f} min" if hours < 1 / 6 else f"{hours * 60:.0f} min"
+    return f"{hours:.1f} h" if hours < 100 else f"{hours:,.0f} h"
+
+
+def _count(number: int) -> str:
+    return f"{number:,}"
+
+
+def _shipped(name: str) -> str:
+    return (_FOLDER / name).read_text(encoding="utf-8")
+
+
+def _policy(style: str, script: str) -> str:
+    """Nothing is loaded but data in the page; only this very script and style count."""
+    return (
+        f"default-src 'none'; script-src {_digest(script)}; style-src {_digest(style)}; "
+        "img-src data:; media-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -1,0 +1,132 @@
+"""The report of a collection: figures from `db.reports.collection`, examples, one page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import PurePath
+from typing import Any
+
+from sqlalchemy import Engine
+
+from db.errors import DatabaseUserError
+from db.reports import clip as reports
+from db.reports import collection as overview
+from db.reports import model_coverage as queries
+from db.reports.collection import NodeHours
+from flows.pages.examples import Exhibit, exhibit
+from flows.pages.render import render
+from flows.pages.timeline import timeline
+
+EXAMPLES_EACH = 3
+N_TOP_CLASSES = 25
+MOST_EXAMPLE_BYTES = 5_000_000
+_MOST_REASONS = 20
+# More classes than this many times the wanted ones are not tried for different examples.
+_TRIES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One of the best clips of a class."""
+
+    name: str
+    score: float
+    file: str
+    exhibit: Exhibit
+
+
+@dataclass(frozen=True, slots=True)
+class ClassExamples:
+    """A class and its best clips."""
+
+    name: str
+    mid: str
+    examples: tuple[Example, ...]
+
+
+def report_page(
+    engine: Engine, *, title: str, min_score: float, n_example_classes: int, now: datetime
+) -> bytes:
+    """The whole page; its size depends on the ontology and on the examples, not on the clips."""
+    heard = overview.node_hours(engine, min_score)
+    classes = [node for node in heard if node.is_class]
+    edges = overview.ontology_edges(engine)
+    tree = ontology_tree(heard, edges)
+    branches = [(node["m"], node["n"], node["b"]) for node in tree]
+    days = overview.recorded_days(engine)
+    by_branch = overview.branch_days(engine, [mid for mid, _, _ in branches], min_score)
+    return render(
+        "report",
+        {
+            "title": title,
+            "now": now.astimezone(UTC),
+            "min_score": min_score,
+            "summary": reports.corpus_summary(engine),
+            "models": [model for model in reports.models_known(engine) if model.n_current],
+            "n_classes_heard": len(classes),
+            "tree": tree,
+            "top": classes[:N_TOP_CLASSES],
+            "most_hours": max([1e-9, *(node.hours for node in classes)]),
+            "timeline": timeline(days, branches, by_branch),
+            "what_time": overview.WHAT_TIME,
+            "listen": list(_examples(engine, classes, min_score, n_example_classes)),
+            "failures": overview.failure_reasons(engine)[:_MOST_REASONS],
+        },
+    )
+
+
+def ontology_tree(heard: list[NodeHours], edges: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    """The nodes with something below them, nested, most hours first; one with two parents is twice.
+
+    Keys are short because the page carries them: n(ame), m(id), h(ours), c(lips), b(ranch: the
+    number of the root among all), k(ids).
+    """
+    by_mid = {node.mid: node for node in heard}
+    children: dict[str, list[str]] = {}
+    for parent, child in edges:
+        children.setdefault(parent, []).append(child)
+    below = {child for _, child in edges}
+    roots = [mid for mid in dict.fromkeys(parent for parent, _ in edges) if mid not in below]
+
+    def nested(mid: str, branch: int) -> dict[str, Any]:
+        node = by_mid[mid]
+        kids = [nested(child, branch) for child in children.get(mid, []) if child in by_mid]
+        return {
+            "n": node.name, "m": mid, "h": round(node.hours, 8), "c": node.n_clips, "b": branch,
+            "k": sorted(kids, key=lambda kid: -kid["h"]),
+        }  # fmt: skip
+
+    found = [nested(mid, branch) for branch, mid in enumerate(roots) if mid in by_mid]
+    return sorted(found, key=lambda node: -node["h"])
+
+
+def _examples(
+    engine: Engine, classes: list[NodeHours], min_score: float, n_wanted: int
+) -> Iterator[ClassExamples]:
+    """The best clips of the classes heard longest; one whose best clip was shown before is out.
+
+    Stops when the page has its share of sounds.
+    """
+    n_bytes, n_given = 0, 0
+    shown: set[tuple[str, ...]] = set()
+    for node in classes[: n_wanted * _TRIES]:
+        if n_given == n_wanted or n_bytes > MOST_EXAMPLE_BYTES:
+            return
+        try:
+            hits = queries.top_clips(engine, node.mid, (), min_score, EXAMPLES_EACH)
+        except DatabaseUserError:
+            continue  # the least score is below what is stored for this model
+        clips = tuple(hit.clip for hit in hits)
+        if not hits or clips[:1] in shown:
+            continue
+        shown.add(clips[:1])
+        examples = []
+        for hit in hits:
+            piece = exhibit(engine, hit.clip, hit.peak_s, hit.duration_s)
+            n_bytes += piece.n_bytes
+            file = PurePath(piece.path_text).name or hit.clip[:12]
+            examples.append(Example(hit.name, hit.score, file, piece))
+        n_given += 1
+        yield ClassExamples(node.name, node.mid, tuple(examples))

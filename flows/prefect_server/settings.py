@@ -1,0 +1,216 @@
+"""Prefect's settings for a flow that runs inside the command line, and for `audioset serve`.
+
+Where a server is configured (``PREFECT_API_URL`` or a profile) runs report there. Where none is,
+Prefect's own serves: on loopback, its database in the home folder, nothing sent anywhere. While
+`audioset serve` runs on a home, its server is the one for other commands on that home too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from audioset_core.errors import UserError
+from audioset_core.weights.proxies import proxy_problem
+from flows.prefect_server.configured_server import check_server, import_settings, source_of
+from flows.prefect_server.own_server import (
+    answers,
+    begin_server,
+    check_port,
+    child_server,
+    free_port,
+    own_database,
+    wait_for_answer,
+)
+from flows.stopping import stopper
+
+if TYPE_CHECKING:
+    from prefect.settings.legacy import Setting
+
+UI_PORT = 4200
+_PROFILES = "~/.prefect/profiles.toml"
+# Set before Prefect is imported; what a person has set already wins.
+ENVIRONMENT = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    # One INSERT for many events of task runs: 23 ms of the server's CPU a task run instead of 60.
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "2",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    "PREFECT_CLI_PROMPT": "false",
+    "PREFECT_SHOW_EXPERIMENTAL_WARNINGS": "false",
+}
+# The command line says in its own words what happens; the API keeps the logs.
+_COMMAND_LINE = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
+# A person's settings of another server, such as its database or message broker, are not for ours.
+_OF_SERVERS = ("PREFECT_SERVER_", "PREFECT_API_DATABASE_", "PREFECT_MESSAGING_", "PREFECT_PROFILE")
+_OF_OURS_TOO = ("PREFECT_SERVER_ANALYTICS_", "PREFECT_SERVER_API_AUTH_", "PREFECT_SERVER_LOGGING_",
+                "PREFECT_SERVER_SERVICES_")  # fmt: skip
+_SERVING = {"PREFECT_LOGGING_EXTRA_LOGGERS": "audioset_core,db"}
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The server that `audioset serve` reports to; ``process`` is None if it was there before."""
+
+    url: str
+    ui_url: str | None
+    process: subprocess.Popen[bytes] | None
+
+
+@contextmanager
+def command_line_engine(home: Path, meanwhile: Callable[[], None]) -> Iterator[None]:
+    """Run flows inside the block with the settings above; imports Prefect.
+
+    ``meanwhile`` begins what takes as long as Prefect's server does to start, once that has begun.
+    """
+    _set_environment(_COMMAND_LINE, home)
+    with contextlib.ExitStack() as stack:
+        with stopper().at_once():
+            _begin_command_line(home, meanwhile, stack)
+        yield
+
+
+def _begin_command_line(
+    home: Path, meanwhile: Callable[[], None], stack: contextlib.ExitStack
+) -> None:
+    """Have the flows report to a server, one of their own where there is no other."""
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        temporary_settings,
+    )
+
+    configured = PREFECT_API_URL.value()
+    if configured:
+        check_server(configured, source_of("PREFECT_API_URL"))
+        meanwhile()
+        _import_flows()
+        return
+    database = stack.enter_context(own_database(home))
+    if database.served_at is not None and answers(database.served_at):
+        served = {PREFECT_API_URL: database.served_at, **_own_password()}
+        stack.enter_context(temporary_settings(served))
+        check_server(database.served_at, f"of audioset serve on {home}")
+        meanwhile()
+        _import_flows()
+        return
+    url, process = begin_server(database, _server_environment())
+    meanwhile()
+    _import_flows()
+    wait_for_answer(url, process, database)
+    settings: dict[Setting, str | None] = {
+        # The heartbeat thread costs every flow a second at its end; only servers need it.
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+        PREFECT_API_URL: url,
+        **_own_password(),
+    }
+    stack.enter_context(temporary_settings(settings))
+
+
+def _import_flows() -> None:
+    """Takes a while, as the server does that starts meanwhile."""
+    import prefect.flow_engine
+
+    import flows.label_audio  # noqa: F401
+
+    # In a flow SIGTERM is to be what it is elsewhere in the command line; Prefect's own handler
+    # raises and then sends the signal once more.
+    setattr(prefect.flow_engine, "capture_sigterm", contextlib.nullcontext)  # noqa: B010 (mypy)
+
+
+def prepare_to_serve(home: Path) -> None:
+    """Set what Prefect reads when it is imported, and import it.
+
+    Raises:
+        UserError: it does not accept a setting, or a proxy that is set cannot be used.
+    """
+    _set_environment(_SERVING, home)
+
+
+@contextmanager
+def serving_engine(home: Path, *, port: int | None, with_ui: bool) -> Iterator[Served]:
+    """The server for the deployments of `audioset serve`, after `prepare_to_serve`.
+
+    Raises:
+        UserError: the configured server does not answer, or its own cannot be started.
+    """
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    configured = PREFECT_API_URL.value()
+    if configured:
+        _check_configured(configured, own_wanted=with_ui or port is not None)
+        yield Served(configured, None, None)
+        return
+    with own_database(home) as database:
+        if database.lock is None:
+            where = f" (audioset serve, {database.served_at})" if database.served_at else ""
+            raise UserError(f"another command runs Prefect on {home}{where}; stop it first")
+        chosen = port or (UI_PORT if with_ui else free_port())
+        check_port(chosen)
+        environment = _server_environment()
+        url = f"http://127.0.0.1:{chosen}/api"
+        with (
+            database.marking(),
+            child_server(
+                database, port=chosen, with_ui=with_ui, environment=environment
+            ) as process,
+            temporary_settings({PREFECT_API_URL: url, **_own_password()}),
+        ):
+            database.publish(url)
+            yield Served(url, url.removesuffix("/api") if with_ui else None, process)
+
+
+def _check_configured(url: str, *, own_wanted: bool) -> None:
+    named_by = source_of("PREFECT_API_URL")
+    if own_wanted:
+        raise UserError(
+            f"--with-server and --port are for a server of its own, but {named_by} names {url}; "
+            f"leave out one or the other"
+        )
+    check_server(url, named_by)
+
+
+def _own_password() -> dict[Setting, str]:
+    """A server of ours asks for what PREFECT_SERVER_API_AUTH_STRING says; its clients say it."""
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_SERVER_API_AUTH_STRING
+
+    password = PREFECT_SERVER_API_AUTH_STRING.value()
+    return {} if password is None else {PREFECT_API_AUTH_STRING: password}
+
+
+def _server_environment() -> dict[str, str]:
+    """What a server of ours is started with: this process's environment and Prefect settings."""
+    from prefect.settings import get_current_settings
+
+    given = get_current_settings().to_environment_variables(exclude_unset=True)
+    kept = {
+        name: value
+        for name, value in {**os.environ, **given}.items()
+        if name.startswith(_OF_OURS_TOO) or not name.startswith(_OF_SERVERS)
+    }
+    # It would read the profile again, with all that was left out.
+    return {**kept, "PREFECT_PROFILES_PATH": os.devnull}
+
+
+def _set_environment(further: Mapping[str, str], home: Path) -> None:
+    further = {
+        **further,
+        # Prefect writes a folder of its own, which is not to be in the person's; the profile is.
+        "PREFECT_PROFILES_PATH": os.path.expanduser(_PROFILES),  # noqa: PTH111 (may have no home)
+        "PREFECT_HOME": str(home.absolute() / "prefect"),
+    }
+    if "PREFECT_HOME" in os.environ:
+        del further["PREFECT_PROFILES_PATH"]  # it is in there
+    for name, value in {**ENVIRONMENT, **further}.items():
+        os.environ.setdefault(name, value)
+    problem = proxy_problem(os.environ)
+    if problem is not None:  # Prefect's client would end with it
+        raise UserError(problem)
+    import_settings()

@@ -1,0 +1,119 @@
+"""Labels again exactly what a repair has reset: the same clips, model, weights and parameters."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pydantic import ValidationError
+from sqlalchemy import Engine
+
+from audioset_core.errors import AudiosetError, UserError
+from audioset_core.models.registry import find_bundle
+from audioset_core.weights import locate as weights_files
+from db.integrity.audit import StoredVariant, iter_undone, stored_variants
+from db.integrity.repair import restore_speakers
+from db.records import Variant
+from flows.run.settings import labelling_settings
+from flows.run_options import LabelOptions
+from tasks.store_check.check import existing_source
+from tasks.store_check.report import Report
+
+# Files per labelling run, whose manifest is held in memory.
+_BATCH = 50_000
+
+LabelRun = Callable[[Path, LabelOptions], int]
+"""Labels a manifest; returns how many of its files failed."""
+
+
+def label_again(engine: Engine, report: Report, weights: Path | None, run: LabelRun) -> None:
+    """Label what was reset, by this repair or an earlier one; what is left is in the report."""
+    n_failed = 0
+    for variant, stored in stored_variants(engine).items():
+        if next(iter_undone(engine, variant, page=1), None) is None:
+            continue
+        try:
+            options = _options(stored, weights)
+            n_failed += _label_variant(engine, variant, options, run)
+        except AudiosetError as error:
+            report.notes.append(
+                f"not labelled again with {stored.model}@{stored.version}: "
+                f"{' '.join(str(error).split())}"
+            )
+    n_undone = sum(1 for _ in iter_undone(engine))
+    report.n_not_again = n_undone + n_failed
+    if n_undone:
+        report.notes.append(
+            f"{n_undone:,} labellings stay reset: what labels them again is "
+            f"audioset verify --repair, with their files and weights in place"
+        )
+    if n_failed:
+        report.notes.append(f"{n_failed:,} files failed: audioset failures tells why")
+
+
+def _label_variant(engine: Engine, variant: Variant, options: LabelOptions, run: LabelRun) -> int:
+    undone = _with_sources(engine, variant)
+    n_failed = 0
+    while batch := list(islice(undone, _BATCH)):
+        with TemporaryDirectory(prefix="audioset-again-") as folder:
+            manifest = Path(folder) / "again.jsonl"
+            # ASCII escapes carry any name, also one that is no UTF-8.
+            lines = (json.dumps({"path": os.fsdecode(path)}) for path, _ in batch)
+            manifest.write_text("".join(f"{line}\n" for line in lines))
+            n_failed += run(manifest, options)
+        restore_speakers(engine, [pair for _, pair in batch if pair is not None])
+    return n_failed
+
+
+def _with_sources(
+    engine: Engine, variant: Variant
+) -> Iterator[tuple[bytes, tuple[int, int] | None]]:
+    """A file to label, and (its labelling, the one that shall go on speaking) if there is one."""
+    for undone in iter_undone(engine, variant):
+        path = existing_source(engine, undone.clip_id)
+        if path is not None:
+            has_speaker = undone.speaker_id is not None
+            yield path, (undone.labelling_id, undone.speaker_id or 0) if has_speaker else None
+
+
+def _options(stored: StoredVariant, weights: Path | None) -> LabelOptions:
+    """The options that make this very variant.
+
+    Raises:
+        UserError: this version has no such options, or the weights are not there.
+    """
+    try:
+        options = LabelOptions(
+            model=stored.model,
+            weights=_matching_weights(stored, weights),
+            patch_hop_s=stored.parameters["patch_hop_s"],
+            framing=stored.extra["framing"],
+            score_dtype=stored.extra["score_dtype"],
+            precision=stored.extra.get("precision", "float32"),
+            embeddings=stored.extra.get("embeddings", False),
+            track=stored.extra.get("track", "default"),
+        )
+    except (KeyError, ValidationError):
+        raise UserError("its parameters are none that can be chosen here") from None
+    if labelling_settings(options)[1].digest != stored.digest:
+        raise UserError("this version of audioset labels with other parameters")
+    return options
+
+
+def _matching_weights(stored: StoredVariant, given: Path | None) -> Path:
+    """Those given, those in the cache, or the official ones, if they are of the version."""
+    bundle = find_bundle(stored.model)
+    if given is None:
+        folder = weights_files.cache_dir() / "weights"
+        for path in sorted(folder.glob(f"{bundle.name}-*.safetensors")):
+            ready = weights_files.peek(bundle, path)
+            if ready is not None and ready.version == stored.version:
+                return path
+    ready = weights_files.prepare(bundle, given)
+    if ready.version != stored.version:
+        raise UserError(f"the weights here are version {ready.version}; give the others: --weights")
+    return ready.path

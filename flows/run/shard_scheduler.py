@@ -1,0 +1,192 @@
+"""How a run's shards are carried out: on threads of this process, or on a Dask cluster.
+
+On threads a shard is three tasks, each started by the flow with what the one before it gave, so
+that decoding, inference and writing of neighbouring shards overlap. (Handed a future, Prefect would
+ask its server about it: 30 ms a task run, and a thread that waits.) It is one task on Dask, where
+patches would have to travel, and in runs of hours of audio: Prefect keeps 24 kB of every task run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+from prefect.futures import PrefectFuture
+
+from db.records import WorkItem
+from flows.run_options import ExecutionOptions
+from tasks.chunk_and_featurize import chunk_and_featurize
+from tasks.infer import infer
+from tasks.label_shard import PART_S, label_shard
+from tasks.labelling.job import Job, stop_run
+from tasks.labelling.shards import (
+    SHARDS_IN_FLIGHT,
+    Receipt,
+    Shard,
+    cut_shards,
+    shard_length_s,
+    whole_shards,
+)
+from tasks.persist import persist
+
+LONG_RUN_S, LONG_SHARD_S = 4 * 3600.0, 6 * 3600.0
+THREADS = SHARDS_IN_FLIGHT
+
+Step = Callable[[Job, Shard, Any, Any], PrefectFuture[Any]]
+"""Starts a task of a shard, with what the step before gave, and this step of the part before."""
+Submit = Callable[[Job, Shard], PrefectFuture[Receipt]]
+
+# Of a long clip's parts, one after the other is read and scored; they are stored as they come.
+_CHAIN: tuple[Step, ...] = (
+    lambda job, shard, _, before: chunk_and_featurize.submit(job, shard, before),
+    lambda job, shard, features, before: infer.submit(job, shard, features, before),
+    lambda job, shard, scores, _: persist.submit(job, shard, scores),
+)
+_N_IN_ORDER = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRunner:
+    """How the work list is cut, which tasks a shard is, and how many are at work at once."""
+
+    steps: tuple[Step, ...]
+    in_flight: int
+    whole_s: float | None = None
+    """Audio of a shard that one task reads part by part, a clip to its end, so that memory does
+    not grow with it. None: the job's length, in tasks that follow each other."""
+
+    def shards(self, job: Job, items: Iterator[WorkItem], total: int) -> Iterator[Shard]:
+        """The work list, cut."""
+        if self.whole_s is None:
+            yield from cut_shards(items, job.shard_s, total)
+            return
+        for shard in whole_shards(cut_shards(items, self.whole_s, total)):
+            shard.budget_s = PART_S
+            yield shard
+
+
+@contextmanager
+def shard_runner(options: ExecutionOptions, estimated_s: float) -> Iterator[ShardRunner]:
+    """The runner that the options ask for, for about so much audio.
+
+    Raises:
+        UserError: Dask is not installed, or does not answer.
+    """
+    if options.task_runner == "dask":
+        from flows.run.dask_cluster import dask_cluster
+
+        with dask_cluster(options) as (submit, n_tasks):
+            # Twice what the cluster can do at once: no worker waits for the next shard.
+            in_flight = 2 * n_tasks + 1
+            yield ShardRunner((_whole(submit),), in_flight, _whole_s(estimated_s, in_flight))
+    elif estimated_s > LONG_RUN_S:
+        whole_s = _whole_s(estimated_s, SHARDS_IN_FLIGHT)
+        yield ShardRunner((_whole(label_shard.submit),), SHARDS_IN_FLIGHT, whole_s)
+    else:
+        yield ShardRunner(_CHAIN, SHARDS_IN_FLIGHT)
+
+
+def _whole_s(estimated_s: float, in_flight: int) -> float:
+    """Three for each that is in flight: a shard that is left alone at the end has only one thread
+    to read it, and is to be short.
+    """
+    return shard_length_s(estimated_s, 3 * in_flight, LONG_SHARD_S)
+
+
+def label_shards(
+    job: Job, runner: ShardRunner, items: Callable[[], Iterator[WorkItem]]
+) -> Generator[Receipt, None, None]:
+    """Carry out the work list, a bounded window of shards at a time.
+
+    However it ends, no task of the run is at work afterwards.
+    """
+    total = sum(1 for _ in runner.shards(job, items(), 0))
+    window: list[_InFlight] = []
+    ended: SimpleQueue[_InFlight] = SimpleQueue()
+
+    def submit(shard: Shard, before: _InFlight | None) -> _InFlight:
+        window.append(_InFlight(job, shard, runner.steps, before, ended))
+        window[-1].go_on()
+        return window[-1]
+
+    def collect() -> Receipt:
+        """Of whichever ends first: while one waits its turn, the next must be on its way."""
+        while True:
+            done = ended.get()
+            done.n_done += 1
+            for shard in window:
+                shard.go_on()
+            if done.n_done == len(runner.steps):
+                break
+        receipt = done.receipt()
+        window.remove(done)
+        if done.shard.is_last_part and receipt.continues:  # more than the headers announced
+            submit(done.shard.next_part(), done)
+        return receipt
+
+    try:
+        previous: _InFlight | None = None
+        for shard in runner.shards(job, items(), total):
+            previous = submit(shard, previous if shard.part else None)
+            while len(window) >= runner.in_flight:
+                yield collect()
+        while window:
+            yield collect()
+    except BaseException:
+        # A shard that works on would claim clips behind the back of a run that has ended.
+        stop_run(job)
+        for in_flight in window:
+            in_flight.wait()
+        raise
+
+
+class _InFlight:
+    """A shard, and its tasks as far as they were started: one at a time."""
+
+    def __init__(
+        self,
+        job: Job,
+        shard: Shard,
+        steps: tuple[Step, ...],
+        before: _InFlight | None,
+        ended: SimpleQueue[_InFlight],
+    ) -> None:
+        self.shard, self.n_done = shard, 0
+        self._job, self._steps, self._before, self._ended = job, steps, before, ended
+        self._tasks: list[PrefectFuture[Any]] = []
+
+    def go_on(self) -> None:
+        """Start the next task if what it needs is there; a task's error is raised here."""
+        step = len(self._tasks)
+        if step > self.n_done or step == len(self._steps):
+            return
+        if self._before is not None and step == _N_IN_ORDER:
+            self._before = None  # and with it all that was kept of earlier parts
+        if self._before is not None and self._before.n_done <= step:
+            return
+        given = self._tasks[-1].result() if self._tasks else None
+        earlier = self._before.given(step) if self._before is not None else None
+        task = self._steps[step](self._job, self.shard, given, earlier)
+        self._tasks.append(task)
+        task.add_done_callback(lambda _: self._ended.put(self))
+
+    def given(self, step: int) -> Any:
+        """What a task that has ended gave."""
+        return self._tasks[step].result()
+
+    def receipt(self) -> Receipt:
+        """What the last task gave."""
+        receipt: Receipt = self.given(-1)
+        return receipt
+
+    def wait(self) -> None:
+        """Wait until nothing of it is at work."""
+        for task in self._tasks:
+            task.wait()
+
+
+def _whole(submit: Submit) -> Step:
+    return lambda job, shard, _given, _before: submit(job, shard)
