@@ -15,7 +15,7 @@ Source: Cochran, Sampling Techniques (1977), 5.3 and 6.11; Wilson, JASA 22 (1927
 Little, Louis, Slud, Journal of Survey Statistics and Methodology 7 (2019) 334,
 https://pmc.ncbi.nlm.nih.gov/articles/PMC6690503 (Wilson's interval with an effective sample size
 from a model); Korn, Graubard, Survey Methodology 24 (1998) 193 (degrees of freedom).
-`tests/core/test_estimation.py` proves the coverage by simulation.
+`tests/core/evaluation/test_estimation.py` proves the coverage by simulation.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 The same arithmetic as `audioset_core.features.log_mel` and soxr HQ, with the sums in another
 order: scores of recordings are within 1e-4 of those from the CPU, within 3e-4 where much of the
 spectrum is empty but for roundings: pure tones, rates below 16 kHz
-(tests/core/test_torch_frontend.py). Copies to a GPU go from pinned memory, and beside what it
-computes.
+(tests/core/features/test_torch_frontend.py). Copies to a GPU go from pinned memory, and beside
+what it computes.
 """
 
 from __future__ import annotations

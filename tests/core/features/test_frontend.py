@@ -47,7 +47,7 @@ CONFIGS = {
 
 @pytest.fixture(scope="module")
 def small() -> Any:
-    return np.load(Path(__file__).parents[1] / "golden" / "frontend.npz")
+    return np.load(Path(__file__).parents[2] / "golden" / "frontend.npz")
 
 
 @pytest.fixture(scope="module")

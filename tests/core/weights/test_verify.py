@@ -18,7 +18,7 @@ from audioset_core.weights import conversion_proof as verify
 from audioset_core.weights import tensorflow_networks as reference_tf
 from audioset_core.weights.conversion_proof import Comparison, Report, sounds, verify_conversion
 from audioset_core.weights.tensorflow_weights import read_weights
-from tests.core.test_reference_tf import (
+from tests.core.weights.test_reference_tf import (
     VGGISH_SHAPES,
     deterministic_vggish,
     require_tensorflow,

@@ -20,7 +20,7 @@ from audioset_core.scores.thresholds import (
     most_missing,
 )
 from audioset_core.storage.score_files import npy_bytes, read_scores
-from tests.core.test_pooling import logit
+from tests.core.scores.test_pooling import logit
 
 Matrix = np.ndarray[Any, Any]
 YAMNET = {"patch_hop_s": 0.48, "window_s": 0.96}

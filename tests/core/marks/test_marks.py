@@ -12,7 +12,7 @@ from audioset_core.errors import UserError
 from audioset_core.marks.names import keys_of_own_name, moment, seconds
 from audioset_core.marks.read import format_of, mark_files, read_marks
 from audioset_core.ontology.graph import load_default
-from tests.core.marked import BIRD, CAT, DOG, SIREN, read_text, said
+from tests.core.marks.marked import BIRD, CAT, DOG, SIREN, read_text, said
 
 RAVEN = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tHigh Freq (Hz)"
 

@@ -39,7 +39,7 @@ from audioset_core.weights.conversion_proof import END_TO_END_BAR
 from audioset_core.weights.locate import ReadyWeights
 from tests.bounds import assert_within
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 RATE_HZ = 16_000
 Item = dict[str, Any]
 

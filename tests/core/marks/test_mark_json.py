@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from audioset_core.errors import UserError
 from audioset_core.marks.names import keys_of_address
-from tests.core.marked import BIRD, CAT, DOG, SIREN, read_text, said
+from tests.core.marks.marked import BIRD, CAT, DOG, SIREN, read_text, said
 
 
 def _region(

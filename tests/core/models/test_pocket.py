@@ -12,6 +12,7 @@ import soxr
 import torch
 from safetensors.numpy import load_file
 
+from audioset_core.data import FOLDER
 from audioset_core.demo_sounds import DEMO_SOUNDS
 from audioset_core.errors import WeightsError
 from audioset_core.features.log_mel import log_mel, patches
@@ -21,11 +22,10 @@ from audioset_core.inference.scorer import Scorer
 from audioset_core.models.pocket import Pocket, layouts
 from audioset_core.models.registry import POCKET, YAMNET
 from audioset_core.scores.pooling import sigmoid
-from audioset_core.weights import locate as weights
 from audioset_core.weights.convert import convert, read_metadata, tensors_sha256
 from audioset_core.weights.locate import ReadyWeights, prepare
 
-EMBEDDED = Path(weights.__file__).with_name("data") / POCKET.embedded
+EMBEDDED = FOLDER / POCKET.embedded
 
 
 @pytest.fixture(scope="module")
