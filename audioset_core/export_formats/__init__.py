@@ -1,0 +1,7 @@
+"""Labels in other tools' formats: pure functions from plain rows to text, a module a format.
+
+The rows come from `db.reports`; where files go is decided in `flows.cli`.
+"""
+
+PUBLIC = ("file_names", "label_studio", "registry", "rows", "sed_scores", "seed_json", "text")
+"""What other rooms may import."""

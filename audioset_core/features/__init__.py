@@ -1,0 +1,7 @@
+"""Mono samples to log-mel patches, on the CPU and on a GPU.
+
+Decoding is in `audio`, the network in `inference`.
+"""
+
+PUBLIC = ("config", "log_mel", "mel", "patch_reader", "torch_log_mel")
+"""What other rooms may import."""

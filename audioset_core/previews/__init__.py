@@ -1,0 +1,7 @@
+"""Waveforms, spectrograms and short MP3s of a recording, for pictures and pages.
+
+The pictures and pages themselves are in `flows.figures` and `flows.pages`.
+"""
+
+PUBLIC = ("columns", "snippets", "spectrogram_png", "waveform_overview")
+"""What other rooms may import."""

@@ -1,0 +1,20 @@
+"""Questions by subtree: the question, its conditions, the statements, the answers; the views.
+
+Fixed reports are in `db.reports`.
+"""
+
+PUBLIC = (
+    "ambiguous_classes",
+    "answers",
+    "current_labelling",
+    "find",
+    "hours",
+    "occasions",
+    "paths",
+    "question",
+    "statements",
+    "subtrees",
+    "time_spans",
+    "views",
+)
+"""What other rooms may import."""

@@ -1,0 +1,7 @@
+"""Fixed reports: one clip, the collection, model comparison, curves, samples, export rows.
+
+Questions that a person composes are in `db.query`.
+"""
+
+PUBLIC = ("clip", "collection", "export_rows", "model_comparison", "model_coverage", "score_curves")
+"""What other rooms may import."""

@@ -1,0 +1,7 @@
+"""The tables, and all of them together with their indexes for migrations.
+
+Statements over the tables are in the other rooms.
+"""
+
+PUBLIC = ("complete", "tables")
+"""What other rooms may import."""

@@ -1,0 +1,7 @@
+"""Which stored score files a computation has to read.
+
+Reading and computing are in `flows.analysis` and `audioset_core.scores`.
+"""
+
+PUBLIC = ("comparable", "labelled", "ranked")
+"""What other rooms may import."""

@@ -1,0 +1,7 @@
+"""Report and review: pages that need neither server nor network.
+
+Their HTML, CSS and JavaScript are in `templates`.
+"""
+
+PUBLIC = ("report_page", "review_page")
+"""What other rooms may import."""

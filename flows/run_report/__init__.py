@@ -1,0 +1,7 @@
+"""What a run tells: summary, drift, Prefect artifacts, progress.
+
+Nothing here labels.
+"""
+
+PUBLIC = ("drift", "prefect_artifacts", "progress", "summary")
+"""What other rooms may import."""

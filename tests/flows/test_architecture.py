@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import grimp
 import httpx
 import pytest
 from prefect import Task
@@ -38,6 +39,21 @@ def test_layers_hold() -> None:
         [program, "--no-cache"], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout
+
+
+def test_rooms_are_entered_by_the_modules_that_they_name() -> None:
+    graph = grimp.build_graph("audioset_core", "db", "tasks", "flows", cache_dir=None)
+    packages = [name for name in graph.modules if graph.find_children(name)]
+    rooms = {name: importlib.import_module(name) for name in packages}
+    public = {name: set(room.PUBLIC) for name, room in rooms.items() if hasattr(room, "PUBLIC")}
+    assert len(public) > 30
+    entered: dict[str, set[str]] = {name: set() for name in public}
+    for importer in graph.modules:
+        for imported in graph.find_modules_directly_imported_by(importer):
+            room, _, module = imported.rpartition(".")
+            if room in public and not importer.startswith(f"{room}."):
+                entered[room].add(module)
+    assert entered == public
 
 
 @pytest.mark.parametrize(
