@@ -90,7 +90,7 @@ class FFmpegSource:
 
     def blocks(self) -> Iterator[F32]:
         """Blocks ``[n, n_channels]`` at ``info.sample_rate_hz``, until nothing more is given."""
-        want = max(1024, BLOCK_SAMPLES // self.info.n_channels)
+        want = max(1024, BLOCK_SAMPLES // max(1, self.info.n_channels))
         held: list[F32] = []
         n_held = 0
         for piece in self._placed():

@@ -214,7 +214,8 @@ def test_a_running_flow_is_stopped_with_it_and_nothing_is_lost(place: _Place) ->
         wait_until(lambda: "infer shard 1/" in process.said, 120, what=lambda: process.said)
         # As Ctrl-C does it: every process of the terminal gets it at once.
         os.killpg(process.popen.pid, signal.SIGINT)
-        assert _ended(process.popen, within_s=10) == 0, process.said
+        # Six seconds where other work keeps both cores busy; more tests may do that at once.
+        assert _ended(process.popen, within_s=20) == 0, process.said
         assert processes_with(str(place.home)) == []
     with place.served() as (process, url):
         assert _state(url, run)["type"] in ("CANCELLED", "CRASHED")

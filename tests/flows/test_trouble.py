@@ -282,7 +282,7 @@ def test_eight_runs_at_once_on_one_home(
 ) -> None:
     bad = tmp_path / "bad.wav"
     bad.write_text("not audio")
-    setup = "import tasks.labelling.shards\ntasks.shards.MIN_SHARD_S = 0.3"
+    setup = "from tasks.labelling import shards\nshards.MIN_SHARD_S = 0.3"
     processes = [
         subprocess.Popen(
             command("label", corpus, bad, "--home", lab.home, setup=setup), env=dict(environment),

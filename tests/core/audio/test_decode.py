@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import soundfile
 
 from audioset_core.audio import decoders as decode
 from audioset_core.audio.decoders import MAX_CHANNELS, DecodeOptions, mix_to_mono, open_decoder
+from audioset_core.audio.ffmpeg import FFmpegSource
 from audioset_core.audio.recording import Recording
 from audioset_core.audio.remarks import RemarkKind, is_partial
 from audioset_core.errors import AudioError, Reason
@@ -466,3 +468,14 @@ def test_the_file_stays_open_and_ours(tmp_path: Path) -> None:
     fd = os.open(path, os.O_RDONLY)
     open_decoder(fd, path.stat().st_size).close()
     os.close(fd)  # would fail, had the decoder closed it
+
+
+def test_a_header_of_no_channels_divides_nothing(tmp_path: Path) -> None:
+    """Found by `make fuzz`: of a spoilt FLAC, FFmpeg announces no channels."""
+    path = tmp_path / "a.wav"
+    path.write_bytes(wav(pcm(20_000)))
+    with path.open("rb") as file:
+        source = FFmpegSource(FileView(file.fileno(), 0, path.stat().st_size))
+        source.info = replace(source.info, n_channels=0)
+        assert sum(len(block) for block in source.blocks()) == 20_000
+        source.close()
