@@ -7,6 +7,10 @@ does: hashed, in contained processes, mixed to mono. Printed is the CPU time of 
 (short: of a thousand files), all processes together, and the ratio of speeds, this tree's to the
 commit's; of the turns the fastest counts, for other load only ever adds. With ``--runs`` the same
 for whole runs of the pipeline.
+
+Measured against 3e92266 on 2 cores (decoding: in one process, fastest of 12): decoding is as fast
+within 2 %, 5-second OGG a tenth faster; whole runs, their start included, take 1 / 1.75 of the CPU
+time on 20 minutes of WAV, 1 / 1.68 on FLAC, 1 / 1.40 on 400 short OGG files.
 """
 
 from __future__ import annotations
