@@ -15,6 +15,12 @@ Track = int | Literal["default", "all"]
 """Of a recording's audio tracks: a number from 1, the one that FFmpeg chooses, or all mixed."""
 
 
+def track_of(parameters: Mapping[str, Any] | None) -> Track:
+    """Which track a labelling is of, by its set of parameters; None: there is no labelling."""
+    track: Track = (parameters or {}).get("extra", {}).get("track", "default")
+    return track
+
+
 @dataclass(frozen=True, slots=True)
 class Hit:
     """A clip in a subtree: its best category there, and that category's best interval.

@@ -19,19 +19,13 @@ from db.migrate import ensure_schema
 from db.read_only import snapshot_of
 from db.reports import model_coverage as queries
 from flows.options import database_url
-from flows.terminal import (
-    clock,
-    note,
-    one_line,
-)
+from flows.terminal import clock, note, one_line
 
 if TYPE_CHECKING:
     from db.query.time_spans import Span
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="CSV on stdout.")]
-
-
 HIT_COLUMNS = (
     "score", "mid", "name", "start_s", "end_s", "peak_s", "duration_s", "clip", "n_sources", "path",
     "recorded_at", "heard_at",

@@ -25,6 +25,7 @@ from audioset_core.audio.mono import (
     StreamInfo,
     after,
     check_range,
+    frames_per_block,
     mix_to_mono,
 )
 from audioset_core.audio.remarks import Remark, RemarkKind, Remarks, refuse_partial
@@ -56,6 +57,7 @@ __all__ = [
     "Decoder",
     "StreamInfo",
     "after",
+    "frames_per_block",
     "mix_to_mono",
     "open_decoder",
 ]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from audioset_core.audio.ffmpeg_formats import DEMUXERS, container_name
-from audioset_core.audio.mono import BLOCK_SAMPLES, F32, StreamInfo, mono_of
+from audioset_core.audio.mono import BLOCK_SAMPLES, F32, StreamInfo, frames_per_block, mono_of
 from audioset_core.audio.remarks import RemarkKind, Remarks
 from audioset_core.errors import AudioError, Reason
 from audioset_core.file_headers.file_view import FileView
@@ -90,7 +90,7 @@ class FFmpegSource:
 
     def blocks(self) -> Iterator[F32]:
         """Blocks ``[n, n_channels]`` at ``info.sample_rate_hz``, until nothing more is given."""
-        want = max(1024, BLOCK_SAMPLES // max(1, self.info.n_channels))
+        want = frames_per_block(self.info.n_channels)
         held: list[F32] = []
         n_held = 0
         for piece in self._placed():

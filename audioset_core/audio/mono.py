@@ -103,6 +103,11 @@ class Decoder:
             raise AudioError(Reason.EMPTY, "a header, but no samples")
 
 
+def frames_per_block(n_channels: int) -> int:
+    """Sample frames of one block: fewer with many channels. A spoilt header may state none."""
+    return max(1024, BLOCK_SAMPLES // max(1, n_channels))
+
+
 def mix_to_mono(block: F32) -> F32:
     """Average of the channels. Shape: ``[n, n_channels]`` -> ``[n]``.
 

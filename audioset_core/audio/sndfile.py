@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 
 from audioset_core.audio.ffmpeg import spoken
-from audioset_core.audio.mono import BLOCK_SAMPLES, F32, StreamInfo, after
+from audioset_core.audio.mono import F32, StreamInfo, after, frames_per_block
 from audioset_core.audio.remarks import Remarks
 from audioset_core.audio.vorbis import vorbis_blocks
 from audioset_core.errors import AudioError, Reason
@@ -110,14 +110,12 @@ class SndfileSource:
         # Of faulty pages decoders make different things, and a part is not worth it.
         if info.format != "OGG/VORBIS" or self._is_for_a_part or self._fault:
             return iter(())
-        return vorbis_blocks(self._view, info.sample_rate_hz, info.n_channels, self._want)
-
-    @property
-    def _want(self) -> int:
-        return max(1024, BLOCK_SAMPLES // self.info.n_channels)
+        return vorbis_blocks(
+            self._view, info.sample_rate_hz, info.n_channels, frames_per_block(info.n_channels)
+        )
 
     def _own_blocks(self) -> Iterator[F32]:
-        want = self._want
+        want = frames_per_block(self.info.n_channels)
         # One buffer for all blocks: fresh memory costs as much as mixing what is in it.
         buffer = np.empty((want, self.info.n_channels), np.float32)
         while True:

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audioset_core.audio.decoders import (
-    BLOCK_SAMPLES,
     F32,
     MAX_CHANNELS,
     MAX_RATE_HZ,
     MIN_RATE_HZ,
     Decoder,
     StreamInfo,
+    frames_per_block,
 )
 from audioset_core.errors import AudioError, Reason, UserError
 
@@ -81,7 +81,7 @@ class ArrayDecoder(Decoder):
         self.info = StreamInfo("array", rate_hz, n_channels, self.n_samples)
 
     def _raw_blocks(self) -> Iterator[F32]:
-        want = max(1024, BLOCK_SAMPLES // self.info.n_channels)
+        want = frames_per_block(self.info.n_channels)
         scale = _INT_SCALES.get(self._data.dtype.newbyteorder("="))
         for start in range(0, self.n_samples, want):
             part = self._data[:, start : start + want].T

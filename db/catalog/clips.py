@@ -49,6 +49,16 @@ def lock_clips(conn: Connection, clip_ids: Iterable[int]) -> None:
         )
 
 
+def clip_ids(conn: Connection, wanted: Sequence[str]) -> dict[str, int]:
+    """Ids of the clips with these SHA-256, as far as there are such clips."""
+    found: dict[str, int] = {}
+    for start in range(0, len(wanted), _BATCH):
+        some = clips.c.sha256.in_(wanted[start : start + _BATCH])
+        rows = conn.execute(select(clips.c.sha256, clips.c.id).where(some))
+        found.update((row.sha256, row.id) for row in rows)
+    return found
+
+
 def insert_labels(
     conn: Connection,
     score_rows: Iterable[dict[str, Any]],

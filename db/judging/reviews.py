@@ -9,14 +9,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, insert, select
 
+from db.catalog.clips import clip_ids
 from db.catalog.ontology import node_ids
 from db.engine import reading, writing
-from db.judging.review_sample import ReviewItem, ReviewSample
+from db.judging.review_sample import ReviewSample
 from db.judging.verdicts import newest
 from db.query.subtrees import node_id
-from db.schema.tables import clips, closure, nodes, review_items, review_strata, reviews, verdicts
-
-_BATCH = 500
+from db.schema.tables import closure, nodes, review_items, review_strata, reviews, verdicts
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ def store_review(engine: Engine, sample: ReviewSample, now: datetime) -> int:
     """Keep a sample; its id. The same sample drawn again is the same review."""
     with writing(engine) as conn:
         ids = node_ids(conn)
-        clip_ids = _clip_ids(conn, sample.items)
+        id_of = clip_ids(conn, [item.clip for item in sample.items])
         row = {
             "node_id": ids[sample.root[0]],
             "question": _as_json(sample),
@@ -69,7 +68,7 @@ def store_review(engine: Engine, sample: ReviewSample, now: datetime) -> int:
         }
         items: list[dict[str, Any]] = [
             {
-                "clip_id": clip_ids[item.clip],
+                "clip_id": id_of[item.clip],
                 "stratum": item.stratum,
                 "node_id": ids[item.mid],
                 "score": item.score,
@@ -196,12 +195,3 @@ def _same(
 def _as_json(sample: ReviewSample) -> dict[str, Any]:
     asked = asdict(sample.question)
     return {key: list(value) if isinstance(value, tuple) else value for key, value in asked.items()}
-
-
-def _clip_ids(conn: Connection, items: Sequence[ReviewItem]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for first in range(0, len(items), _BATCH):
-        wanted = [item.clip for item in items[first : first + _BATCH]]
-        rows = conn.execute(select(clips.c.sha256, clips.c.id).where(clips.c.sha256.in_(wanted)))
-        found.update((row.sha256, row.id) for row in rows)
-    return found

@@ -12,14 +12,16 @@ from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Select, exists, func, insert, select
+from sqlalchemy import Engine, Row, Select, exists, func, insert, select
 
+from db.catalog.clips import clip_ids
 from db.catalog.ontology import node_ids
 from db.engine import reading, upsert, writing
 from db.errors import DatabaseUserError
 from db.query.paths import first_source
 from db.query.subtrees import node_id
 from db.schema.tables import clips, closure, nodes, sources, verdict_files, verdicts
+from db.schema.verdict_tables import VERDICTS
 
 UNKNOWN = "unknown"
 """Who judged, where nobody said it."""
@@ -101,7 +103,7 @@ def store_verdicts(
             raise DatabaseUserError(
                 f"the ontology in the database has no node {', '.join(map(repr, unknown[:5]))}"
             )
-        clip_ids = _clip_ids(conn, sorted({each.clip for each in found}))
+        id_of = clip_ids(conn, sorted({each.clip for each in found}))
         known: set[tuple[Any, ...]] = set()
         for stored in conn.execute(_keys().where(verdicts.c.verdict_file_id == file_id)):
             # Who does not say who judged says nothing new, whoever it was.
@@ -109,7 +111,7 @@ def store_verdicts(
         rows = []
         for each in found:
             start_ms, end_ms = each.span_ms or (None, None)
-            key = (clip_ids[each.clip], ids[each.mid], start_ms, end_ms, each.verdict,
+            key = (id_of[each.clip], ids[each.mid], start_ms, end_ms, each.verdict,
                    each.place, each.judged_by)  # fmt: skip
             if key not in known:
                 known.add(key)
@@ -141,13 +143,13 @@ def iter_recordings(engine: Engine) -> Iterator[tuple[int, str, bytes, str | Non
         last = rows[-1][0]
 
 
-def clip_facts(engine: Engine, clip_ids: Sequence[int]) -> dict[int, tuple[str, float]]:
+def clip_facts(engine: Engine, ids: Sequence[int]) -> dict[int, tuple[str, float]]:
     """(clip, duration in seconds) by the clip's id."""
     found: dict[int, tuple[str, float]] = {}
     with reading(engine) as conn:
-        for first in range(0, len(clip_ids), _BATCH):
+        for first in range(0, len(ids), _BATCH):
             query = select(clips.c.id, clips.c.sha256, clips.c.duration_s)
-            part = conn.execute(query.where(clips.c.id.in_(clip_ids[first : first + _BATCH])))
+            part = conn.execute(query.where(clips.c.id.in_(ids[first : first + _BATCH])))
             found.update((row.id, (row.sha256, row.duration_s)) for row in part)
     return found
 
@@ -162,10 +164,7 @@ def newest(rows: Iterable[Row[Any]]) -> Iterator[Row[Any]]:
 
 def imported_files(engine: Engine) -> list[FileSummary]:
     """Every file that was imported, the newest first."""
-    said = {
-        name: func.count().filter(verdicts.c.verdict == name).label(name)
-        for name in ("present", "absent", "unsure")
-    }
+    said = {name: func.count().filter(verdicts.c.verdict == name).label(name) for name in VERDICTS}
     query = (
         select(
             verdict_files, *said.values(),
@@ -242,12 +241,3 @@ def _path() -> Any:
 
 def _seconds(time_ms: int | None) -> float | None:
     return None if time_ms is None else time_ms / 1000
-
-
-def _clip_ids(conn: Connection, wanted: Sequence[str]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for first in range(0, len(wanted), _BATCH):
-        query = select(clips.c.sha256, clips.c.id)
-        rows = conn.execute(query.where(clips.c.sha256.in_(wanted[first : first + _BATCH])))
-        found.update((row.sha256, row.id) for row in rows)
-    return found

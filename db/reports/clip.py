@@ -19,6 +19,7 @@ from db.answer_records import (
     ModelReport,
     PredictionRow,
     SourceReport,
+    track_of,
 )
 from db.engine import reading
 from db.errors import DatabaseUserError
@@ -225,15 +226,10 @@ def _labellings(conn: Connection, clip_id: int) -> tuple[LabellingReport, ...]:
         .where(labellings.c.clip_id == clip_id)
         .order_by(labellings.c.is_current.desc(), labellings.c.labelled_at, labellings.c.id)
     )
-    found = []
-    for row in conn.execute(query):
-        *columns, parameters = row
-        found.append(
-            replace(
-                LabellingReport(*columns), track=parameters.get("extra", {}).get("track", "default")
-            )
-        )
-    return tuple(found)
+    return tuple(
+        replace(LabellingReport(*row[:-1]), track=track_of(row.parameters))
+        for row in conn.execute(query)
+    )
 
 
 def remarks_of(conn: Connection, labelling_ids: Sequence[int]) -> dict[int, tuple[Remark, ...]]:

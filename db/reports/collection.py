@@ -8,7 +8,7 @@ company, as in every question (`db.query.ambiguous_classes`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
@@ -20,7 +20,7 @@ from sqlalchemy import (
     select,
 )
 
-from db.answer_records import Track
+from db.answer_records import Track, track_of
 from db.engine import reading
 from db.query.ambiguous_classes import counting_pairs
 from db.query.current_labelling import speaks
@@ -166,14 +166,9 @@ def places(engine: Engine, sha256: str) -> list[Place]:
         .order_by(there_first(), sources.c.id)
     )
     with reading(engine) as conn:
-        rows = [(row, row.parameters or {}) for row in conn.execute(query)]
-    return [
-        Place(
-            row.path, row.path_text, row.size_bytes, row.mtime_ns, row.status,
-            parameters.get("extra", {}).get("track", "default"),
-        )
-        for row, parameters in rows
-    ]  # fmt: skip
+        return [
+            replace(Place(*row[:-1]), track=track_of(row.parameters)) for row in conn.execute(query)
+        ]
 
 
 def ontology_edges(engine: Engine) -> list[tuple[str, str]]:
