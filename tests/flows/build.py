@@ -24,6 +24,8 @@ from flows.label_audio import label_audio
 from flows.run_options import LabelOptions
 from flows.run_report.summary import Summary
 from tasks.labelling.job import DETECTION_THRESHOLD, SCORE_FLOOR, engine_for
+from tasks.store_check.check import check_store
+from tasks.store_check.report import Damage
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -155,6 +157,18 @@ class Lab:
                 [tuple(r) for r in classes], [tuple(r) for r in intervals],
             )  # fmt: skip
         return shots
+
+    def check_after_a_kill(self) -> None:
+        """As `check`; a process that was killed while writing may leave temporary files.
+
+        Once they are old, `verify --repair` deletes them and finds nothing else.
+        """
+        left = list((self.home / "scores").rglob(f"*{TEMP_SUFFIX}"))
+        for temporary in left:
+            os.utime(temporary, (0, 0))
+        report = check_store(self.engine, self.home, is_deep=False, is_repair=True)
+        assert report.found_kinds() == ([Damage.TEMPORARY] if left else []), report.rows()
+        self.check()
 
     def check(self) -> None:
         """Tables and files agree, and no run left anything behind."""

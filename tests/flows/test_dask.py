@@ -100,7 +100,7 @@ def test_a_killed_worker_costs_a_retry_not_a_clip(lab: Lab, corpus: Path, on_thr
     thread.join()
     assert len(killed) == 1
     assert (summary.n_labelled, summary.n_failed) == (N_CLIPS + 1, 1)
-    lab.check()
+    lab.check_after_a_kill()
     assert lab.results() == on_threads.results()
     assert _files(lab) == _files(on_threads)
 

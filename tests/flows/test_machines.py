@@ -117,7 +117,7 @@ def _done(lab: Lab) -> int:
 
 
 def _same_as_alone(shared: Lab, alone: Lab) -> None:
-    shared.check()
+    shared.check_after_a_kill()
     assert shared.results() == alone.results()
     assert _files(shared) == _files(alone)
 
@@ -136,6 +136,7 @@ def test_two_workers_give_what_one_process_gives(
     ):
         summary = _label(shared, corpus)
     assert (summary.n_found, summary.n_labelled, summary.n_failed) == (N_CLIPS + 2, N_CLIPS + 1, 1)
+    shared.check()
     _same_as_alone(shared, alone)
     parent, *children = shared.rows("SELECT parent_id, n_labelled FROM runs ORDER BY started_at")
     assert parent[0] is None

@@ -184,4 +184,4 @@ def test_a_killed_run_is_recognised_and_the_schedule_goes_on(site: Site) -> None
     wait_until(lambda: site.done() == N_CLIPS, 150, what=lambda: site.worker.said[-3000:])
     wait_until(lambda: "running" not in _statuses(site), 60, 0.05)
     assert _statuses(site)[0] == "crashed"
-    site.lab.check()
+    site.lab.check_after_a_kill()

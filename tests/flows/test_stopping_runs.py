@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from audioset_core.storage.atomic_files import TEMP_SUFFIX
 from flows.stopping import LINE, SAME_REQUEST_S
 from tests.flows.build import REPOSITORY, Lab, command, write_clip
 from tests.flows.slow_labelling import slow_site
@@ -150,10 +149,8 @@ def _check_kept(lab: Lab, corpus: Path, undisturbed: dict[str, Any]) -> None:
     before: dict[Any, Any] = {}
     if lab.rows("SELECT name FROM sqlite_master WHERE name = 'labellings'"):
         before = dict(lab.rows("SELECT id, labelled_at FROM labellings WHERE status = 'done'"))
-    for temporary in (lab.home / "scores").rglob(f"*{TEMP_SUFFIX}"):
-        temporary.unlink()  # what a kill leaves; no row ever points to one
     assert lab.label(corpus).n_labelled == N_CLIPS - len(before)
-    lab.check()
+    lab.check_after_a_kill()
     assert lab.results() == undisturbed
     after = dict(lab.rows("SELECT id, labelled_at FROM labellings"))
     assert {key: after[key] for key in before} == before
