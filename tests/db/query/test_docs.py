@@ -14,7 +14,7 @@ from db.records import DetectionRow
 from db.types import path_digest
 from tests.db.build import INDEX, NOW, labelled, make_world, sha
 
-DOCS = Path(__file__).parents[2] / "docs" / "database.md"
+DOCS = Path(__file__).parents[3] / "docs" / "database.md"
 QUERIES = re.findall(r"```sql\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
 
 
@@ -31,5 +31,5 @@ def test_it_runs(fresh_db: Engine, query: str) -> None:
     if "verdicts_now" in query:
         assert [(row.clip, row.judged_by) for row in rows] == [(sha("one"), "anna")]
         return
-    # Nothing was derived by a set of thresholds here (tests/db/test_threshold_sets.py does).
+    # No set of thresholds derived anything here (thresholds/test_threshold_sets.py has one).
     assert [row.heard_hour for row in rows] == ([] if "interval_times" in query else [2])

@@ -261,7 +261,7 @@ def _page(path: Path) -> dict[str, Any]:
 
 
 def _judge(page: dict[str, Any], is_true: Callable[[dict[str, Any]], bool]) -> str:
-    """What the page would save (tests/flows/test_pages.py reads it from a browser)."""
+    """What the page would save (tests/flows/pages/test_pages.py reads it from a browser)."""
     text = io.StringIO()
     rows = csv.writer(text)
     rows.writerow(page["columns"])

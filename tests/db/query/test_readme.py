@@ -11,7 +11,7 @@ from sqlalchemy import Engine, text
 from db.records import DetectionRow
 from tests.db.build import INDEX, MIDS, labelled, make_world
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[3] / "README.md"
 QUERIES = re.findall(r"```sql\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
 
 

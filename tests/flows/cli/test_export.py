@@ -289,6 +289,6 @@ class TestMistakes:
 
 
 def test_every_format_is_documented() -> None:
-    documented = (Path(__file__).parents[2] / "docs" / "exports.md").read_text()
+    documented = (Path(__file__).parents[3] / "docs" / "exports.md").read_text()
     for name in ("json", "label-studio", "sed-scores", *FILE_FORMATS, *FOLDER_FORMATS):
         assert f"`{name}`" in documented
