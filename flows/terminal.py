@@ -11,7 +11,7 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -146,6 +146,19 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(each) for each in value]
     return value
+
+
+def progress_lines(what: str) -> Callable[[int, int], None]:
+    """Told how many of how many are done, writes a line on stderr now and then."""
+    last = time.monotonic()
+
+    def show(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _PLAIN_LINE_EVERY_S:
+            last = time.monotonic()
+            note(f"{done / total:4.0%}  {done:,}/{total:,} {what}")
+
+    return show
 
 
 class LabelProgress:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,18 +22,18 @@ from db.answer_records import Hit
 from db.engine import open_engine, reading
 from db.migrate import ensure_schema
 from db.query.find import find_clips, find_intervals
-from db.query.hours import Grouping, hours_heard
+from db.query.hours import Grouping, HeardFor, hours_heard
 from db.query.question import Question
 from db.reports.model_coverage import score_floor
-from db.score_files.comparable import describe, vectors_of
+from db.score_files.comparable import vectors_of
 from flows.analysis.stored_scores import (
+    RANK_COLUMNS,
+    SIMILAR_COLUMNS,
     exact_hours,
-    moment_times,
     rank_windows,
     similar_clips,
-    window_times,
 )
-from flows.asking import HIT_COLUMNS
+from flows.asking import HIT_COLUMNS, clip_reference
 from flows.options import database_url
 from flows.terminal import plain
 
@@ -49,7 +49,7 @@ class Labels:
 
     def clips(self, under: Names = (), **conditions: Any) -> pd.DataFrame:
         """As ``audioset query``: one row a clip. Conditions are the fields of
-        `db.query.find.Question`."""
+        `db.query.question.Question`."""
         return _hits(find_clips(self.engine, _question(under, conditions)))
 
     def intervals(self, under: Names = (), **conditions: Any) -> pd.DataFrame:
@@ -70,7 +70,7 @@ class Labels:
         rows = hours_heard(self.engine, question, by)
         if exact:
             rows = exact_hours(self.engine, self.home, question, by, rows)
-        return _frame(map(asdict, rows), ("what", "mid", "n_clips", "hours"))
+        return _frame(map(astuple, rows), HeardFor.__match_args__)
 
     def rank(
         self,
@@ -84,36 +84,20 @@ class Labels:
     ) -> pd.DataFrame:
         """As ``audioset rank``: the best windows of all recordings."""
         floor = {"min_score": score_floor(self.engine, conditions.get("model"))}
-        ranking = rank_windows(
+        rows, _ = rank_windows(
             self.engine, self.home, _question(under, floor | conditions),
-            window_s=window_s, stride_s=window_s if stride_s is None else stride_s,
-            top=top, mode=pooling,
+            window_s=window_s, stride_s=stride_s, top=top, pooling=pooling,
         )  # fmt: skip
-        columns = ("score", "mid", "name", "start_s", "end_s", "clip", "path")
-        rows = (
-            (found.score, *found.of.classes[found.category_index], *window_times(found),
-             found.of.clip, found.of.path_text)
-            for found in ranking.windows
-        )  # fmt: skip
-        return _frame((dict(zip(columns, row, strict=True)) for row in rows), columns)
+        return _frame(rows, RANK_COLUMNS)
 
     def similar(
         self, clip: str, at_s: float | None = None, *, top: int = 20, **conditions: Any
     ) -> pd.DataFrame:
         """As ``audioset similar``; `clip` is an id or a file; ``attrs`` say what is compared."""
-        from flows.asking import clip_reference
-
         question = _question((), conditions)
         query = vectors_of(self.engine, clip_reference(clip), question.model)
-        found, _ = similar_clips(self.engine, self.home, query, question, at_s, top)
-        described = describe(self.engine, [each.clip for each in found], question.paths)
-        columns = ("cosine", "start_s", "end_s", "clip", "path")
-        rows = (
-            (each.cosine, *moment_times(each, query, described[each.clip].duration_s),
-             each.clip, described[each.clip].path_text)
-            for each in found
-        )  # fmt: skip
-        frame = _frame((dict(zip(columns, row, strict=True)) for row in rows), columns)
+        rows, _ = similar_clips(self.engine, self.home, query, question, at_s, top)
+        frame = _frame(rows, SIMILAR_COLUMNS)
         frame.attrs.update(compared_by=query.kind, model=query.model)
         return frame
 
@@ -154,11 +138,9 @@ def _mids(names: Names) -> tuple[str, ...]:
 
 
 def _hits(hits: Iterable[Hit]) -> pd.DataFrame:
-    return _frame(
-        ({**asdict(hit), "path": hit.path_text} for hit in hits),
-        HIT_COLUMNS,
-    )
+    rows = ({**asdict(hit), "path": hit.path_text} for hit in hits)
+    return _frame(([row[c] for c in HIT_COLUMNS] for row in rows), HIT_COLUMNS)
 
 
-def _frame(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
-    return pd.DataFrame([plain([row[c] for c in columns]) for row in rows], columns=list(columns))
+def _frame(rows: Iterable[Sequence[Any]], columns: Sequence[str]) -> pd.DataFrame:
+    return pd.DataFrame([plain(list(row)) for row in rows], columns=list(columns))

@@ -12,15 +12,19 @@ from sqlalchemy import Engine
 
 from db.query.hours import Grouping, HeardFor
 from db.query.question import Question
-from db.score_files.comparable import Vectors, comparable
+from db.score_files.comparable import Vectors, comparable, describe
 from db.score_files.ranked import ScoreFile, score_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from audioset_core.scores.pooling import FloatArray
-    from audioset_core.scores.ranking import Ranking, Window
-    from audioset_core.scores.similarity import Neighbour, Prepare
+    from audioset_core.scores.similarity import Prepare
+
+
+Row = tuple[Any, ...]
+RANK_COLUMNS = ("score", "mid", "name", "start_s", "end_s", "clip", "path")
+SIMILAR_COLUMNS = ("cosine", "start_s", "end_s", "clip", "path")
 
 
 def read_logits(home: Path, file: ScoreFile) -> FloatArray:
@@ -41,46 +45,37 @@ def rank_windows(
     question: Question,
     *,
     window_s: float,
-    stride_s: float,
+    stride_s: float | None,
     top: int,
-    mode: Literal["max", "mean"],
-) -> Ranking[ScoreFile]:
-    """The best windows of the collection; only clips whose peak can be among them are read."""
+    pooling: Literal["max", "mean"],
+) -> tuple[list[Row], int]:
+    """The best windows of the collection, as `RANK_COLUMNS`, and how many clips were read.
+
+    Only clips whose peak can be among the best are read. No stride: the length of the window.
+    """
     from audioset_core.scores.ranking import best_windows, patches_in
 
     def size(file: ScoreFile) -> tuple[int, int]:
         length = patches_in(window_s, hop_s=file.patch_hop_s, window_s=file.window_s)
-        return length, min(length, max(1, round(stride_s / file.patch_hop_s)))
+        step_s = window_s if stride_s is None else stride_s
+        return length, min(length, max(1, round(step_s / file.patch_hop_s)))
 
-    return best_windows(
+    ranking = best_windows(
         score_files(engine, question),
         lambda file: (read_logits(home, file), list(file.classes)),
         size,
         top=top,
         min_score=question.min_score,
-        mode=mode,
+        mode=pooling,
     )
-
-
-def window_times(found: Window[ScoreFile]) -> tuple[float, float]:
-    """From where to where in its clip a window hears, in seconds."""
-    from audioset_core.scores.coverage import end_s
-
-    file = found.of
-    shape = {"hop_s": file.patch_hop_s, "window_s": file.window_s, "duration_s": file.duration_s}
-    return round(found.first_patch * file.patch_hop_s, 6), end_s(found.last_patch, **shape)
-
-
-def moment_times(
-    found: Neighbour, query: Vectors, duration_s: float
-) -> tuple[float | None, float | None]:
-    """From where to where a clip is like another one; of a whole clip, neither."""
-    from audioset_core.scores.coverage import end_s
-
-    if found.patch is None:
-        return None, None
-    shape = {"hop_s": query.patch_hop_s, "window_s": query.window_s, "duration_s": duration_s}
-    return round(found.patch * query.patch_hop_s, 6), end_s(found.patch, **shape)
+    rows = [
+        (found.score, *file.classes[found.category_index],
+         *_times(file, found.first_patch, found.last_patch, file.duration_s),
+         file.clip, file.path_text)
+        for found in ranking.windows
+        for file in [found.of]
+    ]  # fmt: skip
+    return rows, ranking.n_read
 
 
 def exact_hours(
@@ -106,10 +101,11 @@ def exact_hours(
 
 def similar_clips(
     engine: Engine, home: Path, query: Vectors, question: Question, at_s: float | None, top: int
-) -> tuple[list[Neighbour], int]:
-    """The clips most like one (or its patch at a second), and how many were compared.
+) -> tuple[list[Row], int]:
+    """The clips most like one (or its patch at a second), as `SIMILAR_COLUMNS`, and the number of
+    clips that were compared.
 
-    Of the question counts what it says of clips and files.
+    Of the question, only what it says of clips and files counts. A whole clip has no times.
 
     Raises:
         UserError: the clip ends before that second.
@@ -138,7 +134,23 @@ def similar_clips(
             yield clip, read_scores(home / path, mmap=True)
 
     found = nearest(wanted, others(), top=top, by_patch=at_s is not None, prepare=prepare)
-    return found, n_compared
+    described = describe(engine, [each.clip for each in found], question.paths)
+    rows = []
+    for each in found:
+        file, at = described[each.clip], each.patch
+        when = (None, None) if at is None else _times(query, at, at, file.duration_s)
+        rows.append((each.cosine, *when, each.clip, file.path_text))
+    return rows, n_compared
+
+
+def _times(
+    of: ScoreFile | Vectors, first: int, last: int, duration_s: float
+) -> tuple[float, float]:
+    """From where to where in a clip its patches lie, in seconds."""
+    from audioset_core.scores.coverage import end_s
+
+    shape = {"hop_s": of.patch_hop_s, "window_s": of.window_s, "duration_s": duration_s}
+    return round(first * of.patch_hop_s, 6), end_s(last, **shape)
 
 
 def _as_they_are(vectors: FloatArray) -> FloatArray:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, Any, BinaryIO
 
 import typer
 from sqlalchemy import Connection, Engine
@@ -18,51 +18,39 @@ from sqlalchemy import Connection, Engine
 from audioset_core.errors import AudioError, Reason, UserError
 from audioset_core.export_formats.file_names import common_folder, flat_name
 from audioset_core.export_formats.rows import Labelled
-from audioset_core.ontology.graph import load_default
 from db.engine import reading
 from db.query.question import Question
 from db.reports import export_rows as exports
 from db.reports import model_coverage as queries
-from flows.asking import cannot_predict, opened
+from flows.cli.shared_options import Conditions, NotUnder, Store, mids, question_of
 from flows.terminal import note, one_line
 
-Under = Annotated[
-    list[str] | None,
-    typer.Option(help="Only sounds below this node; may be repeated.", show_default=False),
-]
-NotUnder = Annotated[
-    list[str] | None,
-    typer.Option(help="Leave out recordings with such a sound at --min-score.", show_default=False),
-]
 MinScore = Annotated[
-    float,
-    typer.Option(
-        min=0.0, max=1.0, help="Least peak score. [default: all that is stored]", show_default=False
-    ),
-]
-Model = Annotated[
-    str | None, typer.Option(help="A model other than the current one.", show_default=False)
-]
-Root = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder that names are relative to. [default: the deepest that holds all]",
-        show_default=False,
-    ),
-]
-Missing = Annotated[bool, typer.Option("--missing", help="Also recordings that have vanished.")]
-Ambiguous = Annotated[
-    bool,
-    typer.Option(
-        "--ambiguous",
-        help="With --under: source-ambiguous classes (Hiss, Tick, ...) count on their own.",
-    ),
-]
-Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace files of an earlier export in the folder.")
+    float, typer.Option(min=0.0, max=1.0, help="Least peak score; 0: all that is stored.")
 ]
 OutFile = Annotated[Path, typer.Argument(help="The file to write; - for stdout.")]
 OutFolder = Annotated[Path, typer.Argument(help="The folder to write to.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Recordings:
+    """Which recordings are exported, and how their files are named."""
+
+    not_under: NotUnder = None
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Also recordings that have vanished.")
+    ] = False
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that names are relative to. [default: the deepest that holds all]"
+        ),
+    ] = None
+
+    def of_question(self, engine: Engine) -> Mapping[str, Any]:
+        """Fields of the `Question`."""
+        del engine
+        return {"not_under": mids(self.not_under), "there_only": not self.missing}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,45 +92,17 @@ class Job:
 
 
 @contextmanager
-def export_job(home: Path, db: str | None, question: Question) -> Iterator[Job]:
-    """The rows asked for, from one moment of the database; nodes by name, MID or path.
+def export_job(store: Store, *groups: Conditions, **more: Any) -> Iterator[Job]:
+    """The rows that the options ask for, from one moment of the database.
 
     Raises:
-        UserError: a node that no model here can predict.
+        UserError: an option is wrong, or no model here can predict what is looked for.
     """
-    ontology = load_default()
-    under = [ontology.find(text) for text in question.under]
-    not_under = [ontology.find(text) for text in question.not_under]
-    with opened(home, db) as engine:
-        for node in under:
-            if not queries.predictable_members(engine, node.mid, question.model):
-                raise UserError(cannot_predict(engine, ontology, node, question.model))
-        mids = [tuple(node.mid for node in nodes) for nodes in (under, not_under)]
+    with store.opened() as engine:
+        question = question_of(engine, *groups, **more)
         with reading(engine) as conn:
-            wanted = replace(question, under=mids[0], not_under=mids[1])
-            exports.check(conn, wanted)
-            yield Job(engine, conn, wanted, Counter())
-
-
-def chosen(
-    under: list[str] | None,
-    not_under: list[str] | None,
-    min_score: float,
-    model: str | None,
-    source: list[str] | None,
-    missing: bool,
-    ambiguous: bool,
-) -> Question:
-    """The options that all exports share, as what to ask of the database."""
-    return Question(
-        under=tuple(under or ()),
-        not_under=tuple(not_under or ()),
-        min_score=min_score,
-        model=model,
-        paths=tuple(source or ()),
-        there_only=not missing,
-        with_ambiguous=ambiguous,
-    )
+            exports.check(conn, question)
+            yield Job(engine, conn, question, Counter())
 
 
 @contextmanager

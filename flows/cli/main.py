@@ -11,10 +11,10 @@ from importlib import import_module
 from typing import Any
 
 import typer
-from typer.main import get_command, get_group
 
 from audioset_core.weights.proxies import settle_proxies
-from flows.cli.help import HelpGroup, helped
+from flows.cli.command import made
+from flows.cli.help import HelpGroup
 from flows.cli.program import main
 
 __all__ = ["COMMANDS", "app", "main"]
@@ -55,12 +55,7 @@ class _Commands(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         module, _, attribute = COMMANDS[name][0].partition(":")
-        found = getattr(import_module(f"flows.cli.commands.{module}"), attribute)
-        if isinstance(found, typer.Typer):
-            return helped(get_group(found))
-        alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-        alone.command(name)(found)
-        return helped(get_command(alone))
+        return made(name, getattr(import_module(f"flows.cli.commands.{module}"), attribute))
 
     def __iter__(self) -> Iterator[str]:
         return iter(COMMANDS)

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from audioset_core.errors import UserError
 from audioset_core.evaluation.truth_files import TruthFormat
 from audioset_core.ontology.graph import load_default
-from db.reports import clip as reports
+from flows.asking import only_model
 
 if TYPE_CHECKING:
     from audioset_core.evaluation.truth_files import Truth
@@ -71,14 +71,7 @@ def model_named(engine: Engine, model: str | None) -> str:
     Raises:
         UserError: there are several, or none.
     """
-    if model is not None:
-        return model
-    names = sorted({m.name for m in reports.models_known(engine) if m.n_labelled and m.n_classes})
-    if not names:
-        raise UserError("nothing is labelled yet: run audioset label first")
-    if len(names) > 1:
-        raise UserError(f"choose one of the models with --model: {', '.join(names)}")
-    return names[0]
+    return model or only_model(engine, lambda known: known.n_labelled and known.n_classes)
 
 
 def describe_left_out(truth: Truth, scored: Scored) -> Iterator[str]:

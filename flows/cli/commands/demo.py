@@ -15,8 +15,7 @@ from flows.terminal import note, print_table, shown_path
 
 def demo(
     folder: Annotated[
-        Path | None,
-        typer.Argument(help="Recordings to label instead of the made ones.", show_default=False),
+        Path | None, typer.Argument(help="Recordings to label instead of the made ones.")
     ] = None,
     home: Home = Path("demo-data"),
     db: Database = None,

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audioset_core.ontology.graph import load_default
-from flows.asking import AsJson, opened
+from flows.cli.shared_options import AsJson, ModelVersion, Store
 from flows.cli.truth_report import Format, TruthFile, describe_left_out, known_truth, model_named
-from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import note, one_line, print_json, print_table
 
 if TYPE_CHECKING:
@@ -29,11 +28,10 @@ _TITLES = {
 
 
 def evaluate(
+    *,
     truth: TruthFile,
     format: Format = "csv",
-    model: Annotated[
-        str | None, typer.Option(help="NAME or NAME@VERSION.", show_default=False)
-    ] = None,
+    model: ModelVersion = None,
     score: Annotated[
         str, typer.Option(help="A recording's score of a class: 'mean' or 'peak' of its patches.")
     ] = "mean",
@@ -41,23 +39,18 @@ def evaluate(
         str,
         typer.Option(
             help="A class is its own output ('class'), or the best in its 'subtree'. "
-            "[default: subtree; class for AudioSet's files]",
-            show_default=False,
+            "[default: subtree; class for AudioSet's files]"
         ),
     ] = "",
     segment: Annotated[
         float | None,
-        typer.Option(
-            help="Judge segments of so many seconds, not recordings (audioset-strong).",
-            show_default=False,
-        ),
+        typer.Option(help="Judge segments of so many seconds, not recordings (audioset-strong)."),
     ] = None,
     bootstrap: Annotated[
         int, typer.Option(min=0, help="Resamples for intervals of confidence; 0: none.")
     ] = 1000,
     seed: Annotated[int, typer.Option(min=0, help="Of the resampling.")] = 0,
-    home: Home = DEFAULT_HOME,
-    db: Database = None,
+    store: Store,
     as_json: AsJson = False,
 ) -> None:
     """Compare stored scores with a truth file: mAP, AUC, d', lwlrap, best F1, zero-shot.
@@ -73,13 +66,19 @@ def evaluate(
     default: Reach = "subtree" if format in _SUBTREE_FORMATS else "class"
     wanted: Reach = one_of("--reach", reach or default, ("class", "subtree"))
     ontology = load_default()
-    with opened(home, db) as engine:
+    with store.opened() as engine:
         known, _ = known_truth(engine, truth, format, ontology)
         if segment is not None:
             known = in_segments(known, segment)
         name = model_named(engine, model)
         scored = score_truth(
-            engine, home.absolute(), known, ontology, model=name, pooling=pooling, reach=wanted
+            engine,
+            store.home.absolute(),
+            known,
+            ontology,
+            model=name,
+            pooling=pooling,
+            reach=wanted,
         )
     measures = measure(
         scored.scores,

@@ -9,19 +9,17 @@ import typer
 
 from audioset_core.ontology.graph import load_default
 from db.thresholds.sets import ThresholdSet, store_set
-from flows.asking import AsJson, opened
+from flows.cli.shared_options import AsJson, ModelVersion, Store
 from flows.cli.truth_report import Format, TruthFile, describe_left_out, known_truth, model_named
-from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import note, one_line, print_json, print_table
 
 
 def fit(
+    *,
     truth: TruthFile,
     name: Annotated[str, typer.Option(help="Name of the set.")],
     format: Format = "csv",
-    model: Annotated[
-        str | None, typer.Option(help="NAME or NAME@VERSION.", show_default=False)
-    ] = None,
+    model: ModelVersion = None,
     min_positives: Annotated[
         int, typer.Option(min=1, help="Classes with fewer positives are not fitted.")
     ] = 5,
@@ -36,11 +34,9 @@ def fit(
         float, typer.Option(min=0.0, help="Silences up to this are closed, in seconds.")
     ] = 0.5,
     default_high: Annotated[
-        float | None,
-        typer.Option(help="For all other classes. [default: not detected]", show_default=False),
+        float | None, typer.Option(help="For all other classes. [default: not detected]")
     ] = None,
-    home: Home = DEFAULT_HOME,
-    db: Database = None,
+    store: Store,
     as_json: AsJson = False,
 ) -> None:
     """Find each class's threshold of best F1, and store them as the next version of a set.
@@ -56,11 +52,17 @@ def fit(
     if default_high is not None:
         default = (default_high, default_high * low_share)
     rules = IntervalRules(Threshold(*default) if default else None, {}, min_duration, merge_gap)
-    with opened(home, db) as engine:
+    with store.opened() as engine:
         known, digest = known_truth(engine, truth, format, ontology)
         used = model_named(engine, model)
         scored = score_truth(
-            engine, home.absolute(), known, ontology, model=used, pooling="peak", reach="class"
+            engine,
+            store.home.absolute(),
+            known,
+            ontology,
+            model=used,
+            pooling="peak",
+            reach="class",
         )
         fitted = fit_classes(scored, min_positives=min_positives)
         how: dict[str, Any] = {

@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Annotated, Literal
+from dataclasses import astuple, replace
+from typing import Annotated
 
 import typer
 
 from audioset_core.errors import UserError
 from audioset_core.ontology.graph import load_default
-from db.query.hours import hours_heard
-from db.reports.model_coverage import Question
-from flows.asking import (
-    Ambiguous,
-    AsCsv,
-    AsJson,
-    Between,
-    Model,
-    Source,
-    Timezone,
-    Under,
-    asked_span,
-    check_predictable,
-    mids,
-    opened,
-)
-from flows.options import DEFAULT_HOME, Database, Home
-from flows.terminal import note, print_csv, print_json, print_table
+from db.query.hours import Grouping, HeardFor, hours_heard
+from flows.cli.shared_options import Files, Output, Sounds, Store, Times, question_of
+from flows.terminal import note
 
 
 def hours(
+    *,
     by: Annotated[
-        Literal["second-level", "class", "day", "source"],
-        typer.Option(help="A row for each branch (child of --under), class, day or file."),
+        Grouping, typer.Option(help="A row for each branch (child of --under), class, day or file.")
     ] = "second-level",
-    under: Under = None,
+    sounds: Sounds,
     min_score: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Least score of an interval's best moment.")
     ] = 0.5,
@@ -46,15 +31,10 @@ def hours(
             "around them; reads the score files, and takes longer.",
         ),
     ] = False,
-    between: Between = None,
-    timezone: Timezone = None,
-    source: Source = None,
-    ambiguous: Ambiguous = False,
-    model: Model = None,
-    home: Home = DEFAULT_HOME,
-    db: Database = None,
-    as_json: AsJson = False,
-    as_csv: AsCsv = False,
+    times: Times,
+    files: Files,
+    store: Store,
+    output: Output,
 ) -> None:
     """Hours in which a class or branch is heard.
 
@@ -63,42 +43,28 @@ def hours(
     class, a row for every class that the model can predict, also where it is never heard. By day,
     an interval counts for the day on which it begins. A clip counts once however many copies.
     """
-    ontology = load_default()
-    asked = mids(ontology, under or []) or tuple(root.mid for root in ontology.roots)
-    if exact and between is not None:
+    if exact and times.between is not None:
         raise UserError("--exact counts whole recordings: leave out --between")
     if exact and min_score <= 0:
         raise UserError("--exact needs a --min-score above 0")
-    with opened(home, db) as engine:
-        if under:
-            check_predictable(engine, ontology, asked, model)
-        question = Question(
-            under=asked,
-            min_score=min_score,
-            span=asked_span(engine, between, timezone),
-            paths=tuple(source or ()),
-            model=model,
-            with_ambiguous=ambiguous,
-        )
+    with store.opened() as engine:
+        question = question_of(engine, sounds, times, files, min_score=min_score)
+        if not question.under:
+            question = replace(question, under=tuple(root.mid for root in load_default().roots))
         rows = hours_heard(engine, question, by)
         if exact:
             from flows.analysis.stored_scores import exact_hours
 
-            rows = exact_hours(engine, home, question, by, rows)
-        if by == "day" or between is not None:
+            rows = exact_hours(engine, store.home, question, by, rows)
+        if by == "day" or question.span is not None:
             from flows.cli.commands.times import note_assumed_zone
 
             note_assumed_zone(engine)
-    if as_json:
-        print_json([asdict(row) for row in rows])
-    elif as_csv:
-        print_csv(("what", "mid", "n_clips", "hours"),
-                  ((r.what, r.mid, r.n_clips, r.hours) for r in rows))  # fmt: skip
-    else:
-        columns = (by.replace("-", " "), ">clips", ">minutes", ">hours")
-        print_table(
-            columns,
-            [(r.what, f"{r.n_clips:,}", f"{r.hours * 60:.2f}", f"{r.hours:.4f}") for r in rows],
-        )
-        if not rows:
-            note(f"nothing is heard at {min_score:g} or above")
+    output.show(
+        HeardFor.__match_args__,
+        map(astuple, rows),
+        (by.replace("-", " "), ">clips", ">minutes", ">hours"),
+        ((r.what, f"{r.n_clips:,}", f"{r.hours * 60:.2f}", f"{r.hours:.4f}") for r in rows),
+    )
+    if not rows and not output.is_data:
+        note(f"nothing is heard at {min_score:g} or above")

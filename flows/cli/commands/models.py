@@ -7,16 +7,9 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.help import HelpGroup
-from flows.options import DEFAULT_HOME, Database, Home
+from flows.cli.command import command_group, with_options
+from flows.cli.shared_options import AsJson, Store
 from flows.terminal import print_json, print_table, shown_path
-
-app = typer.Typer(
-    cls=HelpGroup,
-    help="The models that can label and the state of their weights; which one speaks first.",
-    invoke_without_command=True,
-    rich_markup_mode=None,
-)
 
 
 def convert(
@@ -59,12 +52,11 @@ def _verify(source: Path, model: str | None) -> None:
         raise WeightsError(f"{source.name}: the conversion differs from TensorFlow; not written")
 
 
-@app.callback(invoke_without_command=True)
 def models(
+    *,
     context: typer.Context,
-    home: Home = DEFAULT_HOME,
-    db: Database = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+    store: Store,
+    as_json: AsJson = False,
 ) -> None:
     """The models that can label, and the state of their weights."""
     if context.invoked_subcommand is not None:
@@ -72,7 +64,7 @@ def models(
     from audioset_core.models.registry import BUNDLES
 
     rows = [_model_row(name) for name in BUNDLES]
-    labelled = _labelled(home, db)
+    labelled = _labelled(store)
     if as_json:
         print_json({"models": rows, "labelled": labelled})
         return
@@ -84,35 +76,32 @@ def models(
         print(f"{entry['labelled']:,} clips labelled with {model}{promoted}")
 
 
-@app.command("promote")
 def promote_model(
+    *,
     model: Annotated[str, typer.Argument(help="NAME (its newest version) or NAME@VERSION.")],
-    home: Home = DEFAULT_HOME,
-    db: Database = None,
+    store: Store,
 ) -> None:
     """Let a model speak for every clip that it labelled, also when others label it later."""
     from db.reports.model_comparison import promote
-    from flows.asking import opened
 
-    with opened(home, db) as engine:
+    with store.opened() as engine:
         print(f"{promote(engine, model)} now speaks for the clips that it labelled")
 
 
 def diff(
+    *,
     model_a: Annotated[str, typer.Argument(help="NAME or NAME@VERSION.")],
     model_b: Annotated[str, typer.Argument(help="NAME or NAME@VERSION.")],
     limit: Annotated[int, typer.Option(min=1, help="Classes and clips to show.")] = 20,
-    home: Home = DEFAULT_HOME,
-    db: Database = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+    store: Store,
+    as_json: AsJson = False,
 ) -> None:
     """Two models on the clips that both labelled: minutes per class, clips that differ most."""
     from dataclasses import asdict
 
     from db.reports.model_comparison import compare
-    from flows.asking import opened
 
-    with opened(home, db) as engine:
+    with store.opened() as engine:
         result = compare(engine, model_a, model_b, limit)
     if as_json:
         print_json(asdict(result))
@@ -169,13 +158,12 @@ def _model_row(name: str) -> dict[str, object]:
     }
 
 
-def _labelled(home: Path, db: str | None) -> list[dict[str, object]]:
+def _labelled(store: Store) -> list[dict[str, object]]:
     from db.reports.clip import models_known
-    from flows.asking import opened
 
-    if db is None and not (home / "labels.db").exists():
+    if not store.is_there:
         return []
-    with opened(home, db) as engine:
+    with store.opened() as engine:
         return [
             {
                 "name": m.name,
@@ -185,3 +173,12 @@ def _labelled(home: Path, db: str | None) -> list[dict[str, object]]:
             }
             for m in models_known(engine)
         ]
+
+
+app = command_group(
+    "The models that can label and the state of their weights; which one speaks first.",
+    {"promote": promote_model},
+    no_args_is_help=False,
+    invoke_without_command=True,
+)
+app.callback()(with_options(models))

@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from audioset_core.ontology.graph import Node, Ontology, load_default
-from flows.cli.help import HelpGroup
-from flows.options import DEFAULT_HOME, Database, Home, database_url, make_home
-from flows.terminal import print_json, print_table
+from flows.cli.command import command_group
+from flows.cli.shared_options import AsJson, Store
+from flows.options import make_home
+from flows.terminal import note, print_json, print_table
 
-app = typer.Typer(
-    cls=HelpGroup,
-    help="The AudioSet ontology. A NAME may be a MID, a name, or a path such as "
-    "'Sounds of things/Vehicle'.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 _NAME = "A MID, a name, or a path such as 'Sounds of things/Vehicle'."
 
 
-@app.command()
 def show(
-    name: Annotated[str, typer.Argument(help=_NAME)],
-    home: Home = DEFAULT_HOME,
-    db: Database = None,
-    as_json: AsJson = False,
+    *, name: Annotated[str, typer.Argument(help=_NAME)], store: Store, as_json: AsJson = False
 ) -> None:
     """A class or category: where it stands, what is below it, what models can say."""
     ontology = load_default()
     node = ontology.find(name)
-    described = _described(ontology, node, home, db)
+    described = _described(ontology, node, store)
     if as_json:
         print_json(described)
         return
@@ -49,9 +38,8 @@ def show(
     print_table(("", ""), rows)
 
 
-@app.command()
 def tree(
-    name: Annotated[str | None, typer.Argument(help=_NAME, show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(help=_NAME)] = None,
     depth: Annotated[int | None, typer.Option(min=0, help="Levels below the top.")] = None,
 ) -> None:
     """The ontology, or the part below a node, as an indented tree.
@@ -71,24 +59,19 @@ def tree(
         walk(top, 0)
 
 
-@app.command()
 def search(
     text: Annotated[str, typer.Argument(help="Words of a name.")], as_json: AsJson = False
 ) -> None:
     """Classes and categories whose names contain the words."""
     ontology = load_default()
     found = ontology.search(text)
-    if as_json:
-        print_json([{"mid": node.mid, "name": node.name} for node in found])
-        return
-    rows = [(n.mid, n.name, " > ".join(next(iter(ontology.paths(n.mid)))[:-1])) for n in found]
-    print_table(("mid", "name", "below"), rows)
-    if not found:
+    _print_nodes(ontology, found, as_json=as_json)
+    if not found and not as_json:
         nearest = ", ".join(map(repr, ontology.nearest(text)))
-        raise typer.Exit(_say(f"no name contains {text!r}; nearest: {nearest}"))
+        note(f"no name contains {text!r}; nearest: {nearest}")
+        raise typer.Exit(1)
 
 
-@app.command()
 def missing(
     name: Annotated[str, typer.Argument(help=_NAME)],
     model: Annotated[str, typer.Option(help="yamnet, vggish, panns or pocket.")] = "yamnet",
@@ -105,42 +88,36 @@ def missing(
     predicted = _predictable(find_bundle(model).categories_name)
     concrete = [each for each in ontology.subtree(node.mid) if not each.is_abstract]
     lacking = [each for each in concrete if each.mid not in predicted]
-    if as_json:
-        print_json([{"mid": each.mid, "name": each.name} for each in lacking])
-    else:
-        rows = [
-            (n.mid, n.name, " > ".join(next(iter(ontology.paths(n.mid)))[:-1])) for n in lacking
-        ]
-        print_table(("mid", "name", "below"), rows)
-    _say(f"{model} lacks {len(lacking)} of {len(concrete)} classes at or below {node.name!r}")
+    _print_nodes(ontology, lacking, as_json=as_json)
+    note(f"{model} lacks {len(lacking)} of {len(concrete)} classes at or below {node.name!r}")
 
 
-@app.command()
 def load(
-    file: Annotated[Path, typer.Argument(help="An official ontology.json.")],
-    home: Home = DEFAULT_HOME,
-    db: Database = None,
+    *, file: Annotated[Path, typer.Argument(help="An official ontology.json.")], store: Store
 ) -> None:
     """Add descriptions, citations and examples from an official ontology.json to the database."""
-    from db.engine import open_engine
-    from db.migrate import ensure_schema
+    from flows.asking import opened
     from tasks.load_ontology import store_ontology
 
     ontology = Ontology.from_official_json(file)
-    make_home(home)
-    engine = open_engine(database_url(home, db))
-    try:
-        ensure_schema(engine)
+    make_home(store.home)
+    with opened(store.home, store.db, create=True) as engine:
         is_new = store_ontology(engine, ontology)
-    finally:
-        engine.dispose()
     n_edges = sum(1 for _ in ontology.edges())
     print(
         f"{len(ontology.nodes)} nodes, {n_edges} edges: {'stored' if is_new else 'known already'}"
     )
 
 
-def _described(ontology: Ontology, node: Node, home: Path, db: str | None) -> dict[str, object]:
+def _print_nodes(ontology: Ontology, nodes: Sequence[Node], *, as_json: bool) -> None:
+    if as_json:
+        print_json([{"mid": node.mid, "name": node.name} for node in nodes])
+    else:
+        rows = [(n.mid, n.name, " > ".join(next(ontology.paths(n.mid))[:-1])) for n in nodes]
+        print_table(("mid", "name", "below"), rows)
+
+
+def _described(ontology: Ontology, node: Node, store: Store) -> dict[str, object]:
     predictable = _predictable("yamnet")
     below = ontology.descendants(node.mid)
     flags = [
@@ -148,7 +125,7 @@ def _described(ontology: Ontology, node: Node, home: Path, db: str | None) -> di
         for name, is_set in (("abstract", node.is_abstract), ("blacklisted", node.is_blacklisted))
         if is_set
     ]
-    stored = _stored_texts(node.mid, home, db)
+    stored = _stored_texts(node.mid, store)
     return {
         "name": node.name,
         "mid": node.mid,
@@ -162,14 +139,13 @@ def _described(ontology: Ontology, node: Node, home: Path, db: str | None) -> di
     }
 
 
-def _stored_texts(mid: str, home: Path, db: str | None) -> dict[str, object]:
+def _stored_texts(mid: str, store: Store) -> dict[str, object]:
     """Description, citation and examples, where ``ontology load`` has stored them."""
     from db.catalog.ontology import node_texts
-    from flows.asking import opened
 
-    if db is None and not (home / "labels.db").exists():
+    if not store.is_there:
         return {}
-    with opened(home, db) as engine:
+    with store.opened() as engine:
         texts = node_texts(engine, mid)
     if texts is None:
         return {}
@@ -185,8 +161,8 @@ def _predictable(categories_name: str | None) -> frozenset[str]:
     return frozenset(category.mid for category in load_categories(categories_name))
 
 
-def _say(text: str) -> int:
-    from flows.terminal import note
-
-    note(text)
-    return 1
+app = command_group(
+    "The AudioSet ontology. A NAME may be a MID, a name, or a path such as "
+    "'Sounds of things/Vehicle'.",
+    {"show": show, "tree": tree, "search": search, "missing": missing, "load": load},
+)

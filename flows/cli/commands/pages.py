@@ -10,13 +10,13 @@ import typer
 
 from audioset_core.errors import UserError
 from db.reports import model_coverage as queries
-from flows.asking import opened
-from flows.options import DEFAULT_HOME, Database, Home
+from flows.cli.shared_options import Store
 
 _SUFFIXES = (".html", ".htm")
 
 
 def report(
+    *,
     out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path(
         "report.html"
     ),
@@ -27,15 +27,14 @@ def report(
     examples: Annotated[
         int, typer.Option(min=0, max=40, help="Classes with sounds to listen to.")
     ] = 12,
-    home: Home = DEFAULT_HOME,
-    db: Database = None,
+    store: Store,
 ) -> None:
     """The whole collection on one page: hours by branch, top classes, days, examples, failures."""
     from audioset_core.storage.atomic_files import write_atomically
     from flows.pages.report_page import report_page
 
     check_page_name(out)
-    with opened(home, db) as engine:
+    with store.opened() as engine:
         floor = queries.score_floor(engine)
         if min_score < floor:
             message = f"scores below {floor:g} are not stored, so {min_score:g} would count too few"

@@ -13,8 +13,8 @@ from audioset_core.errors import AudioError, UserError
 from audioset_core.ontology.graph import Node, load_default
 from db.reports import clip as reports
 from db.reports import model_coverage as queries
-from flows.asking import AsCsv, AsJson, clip_reference, opened
-from flows.options import DEFAULT_HOME, Database, Home
+from flows.asking import clip_reference
+from flows.cli.shared_options import Clip, OneUnder, Output, Store
 from flows.terminal import clock, note, one_line, print_csv, print_json, shown_path
 
 if TYPE_CHECKING:
@@ -28,21 +28,14 @@ _NEEDS_PLOT = "pictures need matplotlib: pip install 'audioset-flows[plot]'"
 
 
 def plot(
-    clip: Annotated[
-        str,
-        typer.Argument(
-            metavar="CLIP|PATH", help="A clip id (6 or more of its hex digits) or a file."
-        ),
-    ],
+    *,
+    clip: Clip,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", "-o", help="A .png, .svg or .pdf file. [default: CLIP.png]", show_default=False
-        ),
+        typer.Option("--out", "-o", help="A .png, .svg or .pdf file. [default: CLIP.png]"),
     ] = None,
     top: Annotated[int, typer.Option(min=1, max=40, help="Classes to show.")] = 8,
-    home: Home = DEFAULT_HOME,
-    db: Database = None,
+    store: Store,
 ) -> None:
     """A picture of a clip: waveform, log-mel, its best classes over time, detections as bars."""
     kind = _kind(out)
@@ -53,9 +46,9 @@ def plot(
         raise UserError(_NEEDS_PLOT) from error
     from audioset_core.storage.atomic_files import write_atomically
 
-    with opened(home, db) as engine:
+    with store.opened() as engine:
         report = reports.clip_by_ref(engine, clip_reference(clip))
-        picture = _picture(engine, report, home, top)
+        picture = _picture(engine, report, store.home, top)
     target = out or Path(f"{report.clip.sha256[:12]}.png")
     write_atomically(target, image_bytes(clip_figure(picture), kind))
     if picture.overview is None:
@@ -128,38 +121,33 @@ def _heard(report: ClipReport, n_columns: int) -> tuple[Overview | None, str]:
 
 
 def curve(
-    under: Annotated[str, typer.Option(help="A class or category: name, MID or path.")],
+    *,
+    under: OneUnder,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out", "-o", help="A .png, .svg or .pdf file. [default: curve.png]",
-            show_default=False,
-        ),
+        typer.Option("--out", "-o", help="A .png, .svg or .pdf file. [default: curve.png]"),
     ] = None,
     min_score: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Clips and minutes are counted from here on.")
     ] = 0.5,
-    home: Home = DEFAULT_HOME,
-    db: Database = None,
-    as_json: AsJson = False,
-    as_csv: AsCsv = False,
-) -> None:  # fmt: skip
+    store: Store,
+    output: Output,
+) -> None:
     """The sorted score curve of a subtree and its classes over all clips, with minutes of each."""
     from db.reports.score_curves import score_curves
 
     node = load_default().find(under)
-    is_data = as_json or as_csv
-    if is_data and out is not None:
+    if output.is_data and out is not None:
         raise UserError("--json and --csv go to stdout: leave out --out, or draw a picture instead")
     kind = _kind(out)
-    with opened(home, db) as engine:
+    with store.opened() as engine:
         predicted = queries.predictable_members(engine, node.mid)
         if not predicted:
             raise UserError(f"no model here predicts {node.name!r} or anything below it")
         curves = score_curves(engine, node.mid, min_score)
         floor = queries.score_floor(engine)
-    if is_data:
-        _print_curves(curves, min_score, as_csv)
+    if output.is_data:
+        _print_curves(curves, min_score, output.as_csv)
         return
     _keep_fonts_in_cache()
     try:

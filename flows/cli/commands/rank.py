@@ -1,4 +1,4 @@
-"""``audioset rank`` and ``audioset similar``: what needs the stored tensors, not SQL alone."""
+"""``audioset rank`` and ``audioset similar``: what needs the stored scores, not SQL alone."""
 
 from __future__ import annotations
 
@@ -9,38 +9,22 @@ from typing import Annotated, Literal
 import typer
 
 from audioset_core.errors import UserError
-from audioset_core.ontology.graph import load_default
-from db.reports.model_coverage import Question, score_floor
-from db.score_files import comparable as stored
-from flows.asking import (
-    Ambiguous,
-    AsCsv,
-    AsJson,
-    Model,
-    Source,
-    Under,
-    check_predictable,
-    clip_reference,
-    mids,
-    opened,
-    shown_interval,
-)
-from flows.options import DEFAULT_HOME, Database, Home
-from flows.terminal import note, print_csv, print_json, print_table, shown_path
+from db.reports.model_coverage import score_floor
+from db.score_files.comparable import vectors_of
+from flows.asking import clip_reference, shown_interval
+from flows.cli.shared_options import Files, Output, Sounds, Store, question_of
+from flows.terminal import note, print_json, shown_path
 
 Top = Annotated[int, typer.Option(min=1, help="At most this many.")]
 
 
 def rank(
-    under: Under = None,
+    *,
+    sounds: Sounds,
     window: Annotated[float, typer.Option(min=0.0, help="Seconds of a window.")] = 5.0,
     stride: Annotated[
         float | None,
-        typer.Option(
-            min=0.0,
-            help="Seconds from one window to the next. [default: the window]",
-            show_default=False,
-        ),
+        typer.Option(min=0.0, help="Seconds from one window to the next. [default: the window]"),
     ] = None,
     pooling: Annotated[
         Literal["max", "mean"], typer.Option(help="Of a window's scores: the best, or their mean.")
@@ -48,66 +32,41 @@ def rank(
     top: Top = 100,
     min_score: Annotated[
         float | None,
-        typer.Option(
-            min=0.0, max=1.0, help="Least score. [default: all that is stored]", show_default=False
-        ),
+        typer.Option(min=0.0, max=1.0, help="Least score. [default: all that is stored]"),
     ] = None,
-    source: Source = None,
-    ambiguous: Ambiguous = False,
-    model: Model = None,
-    home: Home = DEFAULT_HOME,
-    db: Database = None,
-    as_json: AsJson = False,
-    as_csv: AsCsv = False,
+    files: Files,
+    store: Store,
+    output: Output,
 ) -> None:
     """The best windows of all recordings in one ranking, with class and interval.
 
     Exact, from the stored scores; recordings whose peak cannot be among the best are not read. The
     mean is of logits over the scores that lie within a window. A window's class is its best.
     """
-    from flows.analysis.stored_scores import rank_windows, window_times
+    from flows.analysis.stored_scores import RANK_COLUMNS, rank_windows
 
-    ontology = load_default()
-    asked = mids(ontology, under or [])
-    if not asked:
+    if not sounds.under:
         raise UserError("say what to look for: --under")
-    with opened(home, db) as engine:
-        check_predictable(engine, ontology, asked, model)
-        floor = score_floor(engine, model)
-        question = Question(
-            under=asked,
-            min_score=floor if min_score is None else min_score,
-            paths=tuple(source or ()),
-            model=model,
-            with_ambiguous=ambiguous,
-        )
-        ranking = rank_windows(
-            engine, home, question,
-            window_s=window, stride_s=window if stride is None else stride, top=top, mode=pooling,
+    with store.opened() as engine:
+        least = score_floor(engine, files.model) if min_score is None else min_score
+        rows, n_read = rank_windows(
+            engine, store.home, question_of(engine, sounds, files, min_score=least),
+            window_s=window, stride_s=stride, top=top, pooling=pooling,
         )  # fmt: skip
-    rows = []
-    for place, found in enumerate(ranking.windows, 1):
-        file = found.of
-        mid, name = file.classes[found.category_index]
-        times = window_times(found)
-        rows.append((place, found.score, mid, name, *times, file.clip, file.path_text))
-    columns = ("place", "score", "mid", "name", "start_s", "end_s", "clip", "path")
-    if as_json:
-        print_json([dict(zip(columns, row, strict=True)) for row in rows])
-    elif as_csv:
-        print_csv(columns, rows)
-    else:
-        print_table(
-            (">", ">score", "class", "when", "clip", "file"),
-            [
-                (str(p), f"{score:.4f}", name, shown_interval(a, b), clip[:12], shown_path(path))
-                for p, score, _, name, a, b, clip, path in rows
-            ],
-        )
-    note(f"{ranking.n_read:,} recordings read for it")
+    output.show(
+        ("place", *RANK_COLUMNS),
+        ((place, *row) for place, row in enumerate(rows, 1)),
+        (">", ">score", "class", "when", "clip", "file"),
+        (
+            (str(n), f"{score:.4f}", name, shown_interval(a, b), clip[:12], shown_path(path))
+            for n, (score, _, name, a, b, clip, path) in enumerate(rows, 1)
+        ),
+    )
+    note(f"{n_read:,} recordings read for it")
 
 
 def similar(
+    *,
     clip: Annotated[
         str,
         typer.Argument(
@@ -116,12 +75,9 @@ def similar(
         ),
     ],
     top: Top = 20,
-    source: Source = None,
-    model: Model = None,
-    home: Home = DEFAULT_HOME,
-    db: Database = None,
-    as_json: AsJson = False,
-    as_csv: AsCsv = False,
+    files: Files,
+    store: Store,
+    output: Output,
 ) -> None:
     """Recordings most like one, by the cosine of stored embeddings, else of scores.
 
@@ -129,38 +85,31 @@ def similar(
     moment. Exact: every stored file of the same model is read, one after the other. Embeddings are
     there if they were labelled with --embeddings.
     """
-    from flows.analysis.stored_scores import moment_times, similar_clips
+    from flows.analysis.stored_scores import SIMILAR_COLUMNS, similar_clips
 
     reference, at_s = _moment(clip)
-    with opened(home, db) as engine:
-        query = stored.vectors_of(engine, clip_reference(reference), model)
-        question = Question(paths=tuple(source or ()))
-        found, n_compared = similar_clips(engine, home, query, question, at_s, top)
-        described = stored.describe(engine, [n.clip for n in found], question.paths)
+    with store.opened() as engine:
+        query = vectors_of(engine, clip_reference(reference), files.model)
+        question = question_of(engine, files)
+        rows, n_compared = similar_clips(engine, store.home, query, question, at_s, top)
     note(f"compared by {query.kind} of {query.model}, with {n_compared:,} other recordings")
-    rows = []
-    for neighbour in found:
-        file = described[neighbour.clip]
-        times = moment_times(neighbour, query, file.duration_s)
-        rows.append((neighbour.cosine, *times, neighbour.clip, file.path_text))
-    columns = ("cosine", "start_s", "end_s", "clip", "path")
-    if as_json:
-        by = {"compared_by": query.kind, "model": query.model}
-        print_json(by | {"found": [dict(zip(columns, row, strict=True)) for row in rows]})
-    elif as_csv:
-        print_csv(columns, rows)
-    else:
-        print_table(
-            (">cosine", "when", "clip", "file"),
-            [
-                (f"{cosine:.4f}", shown_interval(a, b), clip_id[:12], shown_path(path))
-                for cosine, a, b, clip_id, path in rows
-            ],
-        )
+    if output.as_json:
+        found = [dict(zip(SIMILAR_COLUMNS, row, strict=True)) for row in rows]
+        print_json({"compared_by": query.kind, "model": query.model, "found": found})
+        return
+    output.show(
+        SIMILAR_COLUMNS,
+        rows,
+        (">cosine", "when", "clip", "file"),
+        (
+            (f"{cosine:.4f}", shown_interval(a, b), clip_id[:12], shown_path(path))
+            for cosine, a, b, clip_id, path in rows
+        ),
+    )
 
 
 def _moment(text: str) -> tuple[str, float | None]:
-    """Apart what stands before and after the last '@', if a number stands there."""
+    """What stands before and after the last '@', if a number stands there."""
     if Path(text).exists():
         return text, None
     found = re.fullmatch(r"(.+)@(\d+(?:\.\d*)?)", text, re.DOTALL)

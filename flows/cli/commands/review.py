@@ -12,20 +12,16 @@ import typer
 from audioset_core.errors import UserError
 from audioset_core.ontology.graph import load_default
 from db.errors import DatabaseUnavailableError, DatabaseUserError
-from db.query.question import Question
-from flows.asking import (
+from flows.cli.commands.pages import check_page_name
+from flows.cli.shared_options import (
     Ambiguous,
     AsJson,
-    Between,
-    Model,
-    Source,
-    Timezone,
-    asked_span,
-    check_predictable,
-    opened,
+    Files,
+    OneUnder,
+    Store,
+    Times,
+    question_of,
 )
-from flows.cli.commands.pages import check_page_name
-from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import note, one_line, print_json, print_table
 
 if TYPE_CHECKING:
@@ -37,11 +33,10 @@ _LEAST_FOR_A_FIT = 5
 """What `thresholds fit` needs by default."""
 _N_SHOWN = 8
 
-Under = Annotated[str, typer.Option(help="A class or category: name, MID or path.")]
-
 
 def review(
-    under: Under,
+    *,
+    under: OneUnder,
     out: Annotated[Path, typer.Option("--out", "-o", help="The page to write.")] = Path(
         "review.html"
     ),
@@ -53,14 +48,11 @@ def review(
         float | None,
         typer.Option(min=0.0, max=0.99, help="Least score. [default: the least that is stored]"),
     ] = None,
-    source: Source = None,
-    between: Between = None,
-    timezone: Timezone = None,
+    times: Times,
+    files: Files,
     ambiguous: Ambiguous = False,
-    model: Model = None,
     seed: Annotated[int, typer.Option(help="Another number draws another sample.")] = 0,
-    home: Home = DEFAULT_HOME,
-    db: Database = None,
+    store: Store,
 ) -> None:
     """A page to judge clips by ear, drawn by class and by score; verdicts become a CSV.
 
@@ -73,22 +65,17 @@ def review(
     from flows.pages.review_page import review_page
 
     check_page_name(out)
-    ontology = load_default()
-    node = ontology.find(under)
-    with opened(home, db) as engine:
-        check_predictable(engine, ontology, [node.mid], model)
-        question = Question(
-            under=(node.mid,),
-            min_score=min_score or 0.0,
-            span=asked_span(engine, between, timezone),
-            paths=tuple(source or ()),
-            model=model,
-            with_ambiguous=ambiguous,
-        )
+    node = load_default().find(under)
+    with store.opened() as engine:
+        question = question_of(
+            engine, times, files,
+            under=(node.mid,), min_score=min_score or 0.0, with_ambiguous=ambiguous,
+        )  # fmt: skip
         drawn = review_sample(engine, question, sample, per_class=per_class, seed=seed)
         least = drawn.question.min_score
         if not drawn.items:
-            more = ", with all that is asked" if source or between or model else ""
+            is_narrowed = files != Files() or question.span is not None
+            more = ", with all that is asked" if is_narrowed else ""
             raise UserError(f"no clip has {node.name!r} at {least:g} or above{more}")
         page = review_page(engine, f"Review: {node.name}", drawn)
         try:
@@ -131,15 +118,13 @@ def _named(counts: list[tuple[str, int]]) -> str:
 
 
 def estimate(
-    under: Under,
+    *,
+    under: OneUnder,
     review_id: Annotated[
         int | None,
-        typer.Option(
-            "--review", help="This sample. [default: the newest with verdicts]", show_default=False
-        ),
+        typer.Option("--review", help="This sample. [default: the newest with verdicts]"),
     ] = None,
-    home: Home = DEFAULT_HOME,
-    db: Database = None,
+    store: Store,
     as_json: AsJson = False,
 ) -> None:
     """Clips and hours that truly hold a sound, and precision by threshold, with 95 % intervals.
@@ -149,7 +134,7 @@ def estimate(
     from db.judging.reviews import judged_reviews
 
     node = load_default().find(under)
-    with opened(home, db) as engine:
+    with store.opened() as engine:
         every = list(judged_reviews(engine, node.mid))
     found = _chosen(every, review_id, node.name)
     strata = _strata(found)

@@ -12,8 +12,7 @@ from flows.options import DEFAULT_HOME, Database, FollowSymlinks, Home
 
 def serve(
     root: Annotated[
-        list[str] | None,
-        typer.Option(help="Folder to watch; may be given several times.", show_default=False),
+        list[str] | None, typer.Option(help="Folder to watch; may be given several times.")
     ] = None,
     cron: Annotated[
         str, typer.Option(help="When to look: minute hour day month weekday.")
@@ -26,8 +25,7 @@ def serve(
     ] = 60.0,
     model: Annotated[str, typer.Option(help="Which model labels.")] = "yamnet",
     weights: Annotated[
-        Path | None,
-        typer.Option(help="Weights file instead of the official ones.", show_default=False),
+        Path | None, typer.Option(help="Weights file instead of the official ones.")
     ] = None,
     follow_symlinks: FollowSymlinks = False,
     with_server: Annotated[

@@ -11,32 +11,20 @@ from typing import Annotated
 import typer
 
 from db.reports import clip as reports
-from flows.asking import AsCsv, AsJson, clip_reference, clock_or_none, opened, shown_interval
-from flows.options import DEFAULT_HOME, Database, Home
-from flows.terminal import (
-    clock,
-    print_csv,
-    print_json,
-    print_table,
-    say,
-    shown_path,
-)
+from flows.asking import clip_reference, shown_interval
+from flows.cli.shared_options import AsJson, Clip, Output, Store
+from flows.terminal import clock, print_json, print_table, say, shown_path
 
 
 def show(
-    clip: Annotated[
-        str,
-        typer.Argument(
-            metavar="CLIP|PATH", help="A clip id (6 or more of its hex digits) or a file."
-        ),
-    ],
+    *,
+    clip: Clip,
     top: Annotated[int, typer.Option(min=1, help="Labels to show.")] = 10,
-    home: Home = DEFAULT_HOME,
-    db: Database = None,
+    store: Store,
     as_json: AsJson = False,
 ) -> None:
     """What is known of a clip: sources, labellings, top labels, detections with times."""
-    with opened(home, db) as engine:
+    with store.opened() as engine:
         report = reports.clip_by_ref(engine, clip_reference(clip))
     if as_json:
         described = asdict(report)
@@ -67,7 +55,9 @@ def show(
             + (f" ({labelling.note})" if labelling.note else "")
         )
     for remark in report.remarks:
-        when = shown_interval(remark.start_s, remark.end_s) or clock_or_none(remark.start_s)
+        when = shown_interval(remark.start_s, remark.end_s)
+        if not when and remark.start_s is not None:
+            when = clock(remark.start_s)
         say(f"  {remark.kind}{f' at {when}' if when else ''}: {remark.detail}")
     print()
     print_table(
@@ -87,29 +77,22 @@ def show(
 
 
 def failures(
+    *,
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many.")] = None,
-    home: Home = DEFAULT_HOME,
-    db: Database = None,
-    as_json: AsJson = False,
-    as_csv: AsCsv = False,
+    store: Store,
+    output: Output,
 ) -> None:
     """Files that could not be labelled, and why. Exit code 1 if there are any."""
-    with opened(home, db) as engine:
+    with store.opened() as engine:
         found = reports.failures(engine, limit)
     rows = [(f.path_text, f.reason or "", f.reason_detail or "", f.size_bytes) for f in found]
-    columns = ("path", "reason", "detail", "size_bytes")
-    if as_json:
-        print_json([dict(zip(columns, row, strict=True)) for row in rows])
-    elif as_csv:
-        print_csv(columns, rows)
-    elif rows:
-        print_table(
-            ("file", "reason", "detail", ">bytes"),
-            [
-                (shown_path(path), reason, detail, f"{size:,}")
-                for path, reason, detail, size in rows
-            ],
-        )
-    else:
+    if not rows and not output.is_data:
         print("no file failed")
+    else:
+        output.show(
+            ("path", "reason", "detail", "size_bytes"),
+            rows,
+            ("file", "reason", "detail", ">bytes"),
+            ((shown_path(path), reason, detail, f"{n:,}") for path, reason, detail, n in rows),
+        )
     raise typer.Exit(1 if rows else 0)

@@ -16,9 +16,8 @@ from sqlalchemy import URL
 
 from audioset_core.errors import UserError
 from db.read_only import Snapshot, snapshot_of
-from flows.asking import AsCsv, opened
 from flows.cli.datasette import metadata
-from flows.options import DEFAULT_HOME, Database, Home
+from flows.cli.shared_options import AsCsv, Store
 from flows.terminal import note
 
 _READ_ONLY = "-c default_transaction_read_only=on"
@@ -26,12 +25,9 @@ _TIME_LIMIT_MS = 30_000
 
 
 def sql(
-    query: Annotated[
-        str | None,
-        typer.Argument(help="SQL to run; none: the shell opens.", show_default=False),
-    ] = None,
-    home: Home = DEFAULT_HOME,
-    db: Database = None,
+    *,
+    query: Annotated[str | None, typer.Argument(help="SQL to run; none: the shell opens.")] = None,
+    store: Store,
     as_csv: AsCsv = False,
 ) -> None:
     """The database in its own shell, sqlite3 or psql, read-only.
@@ -41,23 +37,23 @@ def sql(
     """
     if as_csv and query is None:
         raise UserError("--csv is for a query: audioset sql --csv 'SELECT ...'")
-    url, snapshot = _existing(home, db)
+    url, snapshot = _existing(store)
     command, environment = _shell(url, query, as_csv=as_csv, snapshot=snapshot)
     _become(command, {**os.environ, **environment})
 
 
 def browse(
+    *,
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port on this machine.")] = 8001,
     show: Annotated[bool, typer.Option("--open", help="Open it in the web browser.")] = False,
-    home: Home = DEFAULT_HOME,
-    db: Database = None,
+    store: Store,
 ) -> None:
     """The database in a web browser, with Datasette: tables, facets and ready questions.
 
     Read-only, and only for this machine (127.0.0.1). Stop it with Ctrl-C. Labelling may go on
     meanwhile.
     """
-    url, snapshot = _existing(home, db)
+    url, snapshot = _existing(store)
     if url.get_backend_name() != "sqlite":
         raise UserError("browse shows SQLite databases; for PostgreSQL there is `audioset sql`")
     program = _datasette()
@@ -79,9 +75,9 @@ def browse(
     )  # fmt: skip
 
 
-def _existing(home: Path, db: str | None) -> tuple[URL, Snapshot | None]:
+def _existing(store: Store) -> tuple[URL, Snapshot | None]:
     """The address of the database, which is there and has this version's tables; how to read it."""
-    with opened(home, db) as engine:
+    with store.opened() as engine:
         return engine.url, snapshot_of(engine)
 
 

@@ -5,7 +5,6 @@ Nothing here runs a model, or imports Prefect or torch.
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,31 +15,17 @@ import typer
 from audioset_core.errors import UserError
 from audioset_core.ontology.graph import load_default
 from db.thresholds.sets import ThresholdSet, find_set, list_sets, remove_set, store_set
-from flows.asking import AsJson, opened
+from flows.cli.command import command_group
 from flows.cli.commands.fit_thresholds import fit
-from flows.cli.help import HelpGroup
-from flows.options import DEFAULT_HOME, Database, Home
-from flows.terminal import note, one_line, print_csv, print_json, print_table
-
-_PLAIN_LINE_EVERY_S = 10.0
-
-app = typer.Typer(
-    cls=HelpGroup,
-    help="Sets of thresholds by class, and the detections that follow from them. "
-    "NAME is the newest version of a set, NAME@2 its second.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-
-app.command()(fit)
+from flows.cli.shared_options import AsJson, Store
+from flows.terminal import note, one_line, print_csv, print_json, print_table, progress_lines
 
 Name = Annotated[str, typer.Argument(help="NAME or NAME@VERSION of a set.", metavar="NAME")]
 
 
-@app.command("list")
-def list_(home: Home = DEFAULT_HOME, db: Database = None, as_json: AsJson = False) -> None:
+def list_(*, store: Store, as_json: AsJson = False) -> None:
     """Every version of every set, and how many clips it was applied to."""
-    with opened(home, db) as engine:
+    with store.opened() as engine:
         found = list_sets(engine)
     if as_json:
         print_json([asdict(each) for each in found])
@@ -64,12 +49,9 @@ def list_(home: Home = DEFAULT_HOME, db: Database = None, as_json: AsJson = Fals
         note("no sets yet: audioset thresholds fit, or import")
 
 
-@app.command()
-def show(
-    name: Name, home: Home = DEFAULT_HOME, db: Database = None, as_json: AsJson = False
-) -> None:
+def show(*, name: Name, store: Store, as_json: AsJson = False) -> None:
     """What a set says, and how it was made."""
-    with opened(home, db) as engine:
+    with store.opened() as engine:
         found = find_set(engine, name)
     values = found.values
     if as_json:
@@ -108,12 +90,11 @@ def show(
     )
 
 
-@app.command("import")
 def import_(
+    *,
     file: Annotated[Path, typer.Argument(help="CSV: mid or name, high, low; see export.")],
     name: Annotated[str, typer.Option(help="Name of the set.")],
-    home: Home = DEFAULT_HOME,
-    db: Database = None,
+    store: Store,
 ) -> None:
     """Store a CSV as the next version of a set; the same values again change nothing."""
     from audioset_core.scores.threshold_csv import read_thresholds
@@ -128,18 +109,17 @@ def import_(
         table.merge_gap_s,
         {"by": "import", "file": one_line(str(file))},
     )
-    with opened(home, db) as engine:
+    with store.opened() as engine:
         stored = store_set(engine, name, wanted, datetime.now(UTC))
     print(f"{stored.title}: {len(stored.values.by_mid):,} classes")
 
 
-@app.command()
-def export(name: Name, home: Home = DEFAULT_HOME, db: Database = None) -> None:
+def export(*, name: Name, store: Store) -> None:
     """A set as CSV on stdout, to change in a spreadsheet and import again."""
     from audioset_core.scores.threshold_csv import COLUMNS, ThresholdTable, rows_of
     from audioset_core.scores.thresholds import Threshold
 
-    with opened(home, db) as engine:
+    with store.opened() as engine:
         values = find_set(engine, name).values
     table = ThresholdTable(
         None if values.default is None else Threshold(*values.default),
@@ -151,10 +131,7 @@ def export(name: Name, home: Home = DEFAULT_HOME, db: Database = None) -> None:
     print_csv(COLUMNS, rows_of(table, load_default()))
 
 
-@app.command()
-def apply(
-    name: Name, home: Home = DEFAULT_HOME, db: Database = None, as_json: AsJson = False
-) -> None:
+def apply(*, name: Name, store: Store, as_json: AsJson = False) -> None:
     """Derive the set's intervals from the stored scores of clips that have none yet.
 
     No model runs. Stop it at any time: the same command goes on. Exit code 1 if a score file is
@@ -162,9 +139,9 @@ def apply(
     """
     from tasks.evaluation.derive_intervals import derive_set
 
-    with opened(home, db) as engine:
+    with store.opened() as engine:
         stored = find_set(engine, name)
-        done = derive_set(engine, home.absolute(), stored, _Lines().show)
+        done = derive_set(engine, store.home.absolute(), stored, progress_lines("clips"))
     columns = ("clip", "file", "reason")
     if as_json:
         failures = [dict(zip(columns, each, strict=True)) for each in done.failures]
@@ -180,16 +157,15 @@ def apply(
     raise typer.Exit(1 if done.failures else 0)
 
 
-@app.command()
 def remove(
+    *,
     name: Annotated[str, typer.Argument(help="NAME@VERSION.", metavar="NAME@VERSION")],
-    home: Home = DEFAULT_HOME,
-    db: Database = None,
+    store: Store,
 ) -> None:
     """Delete one version of a set, with its intervals. Scores and detections stay."""
     if "@" not in name:
         raise UserError(f"which version of {name!r}? Write NAME@VERSION, see thresholds list")
-    with opened(home, db) as engine:
+    with store.opened() as engine:
         print(f"removed {remove_set(engine, name)}")
 
 
@@ -197,13 +173,16 @@ def _pair_as_json(pair: tuple[float, float] | None) -> dict[str, float] | None:
     return None if pair is None else {"high": pair[0], "low": pair[1]}
 
 
-class _Lines:
-    """A line on stderr now and then."""
-
-    def __init__(self) -> None:
-        self._last = time.monotonic()
-
-    def show(self, done: int, total: int) -> None:
-        if time.monotonic() - self._last >= _PLAIN_LINE_EVERY_S:
-            self._last = time.monotonic()
-            note(f"{done / total:4.0%}  {done:,}/{total:,} clips")
+app = command_group(
+    "Sets of thresholds by class, and the detections that follow from them. "
+    "NAME is the newest version of a set, NAME@2 its second.",
+    {
+        "fit": fit,
+        "list": list_,
+        "show": show,
+        "import": import_,
+        "export": export,
+        "apply": apply,
+        "remove": remove,
+    },
+)

@@ -26,33 +26,27 @@ from db.catalog.start_times import (
     times_found,
 )
 from db.read_only import may_write
-from flows.asking import AsJson, opened
-from flows.options import DEFAULT_HOME, Database, Home
+from flows.cli.shared_options import AsJson, Store
 from flows.terminal import note, print_json, print_table, when
 
 
 def times(
+    *,
     folders: Annotated[
-        list[str] | None,
-        typer.Argument(help="Folders that the rule is for; none: all.", show_default=False),
+        list[str] | None, typer.Argument(help="Folders that the rule is for; none: all.")
     ] = None,
     timezone: Annotated[
         str | None,
-        typer.Option(
-            help="The zone of the recorders' clocks: Europe/Berlin, UTC, +02:00.",
-            show_default=False,
-        ),
+        typer.Option(help="The zone of the recorders' clocks: Europe/Berlin, UTC, +02:00."),
     ] = None,
     pattern: Annotated[
         str | None,
         typer.Option(
             help="How names (with '/': paths) tell the start, as %Y%m%d_%H%M%S; beside the usual "
-            "ways.",
-            show_default=False,
+            "ways."
         ),
     ] = None,
-    home: Home = DEFAULT_HOME,
-    db: Database = None,
+    store: Store,
     as_json: AsJson = False,
 ) -> None:
     """When recordings began: state how names tell it, and see what was found.
@@ -68,7 +62,7 @@ def times(
     find_zone(timezone or None)
     if pattern:
         compiled(pattern)
-    with opened(home, db) as engine:
+    with store.opened() as engine:
         if timezone is not None or pattern is not None:
             for folder in folders or [""]:
                 absolute = os.path.abspath(folder) if folder else ""  # noqa: PTH100

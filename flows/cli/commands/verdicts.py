@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,10 +14,10 @@ from audioset_core.errors import UserError
 from audioset_core.ontology.graph import load_default
 from db.judging.verdicts import StoredVerdict, find_verdicts, imported_files
 from db.reports import clip as reports
-from flows.asking import AsCsv, AsJson, clip_reference, opened, shown_interval
-from flows.cli.help import HelpGroup
-from flows.options import DEFAULT_HOME, Database, Home
-from flows.terminal import note, one_line, print_csv, print_json, print_table, shown_path
+from flows.asking import clip_reference, shown_interval
+from flows.cli.command import command_group
+from flows.cli.shared_options import AsJson, Output, Store
+from flows.terminal import note, one_line, print_json, print_table, shown_path
 
 if TYPE_CHECKING:
     from audioset_core.marks.mark import MarkFile, Problem
@@ -25,24 +25,12 @@ if TYPE_CHECKING:
 
 _N_SHOWN = 20
 
-app = typer.Typer(
-    cls=HelpGroup,
-    help="What people judged: read from the files of their programs, kept with its history.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-
-Under = Annotated[
-    str | None, typer.Option(help="Only classes below this node.", show_default=False)
-]
-OfClip = Annotated[
-    str | None,
-    typer.Option(metavar="CLIP|PATH", help="Only of this recording.", show_default=False),
-]
+Under = Annotated[str | None, typer.Option(help="Only classes below this node.")]
+OfClip = Annotated[str | None, typer.Option(metavar="CLIP|PATH", help="Only of this recording.")]
 
 
-@app.command("import")
 def import_(
+    *,
     files: Annotated[
         list[Path],
         typer.Argument(
@@ -52,12 +40,10 @@ def import_(
         ),
     ],
     by: Annotated[
-        str | None,
-        typer.Option(help="Who judged, where the file does not say it.", show_default=False),
+        str | None, typer.Option(help="Who judged, where the file does not say it.")
     ] = None,
     column: Annotated[
-        str | None,
-        typer.Option(help="The heading above the classes, in a table.", show_default=False),
+        str | None, typer.Option(help="The heading above the classes, in a table.")
     ] = None,
     class_of: Annotated[
         list[str] | None,
@@ -65,7 +51,6 @@ def import_(
             "--class",
             metavar="LABEL=CLASS",
             help="What a label of yours is called in AudioSet: 'Turdus merula=Bird'. Several.",
-            show_default=False,
         ),
     ] = None,
     complete: Annotated[
@@ -76,8 +61,7 @@ def import_(
             "recordings where they are not.",
         ),
     ] = False,
-    home: Home = DEFAULT_HOME,
-    db: Database = None,
+    store: Store,
     as_json: AsJson = False,
 ) -> None:
     """Store what people marked: present, absent or unsure, by class, span and person.
@@ -96,7 +80,7 @@ def import_(
         note(line)
     if not found:
         raise typer.Exit(2)
-    with opened(home, db) as engine:
+    with store.opened() as engine:
         done = import_verdicts(
             engine, found, ontology, by=by, complete=complete, now=datetime.now(UTC)
         )
@@ -119,10 +103,9 @@ def import_(
     raise typer.Exit(1 if unread or any(each.problems for each in done) else 0)
 
 
-@app.command("list")
-def list_(home: Home = DEFAULT_HOME, db: Database = None, as_json: AsJson = False) -> None:
+def list_(*, store: Store, as_json: AsJson = False) -> None:
     """The files that were imported, and how many verdicts each gave."""
-    with opened(home, db) as engine:
+    with store.opened() as engine:
         found = imported_files(engine)
     if as_json:
         print_json([asdict(each) for each in found])
@@ -142,67 +125,39 @@ def list_(home: Home = DEFAULT_HOME, db: Database = None, as_json: AsJson = Fals
         note("no verdicts yet: audioset verdicts import FILE")
 
 
-@app.command()
-def show(
-    under: Under = None,
-    clip: OfClip = None,
-    home: Home = DEFAULT_HOME,
-    db: Database = None,
-    as_json: AsJson = False,
-    as_csv: AsCsv = False,
-) -> None:
+def show(*, under: Under = None, clip: OfClip = None, store: Store, output: Output) -> None:
     """The verdicts that count: of each person the newest on a class and span."""
-    _show(home, db, (under, clip), as_json=as_json, as_csv=as_csv, history=False)
+    _show(store, output, under, clip, history=False)
 
 
-@app.command()
-def history(
-    under: Under = None,
-    clip: OfClip = None,
-    home: Home = DEFAULT_HOME,
-    db: Database = None,
-    as_json: AsJson = False,
-    as_csv: AsCsv = False,
-) -> None:
+def history(*, under: Under = None, clip: OfClip = None, store: Store, output: Output) -> None:
     """Every verdict, also those that the same person has changed since."""
-    _show(home, db, (under, clip), as_json=as_json, as_csv=as_csv, history=True)
+    _show(store, output, under, clip, history=True)
 
 
 def _show(
-    home: Path,
-    db: str | None,
-    asked: tuple[str | None, str | None],
-    *,
-    as_json: bool,
-    as_csv: bool,
-    history: bool,
+    store: Store, output: Output, under: str | None, clip: str | None, *, history: bool
 ) -> None:
-    under, clip = asked
     mid = None if under is None else load_default().find(under).mid
-    with opened(home, db) as engine:
+    with store.opened() as engine:
         sha256 = None
         if clip is not None:
             sha256 = reports.clip_by_ref(engine, clip_reference(clip)).clip.sha256
         found = find_verdicts(engine, under=mid, clip=sha256, history=history)
-    columns = tuple(StoredVerdict.__match_args__)
-    if as_json:
-        print_json([asdict(each) for each in found])
-    elif as_csv:
-        print_csv(columns, ([getattr(each, name) for name in columns] for each in found))
-    else:
-        mark = ("",) if history else ()
-        print_table(
-            ("class", "when", "verdict", "by", "at", "from", "file", *mark),
-            [
-                (
-                    each.name, shown_interval(each.start_s, each.end_s) or "all", each.verdict,
-                    each.judged_by, f"{each.judged_at:%Y-%m-%d %H:%M}Z",
-                    f"{Path(each.file).name}, {each.place}", shown_path(each.path_text),
-                    *(("counts" if each.is_newest else "changed since",) if history else ()),
-                )
-                for each in found
-            ],
-        )  # fmt: skip
+    output.show(
+        StoredVerdict.__match_args__,
+        map(astuple, found),
+        ("class", "when", "verdict", "by", "at", "from", "file", *([""] if history else [])),
+        (
+            (
+                each.name, shown_interval(each.start_s, each.end_s) or "all", each.verdict,
+                each.judged_by, f"{each.judged_at:%Y-%m-%d %H:%M}Z",
+                f"{Path(each.file).name}, {each.place}", shown_path(each.path_text),
+                *(["counts" if each.is_newest else "changed since"] if history else []),
+            )
+            for each in found
+        ),
+    )  # fmt: skip
     if not found:
         note("no such verdict")
 
@@ -247,3 +202,9 @@ def _told(name: str, problems: Sequence[Problem]) -> Iterator[str]:
         yield one_line(f"not used: {name}, {own[0]}{more}: {text}")
     if len(places) > _N_SHOWN:
         yield f"not used: {name}: {len(places) - _N_SHOWN:,} more problems (all with --json)"
+
+
+app = command_group(
+    "What people judged: read from the files of their programs, kept with its history.",
+    {"import": import_, "list": list_, "show": show, "history": history},
+)

@@ -1,0 +1,220 @@
+"""Options that several commands have, in groups: where the results are, what is asked, the output.
+
+A new condition for questions is one field here, and what it adds to the `Question`: every command
+that takes the group then offers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Annotated, Any, Protocol
+
+import typer
+from sqlalchemy import Engine
+
+from audioset_core.errors import UserError
+from audioset_core.ontology.graph import load_default
+from db.query.question import Question
+from db.query.time_spans import Span
+from db.reports import model_coverage as queries
+from flows.asking import opened
+from flows.options import DEFAULT_HOME, Database, Home
+from flows.terminal import note, print_csv, print_json, print_table
+
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="CSV on stdout.")]
+Clip = Annotated[
+    str,
+    typer.Argument(metavar="CLIP|PATH", help="A clip id (6 or more of its hex digits) or a file."),
+]
+Under = Annotated[
+    list[str] | None,
+    typer.Option(help="A class or category: name, MID or path. Several: any of them."),
+]
+OneUnder = Annotated[str, typer.Option("--under", help="A class or category: name, MID or path.")]
+NotUnder = Annotated[
+    list[str] | None, typer.Option(help="Leave out clips with such a sound at --min-score.")
+]
+Ambiguous = Annotated[
+    bool,
+    typer.Option(
+        "--ambiguous",
+        help="Also clips where only a source-ambiguous class (Hiss, Tick, Buzz, ...) fits.",
+    ),
+]
+Model = Annotated[str | None, typer.Option(help="A model other than the current one.")]
+ModelVersion = Annotated[str | None, typer.Option(help="NAME or NAME@VERSION.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where the results are."""
+
+    home: Home = DEFAULT_HOME
+    db: Database = None
+
+    @contextmanager
+    def opened(self) -> Iterator[Engine]:
+        """The database, as `flows.asking.opened`."""
+        with opened(self.home, self.db) as engine:
+            yield engine
+
+    @property
+    def is_there(self) -> bool:
+        """Whether anything was stored yet."""
+        return self.db is not None or (self.home / "labels.db").exists()
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """How an answer is printed: as a table for people, unless JSON or CSV is asked for."""
+
+    as_json: AsJson = False
+    as_csv: AsCsv = False
+
+    @property
+    def is_data(self) -> bool:
+        """Whether the answer is for programs."""
+        return self.as_json or self.as_csv
+
+    def show(
+        self,
+        columns: Sequence[str],
+        rows: Iterable[Sequence[Any]],
+        headings: Sequence[str],
+        cells: Iterable[Sequence[str]],
+    ) -> None:
+        """Rows as JSON objects or CSV with `columns`, or else `cells` below their headings."""
+        if self.as_json:
+            print_json([dict(zip(columns, row, strict=True)) for row in rows])
+        elif self.as_csv:
+            print_csv(columns, rows)
+        else:
+            print_table(headings, cells)
+
+
+class Conditions(Protocol):
+    """A group of options that restrict a question."""
+
+    def of_question(self, engine: Engine) -> Mapping[str, Any]:
+        """Fields of the `Question`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sounds:
+    """Which sounds are looked for."""
+
+    under: Under = None
+    ambiguous: Ambiguous = False
+
+    def of_question(self, engine: Engine) -> Mapping[str, Any]:
+        """Fields of the `Question`."""
+        del engine
+        return {"under": mids(self.under), "with_ambiguous": self.ambiguous}
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """When the sounds are heard."""
+
+    between: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            metavar="START END",
+            help="The sound is heard then: two days (2024-05-18, the last one included), moments "
+            "(2024-05-18T04:30), or times of every day on the recorder's clock (04:30).",
+        ),
+    ] = None
+    timezone: Annotated[
+        str | None,
+        typer.Option(
+            help="The zone of --between: Europe/Berlin, +02:00. [default: the one stated with "
+            "`audioset times`, else UTC]"
+        ),
+    ] = None
+
+    def of_question(self, engine: Engine) -> Mapping[str, Any]:
+        """Fields of the `Question`; tells which zone is meant."""
+        return {"span": self.between and _span(engine, self.between, self.timezone)}
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Which recordings are asked about, by which model: for every command that asks."""
+
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB",
+            help="Files whose path fits: '*.flac', 'site-3/*', a folder; from any folder on, or "
+            "from here with ./. Several: any of them.",
+        ),
+    ] = None
+    model: Model = None
+
+    def of_question(self, engine: Engine) -> Mapping[str, Any]:
+        """Fields of the `Question`."""
+        del engine
+        return {"paths": tuple(self.source or ()), "model": self.model}
+
+
+def question_of(engine: Engine, *groups: Conditions, **more: Any) -> Question:
+    """The question that the options ask, with `more` of its fields.
+
+    Raises:
+        UserError: an option is wrong, or the model cannot predict what is looked for.
+    """
+    fields = {name: x for group in groups for name, x in group.of_question(engine).items()}
+    question = Question(**fields | more)
+    for mid in (*question.under, *question.all_of):
+        if not queries.predictable_members(engine, mid, question.model):
+            raise UserError(_cannot_predict(engine, mid, question.model))
+    return question
+
+
+def mids(names: Sequence[str] | None) -> tuple[str, ...]:
+    """The MIDs of the classes and categories that the names stand for, each once."""
+    ontology = load_default()
+    return tuple(dict.fromkeys(ontology.find(name).mid for name in names or ()))
+
+
+def _cannot_predict(engine: Engine, mid: str, model: str | None) -> str:
+    """Why a question about a node has no answer, with the nearest node that has one."""
+    known = [m for m in queries.models_known(engine) if model in (None, m.name)]
+    if known and not any(m.n_classes for m in known):
+        return f"{known[-1].name} gives embeddings only here: there are no scores to query"
+    named = {"yamnet": "YAMNet", "vggish": "VGGish", "panns": "PANNs", "pocket": "Pocket"}
+    who = named.get(model or "yamnet", model or "")
+    ontology = load_default()
+    nearest = next(
+        (
+            node.name
+            for node in ontology.ancestors(mid)
+            if node.mid in dict(queries.predictable_members(engine, node.mid, model))
+        ),
+        None,
+    )
+    hint = f"; the nearest class above it that it can: {nearest!r}" if nearest else ""
+    return f"{who} cannot predict {ontology.nodes[mid].name!r} ({mid}) or anything below it{hint}"
+
+
+def _span(engine: Engine, between: tuple[str, str], timezone: str | None) -> Span:
+    """What ``--between`` means, in the zone given, or stated before; tells which.
+
+    Raises:
+        UserError: not times, or no such zone.
+    """
+    from audioset_core.inputs.start_times import find_zone
+    from db.catalog.start_times import stored_rules
+    from flows.cli.wall_clock import parse_span
+
+    stated = {rule.timezone for rule in stored_rules(engine) if rule.timezone}
+    if timezone is None and len(stated) == 1:
+        timezone = stated.pop()
+    span = parse_span(*between, zone=find_zone(timezone) or UTC)
+    if not span.is_daily:
+        note(f"--between is in {timezone or 'UTC, since no --timezone is given'}")
+    return span
