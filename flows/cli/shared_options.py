@@ -6,10 +6,10 @@ that takes the group then offers it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import UTC
+from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 import typer
@@ -18,11 +18,11 @@ from sqlalchemy import Engine
 from audioset_core.errors import UserError
 from audioset_core.ontology.graph import load_default
 from db.query.question import Question
-from db.query.time_spans import Span
 from db.reports import model_coverage as queries
 from flows.asking import opened
+from flows.cli.wall_clock import asked_span
 from flows.options import DEFAULT_HOME, Database, Home
-from flows.terminal import note, print_csv, print_json, print_table
+from flows.terminal import print_csv, print_json, print_table
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="CSV on stdout.")]
@@ -46,7 +46,6 @@ Ambiguous = Annotated[
     ),
 ]
 Model = Annotated[str | None, typer.Option(help="A model other than the current one.")]
-ModelVersion = Annotated[str | None, typer.Option(help="NAME or NAME@VERSION.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +55,9 @@ class Store:
     home: Home = DEFAULT_HOME
     db: Database = None
 
-    @contextmanager
-    def opened(self) -> Iterator[Engine]:
+    def opened(self) -> AbstractContextManager[Engine]:
         """The database, as `flows.asking.opened`."""
-        with opened(self.home, self.db) as engine:
-            yield engine
+        return opened(self.home, self.db)
 
     @property
     def is_there(self) -> bool:
@@ -138,7 +135,7 @@ class Times:
 
     def of_question(self, engine: Engine) -> Mapping[str, Any]:
         """Fields of the `Question`; tells which zone is meant."""
-        return {"span": self.between and _span(engine, self.between, self.timezone)}
+        return {"span": self.between and asked_span(engine, self.between, self.timezone)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +178,18 @@ def mids(names: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(ontology.find(name).mid for name in names or ()))
 
 
+def file_kind(out: Path, kinds: Sequence[str]) -> str:
+    """The ending of a file's name.
+
+    Raises:
+        UserError: it is none of `kinds`.
+    """
+    kind = out.suffix.lower().removeprefix(".")
+    if kind not in kinds:
+        raise UserError(f"{str(out)!r}: the name must end in .{', .'.join(kinds)}")
+    return kind
+
+
 def _cannot_predict(engine: Engine, mid: str, model: str | None) -> str:
     """Why a question about a node has no answer, with the nearest node that has one."""
     known = [m for m in queries.models_known(engine) if model in (None, m.name)]
@@ -199,22 +208,3 @@ def _cannot_predict(engine: Engine, mid: str, model: str | None) -> str:
     )
     hint = f"; the nearest class above it that it can: {nearest!r}" if nearest else ""
     return f"{who} cannot predict {ontology.nodes[mid].name!r} ({mid}) or anything below it{hint}"
-
-
-def _span(engine: Engine, between: tuple[str, str], timezone: str | None) -> Span:
-    """What ``--between`` means, in the zone given, or stated before; tells which.
-
-    Raises:
-        UserError: not times, or no such zone.
-    """
-    from audioset_core.inputs.start_times import find_zone
-    from db.catalog.start_times import stored_rules
-    from flows.cli.wall_clock import parse_span
-
-    stated = {rule.timezone for rule in stored_rules(engine) if rule.timezone}
-    if timezone is None and len(stated) == 1:
-        timezone = stated.pop()
-    span = parse_span(*between, zone=find_zone(timezone) or UTC)
-    if not span.is_daily:
-        note(f"--between is in {timezone or 'UTC, since no --timezone is given'}")
-    return span

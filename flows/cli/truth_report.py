@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from sqlalchemy import Engine
@@ -13,45 +14,80 @@ from audioset_core.errors import UserError
 from audioset_core.evaluation.truth_files import TruthFormat
 from audioset_core.ontology.graph import load_default
 from flows.asking import only_model
+from flows.terminal import note, one_line
 
 if TYPE_CHECKING:
     from audioset_core.evaluation.truth_files import Truth
-    from audioset_core.ontology.graph import Ontology
-    from tasks.evaluation.score_truth import Scored
+    from tasks.evaluation.score_truth import Pooling, Reach, Scored
 
 VERDICTS = "verdicts"
-TruthFile = Annotated[
-    Path,
-    typer.Option(
-        metavar="FILE|FOLDER|verdicts",
-        help="What recordings hold, by file name, path, id or clip id; 'verdicts': what was "
-        "imported with audioset verdicts.",
-    ),
-]
-Format = Annotated[
-    TruthFormat,
-    typer.Option(
-        help="'csv': a recording and a class a line, a review, or what audioset verdicts reads."
-    ),
-]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What recordings are known to hold, and which model's scores are compared with it."""
+
+    truth: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE|FOLDER|verdicts",
+            help="What recordings hold, by file name, path, id or clip id; 'verdicts': what was "
+            "imported with audioset verdicts.",
+        ),
+    ]
+    format: Annotated[
+        TruthFormat,
+        typer.Option(
+            help="'csv': a recording and a class a line, a review, or what audioset verdicts reads."
+        ),
+    ] = "csv"
+    model: Annotated[str | None, typer.Option(help="NAME or NAME@VERSION.")] = None
+
+    def scored(
+        self,
+        engine: Engine,
+        home: Path,
+        *,
+        pooling: Pooling,
+        reach: Reach,
+        segment_s: float | None = None,
+    ) -> Evidence:
+        """The truth beside the stored scores; recordings are cut into segments if asked for.
+
+        Raises:
+            UserError: the truth cannot be read, there are no verdicts yet, or no or several models.
+        """
+        from audioset_core.evaluation.truth_files import in_segments, read_truth
+        from tasks.evaluation.fit_thresholds import digest_of
+        from tasks.evaluation.score_truth import score_truth
+        from tasks.evaluation.verdict_truth import truth_of_verdicts
+
+        ontology = load_default()
+        if str(self.truth) == VERDICTS:
+            truth, digest = truth_of_verdicts(engine)
+        else:
+            truth = read_truth(self.truth, self.format, ontology)
+            digest = digest_of(self.truth)
+        if segment_s is not None:
+            truth = in_segments(truth, segment_s)
+        model = self.model or only_model(engine, lambda m: m.n_labelled and m.n_classes)
+        scored = score_truth(
+            engine, home.absolute(), truth, ontology, model=model, pooling=pooling, reach=reach
+        )
+        return Evidence(truth, digest, model, scored)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A truth with its SHA-256, and the model's scores of what it is about."""
+
+    truth: Truth
+    digest: str
+    model: str
+    scored: Scored
+
+
 _N_SHOWN = 5
-
-
-def known_truth(
-    engine: Engine, truth: Path, kind: TruthFormat, ontology: Ontology
-) -> tuple[Truth, str]:
-    """What recordings are known to hold, from a file or the database, and its SHA-256.
-
-    Raises:
-        UserError: it cannot be read, or there are no verdicts yet.
-    """
-    from audioset_core.evaluation.truth_files import read_truth
-    from tasks.evaluation.fit_thresholds import digest_of
-    from tasks.evaluation.verdict_truth import truth_of_verdicts
-
-    if str(truth) == VERDICTS:
-        return truth_of_verdicts(engine)
-    return read_truth(truth, kind, ontology), digest_of(truth)
 
 
 def one_of(option: str, value: str, allowed: Sequence[Any]) -> Any:
@@ -65,16 +101,14 @@ def one_of(option: str, value: str, allowed: Sequence[Any]) -> Any:
     return value
 
 
-def model_named(engine: Engine, model: str | None) -> str:
-    """The model asked for, or the only one that there is.
-
-    Raises:
-        UserError: there are several, or none.
-    """
-    return model or only_model(engine, lambda known: known.n_labelled and known.n_classes)
+def end(evidence: Evidence) -> NoReturn:
+    """Tell what was left out; the exit code is 1 if a score file could not be used."""
+    for line in _left_out(evidence.truth, evidence.scored):
+        note(one_line(line))
+    raise typer.Exit(1 if evidence.scored.failures else 0)
 
 
-def describe_left_out(truth: Truth, scored: Scored) -> Iterator[str]:
+def _left_out(truth: Truth, scored: Scored) -> Iterator[str]:
     """A line for everything of the truth, and of the recordings, that was not used."""
     examples = f", such as {', '.join(scored.examples)}" if scored.examples else ""
     counts = {

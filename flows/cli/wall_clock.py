@@ -1,19 +1,59 @@
-"""Spans of time as people type them: two moments, two days, or two times of every day."""
+"""Times on the command line: spans as people type them, and which time zone is meant."""
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta, tzinfo
 
+from sqlalchemy import Engine
+
 from audioset_core.errors import UserError
 from db.query.time_spans import Span
+from flows.terminal import note
 
 _TIME = re.compile(r"([01]\d|2[0-4]):([0-5]\d)(?::([0-5]\d))?")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _ALLOWED = "write 2024-05-18, 2024-05-18T04:30 or, for every day, 04:30"
 
 
-def parse_span(first: str, last: str, zone: tzinfo) -> Span:
+def asked_span(engine: Engine, between: tuple[str, str], timezone: str | None) -> Span:
+    """What ``--between`` means, in the zone given, or stated before; tells which.
+
+    Raises:
+        UserError: not times, or no such zone.
+    """
+    from audioset_core.inputs.start_times import find_zone
+    from db.catalog.start_times import stored_rules
+
+    stated = {rule.timezone for rule in stored_rules(engine) if rule.timezone}
+    if timezone is None and len(stated) == 1:
+        timezone = stated.pop()
+    span = _parsed(*between, zone=find_zone(timezone) or UTC)
+    if not span.is_daily:
+        note(f"--between is in {timezone or 'UTC, since no --timezone is given'}")
+    return span
+
+
+def note_assumed_zone(engine: Engine) -> None:
+    """Say how many starts were taken as UTC because nobody stated a zone."""
+    from audioset_core.inputs.start_times import ASSUMED, NOT_UNDERSTOOD, START_FORMATS
+    from db.catalog.start_times import NOT_FOUND, times_found
+
+    found = times_found(engine)
+    n_assumed = sum(f.n_sources for f in found if (f.found_by or "").endswith(ASSUMED))
+    n_unknown = sum(
+        f.n_sources for f in found if f.found_by is None or f.found_by.startswith(NOT_FOUND)
+    )
+    n_unread = sum(f.n_sources for f in found if NOT_UNDERSTOOD in (f.found_by or ""))
+    if n_assumed:
+        note(f"no time zone is known for {n_assumed:,} files, so UTC: audioset times --timezone")
+    if n_unknown:
+        note(f"no start is known of {n_unknown:,} files: audioset times --pattern")
+    if n_unread:
+        note(f"the manifest's start of {n_unread:,} files is not understood; {START_FORMATS}")
+
+
+def _parsed(first: str, last: str, zone: tzinfo) -> Span:
     """From `first` to before `last`; a last day is included whole.
 
     Moments without an offset of their own are in the zone; times of day are on the recorders' own

@@ -8,25 +8,21 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from sqlalchemy import Engine
 
 from audioset_core.inputs.start_times import (
     ASSUMED,
-    NOT_UNDERSTOOD,
-    START_FORMATS,
     compiled,
     find_zone,
 )
 from db.catalog.start_times import (
-    NOT_FOUND,
     StoredRule,
-    TimesFound,
     state_rule,
     stored_rules,
     times_found,
 )
 from db.read_only import may_write
 from flows.cli.shared_options import AsJson, Store
+from flows.cli.wall_clock import note_assumed_zone
 from flows.terminal import note, print_json, print_table, when
 
 
@@ -76,30 +72,13 @@ def times(
         return
     print_table(
         ("start told by", ">files", "earliest (UTC)", "latest (UTC)"),
-        [(each.found_by or "", f"{each.n_sources:,}", *map(when, _span(each))) for each in found],
+        [
+            (f.found_by or "", f"{f.n_sources:,}", when(f.first_unix_ms), when(f.last_unix_ms))
+            for f in found
+        ],
     )
     for rule in rules:
         where = rule.folder or "all files"
         names = f"{rule.pattern} and the usual names" if rule.pattern else "the usual names"
         note(f"rule for {where}: {names}, {rule.timezone or ASSUMED}")
     note_assumed_zone(engine)
-
-
-def note_assumed_zone(engine: Engine) -> None:
-    """Say how many starts were taken as UTC because nobody stated a zone."""
-    found = times_found(engine)
-    n_assumed = sum(f.n_sources for f in found if (f.found_by or "").endswith(ASSUMED))
-    n_unknown = sum(
-        f.n_sources for f in found if f.found_by is None or f.found_by.startswith(NOT_FOUND)
-    )
-    n_unread = sum(f.n_sources for f in found if NOT_UNDERSTOOD in (f.found_by or ""))
-    if n_assumed:
-        note(f"no time zone is known for {n_assumed:,} files, so UTC: audioset times --timezone")
-    if n_unknown:
-        note(f"no start is known of {n_unknown:,} files: audioset times --pattern")
-    if n_unread:
-        note(f"the manifest's start of {n_unread:,} files is not understood; {START_FORMATS}")
-
-
-def _span(found: TimesFound) -> tuple[int | None, int | None]:
-    return found.first_unix_ms, found.last_unix_ms

@@ -9,17 +9,15 @@ import typer
 
 from audioset_core.ontology.graph import load_default
 from db.thresholds.sets import ThresholdSet, store_set
-from flows.cli.shared_options import AsJson, ModelVersion, Store
-from flows.cli.truth_report import Format, TruthFile, describe_left_out, known_truth, model_named
+from flows.cli.shared_options import AsJson, Store
+from flows.cli.truth_report import Known, end
 from flows.terminal import note, one_line, print_json, print_table
 
 
 def fit(
     *,
-    truth: TruthFile,
+    known: Known,
     name: Annotated[str, typer.Option(help="Name of the set.")],
-    format: Format = "csv",
-    model: ModelVersion = None,
     min_positives: Annotated[
         int, typer.Option(min=1, help="Classes with fewer positives are not fitted.")
     ] = 5,
@@ -45,35 +43,25 @@ def fit(
     """
     from audioset_core.scores.thresholds import IntervalRules, Threshold
     from tasks.evaluation.fit_thresholds import fit_classes, fitted_set
-    from tasks.evaluation.score_truth import score_truth
 
     ontology = load_default()
     default = None
     if default_high is not None:
         default = (default_high, default_high * low_share)
-    rules = IntervalRules(Threshold(*default) if default else None, {}, min_duration, merge_gap)
+    # Refuses values that are not allowed before anything is read.
+    IntervalRules(Threshold(*default) if default else None, {}, min_duration, merge_gap)
     with store.opened() as engine:
-        known, digest = known_truth(engine, truth, format, ontology)
-        used = model_named(engine, model)
-        scored = score_truth(
-            engine,
-            store.home.absolute(),
-            known,
-            ontology,
-            model=used,
-            pooling="peak",
-            reach="class",
-        )
-        fitted = fit_classes(scored, min_positives=min_positives)
+        evidence = known.scored(engine, store.home, pooling="peak", reach="class")
+        fitted = fit_classes(evidence.scored, min_positives=min_positives)
         how: dict[str, Any] = {
             "by": "fit",
-            "truth": one_line(str(truth)),
-            "truth_sha256": digest,
-            "format": format,
-            "items": len(scored.items),
+            "truth": one_line(str(known.truth)),
+            "truth_sha256": evidence.digest,
+            "format": known.format,
+            "items": len(evidence.scored.items),
             "measure": "highest F1 on peaks",
         }
-        base = ThresholdSet(used, default, {}, rules.min_duration_s, rules.merge_gap_s)
+        base = ThresholdSet(evidence.model, default, {}, min_duration, merge_gap)
         wanted = fitted_set(fitted, base, low_share=low_share, how=how)
         stored = store_set(engine, name, wanted, datetime.now(UTC))
     columns = ("class", ">high", ">low", ">F1", ">precision", ">recall", ">positives", ">negatives")
@@ -101,6 +89,4 @@ def fit(
         names = [ontology.nodes[each.mid].name for each in left if each.reason == reason]
         more = ", ..." if len(names) > 5 else ""
         note(f"not fitted: {len(names)} classes with {reason}: {', '.join(names[:5])}{more}")
-    for line in describe_left_out(known, scored):
-        note(one_line(line))
-    raise typer.Exit(1 if scored.failures else 0)
+    end(evidence)

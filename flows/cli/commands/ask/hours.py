@@ -11,6 +11,7 @@ from audioset_core.errors import UserError
 from audioset_core.ontology.graph import load_default
 from db.query.hours import Grouping, HeardFor, hours_heard
 from flows.cli.shared_options import Files, Output, Sounds, Store, Times, question_of
+from flows.cli.wall_clock import note_assumed_zone
 from flows.terminal import note
 
 
@@ -57,8 +58,6 @@ def hours(
 
             rows = exact_hours(engine, store.home, question, by, rows)
         if by == "day" or question.span is not None:
-            from flows.cli.commands.times import note_assumed_zone
-
             note_assumed_zone(engine)
     output.show(
         HeardFor.__match_args__,

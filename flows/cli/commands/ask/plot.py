@@ -14,7 +14,7 @@ from audioset_core.ontology.graph import Node, load_default
 from db.reports import clip as reports
 from db.reports import model_coverage as queries
 from flows.asking import clip_reference
-from flows.cli.shared_options import Clip, OneUnder, Output, Store
+from flows.cli.shared_options import Clip, OneUnder, Output, Store, file_kind
 from flows.terminal import clock, note, one_line, print_csv, print_json, shown_path
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def plot(
     store: Store,
 ) -> None:
     """A picture of a clip: waveform, log-mel, its best classes over time, detections as bars."""
-    kind = _kind(out)
+    kind = file_kind(out, _KINDS) if out else _KINDS[0]
     _keep_fonts_in_cache()
     try:
         from flows.figures.clip_figure import clip_figure, image_bytes
@@ -61,13 +61,6 @@ def _keep_fonts_in_cache() -> None:
     from audioset_core.weights.locate import cache_dir
 
     os.environ.setdefault("MPLCONFIGDIR", str(cache_dir() / "matplotlib"))
-
-
-def _kind(out: Path | None) -> str:
-    kind = "png" if out is None else out.suffix.lower().removeprefix(".")
-    if kind not in _KINDS:
-        raise UserError(f"{str(out)!r}: the name must end in .{', .'.join(_KINDS)}")
-    return kind
 
 
 def _picture(engine: Engine, report: ClipReport, home: Path, top: int) -> ClipPicture:
@@ -139,7 +132,7 @@ def curve(
     node = load_default().find(under)
     if output.is_data and out is not None:
         raise UserError("--json and --csv go to stdout: leave out --out, or draw a picture instead")
-    kind = _kind(out)
+    kind = file_kind(out, _KINDS) if out else _KINDS[0]
     with store.opened() as engine:
         predicted = queries.predictable_members(engine, node.mid)
         if not predicted:

@@ -10,9 +10,7 @@ import typer
 
 from audioset_core.errors import UserError
 from db.reports import model_coverage as queries
-from flows.cli.shared_options import Store
-
-_SUFFIXES = (".html", ".htm")
+from flows.cli.shared_options import Store, file_kind
 
 
 def report(
@@ -33,7 +31,7 @@ def report(
     from audioset_core.storage.atomic_files import write_atomically
     from flows.pages.report_page import report_page
 
-    check_page_name(out)
+    file_kind(out, ("html", "htm"))
     with store.opened() as engine:
         floor = queries.score_floor(engine)
         if min_score < floor:
@@ -45,9 +43,3 @@ def report(
         )  # fmt: skip
     write_atomically(out, page)
     print(out)
-
-
-def check_page_name(out: Path) -> None:
-    """Raises: UserError: a page's name must end as browsers expect."""
-    if out.suffix.lower() not in _SUFFIXES:
-        raise UserError(f"{str(out)!r}: the name must end in {' or '.join(_SUFFIXES)}")

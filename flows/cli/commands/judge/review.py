@@ -12,7 +12,6 @@ import typer
 from audioset_core.errors import UserError
 from audioset_core.ontology.graph import load_default
 from db.errors import DatabaseUnavailableError, DatabaseUserError
-from flows.cli.commands.pages import check_page_name
 from flows.cli.shared_options import (
     Ambiguous,
     AsJson,
@@ -20,6 +19,7 @@ from flows.cli.shared_options import (
     OneUnder,
     Store,
     Times,
+    file_kind,
     question_of,
 )
 from flows.terminal import note, one_line, print_json, print_table
@@ -64,7 +64,7 @@ def review(
     from db.judging.reviews import store_review
     from flows.pages.review_page import review_page
 
-    check_page_name(out)
+    file_kind(out, ("html", "htm"))
     node = load_default().find(under)
     with store.opened() as engine:
         question = question_of(

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audioset_core.ontology.graph import load_default
-from flows.cli.shared_options import AsJson, ModelVersion, Store
-from flows.cli.truth_report import Format, TruthFile, describe_left_out, known_truth, model_named
-from flows.terminal import note, one_line, print_json, print_table
+from flows.cli.shared_options import AsJson, Store
+from flows.cli.truth_report import Evidence, Known, end, one_of
+from flows.terminal import print_json, print_table
 
 if TYPE_CHECKING:
     from audioset_core.evaluation.metrics import ClassMeasures, Measures
-    from audioset_core.evaluation.truth_files import Truth
     from tasks.evaluation.score_truth import Pooling, Reach, Scored
 
 _SUBTREE_FORMATS = ("esc", "fsd50k", "csv")
@@ -29,9 +28,7 @@ _TITLES = {
 
 def evaluate(
     *,
-    truth: TruthFile,
-    format: Format = "csv",
-    model: ModelVersion = None,
+    known: Known,
     score: Annotated[
         str, typer.Option(help="A recording's score of a class: 'mean' or 'peak' of its patches.")
     ] = "mean",
@@ -58,51 +55,29 @@ def evaluate(
     No model runs. What cannot be matched is counted. Exit code 1 if a score file is damaged.
     """
     from audioset_core.evaluation.metrics import measure
-    from audioset_core.evaluation.truth_files import in_segments
-    from flows.cli.truth_report import one_of
-    from tasks.evaluation.score_truth import score_truth
 
     pooling: Pooling = one_of("--score", score, ("mean", "peak"))
-    default: Reach = "subtree" if format in _SUBTREE_FORMATS else "class"
+    default: Reach = "subtree" if known.format in _SUBTREE_FORMATS else "class"
     wanted: Reach = one_of("--reach", reach or default, ("class", "subtree"))
-    ontology = load_default()
     with store.opened() as engine:
-        known, _ = known_truth(engine, truth, format, ontology)
-        if segment is not None:
-            known = in_segments(known, segment)
-        name = model_named(engine, model)
-        scored = score_truth(
-            engine,
-            store.home.absolute(),
-            known,
-            ontology,
-            model=name,
-            pooling=pooling,
-            reach=wanted,
+        evidence = known.scored(
+            engine, store.home, pooling=pooling, reach=wanted, segment_s=segment
         )
+    scored = evidence.scored
     measures = measure(
-        scored.scores,
-        scored.labels,
-        scored.mids,
-        scored.clips,
-        is_exclusive=known.is_exclusive,
-        n_resamples=bootstrap,
-        seed=seed,
-    )
+        scored.scores, scored.labels, scored.mids, scored.clips,
+        is_exclusive=evidence.truth.is_exclusive, n_resamples=bootstrap, seed=seed,
+    )  # fmt: skip
     settings: dict[str, Any] = {
-        "truth": str(truth),
-        "format": format,
-        "model": name,
-        "score": pooling,
-    }
-    settings |= {"reach": wanted, "segment_s": segment, "bootstrap": bootstrap, "seed": seed}
+        "truth": str(known.truth), "format": known.format, "model": evidence.model,
+        "score": pooling, "reach": wanted, "segment_s": segment, "bootstrap": bootstrap,
+        "seed": seed,
+    }  # fmt: skip
     if as_json:
-        print_json(_as_json(measures, scored, known, settings))
+        print_json(_as_json(measures, evidence, settings))
     else:
         _print(measures, scored)
-    for line in describe_left_out(known, scored):
-        note(one_line(line))
-    raise typer.Exit(1 if scored.failures else 0)
+    end(evidence)
 
 
 def _print(measures: Measures, scored: Scored) -> None:
@@ -145,9 +120,8 @@ def _class_row(name: str, each: ClassMeasures) -> tuple[str, ...]:
     )
 
 
-def _as_json(
-    measures: Measures, scored: Scored, truth: Truth, settings: dict[str, Any]
-) -> dict[str, Any]:
+def _as_json(measures: Measures, evidence: Evidence, settings: dict[str, Any]) -> dict[str, Any]:
+    scored = evidence.scored
     nodes = load_default().nodes
     described = asdict(measures)
     for each in described["classes"]:
@@ -161,7 +135,7 @@ def _as_json(
             "n_ambiguous": scored.n_ambiguous,
             "n_unscored": scored.n_unscored,
             "examples": list(scored.examples),
-            "left_out": dict(truth.left_out),
+            "left_out": dict(evidence.truth.left_out),
             "unpredictable": list(scored.unpredictable),
         },
         "n_recordings_not_in_truth": scored.n_not_in_truth,

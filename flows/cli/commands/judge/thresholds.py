@@ -16,7 +16,7 @@ from audioset_core.errors import UserError
 from audioset_core.ontology.graph import load_default
 from db.thresholds.sets import ThresholdSet, find_set, list_sets, remove_set, store_set
 from flows.cli.command import command_group
-from flows.cli.commands.fit_thresholds import fit
+from flows.cli.commands.judge.fit_thresholds import fit
 from flows.cli.shared_options import AsJson, Store
 from flows.terminal import note, one_line, print_csv, print_json, print_table, progress_lines
 

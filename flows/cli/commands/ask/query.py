@@ -28,6 +28,7 @@ from flows.cli.shared_options import (
     mids,
     question_of,
 )
+from flows.cli.wall_clock import note_assumed_zone
 from flows.terminal import clock, note, print_json, shown_path
 
 
@@ -77,8 +78,6 @@ def query(
             raise UserError("say what to look for: --under or --all-of")
         hits = _found(engine, question, threshold_set, intervals=intervals)
         if question.span is not None:
-            from flows.cli.commands.times import note_assumed_zone
-
             note_assumed_zone(engine)
     if output.as_json:
         print_json([{k: v for k, v in asdict(hit).items() if k != "path"} for hit in hits])
@@ -99,11 +98,24 @@ def query(
 def _found(
     engine: Engine, question: Question, threshold_set: str | None, *, intervals: bool
 ) -> list[Hit]:
+    """What answers the question: by its least score, or of what a set of thresholds found."""
     if threshold_set is None:
         return (find_intervals if intervals else find_clips)(engine, question)
-    from flows.cli.commands.set_queries import found_by_set
+    from db.score_files.labelled import count_underived
+    from db.thresholds.find import find_clips_of_set, find_intervals_of_set
+    from db.thresholds.sets import find_set
 
-    return found_by_set(engine, threshold_set, question, intervals=intervals)
+    stored = find_set(engine, threshold_set)
+    own = stored.values.model
+    if question.model not in (None, own):
+        raise UserError(
+            f"{stored.title} is for {own or 'the current labelling of each clip'}: "
+            f"leave --model {question.model} out, or choose another set"
+        )
+    if left := count_underived(engine, stored):
+        note(f"{left:,} clips not looked at yet: audioset thresholds apply {stored.title}")
+    find = find_intervals_of_set if intervals else find_clips_of_set
+    return find(engine, stored, question)
 
 
 def _is_narrowed(question: Question) -> bool:
