@@ -14,7 +14,6 @@ import argparse
 import json
 import platform
 import statistics
-import sys
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any
 
 from audioset_core.cores import n_cores
 from benchmarks.corpora import CORPORA, Corpus, default_folder, files_of
-from benchmarks.processes import ROOT, Outcome, run_python
+from benchmarks.processes import ROOT, Outcome, must_run, run_python
 from benchmarks.ways import PIPELINE, WAYS, Way
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -77,10 +76,7 @@ def compare(
     stages: list[dict[str, Any]] = []
     for _ in range(repeats):
         some = names[: max(_STAGE_FILES, round(_STAGE_FILES * 300 / corpus.length_s))]
-        measured = run_python(["-m", "benchmarks.stages", *hop, *some])
-        if measured.error:
-            sys.exit(f"stages of {corpus.name}: {measured.error}")
-        stages.append(measured.said)
+        stages.append(must_run(["-m", "benchmarks.stages", *hop, *some]).said)
         for way in ways:
             arguments = ["-m", way.module, *hop, *way.arguments, *names[: n_of[way.name]]]
             outcomes[way.name].append(run_python(arguments, environment=way.environment))

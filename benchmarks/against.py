@@ -17,17 +17,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
-import resource
 import subprocess
-import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.corpora import CORPORA, Corpus, default_folder, files_of
-from benchmarks.processes import ROOT
+from benchmarks.processes import ROOT, must_run
 from benchmarks.ways import PIPELINE, WAYS
 
 _N_FILES = {"short": 400}
@@ -74,24 +71,13 @@ def _compare(
     spent: dict[Path, list[float]] = {before: [], ROOT: []}
     for turn in range(-1, n_repeats):  # the first fills caches
         for tree in spent if turn % 2 else reversed(spent):
-            cpu_s = _cpu_s(tree, command)
+            cpu_s = must_run(command, tree=tree).cpu_s
             if turn >= 0:
                 spent[tree].append(cpu_s)
     n_files = n_times * len(files)
     n_units = n_files / 1_000 if corpus.name == "short" else n_files * corpus.length_s / 3_600
     old_s, new_s = (min(seconds) / n_units for seconds in spent.values())
     print(f"{corpus.title:12}{old_s:10.2f}{new_s:10.2f}{old_s / new_s:8.3f}", flush=True)
-
-
-def _cpu_s(tree: Path, command: list[str]) -> float:
-    """CPU seconds of a command with a tree's packages, all of its processes together."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(
-        [sys.executable, *command], cwd=tree, env={**os.environ, "PYTHONPATH": str(tree)},
-        check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 @contextlib.contextmanager

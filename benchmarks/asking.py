@@ -10,15 +10,10 @@ turns, and of each the fastest counts. The goal for the start is 1.5.
 from __future__ import annotations
 
 import argparse
-import os
-import resource
-import subprocess
-import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.processes import ROOT
+from benchmarks.processes import run_python
 
 BASELINE = ("-c", "import typer, rich.console, sqlalchemy")
 
@@ -71,10 +66,12 @@ def main() -> None:
             lines[answer] = ("-m", "flows.cli.program", *answer)
             n_words = 2 if answer[0] in ("ontology", "thresholds", "export") else 1
             lines[*answer, "--help"] = ("-m", "flows.cli.program", *answer[:n_words], "--help")
+        compiled = f"{folder}/compiled"
+        environment = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": compiled}
         fastest = dict.fromkeys(lines, float("inf"))
         for turn in range(-1, asked.repeats):  # the first fills the caches
             for what, line in lines.items():
-                cpu_s = _cpu_s(line, folder)
+                cpu_s = run_python(line, environment=environment).cpu_s
                 if turn >= 0:
                     fastest[what] = min(fastest[what], cpu_s)
     print(f"{'':44}{'--help':>8}{'answer':>8}   (1 is {fastest[()]:.3f} s of CPU)")
@@ -83,19 +80,6 @@ def main() -> None:
         words = answer[: answer.index("--home")] if "--home" in answer else answer
         name = " ".join(Path(word).name if word.startswith("/") else word for word in words)
         print(f"{name:44}" + "".join(f"{ratio:8.2f}" for ratio in ratios))
-
-
-def _cpu_s(arguments: Sequence[str], folder: str) -> float:
-    """CPU seconds of one Python and all that it started."""
-    environment = {name: v for name, v in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    environment |= {"PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": f"{folder}/compiled"}
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(
-        [sys.executable, *arguments], env=environment, check=False,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 if __name__ == "__main__":

@@ -1,21 +1,18 @@
 """The recordings that are labelled: generated, always the same, kept between runs.
 
-    python -m benchmarks.corpora flac --files 20
-
 Noise that swells and falls, with tones that come and go; every file another. A corpus of k files is
 the first k of the larger one, so that nothing is made twice.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.processes import run_python
+from benchmarks.processes import call
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,23 +72,33 @@ def default_folder() -> Path:
 
 
 def files_of(corpus: Corpus, n_files: int, folder: Path) -> list[Path]:
-    """The first files of a corpus, made if they are not there, and read once into the page cache.
-
-    Raises:
-        RuntimeError: they could not be made.
-    """
+    """The first files of a corpus, made if they are missing, and read once into the page cache."""
     paths = [path_of(corpus, number, folder) for number in range(n_files)]
     if not all(path.exists() for path in paths):
-        arguments = [corpus.name, "--files", str(n_files), "--folder", str(folder)]
-        # In a process of its own: what it used would count as the ways'.
-        outcome = run_python(["-m", "benchmarks.corpora", *arguments])
-        if outcome.error:
-            raise RuntimeError(f"corpus {corpus.name}: {outcome.error}")
+        call("benchmarks.corpora:make", corpus.name, n_files, folder)
     for path in paths:
         with path.open("rb") as file:
             while file.read(1 << 20):
                 pass
     return paths
+
+
+def make(name: str, n_files: int, folder: str) -> None:
+    """Make the first files of a corpus, those that are not there yet."""
+    corpus = CORPORA[name]
+    for number in range(n_files):
+        path = path_of(corpus, number, Path(folder))
+        if not path.exists():
+            write(
+                path, sound(corpus.length_s, seed=number), samplerate=RATE_HZ, channels=2,
+                format=corpus.format, subtype=corpus.subtype,
+            )  # fmt: skip
+
+
+def make_flac(path: str, length_s: float, seed: int, rate_hz: int, n_channels: int) -> None:
+    """Make one FLAC file."""
+    blocks = sound(length_s, seed=seed, rate_hz=rate_hz, n_channels=n_channels)
+    write(Path(path), blocks, samplerate=rate_hz, channels=n_channels, format="FLAC")
 
 
 def path_of(corpus: Corpus, number: int, folder: Path) -> Path:
@@ -128,23 +135,3 @@ def write(path: Path, blocks: Iterator[Any], **described: Any) -> None:
         for block in blocks:
             file.write(block)
     part.replace(path)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("corpus", choices=CORPORA)
-    parser.add_argument("--files", type=int, help="how many; default: all")
-    parser.add_argument("--folder", type=Path, default=default_folder())
-    options = parser.parse_args()
-    corpus = CORPORA[options.corpus]
-    for number in range(options.files or corpus.n_files):
-        path = path_of(corpus, number, options.folder)
-        if not path.exists():
-            write(
-                path, sound(corpus.length_s, seed=number), samplerate=RATE_HZ, channels=2,
-                format=corpus.format, subtype=corpus.subtype,
-            )  # fmt: skip
-
-
-if __name__ == "__main__":
-    main()

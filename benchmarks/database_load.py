@@ -1,6 +1,6 @@
 """What labelling costs the database: clips a second, and its CPU time per million clips.
 
-    .venv/bin/python benchmarks/database_load.py [--clips 5000] [--url postgresql+psycopg://...]
+    .venv/bin/python -m benchmarks.database_load [--clips 5000] [--url postgresql+psycopg://...]
 
 Claims and commits made-up labellings (12 class scores and 25 detections each, as 10 minutes of
 ordinary sound have) exactly as runs do: a claim per clip, 32 clips a commit, from 1 and from 4

@@ -12,11 +12,10 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.processes import run_python
+from benchmarks.processes import call, must_run
 
 _PER_FOLDER = 1_000
 _PER_INODE = 30_000  # a file system may allow no more than 32,000 links
@@ -25,27 +24,16 @@ _PER_INODE = 30_000  # a file system may allow no more than 32,000 links
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--files", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--make", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.make:
-        make_known(*options.make)
-        return
     print(f"{'known files':>12}{'wall s':>9}{'peak MB':>9}{'us a file':>11}")
     for n_files in options.files:
         with tempfile.TemporaryDirectory(prefix="audioset-known-") as name:
             folder, home = Path(name) / "sounds", Path(name) / "home"
             plant(folder, n_files)
             label = ["-m", "flows.cli.program", "label", "--home", str(home), "--device", "cpu"]
-            for step in (
-                [*label, str(folder / "0000" / "000.wav")],
-                ["-m", "benchmarks.discovery", "--make", str(folder), str(home)],
-            ):
-                outcome = run_python(step)
-                if outcome.error:
-                    sys.exit(outcome.error)
-            outcome = run_python([*label, str(folder)])
-            if outcome.error:
-                sys.exit(outcome.error)
+            must_run([*label, str(folder / "0000" / "000.wav")])
+            call("benchmarks.discovery:make_known", folder, home)
+            outcome = must_run([*label, str(folder)])
             print(
                 f"{n_files:12,}{outcome.wall_s:9.1f}{outcome.peak_mb:9.0f}"
                 f"{outcome.wall_s / n_files * 1e6:11.1f}",
@@ -73,7 +61,7 @@ def plant(folder: Path, n_files: int) -> None:
             os.link(source, path)
 
 
-def make_known(folder: Path, home: Path) -> None:
+def make_known(folder: str, home: str) -> None:
     """Tell the database of every file, as if earlier runs had read it."""
     from sqlalchemy import insert, select
 
@@ -81,12 +69,12 @@ def make_known(folder: Path, home: Path) -> None:
     from db.schema.tables import sources
     from db.types import path_digest
 
-    engine = open_engine(f"sqlite:///{home / 'labels.db'}")
+    engine = open_engine(f"sqlite:///{home}/labels.db")
     with engine.connect() as connection:
         first = dict(connection.execute(select(sources)).mappings().one())
     del first["id"]
     with writing(engine) as connection:
-        for part in sorted(folder.iterdir()):
+        for part in sorted(Path(folder).iterdir()):
             rows = []
             for entry in sorted(part.iterdir()):
                 path = os.fsencode(entry)

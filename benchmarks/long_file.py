@@ -11,37 +11,26 @@ compared. Targets: 500 MB; scores within 1e-5.
 from __future__ import annotations
 
 import argparse
-import json
 import sqlite3
-import sys
 import tempfile
 from contextlib import closing
 from pathlib import Path
 
-from benchmarks.corpora import RATE_HZ, default_folder, sound, write
-from benchmarks.processes import Outcome, run_python
+from benchmarks.corpora import RATE_HZ, default_folder
+from benchmarks.processes import call, must_run
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--hours", type=float, default=10.0)
     parser.add_argument("--folder", type=Path, default=default_folder())
-    parser.add_argument("--make", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--compare", nargs=2, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.make:
-        blocks = sound(options.hours * 3600.0, seed=0)
-        write(options.make, blocks, samplerate=RATE_HZ, channels=2, format="FLAC")
-        return
-    if options.compare:
-        print(json.dumps({"difference": largest_difference(*options.compare)}))
-        return
     path = options.folder / "hours" / f"{options.hours:g}.flac"
     if not path.exists():
-        _run("-m", "benchmarks.long_file", "--hours", str(options.hours), "--make", str(path))
+        call("benchmarks.corpora:make_flac", path, options.hours * 3600.0, 0, RATE_HZ, 2)
     with tempfile.TemporaryDirectory(prefix="audioset-long-") as name:
         label = ["-m", "flows.cli.program", "label", str(path), "--home", name, "--device", "cpu"]
-        outcome = _run(*label, "--score-dtype", "float32")
+        outcome = must_run([*label, "--score-dtype", "float32"])
         with closing(sqlite3.connect(Path(name) / "labels.db")) as labels:
             scores, n_patches = labels.execute(
                 "SELECT scores_path, n_patches FROM labellings WHERE status = 'done'"
@@ -51,14 +40,14 @@ def main() -> None:
             f"included; peak {outcome.peak_mb:.0f} MB; {n_patches:,} patches",
             flush=True,
         )
-        compared = _run("-m", "benchmarks.long_file", "--compare", str(path), f"{name}/{scores}")
+        compared = call("benchmarks.long_file:largest_difference", path, f"{name}/{scores}")
     print(
-        f"largest difference of a score from the whole: {compared.said['difference']:.1e} "
+        f"largest difference of a score from the whole: {compared.said['result']:.1e} "
         f"(which took {compared.peak_mb:,.0f} MB)"
     )
 
 
-def largest_difference(sound_file: Path, scores_file: Path) -> float:
+def largest_difference(sound_file: str, scores_file: str) -> float:
     """Between the stored scores and those of the file taken as one array."""
     import numpy as np
     import soundfile
@@ -84,20 +73,13 @@ def largest_difference(sound_file: Path, scores_file: Path) -> float:
     frames = log_mel(whole, frontend)
     scorer = Scorer(YAMNET, prepare(YAMNET), device="cpu")
     (logits,) = scorer.score([LogMelPiece(frames, n_patches)], frontend)
-    stored = read_scores(scores_file, mmap=True)
+    stored = read_scores(Path(scores_file), mmap=True)
     assert stored.shape == logits.shape
     rows = range(0, len(logits), 10_000)
     return max(
         float(np.abs(sigmoid(stored[r : r + 10_000]) - sigmoid(logits[r : r + 10_000])).max())
         for r in rows
     )
-
-
-def _run(*arguments: str) -> Outcome:
-    outcome = run_python(arguments)
-    if outcome.error:
-        sys.exit(outcome.error)
-    return outcome
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What Prefect costs: the flow against the same engine without it, on the same files.
 
-    .venv/bin/python benchmarks/orchestration.py            (1 hour, and 200 files of 5 s)
-    .venv/bin/python benchmarks/orchestration.py --full     (10 hours, and 1,000 files of 5 s)
+    .venv/bin/python -m benchmarks.orchestration            (1 hour, and 200 files of 5 s)
+    .venv/bin/python -m benchmarks.orchestration --full     (10 hours, and 1,000 files of 5 s)
 
 Both label generated FLAC files into fresh homes: discovery, claims, decoding, network, fsynced
 score files and SQL rows. "engine" hands the shards to the very functions that the tasks wrap,
@@ -31,22 +31,26 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import multiprocessing
 import os
 import resource
 import shutil
+import sqlite3
 import statistics
 import tempfile
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import soundfile
+
+from benchmarks.corpora import make_flac
+from benchmarks.processes import call
 
 RATE_HZ = 32_000
 LOGGER = logging.getLogger("benchmark")
@@ -69,7 +73,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with (
         tempfile.TemporaryDirectory() as name,
-        prefect_server(Path(name), options.heartbeat) as database,
+        prefect_server(Path(name), heartbeat=options.heartbeat) as database,
     ):
         compare(corpus_of(Path(name), 10, 5.0), Path(name), database, 50.0, 1)  # loads the network
         print(
@@ -99,13 +103,13 @@ def main() -> None:
 
 def corpus_of(folder: Path, n_files: int, length_s: float) -> Path:
     corpus = folder / f"corpus-{n_files}"
-    # In a process of its own: what it used would count as this one's.
-    maker = multiprocessing.get_context("spawn").Process(
-        target=make_corpus, args=(corpus, n_files, length_s)
-    )
-    maker.start()
-    maker.join()
+    call("benchmarks.orchestration:make_corpus", corpus, n_files, length_s)
     return corpus
+
+
+def make_corpus(folder: str, n_files: int, length_s: float) -> None:
+    for number in range(n_files):
+        make_flac(f"{folder}/{number:05}.flac", length_s, number, RATE_HZ, 1)
 
 
 def compare(
@@ -251,53 +255,38 @@ def engine(corpus: Path, home: Path) -> int:
         return run.summary.n_labelled
 
 
-def make_corpus(folder: Path, n_files: int, length_s: float) -> None:
-    """Noise that swells, with tones in it; every file another."""
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    time_s = np.arange(round(length_s * RATE_HZ)) / RATE_HZ
-    for number in range(n_files):
-        tone = 0.3 * np.sin(2 * np.pi * (200 + 4 * number) * time_s) * (np.sin(time_s / 3) > 0)
-        noise = 0.1 * rng.standard_normal(len(time_s)) * np.abs(np.sin(time_s / 7))
-        soundfile.write(folder / f"{number:05}.flac", (tone + noise).clip(-1, 1), RATE_HZ)
+@contextmanager
+def prefect_server(folder: Path, *, heartbeat: bool = False) -> Iterator[Path]:
+    """A Prefect server, to which flows report inside the block; its database."""
+    from flows.prefect_server.settings import ENVIRONMENT
 
+    os.environ.update(ENVIRONMENT)  # as every server that the project starts
+    from prefect.events.worker import EventsWorker
+    from prefect.server.api.server import SubprocessASGIServer
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        PREFECT_SERVER_ANALYTICS_ENABLED,
+        PREFECT_SERVER_DATABASE_CONNECTION_URL,
+        temporary_settings,
+    )
 
-def prefect_server(folder: Path, heartbeat: bool) -> Any:
-    from contextlib import contextmanager
-
-    @contextmanager
-    def running() -> Any:
-        from flows.prefect_server.settings import ENVIRONMENT
-
-        os.environ.update(ENVIRONMENT)  # as every server that the project starts
-        from prefect.events.worker import EventsWorker
-        from prefect.server.api.server import SubprocessASGIServer
-        from prefect.settings import (
-            PREFECT_API_URL,
-            PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-            PREFECT_SERVER_ANALYTICS_ENABLED,
-            PREFECT_SERVER_DATABASE_CONNECTION_URL,
-            temporary_settings,
-        )
-
-        database = folder / "prefect.db"
-        settings = {
-            PREFECT_SERVER_DATABASE_CONNECTION_URL: f"sqlite+aiosqlite:///{database}",
-            PREFECT_SERVER_ANALYTICS_ENABLED: False,
-        }
-        if not heartbeat:
-            settings[PREFECT_FLOWS_HEARTBEAT_FREQUENCY] = None
-        with temporary_settings(settings):
-            server = SubprocessASGIServer()
-            server.start(timeout=120)
-            try:
-                with temporary_settings({PREFECT_API_URL: server.api_url}):
-                    yield database
-            finally:
-                EventsWorker.drain_all(timeout=10)
-                server.stop()
-
-    return running()
+    database = folder / "prefect.db"
+    settings = {
+        PREFECT_SERVER_DATABASE_CONNECTION_URL: f"sqlite+aiosqlite:///{database}",
+        PREFECT_SERVER_ANALYTICS_ENABLED: False,
+    }
+    if not heartbeat:
+        settings[PREFECT_FLOWS_HEARTBEAT_FREQUENCY] = None
+    with temporary_settings(settings):
+        server = SubprocessASGIServer()
+        server.start(timeout=120)
+        try:
+            with temporary_settings({PREFECT_API_URL: server.api_url}):
+                yield database
+        finally:
+            EventsWorker.drain_all(timeout=10)
+            server.stop()
 
 
 def settle() -> None:
@@ -322,16 +311,9 @@ def children_cpu_s() -> tuple[float, float]:
 
 def size_of(database: Path) -> int:
     """Bytes in use, whatever lies in the write-ahead log."""
-    import sqlite3
-
-    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
-    try:
-        pages, free, size = (
-            connection.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("page_count", "freelist_count", "page_size")
-        )
-    finally:
-        connection.close()
+    names = ("page_count", "freelist_count", "page_size")
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        pages, free, size = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names)
     return int((pages - free) * size)
 
 

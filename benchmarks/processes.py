@@ -28,11 +28,12 @@ _SHOWN_OF_ERROR = 400
 class Outcome:
     """How a child ended.
 
-    ``peak_mb`` is the largest of the process and those that it waited for, not their sum.
+    ``cpu_s`` is of the process and of those that it waited for, ``peak_mb`` of the largest of them.
     ``said`` is the last JSON object that it printed.
     """
 
     wall_s: float
+    cpu_s: float
     peak_mb: float
     said: dict[str, Any]
     error: str = ""
@@ -43,14 +44,15 @@ def run_python(
     *,
     environment: Mapping[str, str] | None = None,
     timeout_s: float = 3600.0,
+    tree: Path = ROOT,
 ) -> Outcome:
-    """Run ``python arguments`` with this tree's packages; a failure is told, not raised."""
-    own_path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    """Run ``python arguments`` with a tree's packages; a failure is told, not raised."""
+    own_path = os.pathsep.join(filter(None, (str(tree), os.environ.get("PYTHONPATH"))))
     variables = {**os.environ, "PYTHONPATH": own_path, **(environment or {})}
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
         began = time.perf_counter()
         child = subprocess.Popen(
-            [sys.executable, *arguments], cwd=ROOT, env=variables, stdout=output, stderr=errors
+            [sys.executable, *arguments], cwd=tree, env=variables, stdout=output, stderr=errors
         )
         timer = threading.Timer(timeout_s, child.send_signal, (signal.SIGTERM,))
         timer.start()
@@ -60,7 +62,28 @@ def run_python(
         child.returncode = os.waitstatus_to_exitcode(status)
         said = _last_object(_text(output))
         error = "" if child.returncode == 0 else _why(child.returncode, _text(errors))
-    return Outcome(wall_s, usage.ru_maxrss / 1024, said, error)
+    cpu_s = usage.ru_utime + usage.ru_stime
+    return Outcome(wall_s, cpu_s, usage.ru_maxrss / 1024, said, error)
+
+
+def must_run(arguments: Sequence[str], **settings: Any) -> Outcome:
+    """As `run_python`; a failure ends the program."""
+    outcome = run_python(arguments, **settings)
+    if outcome.error:
+        sys.exit(outcome.error)
+    return outcome
+
+
+def call(function: str, *arguments: Any) -> Outcome:
+    """Call ``module:function`` in a process of its own; ``said`` has the ``result``.
+
+    What the function uses (memory, CPU time) does not count as the caller's. A failure ends the
+    program.
+    """
+    module, _, name = function.partition(":")
+    given = ", ".join(repr(str(x) if isinstance(x, Path) else x) for x in arguments)
+    program = f"import json, {module}\nprint(json.dumps({{'result': {module}.{name}({given})}}))"
+    return must_run(["-c", program])
 
 
 def _text(file: IO[str]) -> str:

@@ -11,12 +11,11 @@ not. The start of the process is in neither figure; "peak" is the largest proces
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.corpora import default_folder, sound, write
-from benchmarks.processes import run_python
+from benchmarks.corpora import default_folder, make_flac
+from benchmarks.processes import call, must_run
 
 RATE_HZ = 16_000
 _HOURS = (1, 10, 100)
@@ -31,11 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--folder", type=Path, default=default_folder())
-    parser.add_argument("--make", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.make:
-        make(options.folder, float(options.make[0]), int(options.make[1]))
-        return
     sizes = [(f"{hours} h in files of 5 min", 300.0, 12 * hours) for hours in _HOURS]
     sizes += [(f"{count:,} files of 5 s", 5.0, count) for count in _FILES]
     if not options.full:
@@ -47,13 +42,9 @@ def main() -> None:
 
 def compare(corpus: Path, title: str, length_s: float, n_files: int) -> None:
     """Label the first so many files of a corpus, and print a line."""
-    made = run_python(
-        ["-m", "benchmarks.scale", "--folder", str(corpus), "--make", str(length_s), str(n_files)]
-    )
+    call("benchmarks.scale:make", corpus, length_s, n_files)
     files = [str(path_of(corpus, number)) for number in range(n_files)]
-    outcome = run_python(["-m", "benchmarks.peers.pipeline", "--hop", "0.48", *files])
-    if made.error or outcome.error:
-        sys.exit(f"{title}: {made.error or outcome.error}")
+    outcome = must_run(["-m", "benchmarks.peers.pipeline", "--hop", "0.48", *files])
     audio_s, work_s = n_files * length_s, outcome.said["work_s"]
     print(
         f"{title:28}{audio_s / work_s:12.0f}{work_s / audio_s * 3600:11.2f}{work_s:10.1f}"
@@ -67,15 +58,15 @@ def path_of(corpus: Path, number: int) -> Path:
     return corpus / f"{number:05}.flac"
 
 
-def make(corpus: Path, length_s: float, n_files: int) -> None:
+def make(folder: str, length_s: float, n_files: int) -> None:
     """The first files of a corpus, those that are not there yet."""
+    corpus = Path(folder)
     corpus.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as name:
         sounds = []
         for seed in range(min(_N_SOUNDS, n_files)):
-            blocks = sound(length_s, seed=seed, rate_hz=RATE_HZ, n_channels=1)
             path = Path(name) / f"{seed}.flac"
-            write(path, blocks, samplerate=RATE_HZ, channels=1, format="FLAC")
+            make_flac(str(path), length_s, seed, RATE_HZ, 1)
             sounds.append(path.read_bytes())
     for number in range(n_files):
         path = path_of(corpus, number)

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import tempfile
 import threading
@@ -33,6 +32,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from benchmarks.processes import call
 
 if TYPE_CHECKING:
     from tasks.labelling.shards import Receipt
@@ -157,7 +158,7 @@ def growth(looks: Sequence[Look], stored: Sequence[tuple[float, int]]) -> Growth
     )
 
 
-def make_clips(folder: Path, n_clips: int, length_s: float) -> None:
+def make_clips(folder: Path | str, n_clips: int, length_s: float) -> None:
     """Noise in 16-bit WAV, a thousand files a folder; every file another."""
     import soundfile
 
@@ -165,7 +166,7 @@ def make_clips(folder: Path, n_clips: int, length_s: float) -> None:
     n_samples = round(length_s * RATE_HZ)
     noise = rng.integers(-8_000, 8_000, n_samples + n_clips, dtype=np.int16)
     for number in range(n_clips):
-        path = folder / f"{number // 1000:03}" / f"{number:06}.wav"
+        path = Path(folder) / f"{number // 1000:03}" / f"{number:06}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, noise[number : number + n_samples], RATE_HZ)
 
@@ -189,20 +190,18 @@ def soak(corpus: Path, home: Path, weights: Path | None) -> tuple[Growth, dict[s
 
 def show(found: Growth, sizes: dict[str, float]) -> None:
     """Print the table."""
-    rows = [
-        ("memory, MB", f"{found.rss_early_mb:.0f}", f"{found.rss_late_mb:.0f}"),
-        ("descriptors", str(found.descriptors_early), str(found.descriptors_late)),
-        ("threads", str(found.threads_early), str(found.threads_late)),
-        (
-            "seconds for 1,000 clips",
-            f"{found.early_s_per_1000_clips:.2f}",
-            f"{found.late_s_per_1000_clips:.2f}",
+    rows = {
+        "memory, MB": (found.rss_early_mb, found.rss_late_mb, ".0f"),
+        "descriptors": (found.descriptors_early, found.descriptors_late, "d"),
+        "threads": (found.threads_early, found.threads_late, "d"),
+        "seconds for 1,000 clips": (
+            found.early_s_per_1000_clips, found.late_s_per_1000_clips, ".2f"
         ),
-    ]
+    }  # fmt: skip
     print(f"{found.n_clips:,} clips in {found.wall_s:.0f} s; peak {found.rss_peak_mb:.0f} MB")
     print(f"{'':26}{'second quarter':>16}{'last quarter':>14}")
-    for what, early, late in rows:
-        print(f"{what:26}{early:>16}{late:>14}")
+    for what, (early, late, style) in rows.items():
+        print(f"{what:26}{early:16{style}}{late:14{style}}")
     print(f"memory grows by {found.mb_per_1000_clips:+.2f} MB in 1,000 clips")
     print(", ".join(f"{name.replace('_', ' ')} {size:,.0f}" for name, size in sizes.items()))
 
@@ -221,13 +220,8 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as name:
         corpus = Path(name) / "corpus"
-        # In a process of its own: what it used would count as this one's.
-        maker = multiprocessing.get_context("spawn").Process(
-            target=make_clips, args=(corpus, options.clips, options.length)
-        )
-        maker.start()
-        maker.join()
-        with prefect_server(Path(name), heartbeat=False):
+        call("benchmarks.soak:make_clips", corpus, options.clips, options.length)
+        with prefect_server(Path(name)):
             found, sizes = soak(corpus, Path(name) / "home", options.weights)
     show(found, sizes)
     if not options.no_results:

@@ -16,19 +16,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
-from benchmarks.processes import ROOT
+from benchmarks.processes import must_run
 
 _PLAIN = """
 from prefect import flow, task
@@ -48,6 +44,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
     n_repeats = parser.parse_args().repeats
+    for name in [name for name in os.environ if name.startswith("PREFECT_")]:
+        del os.environ[name]
     taken: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(-1, n_repeats):  # the first fills caches and makes the old homes
@@ -71,26 +69,21 @@ def main() -> None:
 def _measured(what: str, place: Path, turn: int) -> tuple[float, float]:
     """Wall and CPU seconds of one command and all that it started."""
     place.mkdir(parents=True, exist_ok=True)
-    own = {name: v for name, v in os.environ.items() if not name.startswith("PREFECT_")}
     environment = {
-        **own, "PREFECT_HOME": str(place / "prefect"), "DO_NOT_TRACK": "1",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_LOGGING_LEVEL": "ERROR", "PYTHONPATH": str(ROOT),
+        "PREFECT_HOME": str(place / "prefect"), "DO_NOT_TRACK": "1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "PREFECT_LOGGING_LEVEL": "ERROR",
         # On a busy machine 20 s are not enough.
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",
     }  # fmt: skip
     if what == "flow":
-        line = [sys.executable, "-c", _PLAIN]
+        line = ["-c", _PLAIN]
     else:
-        recording = place / f"{turn + 1}.wav"
+        recording, home = place / f"{turn + 1}.wav", place / "home"
         rng = np.random.default_rng(turn + 1)
         soundfile.write(recording, 0.1 * rng.standard_normal(5 * _RATE_HZ), _RATE_HZ)
-        home = str(place / "home")
-        line = [sys.executable, "-m", "flows.cli.program", "label", str(recording), "--home", home]
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(line, env=environment, cwd=place, check=True, stdout=subprocess.DEVNULL)
-    wall_s, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    return wall_s, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        line = ["-m", "flows.cli.program", "label", str(recording), "--home", str(home)]
+    outcome = must_run(line, environment=environment)
+    return outcome.wall_s, outcome.cpu_s
 
 
 if __name__ == "__main__":

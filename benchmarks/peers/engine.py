@@ -51,7 +51,7 @@ def prepare(options: argparse.Namespace) -> protocol.Work:
 def loads_ahead(files: Sequence[Path], frontend: FrontendConfig) -> Iterator[Load]:
     """Loads of about five minutes of audio, from threads that take the next file each."""
     queue: Queue[Load | BaseException | None] = Queue(_LOADS_AHEAD)
-    waiting = _Waiting(files)
+    waiting = iter(files)  # several threads may take from a sequence's iterator
 
     def decode() -> None:
         try:
@@ -74,22 +74,7 @@ def loads_ahead(files: Sequence[Path], frontend: FrontendConfig) -> Iterator[Loa
             yield found
 
 
-class _Waiting:
-    """Files that several threads take from."""
-
-    def __init__(self, files: Sequence[Path]) -> None:
-        self._files, self._lock = iter(files), threading.Lock()
-
-    def __iter__(self) -> Iterator[Path]:
-        while (path := self._take()) is not None:
-            yield path
-
-    def _take(self) -> Path | None:
-        with self._lock:
-            return next(self._files, None)
-
-
-def _loads(files: _Waiting, frontend: FrontendConfig) -> Iterator[Load]:
+def _loads(files: Iterator[Path], frontend: FrontendConfig) -> Iterator[Load]:
     load: Load = []
     loaded_s = 0.0
     for path in files:
