@@ -71,6 +71,6 @@ def metadata(database: str) -> dict[str, Any]:
     """The whole document, for a database of that name."""
     return {
         "title": "audioset-flows",
-        "description": "What can be heard where.",
+        "description": "Which sounds are heard in which recordings.",
         "databases": {database: DATABASE},
     }

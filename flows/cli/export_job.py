@@ -1,4 +1,4 @@
-"""What every ``audioset export`` has in common: its options, its rows, its report."""
+"""What all commands of ``audioset export`` share: their options, rows and final report."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class Recordings:
 
     not_under: NotUnder = None
     missing: Annotated[
-        bool, typer.Option("--missing", help="Also recordings that have vanished.")
+        bool, typer.Option("--missing", help="Also recordings whose files are gone.")
     ] = False
     root: Annotated[
         Path | None,
         typer.Option(
-            help="Folder that names are relative to. [default: the deepest that holds all]"
+            help="Folder that names are relative to. [default: the deepest with all files in it]"
         ),
     ] = None
 
@@ -55,7 +55,7 @@ class Recordings:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """An export under way: one moment of the database, and what was asked of it."""
+    """A running export: one moment of the database, and the question."""
 
     engine: Engine
     conn: Connection
@@ -63,7 +63,7 @@ class Job:
     counts: Counter[str]
 
     def root(self, given: Path | None) -> bytes:
-        """The folder that names are relative to; reads all paths where none is given."""
+        """The folder that names are relative to; without a given one, all paths are read for it."""
         if given is not None:
             return os.path.abspath(os.fsencode(given))  # noqa: PTH100 (bytes)
         return common_folder(exports.paths(self.conn, self.question))
@@ -82,7 +82,7 @@ class Job:
             yield event
 
     def report(self, out: Path) -> None:
-        """What was written, and what was not."""
+        """Print what was written and what was left out."""
         n, silent = self.counts["recordings"], self.counts["silent"]
         say = note if is_stdout(out) else print
         what = f"{self.counts['detections']:,} detections of {n:,} recordings"
@@ -107,7 +107,7 @@ def export_job(store: Store, *groups: Conditions, **more: Any) -> Iterator[Job]:
 
 @contextmanager
 def written(out: Path) -> Iterator[BinaryIO]:
-    """The file to write, which appears when it is whole; or stdout."""
+    """The file to write, which appears only when it is complete; or stdout."""
     from audioset_core.storage.atomic_files import replacing
 
     if is_stdout(out):
@@ -118,7 +118,7 @@ def written(out: Path) -> Iterator[BinaryIO]:
 
 
 def write_sed_scores(job: Job, home: Path, out: Path, root: Path | None) -> Counter[str]:
-    """A table per recording of the job's model; how many were written, failed, had no scores."""
+    """Write a table for each recording; count those written, failed and without scores."""
     from audioset_core.export_formats.sed_scores import (
         column_names,
         frame_borders,
@@ -153,7 +153,7 @@ def write_sed_scores(job: Job, home: Path, out: Path, root: Path | None) -> Coun
 
 
 def _free_name(out: Path, path: bytes, root: bytes) -> Path:
-    """Named as evaluations look for it, `x` for x.wav; where x.flac took that, `x.wav`."""
+    """The name that evaluations look for: `x` for x.wav; `x.wav` if x.flac has taken that."""
     plain = out / flat_name(os.path.splitext(path)[0], root)  # noqa: PTH122 (bytes)
     return out / flat_name(path, root) if plain.exists() else plain
 
@@ -170,7 +170,7 @@ def refuse_folder(out: Path) -> None:
 
 
 def refuse_full(out: Path, overwrite: bool, hint: str = "") -> None:
-    """An earlier export may have been edited since: it is not replaced without being asked.
+    """Refuse to replace an earlier export, which may have been edited, without being asked.
 
     Raises:
         UserError: the folder holds something, or is a file.

@@ -13,14 +13,14 @@ _NO_LIMIT = 1_000
 
 
 class _Formatter(Context.formatter_class):  # type: ignore[misc, valid-type]
-    """As narrow as the terminal; names leave two thirds of it to what they mean."""
+    """As wide as the terminal; the explanations get at least two thirds of the width."""
 
     def __init__(self, **settings: Any) -> None:
         columns = max(get_terminal_size().columns, _LEAST_COLUMNS)
         super().__init__(**settings | {"width": min(columns, _MOST_COLUMNS) - 2})
 
     def write_dl(self, rows: Any, col_max: int = 30, col_spacing: int = 2) -> None:
-        """Write names and what they mean."""
+        """Write names and their explanations."""
         super().write_dl(rows, min(col_max, self.width // 3), col_spacing)
 
 
@@ -44,7 +44,7 @@ class HelpGroup(TyperGroup):
 
 
 def helped(command: Any) -> Any:
-    """The command, and those below it, with such help."""
+    """The command, and those below it, with help that fits the terminal."""
     command.context_class = _HelpContext
     for each in getattr(command, "commands", {}).values():
         helped(each)

@@ -1,6 +1,6 @@
 """The commands of ``audioset``; `flows.cli.program` runs them.
 
-A command's module is imported when the command is asked for: no question waits for another's.
+A command's module is imported only when that command runs, so that each starts fast.
 """
 
 from __future__ import annotations
@@ -21,37 +21,43 @@ __all__ = ["COMMANDS", "app", "main"]
 
 COMMANDS = {
     "label": ("label:label", "Label recordings, once."),
-    "serve": ("serve:serve", "Watch folders, label what arrives, on a schedule."),
-    "demo": ("demo:demo", "Label a small set of sounds, and say what was found."),
+    "serve": ("serve:serve", "Watch folders, and label new recordings on a schedule."),
+    "demo": ("demo:demo", "Label a small set of sounds, and print what was found."),
     "convert": ("models:convert", "Convert published weights to safetensors."),
-    "models": ("models:app", "Models that can label, and which one speaks first."),
-    "diff": ("models:diff", "Two models on the clips that both labelled."),
+    "models": ("models:app", "Models that can label, and the state of their weights."),
+    "diff": ("models:diff", "Compare two models on the clips that both labelled."),
     "ontology": ("ontology:app", "The AudioSet ontology."),
-    "query": ("ask.query:query", "Clips or intervals with any sound under a node."),
-    "hours": ("ask.hours:hours", "Hours in which a class or branch is heard."),
-    "rank": ("ask.rank:rank", "The best windows of all recordings."),
-    "similar": ("ask.rank:similar", "Recordings most like one."),
-    "show": ("ask.show:show", "What is known of a clip."),
-    "sql": ("sql:sql", "The database in its own shell, read-only."),
-    "browse": ("sql:browse", "The database in a web browser, read-only."),
+    "query": (
+        "ask.query:query",
+        "Find clips or intervals with any sound below a node.",
+    ),
+    "hours": ("ask.hours:hours", "Hours in which each class or branch is heard."),
+    "rank": ("ask.rank:rank", "The windows with the best scores in all recordings."),
+    "similar": ("ask.rank:similar", "Find the recordings that are most like a given one."),
+    "show": ("ask.show:show", "Show everything that is known about a clip."),
+    "sql": ("sql:sql", "Open the database in its own shell, read-only."),
+    "browse": ("sql:browse", "Open the database in a web browser, read-only."),
     "failures": ("ask.show:failures", "Files that could not be labelled, and why."),
     "export": ("ask.export:app", "Write labels in other tools' formats."),
-    "times": ("times:times", "When recordings began, and how names tell it."),
-    "plot": ("ask.plot:plot", "A picture of a clip."),
-    "curve": ("ask.plot:curve", "Sorted scores of a subtree over all clips."),
-    "report": ("ask.report:report", "The whole collection on one page."),
-    "review": ("judge.review:review", "A page to judge clips by ear."),
-    "verdicts": ("judge.verdicts:app", "What people judged: import, list, show, history."),
-    "estimate": ("judge.review:estimate", "How many clips and hours truly hold a sound."),
+    "times": ("times:times", "When recordings began, and how file names give the time."),
+    "plot": ("ask.plot:plot", "Draw a picture of a clip."),
+    "curve": ("ask.plot:curve", "Sorted scores of a class or branch over all clips."),
+    "report": ("ask.report:report", "Write a page about the whole collection."),
+    "review": ("judge.review:review", "Write a page on which to judge clips by ear."),
+    "verdicts": ("judge.verdicts:app", "Import and list what people judged."),
+    "estimate": ("judge.review:estimate", "Estimate how many clips and hours truly have a sound."),
     "verify": ("verify:verify", "Check that tables and files agree."),
     "evaluate": ("judge.evaluate:evaluate", "Compare stored scores with a truth file."),
-    "thresholds": ("judge.thresholds:app", "Sets of thresholds by class, and what they find."),
+    "thresholds": (
+        "judge.thresholds:app",
+        "Sets of thresholds by class, and their detections.",
+    ),
 }
-"""Where each command is, and what it is for, for the list of all."""
+"""Where each command is defined, and its line in the list of commands."""
 
 
 class _Commands(Mapping[str, Any]):
-    """The commands by name; to list the names imports none of them."""
+    """The commands by name; listing the names imports none of them."""
 
     def __getitem__(self, name: str) -> Any:
         module, _, attribute = COMMANDS[name][0].partition(":")

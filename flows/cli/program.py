@@ -1,7 +1,7 @@
-"""The program ``audioset``: catches signals first, and only then imports what takes a while.
+"""The program ``audioset``: it first catches signals, then imports what takes a while.
 
-Exit codes: 0 all done, 1 some files failed, 2 the person's mistake (one clear line); 130, 143 and
-129 after Ctrl-C, SIGTERM and SIGHUP.
+Exit codes: 0 all done, 1 some files failed, 2 a mistake of the user (told in one line); 130, 143
+and 129 after Ctrl-C, SIGTERM and SIGHUP.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def main() -> NoReturn:
-    """Run the command line; every error that is not a defect becomes one line."""
+    """Run the command line; an expected error is told in one line."""
     signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # they wait until they are watched
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # until they are handled
     from flows.stopping import stopper
 
-    # What is imported stays: to look through it for garbage takes an eighth of the time.
+    # Imported modules stay: the search for garbage among them takes an eighth of the time.
     gc.set_threshold(200_000, 20, 20)
     stop = stopper()
     stop.watch()
@@ -33,7 +33,7 @@ def main() -> NoReturn:
         stop.end_at_once()
         code, message = _run()
         stop.begin_at_once()
-    except BaseException:  # what ends in good order may meet a terminal or a server that is gone
+    except BaseException:  # while it ends, the terminal or the server may be gone already
         if stop.code is None:
             raise
         code, message = stop.code, ""
@@ -48,7 +48,7 @@ def main() -> NoReturn:
 
 
 def _run() -> tuple[int, str]:
-    """The exit code, and what there is to say."""
+    """The exit code, and the message to print."""
     from audioset_core.errors import AudiosetError, UserError
     from db.errors import DatabaseError, DatabaseUserError
     from flows.cli.main import app
@@ -60,7 +60,7 @@ def _run() -> tuple[int, str]:
     except (AudiosetError, DatabaseError) as error:
         return 1, str(error)
     except OSError as error:
-        # A full or failing disk, a file that may not be written: not our defect either.
+        # A full or failing disk, or a file that may not be written: no defect of this program.
         return 1, str(error)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None), ""

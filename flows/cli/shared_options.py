@@ -32,20 +32,23 @@ Clip = Annotated[
 ]
 Under = Annotated[
     list[str] | None,
-    typer.Option(help="A class or category: name, MID or path. Several: any of them."),
+    typer.Option(
+        help="A class or category: name, MID or path. Repeat it to ask for any of several."
+    ),
 ]
 OneUnder = Annotated[str, typer.Option("--under", help="A class or category: name, MID or path.")]
 NotUnder = Annotated[
-    list[str] | None, typer.Option(help="Leave out clips with such a sound at --min-score.")
+    list[str] | None,
+    typer.Option(help="Leave out clips in which this class or category reaches --min-score."),
 ]
 Ambiguous = Annotated[
     bool,
     typer.Option(
         "--ambiguous",
-        help="Also clips where only a source-ambiguous class (Hiss, Tick, Buzz, ...) fits.",
+        help="Also count source-ambiguous classes (Hiss, Tick, Buzz, ...) that stand alone.",
     ),
 ]
-Model = Annotated[str | None, typer.Option(help="A model other than the current one.")]
+Model = Annotated[str | None, typer.Option(help="Ask this model instead of the current one.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,20 +124,20 @@ class Times:
         tuple[str, str] | None,
         typer.Option(
             metavar="START END",
-            help="The sound is heard then: two days (2024-05-18, the last one included), moments "
-            "(2024-05-18T04:30), or times of every day on the recorder's clock (04:30).",
+            help="When the sound is heard: two days (2024-05-18; the last one is included), two "
+            "moments (2024-05-18T04:30), or two times of day on the recorder's clock (04:30).",
         ),
     ] = None
     timezone: Annotated[
         str | None,
         typer.Option(
-            help="The zone of --between: Europe/Berlin, +02:00. [default: the one stated with "
+            help="Time zone of --between: Europe/Berlin, +02:00. [default: the one stated with "
             "`audioset times`, else UTC]"
         ),
     ] = None
 
     def of_question(self, engine: Engine) -> Mapping[str, Any]:
-        """Fields of the `Question`; tells which zone is meant."""
+        """Fields of the `Question`; prints which time zone is used."""
         return {"span": self.between and asked_span(engine, self.between, self.timezone)}
 
 
@@ -146,8 +149,8 @@ class Files:
         list[str] | None,
         typer.Option(
             metavar="GLOB",
-            help="Files whose path fits: '*.flac', 'site-3/*', a folder; from any folder on, or "
-            "from here with ./. Several: any of them.",
+            help="Only files whose path matches: '*.flac', 'site-3/*', a folder. It may match "
+            "below any folder; with ./ it begins here. Repeat it to allow several.",
         ),
     ] = None
     model: Model = None

@@ -1,4 +1,4 @@
-"""What commands that read a truth file have in common."""
+"""What the commands that read a truth file share."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class Known:
         Path,
         typer.Option(
             metavar="FILE|FOLDER|verdicts",
-            help="What recordings hold, by file name, path, id or clip id; 'verdicts': what was "
-            "imported with audioset verdicts.",
+            help="What recordings are known to have, by file name, path, id or clip id; 'verdicts' "
+            "takes what audioset verdicts has imported.",
         ),
     ]
     format: Annotated[
         TruthFormat,
         typer.Option(
-            help="'csv': a recording and a class a line, a review, or what audioset verdicts reads."
+            help="'csv': a recording and a class a line, a review, or what verdicts import reads."
         ),
     ] = "csv"
     model: Annotated[str | None, typer.Option(help="NAME or NAME@VERSION.")] = None
@@ -109,12 +109,12 @@ def end(evidence: Evidence) -> NoReturn:
 
 
 def _left_out(truth: Truth, scored: Scored) -> Iterator[str]:
-    """A line for everything of the truth, and of the recordings, that was not used."""
+    """A line for each kind of truth entry or recording that was not used."""
     examples = f", such as {', '.join(scored.examples)}" if scored.examples else ""
     counts = {
-        "items of the truth mean no labelled recording" + examples: scored.n_unmatched,
-        "items of the truth mean several recordings: name them by path": scored.n_ambiguous,
-        "items have no score in their span": scored.n_unscored,
+        "truth entries match no labelled recording" + examples: scored.n_unmatched,
+        "truth entries match several recordings: name those by path": scored.n_ambiguous,
+        "truth entries have no score in their span": scored.n_unscored,
         "labelled recordings are not in the truth": scored.n_not_in_truth,
         **truth.left_out,
     }

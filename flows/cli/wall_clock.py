@@ -17,10 +17,10 @@ _ALLOWED = "write 2024-05-18, 2024-05-18T04:30 or, for every day, 04:30"
 
 
 def asked_span(engine: Engine, between: tuple[str, str], timezone: str | None) -> Span:
-    """What ``--between`` means, in the zone given, or stated before; tells which.
+    """The meaning of ``--between``, in the time zone given or stated before; prints which one.
 
     Raises:
-        UserError: not times, or no such zone.
+        UserError: not times, or an unknown time zone.
     """
     from audioset_core.inputs.start_times import find_zone
     from db.catalog.start_times import stored_rules
@@ -35,7 +35,7 @@ def asked_span(engine: Engine, between: tuple[str, str], timezone: str | None) -
 
 
 def note_assumed_zone(engine: Engine) -> None:
-    """Say how many starts were taken as UTC because nobody stated a zone."""
+    """Print how many starts were taken as UTC because no time zone is known."""
     from audioset_core.inputs.start_times import ASSUMED, NOT_UNDERSTOOD, START_FORMATS
     from db.catalog.start_times import NOT_FOUND, times_found
 
@@ -48,9 +48,9 @@ def note_assumed_zone(engine: Engine) -> None:
     if n_assumed:
         note(f"no time zone is known for {n_assumed:,} files, so UTC: audioset times --timezone")
     if n_unknown:
-        note(f"no start is known of {n_unknown:,} files: audioset times --pattern")
+        note(f"no start time is known for {n_unknown:,} files: audioset times --pattern")
     if n_unread:
-        note(f"the manifest's start of {n_unread:,} files is not understood; {START_FORMATS}")
+        note(f"the manifest's start time of {n_unread:,} files is not understood; {START_FORMATS}")
 
 
 def _parsed(first: str, last: str, zone: tzinfo) -> Span:
@@ -85,7 +85,7 @@ def _moment(text: str, zone: tzinfo) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise UserError(f"--between: {text!r} is no time; {_ALLOWED}") from None
+        raise UserError(f"--between: {text!r} is not a time; {_ALLOWED}") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=zone)
 
 

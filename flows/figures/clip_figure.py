@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, ListedColormap
+from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap, to_rgba
 from matplotlib.figure import Figure
 
 from audioset_core.features.config import YAMNET
@@ -21,6 +21,7 @@ from audioset_core.previews.spectrogram_png import axis_step, palette, shown_ran
 from audioset_core.previews.waveform_overview import Overview, band_of_hz
 from audioset_core.scores.pooling import Float32Array
 from db.answer_records import Interval
+from flows.terminal import clock
 
 DPI = 100
 WIDTH_IN = 12.0
@@ -30,7 +31,8 @@ _WAVE_IN, _MEL_IN, _ROW_IN = 1.1, 2.0, 0.36
 N_COLUMNS = round((WIDTH_IN - _LEFT_IN - _RIGHT_IN) * DPI)
 """Columns of the axes: one for each pixel."""
 
-_INK, _QUIET, _WAVE, _BAR = "#1b1f24", "#68707a", "#2f6f9f", "#d9541e"
+INK, QUIET, _WAVE, _BAR = "#1b1f24", "#68707a", "#2f6f9f", "#d9541e"
+_LABEL: dict[str, Any] = {"fontsize": 9.5, "color": QUIET}
 _SCORES = ("#f6f7f8", "#c9d9ea", "#7fa9d1", "#2f6f9f", "#123a63")
 _MEL_TICKS_HZ = (250, 500, 1000, 2000, 4000)
 _STEPS_S = (
@@ -70,10 +72,10 @@ def clip_figure(picture: ClipPicture) -> Figure:
     figure = Figure(figsize=(WIDTH_IN, total), dpi=DPI, facecolor="white")
     figure.text(
         _LEFT_IN / WIDTH_IN, 1 - 0.32 / total, shortened(picture.title), fontsize=14,
-        fontweight="bold", color=_INK, va="center", parse_math=False,
+        fontweight="bold", color=INK, va="center", parse_math=False,
     )  # fmt: skip
     figure.text(
-        _LEFT_IN / WIDTH_IN, 1 - 0.6 / total, picture.subtitle, fontsize=9.5, color=_QUIET,
+        _LEFT_IN / WIDTH_IN, 1 - 0.6 / total, picture.subtitle, fontsize=9.5, color=QUIET,
         va="center", parse_math=False,
     )  # fmt: skip
     axes = _stacked(figure, heights, total)
@@ -100,13 +102,10 @@ def shortened(text: str, most: int = 90) -> str:
 
 
 def time_label(seconds: float, step_s: float) -> str:
-    """A tick: seconds below a minute's steps in all, else m:ss or h:mm:ss."""
+    """A tick: seconds where ticks are less than a second apart, else m:ss or h:mm:ss."""
     if step_s < 1:
         return f"{seconds:.2f}".rstrip("0").rstrip(".") + " s"
-    whole = round(seconds)
-    minutes, rest = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+    return clock(round(seconds)).removesuffix(".0")
 
 
 def _stacked(figure: Figure, heights: tuple[float, ...], total: float) -> list[Axes]:
@@ -123,7 +122,7 @@ def _stacked(figure: Figure, heights: tuple[float, ...], total: float) -> list[A
 
 def _draw_wave(axes: Axes, picture: ClipPicture) -> None:
     overview = picture.overview
-    axes.set_ylabel("waveform", **_label_style())
+    axes.set_ylabel("waveform", **_LABEL)
     if overview is None:
         _explain(axes, picture.why_no_audio)
         return
@@ -137,12 +136,12 @@ def _draw_wave(axes: Axes, picture: ClipPicture) -> None:
     axes.set_ylim(-limit, limit)
     axes.set_yticks([-largest, 0, largest] if largest > 1e-3 else [0])
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")
-    axes.axhline(0, color=_INK, linewidth=0.4, alpha=0.5)
+    axes.axhline(0, color=INK, linewidth=0.4, alpha=0.5)
 
 
 def _draw_mel(axes: Axes, picture: ClipPicture) -> None:
     overview = picture.overview
-    axes.set_ylabel("Hz (log-mel)", **_label_style())
+    axes.set_ylabel("Hz (log-mel)", **_LABEL)
     if overview is None:
         _explain(axes, "")
         return
@@ -162,7 +161,7 @@ def _draw_classes(axes: Axes, picture: ClipPicture) -> None:
     if not n_rows:
         _explain(axes, "no class reaches a score that is stored")
         return
-    colours = LinearSegmentedColormap.from_list("scores", list(_SCORES)).with_extremes(bad="white")
+    colours = _score_colours()
     for row, (name, peak) in enumerate(zip(picture.classes, picture.peaks, strict=True)):
         axes.imshow(
             picture.scores[np.newaxis, :, row], aspect="auto", interpolation="nearest",
@@ -173,12 +172,12 @@ def _draw_classes(axes: Axes, picture: ClipPicture) -> None:
         axes.broken_barh(
             [(d.start_s, d.end_s - d.start_s) for d in own],
             (row + _HEAT_SHARE + 0.06, 0.16),
-            facecolors=[(*_rgb(_BAR), 0.25 + 0.75 * d.peak) for d in own],
+            facecolors=[to_rgba(_BAR, 0.25 + 0.75 * d.peak) for d in own],
             linewidth=0,
         )
         axes.text(
             1.008, row + 0.5, f"{peak:.2f}", transform=axes.get_yaxis_transform(), fontsize=9.5,
-            color=_INK, va="center",
+            color=INK, va="center",
         )  # fmt: skip
     axes.set_ylim(n_rows, 0)
     axes.set_yticks(
@@ -192,7 +191,7 @@ def _draw_time_axis(axes: list[Axes], duration_s: float) -> None:
     for one in axes:
         one.set_xlim(0, duration_s)
         one.set_xticks(ticks)
-        one.tick_params(labelsize=9.5, colors=_INK, length=3, labelbottom=one is axes[-1])
+        one.tick_params(labelsize=9.5, colors=INK, length=3, labelbottom=one is axes[-1])
         for side in ("top", "right"):
             one.spines[side].set_visible(False)
         for spine in one.spines.values():
@@ -207,14 +206,14 @@ def _draw_key(figure: Figure, picture: ClipPicture, total: float) -> None:
     """What the colours of the class rows mean, below the time axis."""
     if not picture.classes:
         return
-    style: dict[str, Any] = {"fontsize": 9.5, "color": _QUIET, "va": "center"}
+    style = {**_LABEL, "va": "center"}
     y = 0.24 / total
     left = _LEFT_IN / WIDTH_IN
     figure.text(left, y, "score   0", **style)
     bar = figure.add_axes((left + 0.052, y - 0.055 / total, 0.12, 0.11 / total))
     bar.imshow(
         np.linspace(0, 1, 120)[np.newaxis], aspect="auto",
-        cmap=LinearSegmentedColormap.from_list("scores", list(_SCORES)),
+        cmap=_score_colours(),
     )  # fmt: skip
     bar.set_axis_off()
     figure.text(left + 0.178, y, "1", **style)
@@ -235,13 +234,9 @@ def _explain(axes: Axes, text: str) -> None:
     axes.set_yticks([])
     axes.text(
         0.5, 0.5, shortened(text, 120), transform=axes.transAxes, ha="center", va="center",
-        fontsize=10, color=_QUIET, parse_math=False,
+        fontsize=10, color=QUIET, parse_math=False,
     )  # fmt: skip
 
 
-def _label_style() -> dict[str, Any]:
-    return {"fontsize": 9.5, "color": _QUIET}
-
-
-def _rgb(colour: str) -> tuple[float, float, float]:
-    return tuple(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))  # type: ignore[return-value]
+def _score_colours() -> Colormap:
+    return LinearSegmentedColormap.from_list("scores", _SCORES).with_extremes(bad="white")

@@ -10,12 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from db.reports.score_curves import ScoreCurve
-from flows.figures.clip_figure import DPI, WIDTH_IN, shortened
+from flows.figures.clip_figure import DPI, INK, QUIET, WIDTH_IN, shortened
 
 N_CLASSES = 8
 """More lines than this cannot be told apart."""
 
-_INK, _QUIET = "#1b1f24", "#68707a"
 _COLOURS = (
     "#2f6f9f", "#d9541e", "#3a8f5c", "#8a5aa8", "#b58a1b", "#c2497a", "#2aa1a1", "#7a6a58",
 )  # fmt: skip
@@ -34,17 +33,17 @@ def curve_figure(
     axes = figure.add_axes((0.065, 0.15, 0.62, 0.72))
     largest = max([1, *(sum(curve.n_clips) for curve in curves)])
     width = 2.6
-    for curve, colour in zip([whole, *classes], (_INK, *_COLOURS), strict=False):
+    for curve, colour in zip([whole, *classes], (INK, *_COLOURS), strict=False):
         ranks, scores = steps(curve)
         axes.plot(
             ranks, scores, color=colour, linewidth=width, drawstyle="steps-pre", label=curve.name
         )
         width = 1.5
-    axes.axhline(min_score, color=_QUIET, linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.axhline(min_score, color=QUIET, linewidth=0.8, linestyle=(0, (4, 3)))
     axes.axhspan(0, floor, color="#eef0f2", linewidth=0)
     axes.text(
         0.995, floor / 2, f"scores below {floor:g} are not stored", ha="right", va="center",
-        transform=axes.get_yaxis_transform(), fontsize=9, color=_QUIET,
+        transform=axes.get_yaxis_transform(), fontsize=9, color=QUIET,
     )  # fmt: skip
     if largest >= _LOG_FROM_CLIPS:
         axes.set_xscale("log")
@@ -53,14 +52,14 @@ def curve_figure(
         axes.set_xlim(0, largest * 1.02)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(0, 1.01)
-    axes.set_xlabel("clips, best first", fontsize=10, color=_QUIET)
-    axes.set_ylabel("best score of the clip", fontsize=10, color=_QUIET)
-    axes.tick_params(labelsize=9.5, colors=_INK)
+    axes.set_xlabel("clips, best first", fontsize=10, color=QUIET)
+    axes.set_ylabel("best score of the clip", fontsize=10, color=QUIET)
+    axes.tick_params(labelsize=9.5, colors=INK)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.grid(color="#9aa3ad", linewidth=0.4, alpha=0.4)
     title = f"{whole.name}: {whole.clips_at_least(min_score):,} clips at {min_score:g} or more"
-    figure.text(0.065, 0.94, title, fontsize=14, fontweight="bold", color=_INK, parse_math=False)
+    figure.text(0.065, 0.94, title, fontsize=14, fontweight="bold", color=INK, parse_math=False)
     _draw_table(figure, [whole, *classes], min_score, len(curves) - 1)
     _draw_lacking(figure, lacking)
     return figure
@@ -82,14 +81,14 @@ def _draw_table(
 ) -> None:
     """The legend, with what a line cannot say."""
     left, y = 0.71, 0.87
-    head: dict[str, Any] = {"fontsize": 9, "color": _QUIET}
+    head: dict[str, Any] = {"fontsize": 9, "color": QUIET}
     figure.text(left + 0.025, y, f"at {min_score:g} or more", **head)
     figure.text(0.925, y, "clips", ha="right", **head)
     figure.text(0.985, y, "minutes", ha="right", **head)
     names = [f"all of {curves[0].name}", *(curve.name for curve in curves[1:])]
-    for curve, name, colour in zip(curves, names, (_INK, *_COLOURS), strict=False):
+    for curve, name, colour in zip(curves, names, (INK, *_COLOURS), strict=False):
         y -= 0.058
-        style: dict[str, Any] = {"fontsize": 10, "color": _INK, "parse_math": False}
+        style: dict[str, Any] = {"fontsize": 10, "color": INK, "parse_math": False}
         figure.text(left, y, "━", fontsize=12, color=colour)
         figure.text(left + 0.025, y, shortened(name, 26), **style)
         figure.text(0.925, y, f"{curve.clips_at_least(min_score):,}", ha="right", **style)
@@ -102,4 +101,4 @@ def _draw_table(
 def _draw_lacking(figure: Figure, lacking: Sequence[str]) -> None:
     if lacking:
         text = shortened(f"Not among the model's classes: {', '.join(lacking)}", 160)
-        figure.text(0.065, 0.03, text, fontsize=9, color=_QUIET, parse_math=False)
+        figure.text(0.065, 0.03, text, fontsize=9, color=QUIET, parse_math=False)

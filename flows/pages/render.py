@@ -30,7 +30,7 @@ def render(name: str, values: Mapping[str, Any]) -> bytes:
         loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters.update(line=one_line, clock=clock, count=_count, hours=shown_hours)
+    environment.filters.update(line=one_line, clock=clock, count="{:,}".format, hours=shown_hours)
     style = _shipped("common.css") + _shipped(f"{name}.css")
     script = _shipped(f"{name}.js")
     page = environment.get_template(f"{name}.html").render(
@@ -54,10 +54,6 @@ def shown_hours(hours: float) -> str:
     if hours < 1:
         return f"{hours * 60:.1f} min" if hours < 1 / 6 else f"{hours * 60:.0f} min"
     return f"{hours:.1f} h" if hours < 100 else f"{hours:,.0f} h"
-
-
-def _count(number: int) -> str:
-    return f"{number:,}"
 
 
 def _shipped(name: str) -> str:

@@ -1,4 +1,4 @@
-"""``audioset demo``: a minute's tour on sounds whose class is known by construction."""
+"""``audioset demo``: a tour of one minute, on computed sounds whose class is known."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from flows.terminal import note, print_table, shown_path
 
 def demo(
     folder: Annotated[
-        Path | None, typer.Argument(help="Recordings to label instead of the made ones.")
+        Path | None, typer.Argument(help="Recordings to label instead of the computed ones.")
     ] = None,
     home: Home = Path("demo-data"),
     db: Database = None,
 ) -> None:
-    """Label a small set of sounds made by arithmetic (or your own) and print what was found."""
+    """Label a small set of computed sounds (or your own) and print what was found."""
     from audioset_core.demo_sounds import write_demo
     from audioset_core.inputs.walk import PassedOver, find_recordings, read_inputs
     from flows.cli.labelling import label_paths

@@ -20,13 +20,15 @@ def convert(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="Which model's weights they are. [default: told by their names]"),
+        typer.Option(
+            help="Which model's weights they are. [default: found from the names in the file]"
+        ),
     ] = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Prove the conversion against TensorFlow.")
     ] = False,
 ) -> None:
-    """Convert published weights to safetensors, every dataset checked."""
+    """Convert published weights to safetensors; every array is checked."""
     from audioset_core.models.registry import find_bundle
     from audioset_core.weights.convert import convert as convert_file
 
@@ -40,7 +42,7 @@ def convert(
 
 
 def _verify(source: Path, model: str | None) -> None:
-    """Print the comparison with TensorFlow; what fails it is not written."""
+    """Print the comparison with TensorFlow; weights that fail are not written."""
     from audioset_core.errors import WeightsError
     from audioset_core.weights.conversion_proof import verify_conversion
 
@@ -81,11 +83,11 @@ def promote_model(
     model: Annotated[str, typer.Argument(help="NAME (its newest version) or NAME@VERSION.")],
     store: Store,
 ) -> None:
-    """Let a model speak for every clip that it labelled, also when others label it later."""
+    """Make a model the current one of its clips, even if other models label them later."""
     from db.reports.model_comparison import promote
 
     with store.opened() as engine:
-        print(f"{promote(engine, model)} now speaks for the clips that it labelled")
+        print(f"{promote(engine, model)} is now the current model of the clips that it labelled")
 
 
 def diff(
@@ -96,7 +98,7 @@ def diff(
     store: Store,
     as_json: AsJson = False,
 ) -> None:
-    """Two models on the clips that both labelled: minutes per class, clips that differ most."""
+    """Compare two models on the clips that both labelled: minutes by class, largest differences."""
     from dataclasses import asdict
 
     from db.reports.model_comparison import compare
@@ -176,7 +178,7 @@ def _labelled(store: Store) -> list[dict[str, object]]:
 
 
 app = command_group(
-    "The models that can label and the state of their weights; which one speaks first.",
+    "The models that can label, and the state of their weights.",
     {"promote": promote_model},
     no_args_is_help=False,
     invoke_without_command=True,

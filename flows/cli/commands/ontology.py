@@ -20,7 +20,7 @@ _NAME = "A MID, a name, or a path such as 'Sounds of things/Vehicle'."
 def show(
     *, name: Annotated[str, typer.Argument(help=_NAME)], store: Store, as_json: AsJson = False
 ) -> None:
-    """A class or category: where it stands, what is below it, what models can say."""
+    """Show a class or category: its place, what is below it, what YAMNet can predict."""
     ontology = load_default()
     node = ontology.find(name)
     described = _described(ontology, node, store)
@@ -42,9 +42,9 @@ def tree(
     name: Annotated[str | None, typer.Argument(help=_NAME)] = None,
     depth: Annotated[int | None, typer.Option(min=0, help="Levels below the top.")] = None,
 ) -> None:
-    """The ontology, or the part below a node, as an indented tree.
+    """Print the ontology, or the part below a node, as an indented tree.
 
-    A node with several parents stands below each of them. (-) marks what YAMNet cannot predict.
+    A node with several parents is printed below each of them. (-) marks what YAMNet cannot predict.
     """
     ontology = load_default()
     predictable = _predictable("yamnet")
@@ -62,7 +62,7 @@ def tree(
 def search(
     text: Annotated[str, typer.Argument(help="Words of a name.")], as_json: AsJson = False
 ) -> None:
-    """Classes and categories whose names contain the words."""
+    """Find classes and categories whose names contain the words."""
     ontology = load_default()
     found = ontology.search(text)
     _print_nodes(ontology, found, as_json=as_json)
@@ -77,9 +77,9 @@ def missing(
     model: Annotated[str, typer.Option(help="yamnet, vggish, panns or pocket.")] = "yamnet",
     as_json: AsJson = False,
 ) -> None:
-    """Concrete classes below a node that a model cannot predict; exit code 0 also if there are any.
+    """List the concrete classes below a node that a model cannot predict.
 
-    Abstract nodes only gather others: no model predicts them, and they are not listed.
+    Abstract nodes only group others: no model predicts them, and they are not listed.
     """
     from audioset_core.models.registry import find_bundle
 

@@ -1,4 +1,4 @@
-"""``audioset serve``: label what arrives, by a schedule, for as long as it runs."""
+"""``audioset serve``: label new recordings on a schedule, for as long as it runs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ def serve(
         list[str] | None, typer.Option(help="Folder to watch; may be given several times.")
     ] = None,
     cron: Annotated[
-        str, typer.Option(help="When to look: minute hour day month weekday.")
+        str, typer.Option(help="When to look for new files: minute hour day month weekday.")
     ] = "0 * * * *",
     timezone: Annotated[
         str, typer.Option(help="Time zone of --cron, such as Europe/Berlin.")
     ] = "UTC",
     settle: Annotated[
-        float, typer.Option(help="Seconds that a file must be left alone before it is read.")
+        float, typer.Option(help="Seconds without a change after which a file is read.")
     ] = 60.0,
     model: Annotated[str, typer.Option(help="Which model labels.")] = "yamnet",
     weights: Annotated[
@@ -29,7 +29,7 @@ def serve(
     ] = None,
     follow_symlinks: FollowSymlinks = False,
     with_server: Annotated[
-        bool, typer.Option("--with-server", help="Prefect's web page as well, on port 4200.")
+        bool, typer.Option("--with-server", help="Also serve Prefect's web page, on port 4200.")
     ] = False,
     port: Annotated[
         int | None,
@@ -40,9 +40,9 @@ def serve(
     home: Home = DEFAULT_HOME,
     db: Database = None,
 ) -> None:
-    """Watch folders and label what arrives, on a schedule, until it is stopped.
+    """Watch folders and label new recordings on a schedule, until it is stopped.
 
-    Reports to the Prefect server of PREFECT_API_URL; where none is set, brings its own.
+    Runs are reported to the Prefect server of PREFECT_API_URL; if none is set, one is started.
     """
     from flows.prefect_server.serve import Plan, serve_plan
 

@@ -26,14 +26,15 @@ _TIME_LIMIT_MS = 30_000
 
 def sql(
     *,
-    query: Annotated[str | None, typer.Argument(help="SQL to run; none: the shell opens.")] = None,
+    query: Annotated[
+        str | None, typer.Argument(help="SQL to run. [default: open the shell]")
+    ] = None,
     store: Store,
     as_csv: AsCsv = False,
 ) -> None:
-    """The database in its own shell, sqlite3 or psql, read-only.
+    """Open the database in its own shell, sqlite3 or psql, read-only.
 
-    The views to ask are in docs/database.md; scores in the tables are in 1/10,000, in the views
-    from 0 to 1.
+    docs/database.md describes the views. Scores in views are 0 to 1; in tables 0 to 10,000.
     """
     if as_csv and query is None:
         raise UserError("--csv is for a query: audioset sql --csv 'SELECT ...'")
@@ -45,13 +46,13 @@ def sql(
 def browse(
     *,
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port on this machine.")] = 8001,
-    show: Annotated[bool, typer.Option("--open", help="Open it in the web browser.")] = False,
+    show: Annotated[bool, typer.Option("--open", help="Open the page in the web browser.")] = False,
     store: Store,
 ) -> None:
-    """The database in a web browser, with Datasette: tables, facets and ready questions.
+    """Open the database in a web browser, with Datasette: tables, facets and ready questions.
 
-    Read-only, and only for this machine (127.0.0.1). Stop it with Ctrl-C. Labelling may go on
-    meanwhile.
+    Read-only, and only for this machine (127.0.0.1). Stop it with Ctrl-C. Labelling may run at the
+    same time.
     """
     url, snapshot = _existing(store)
     if url.get_backend_name() != "sqlite":
@@ -76,7 +77,7 @@ def browse(
 
 
 def _existing(store: Store) -> tuple[URL, Snapshot | None]:
-    """The address of the database, which is there and has this version's tables; how to read it."""
+    """The URL of the existing database, brought to this version's tables; how to read it."""
     with store.opened() as engine:
         return engine.url, snapshot_of(engine)
 
@@ -120,7 +121,7 @@ def _datasette() -> list[str]:
 
 
 def _become(command: list[str], environment: dict[str, str]) -> NoReturn:
-    """Go on as another program, which then has the terminal and its signals for itself."""
+    """Replace this process by another program, which then has the terminal and its signals."""
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(command[0], command, environment)  # noqa: S606 (a program found on PATH, no shell)

@@ -1,4 +1,4 @@
-"""``audioset times``: when the recordings began, and how their files tell it."""
+"""``audioset times``: when the recordings began, and how that is read from their files."""
 
 from __future__ import annotations
 
@@ -29,29 +29,29 @@ from flows.terminal import note, print_json, print_table, when
 def times(
     *,
     folders: Annotated[
-        list[str] | None, typer.Argument(help="Folders that the rule is for; none: all.")
+        list[str] | None, typer.Argument(help="Folders that the rule is for. [default: all]")
     ] = None,
     timezone: Annotated[
         str | None,
-        typer.Option(help="The zone of the recorders' clocks: Europe/Berlin, UTC, +02:00."),
+        typer.Option(help="Time zone of the recorders' clocks: Europe/Berlin, UTC, +02:00."),
     ] = None,
     pattern: Annotated[
         str | None,
         typer.Option(
-            help="How names (with '/': paths) tell the start, as %Y%m%d_%H%M%S; beside the usual "
-            "ways."
+            help="Where a file name (with '/': a path) has the start time, such as %Y%m%d_%H%M%S. "
+            "The usual forms are known anyway."
         ),
     ] = None,
     store: Store,
     as_json: AsJson = False,
 ) -> None:
-    """When recordings began: state how names tell it, and see what was found.
+    """Show when recordings began, and state how to read it from file names.
 
-    Starts are read from a manifest's meta (recorded_at, recording_start, start_time, datetime,
-    timestamp), else from what a WAV file tells (GUANO, AudioMoth's comment), else from names such
+    Start times are read from a manifest's meta (recorded_at, recording_start, start_time, datetime,
+    timestamp), else from notes in a WAV file (GUANO, AudioMoth's comment), else from names such
     as 20240518_043000, 20240518_0430, 2024-05-18T04-30-00Z, 2024-05-18-birdnet-04:30:00 and
-    AudioMoth's hex. A rule is kept: files that come later follow
-    it; one of '' forgets. Without a zone, times are taken as UTC.
+    AudioMoth's hex. A rule is stored and also holds for
+    files that come later; '' removes it. Without a time zone, times are taken as UTC.
     """
     from tasks.labelling.start_times import time_recordings
 

@@ -21,18 +21,21 @@ from flows.terminal import note, one_line, print_json, print_table, progress_lin
 def verify(
     *,
     deep: Annotated[
-        bool, typer.Option("--deep", help="Read every byte: checksums, finite values, every label.")
+        bool,
+        typer.Option(
+            "--deep", help="Read every byte: check checksums, finite values and every label."
+        ),
     ] = False,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Put right, or label again, exactly what is damaged.")
+        bool, typer.Option("--repair", help="Repair, or label again, exactly what is damaged.")
     ] = False,
     weights: Annotated[
-        Path | None, typer.Option(help="Weights to label again with, if not the official ones.")
+        Path | None, typer.Option(help="Weights for labelling again, instead of the official ones.")
     ] = None,
     store: Store,
     as_json: AsJson = False,
 ) -> None:
-    """Check that tables and files agree. Exit code 1 if something is wrong and left."""
+    """Check that tables and files agree. Exit code 1 if something is wrong and not repaired."""
     from tasks.store_check.check import check_store
 
     url = database_url(store.home, store.db)
@@ -44,7 +47,7 @@ def verify(
         if report.n_reset and repair:
             from flows.run.relabelling import label_again
 
-            note(f"{report.n_reset:,} findings are put right by labelling again")
+            note(f"{report.n_reset:,} findings are repaired by labelling again")
             label_again(engine, report, weights, lambda m, o: _label(m, store.home, o, url))
     if as_json:
         print_json(report.as_json())
@@ -55,7 +58,7 @@ def verify(
             note(one_line(line))
         print(report.conclusion())
         if report.n_left and not repair:
-            note("put right what can be: audioset verify --repair")
+            note("to repair what can be repaired: audioset verify --repair")
     raise typer.Exit(1 if report.n_left else 0)
 
 

@@ -80,7 +80,7 @@ def test_times_are_found_and_asked_for(ask: Audioset, audioset: Audioset, made: 
     assert day[0]["recorded_at"] == "2024-05-19 05:00:00+00:00"
     said = audioset(*question, "2024-05-18T06:59", "2024-05-18T07:01", "--home", made.home)
     assert "--between is in Europe/Berlin" in said.err
-    assert "no start is known of 1 files" in said.err
+    assert "no start time is known for 1 files" in said.err
     assert [line.split("\t")[-1] for line in said.out.splitlines()[1:]] == [f"/audio/{NAMES[6]}"]
     moments = [hit["heard_at"] for hit in ask(*question, "00:00", "00:00", "--order", "time")]
     assert len(moments) == 9
@@ -199,7 +199,7 @@ def test_similar_by_recording_and_by_moment(ask: Audioset, made: Collection) -> 
         (["query", "--under", "Dogg"], "'Dog'"),
         (["query", "--under", "Dog", "--all-of", "Piano"], "cannot predict 'Piano'"),
         (["query", "--under", "Dog", "--between", "04:00", "2024-05-18"], "one is a time of day"),
-        (["query", "--under", "Dog", "--between", "x", "y"], "'x' is no time"),
+        (["query", "--under", "Dog", "--between", "x", "y"], "'x' is not a time"),
         (["query", "--under", "Dog", "--between", "2024-05-19", "2024-05-18"], "not after"),
         (["query", "--under", "Dog", "--between", "2024-05-19", "2024-05-20",
           "--timezone", "Mars"], "no time zone is called 'Mars'"),

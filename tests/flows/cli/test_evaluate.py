@@ -93,9 +93,9 @@ def test_nothing_is_left_out_silently(evaluate: Audioset, four: Collection) -> N
     assert found["n_recordings_not_in_truth"] == 2
     assert [each["reason"] for each in found["failures"]] == ["no such file"]
     for line in (
-        "1 items of the truth mean no labelled recording, such as a.wav, zz.wav",
-        "1 items of the truth mean several recordings",
-        "2 items have no score in their span",
+        "1 truth entries match no labelled recording, such as a.wav, zz.wav",
+        "1 truth entries match several recordings",
+        "2 truth entries have no score in their span",
         "2 labelled recordings are not in the truth",
         "1 classes that the model cannot predict: Kettle whistle",
         "no such file",

@@ -79,7 +79,7 @@ def test_a_query_by_a_set(run: Audioset, dogs: Collection) -> None:
     ask = ("query", "--under", "Animal", "--threshold-set", "dogs", "--json")
     before = run(*ask)
     assert (json.loads(before.out), before.code) == ([], 0)
-    assert "4 clips not looked at yet: audioset thresholds apply dogs@1" in before.err
+    assert "4 clips are not included yet: audioset thresholds apply dogs@1" in before.err
     run("thresholds", "apply", "dogs")
     said = run(*ask)
     assert said.err == ""

@@ -353,7 +353,7 @@ class TestReviewAndEstimate:
         said = run(*asked)
         assert said.code == 0
         assert said.err.splitlines() == [
-            "only 3 clips reach 0.3: all of them are in the page",
+            "only 3 clips reach 0.3: all of them are on the page",
             "too few clips to fit a threshold: Frog (3 clips)",
         ]
         assert {item["name"] for item in _page(out)["items"]} == {"Frog"}

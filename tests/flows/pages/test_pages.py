@@ -149,7 +149,7 @@ def test_a_review_of_a_category_says_what_else_it_is(
     ]  # fmt: skip
     assert audioset("verdicts", "import", tmp_path / "v.csv", "--home", tmp_path).code == 0
     said = audioset("estimate", "--under", "Alarm", "--home", tmp_path)
-    assert "\nclips that hold it\t2\t2-2\n" in said.out
+    assert "\nclips with the sound\t2\t2-2\n" in said.out
 
 
 def test_a_report_of_100_000_clips_stays_small(

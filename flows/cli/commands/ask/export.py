@@ -1,4 +1,4 @@
-"""``audioset export``: labels in other tools' formats, streamed, each file whole or not there."""
+"""``audioset export``: labels in other tools' formats; a file appears when it is complete."""
 
 from __future__ import annotations
 

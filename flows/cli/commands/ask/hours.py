@@ -22,7 +22,7 @@ def hours(
     ] = "second-level",
     sounds: Sounds,
     min_score: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Least score of an interval's best moment.")
+        float, typer.Option(min=0.0, max=1.0, help="Lowest score of an interval's best moment.")
     ] = 0.5,
     exact: Annotated[
         bool,
@@ -37,12 +37,12 @@ def hours(
     store: Store,
     output: Output,
 ) -> None:
-    """Hours in which a class or branch is heard.
+    """Count the hours in which each class or branch is heard.
 
-    Counted are the stored intervals whose best score reaches --min-score; their edges are where the
-    score falls below 0.1. Where intervals of a row overlap in a clip, the time counts once. By
-    class, a row for every class that the model can predict, also where it is never heard. By day,
-    an interval counts for the day on which it begins. A clip counts once however many copies.
+    The stored intervals whose best score reaches --min-score are counted; an interval begins and
+    ends where the score crosses 0.1. Where intervals of a row overlap in a clip, the time counts
+    once. By class, there is a row for every class that the model can predict, even if it is never
+    heard. By day, an interval counts for the day on which it begins. Copies of a clip count once.
     """
     if exact and times.between is not None:
         raise UserError("--exact counts whole recordings: leave out --between")

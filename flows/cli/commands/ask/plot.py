@@ -37,7 +37,7 @@ def plot(
     top: Annotated[int, typer.Option(min=1, max=40, help="Classes to show.")] = 8,
     store: Store,
 ) -> None:
-    """A picture of a clip: waveform, log-mel, its best classes over time, detections as bars."""
+    """Draw a clip: waveform, log-mel, its best classes over time, detections as bars."""
     kind = file_kind(out, _KINDS) if out else _KINDS[0]
     _keep_fonts_in_cache()
     try:
@@ -57,7 +57,7 @@ def plot(
 
 
 def _keep_fonts_in_cache() -> None:
-    """Have matplotlib write its list of fonts there, and not to folders of the person's."""
+    """Let matplotlib write its list of fonts into our cache, not into the user's folders."""
     from audioset_core.weights.locate import cache_dir
 
     os.environ.setdefault("MPLCONFIGDIR", str(cache_dir() / "matplotlib"))
@@ -96,7 +96,7 @@ def _by(labelling: LabellingReport | None) -> str:
 
 
 def _heard(report: ClipReport, n_columns: int) -> tuple[Overview | None, str]:
-    """The recording from the first place where it still lies, or why from none."""
+    """The recording from the first of its files that can be read, or why none can be."""
     from audioset_core.audio.decoders import DecodeOptions
     from audioset_core.previews.waveform_overview import read_overview
 
@@ -121,12 +121,13 @@ def curve(
         typer.Option("--out", "-o", help="A .png, .svg or .pdf file. [default: curve.png]"),
     ] = None,
     min_score: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Clips and minutes are counted from here on.")
+        float,
+        typer.Option(min=0.0, max=1.0, help="Clips and minutes are counted from this score on."),
     ] = 0.5,
     store: Store,
     output: Output,
 ) -> None:
-    """The sorted score curve of a subtree and its classes over all clips, with minutes of each."""
+    """Draw the sorted scores of a class or branch over all clips, with minutes of each class."""
     from db.reports.score_curves import score_curves
 
     node = load_default().find(under)

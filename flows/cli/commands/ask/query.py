@@ -1,6 +1,6 @@
 """``audioset query``: where a sound is heard.
 
-Nothing here imports Prefect or torch: an answer should take less time than the question.
+Nothing here imports Prefect or torch: an answer must not take longer than typing the question.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ def query(
     sounds: Sounds,
     all_of: Annotated[
         list[str] | None,
-        typer.Option(help="Each of these must be heard in the clip, at --min-score."),
+        typer.Option(help="Each of these must reach --min-score in the clip."),
     ] = None,
     not_under: NotUnder = None,
-    min_score: Annotated[float, typer.Option(min=0.0, max=1.0, help="Least score.")] = 0.5,
+    min_score: Annotated[float, typer.Option(min=0.0, max=1.0, help="Lowest score.")] = 0.5,
     min_duration: Annotated[
-        float, typer.Option(min=0.0, help="The sound lasts so many seconds at a stretch.")
+        float,
+        typer.Option(min=0.0, help="The sound lasts at least so many seconds without a break."),
     ] = 0.0,
     times: Times,
     files: Files,
@@ -51,21 +52,24 @@ def query(
         typer.Option(help="Best, earliest or longest sound first, or by path."),
     ] = "score",
     intervals: Annotated[
-        bool, typer.Option("--intervals", help="Each time that it is heard, not each clip.")
+        bool,
+        typer.Option(
+            "--intervals", help="A row for each time that the sound is heard, not for each clip."
+        ),
     ] = False,
     threshold_set: Annotated[
         str | None,
         typer.Option(
-            help="What this set of thresholds found, NAME or NAME@VERSION, not --min-score."
+            help="Use this set of thresholds, NAME or NAME@VERSION, instead of --min-score."
         ),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most this many rows.")] = 100,
     store: Store,
     output: Output,
 ) -> None:
-    """Clips (or intervals) with any sound under a node: score, which class, when, which file.
+    """Find clips (or intervals) with any sound below a node: score, class, time, file.
 
-    With --all-of alone, the sounds shown are any of those.
+    With --all-of and no --under, the sounds that are shown are those of --all-of.
     """
     looked_for = {"under": mids(sounds.under or all_of), "all_of": mids(all_of)}
     with store.opened() as engine:
@@ -113,7 +117,7 @@ def _found(
             f"leave --model {question.model} out, or choose another set"
         )
     if left := count_underived(engine, stored):
-        note(f"{left:,} clips not looked at yet: audioset thresholds apply {stored.title}")
+        note(f"{left:,} clips are not included yet: audioset thresholds apply {stored.title}")
     find = find_intervals_of_set if intervals else find_clips_of_set
     return find(engine, stored, question)
 

@@ -15,7 +15,7 @@ from flows.asking import clip_reference, shown_interval
 from flows.cli.shared_options import Files, Output, Sounds, Store, question_of
 from flows.terminal import note, print_json, shown_path
 
-Top = Annotated[int, typer.Option(min=1, help="At most this many.")]
+Top = Annotated[int, typer.Option(min=1, help="At most this many rows.")]
 
 
 def rank(
@@ -27,21 +27,23 @@ def rank(
         typer.Option(min=0.0, help="Seconds from one window to the next. [default: the window]"),
     ] = None,
     pooling: Annotated[
-        Literal["max", "mean"], typer.Option(help="Of a window's scores: the best, or their mean.")
+        Literal["max", "mean"],
+        typer.Option(help="A window's score is the best of its scores, or their mean."),
     ] = "max",
     top: Top = 100,
     min_score: Annotated[
         float | None,
-        typer.Option(min=0.0, max=1.0, help="Least score. [default: all that is stored]"),
+        typer.Option(min=0.0, max=1.0, help="Lowest score. [default: all that is stored]"),
     ] = None,
     files: Files,
     store: Store,
     output: Output,
 ) -> None:
-    """The best windows of all recordings in one ranking, with class and interval.
+    """Rank the windows with the best scores in all recordings, with class and time.
 
-    Exact, from the stored scores; recordings whose peak cannot be among the best are not read. The
-    mean is of logits over the scores that lie within a window. A window's class is its best.
+    The ranking is exact and comes from the stored scores; recordings whose peak cannot be among the
+    best are not read. The mean is taken over the logits of the patches that lie within a window. A
+    window is shown with its best class.
     """
     from flows.analysis.stored_scores import RANK_COLUMNS, rank_windows
 
@@ -62,7 +64,7 @@ def rank(
             for n, (score, _, name, a, b, clip, path) in enumerate(rows, 1)
         ),
     )
-    note(f"{n_read:,} recordings read for it")
+    note(f"{n_read:,} recordings were read")
 
 
 def similar(
@@ -71,7 +73,7 @@ def similar(
         str,
         typer.Argument(
             metavar="CLIP|PATH[@SECONDS]",
-            help="A clip id or a file; with @12.5 the moment there, compared with every moment.",
+            help="A clip id or a file; @12.5 compares the moment at 12.5 s with every moment.",
         ),
     ],
     top: Top = 20,
@@ -79,11 +81,11 @@ def similar(
     store: Store,
     output: Output,
 ) -> None:
-    """Recordings most like one, by the cosine of stored embeddings, else of scores.
+    """Find the recordings that are most like one, by the cosine of embeddings, else of scores.
 
-    A recording stands for the mean over its length; with @SECONDS, each for its most similar
-    moment. Exact: every stored file of the same model is read, one after the other. Embeddings are
-    there if they were labelled with --embeddings.
+    Recordings are compared by their mean over time; with @SECONDS, by the moment that is most
+    similar. The answer is exact: every stored file of the same model is read, one after the other.
+    Embeddings are stored by `audioset label --embeddings`.
     """
     from flows.analysis.stored_scores import SIMILAR_COLUMNS, similar_clips
 

@@ -20,14 +20,14 @@ def report(
     ),
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "What can be heard",
     min_score: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Sounds count from this score on.")
+        float, typer.Option(min=0.0, max=1.0, help="Lowest score of a sound that counts.")
     ] = 0.5,
     examples: Annotated[
-        int, typer.Option(min=0, max=40, help="Classes with sounds to listen to.")
+        int, typer.Option(min=0, max=40, help="Number of classes with sounds to listen to.")
     ] = 12,
     store: Store,
 ) -> None:
-    """The whole collection on one page: hours by branch, top classes, days, examples, failures."""
+    """Write a page about the collection: hours by branch, top classes, days, examples, failures."""
     from audioset_core.storage.atomic_files import write_atomically
     from flows.pages.report_page import report_page
 

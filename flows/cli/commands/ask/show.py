@@ -1,6 +1,6 @@
-"""``audioset show`` and ``failures``: what the database knows.
+"""``audioset show`` and ``failures``: what is stored about one clip, and which files failed.
 
-Nothing here imports Prefect or torch: an answer should take less time than the question.
+Nothing here imports Prefect or torch: an answer must not take longer than typing the question.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def show(
     store: Store,
     as_json: AsJson = False,
 ) -> None:
-    """What is known of a clip: sources, labellings, top labels, detections with times."""
+    """Show what is known about a clip: files, labellings, best labels, detections with times."""
     with store.opened() as engine:
         report = reports.clip_by_ref(engine, clip_reference(clip))
     if as_json:
@@ -82,7 +82,7 @@ def failures(
     store: Store,
     output: Output,
 ) -> None:
-    """Files that could not be labelled, and why. Exit code 1 if there are any."""
+    """List the files that could not be labelled, and why. Exit code 1 if there are any."""
     with store.opened() as engine:
         found = reports.failures(engine, limit)
     rows = [(f.path_text, f.reason or "", f.reason_detail or "", f.size_bytes) for f in found]

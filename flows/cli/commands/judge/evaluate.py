@@ -1,4 +1,4 @@
-"""``audioset evaluate``: do the stored scores agree with what recordings are known to hold?"""
+"""``audioset evaluate``: do the stored scores agree with what is known about the recordings?"""
 
 from __future__ import annotations
 
@@ -30,29 +30,32 @@ def evaluate(
     *,
     known: Known,
     score: Annotated[
-        str, typer.Option(help="A recording's score of a class: 'mean' or 'peak' of its patches.")
+        str, typer.Option(help="Score of a recording for a class: 'mean' or 'peak' of its patches.")
     ] = "mean",
     reach: Annotated[
         str,
         typer.Option(
-            help="A class is its own output ('class'), or the best in its 'subtree'. "
+            help="Score of a class: its own output ('class'), or the best output in its 'subtree'. "
             "[default: subtree; class for AudioSet's files]"
         ),
     ] = "",
     segment: Annotated[
         float | None,
-        typer.Option(help="Judge segments of so many seconds, not recordings (audioset-strong)."),
+        typer.Option(
+            help="Score segments of so many seconds instead of recordings (audioset-strong)."
+        ),
     ] = None,
     bootstrap: Annotated[
-        int, typer.Option(min=0, help="Resamples for intervals of confidence; 0: none.")
+        int, typer.Option(min=0, help="Resamples for the confidence intervals; 0: no intervals.")
     ] = 1000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the resampling.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the bootstrap.")] = 0,
     store: Store,
     as_json: AsJson = False,
 ) -> None:
     """Compare stored scores with a truth file: mAP, AUC, d', lwlrap, best F1, zero-shot.
 
-    No model runs. What cannot be matched is counted. Exit code 1 if a score file is damaged.
+    No model runs. Entries that match no recording are counted. Exit code 1 if a score file is
+    damaged.
     """
     from audioset_core.evaluation.metrics import measure
 
@@ -83,7 +86,7 @@ def evaluate(
 def _print(measures: Measures, scored: Scored) -> None:
     nodes = load_default().nodes
     with_items = [each for each in measures.classes if each.n_positives]
-    # What is least well told first: that is what one looks for.
+    # The classes that the model finds worst come first: a reader looks for those.
     with_items.sort(key=lambda each: (each.ap is not None, each.ap or 0.0, each.mid))
     print_table(
         ("class", ">positives", ">negatives", ">AP", ">AP 95 %", ">AUC", ">d'", ">best F1", ">at"),

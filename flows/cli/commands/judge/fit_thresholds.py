@@ -19,27 +19,33 @@ def fit(
     known: Known,
     name: Annotated[str, typer.Option(help="Name of the set.")],
     min_positives: Annotated[
-        int, typer.Option(min=1, help="Classes with fewer positives are not fitted.")
+        int, typer.Option(min=1, help="Fewest positives of a class that is fitted.")
     ] = 5,
     low_share: Annotated[
         float,
-        typer.Option(min=0.01, max=1.0, help="A class goes on down to this share of its high."),
+        typer.Option(
+            min=0.01, max=1.0, help="The low threshold of a class, as a share of its high one."
+        ),
     ] = 0.5,
     min_duration: Annotated[
-        float, typer.Option(min=0.0, help="Shorter intervals are left out, in seconds.")
+        float, typer.Option(min=0.0, help="Shortest interval that is kept, in seconds.")
     ] = 0.0,
     merge_gap: Annotated[
-        float, typer.Option(min=0.0, help="Silences up to this are closed, in seconds.")
+        float,
+        typer.Option(
+            min=0.0, help="Longest gap between two intervals that are joined, in seconds."
+        ),
     ] = 0.5,
     default_high: Annotated[
-        float | None, typer.Option(help="For all other classes. [default: not detected]")
+        float | None,
+        typer.Option(help="High threshold of all other classes. [default: not detected]"),
     ] = None,
     store: Store,
     as_json: AsJson = False,
 ) -> None:
     """Find each class's threshold of best F1, and store them as the next version of a set.
 
-    From a truth file or a review (verdict yes, no, unsure). No model runs.
+    The truth is a file, a review (verdicts yes, no, unsure) or imported verdicts. No model runs.
     """
     from audioset_core.scores.thresholds import IntervalRules, Threshold
     from tasks.evaluation.fit_thresholds import fit_classes, fitted_set

@@ -1,4 +1,4 @@
-"""``audioset review`` and ``estimate``: judge a sample by ear, and what that says of all clips."""
+"""``audioset review`` and ``estimate``: judge a sample by ear, and estimate for all clips."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def review(
     ),
     sample: Annotated[int, typer.Option(min=1, max=500, help="How many clips to judge.")] = 50,
     per_class: Annotated[
-        int, typer.Option(min=1, help="At least so many clips of each class asked about.")
+        int, typer.Option(min=1, help="Lowest number of clips of each class.")
     ] = 10,
     min_score: Annotated[
         float | None,
-        typer.Option(min=0.0, max=0.99, help="Least score. [default: the least that is stored]"),
+        typer.Option(min=0.0, max=0.99, help="Lowest score. [default: the lowest that is stored]"),
     ] = None,
     times: Times,
     files: Files,
@@ -54,10 +54,10 @@ def review(
     seed: Annotated[int, typer.Option(help="Another number draws another sample.")] = 0,
     store: Store,
 ) -> None:
-    """A page to judge clips by ear, drawn by class and by score; verdicts become a CSV.
+    """Write a page on which to judge a sample of clips by ear; the page saves verdicts as a CSV.
 
-    `audioset verdicts import` takes the CSV home; `thresholds fit --truth verdicts` and `estimate`
-    go on from there.
+    The sample is drawn by class and by score. `audioset verdicts import` stores the CSV; then
+    `thresholds fit --truth verdicts` and `estimate` use the verdicts.
     """
     from audioset_core.storage.atomic_files import write_atomically
     from db.judging.review_sample import review_sample
@@ -84,14 +84,14 @@ def review(
             note(f"the sample was not kept, so `audioset estimate` cannot use it: {error}")
     write_atomically(out, page)
     if len(drawn.items) < sample:
-        note(f"only {len(drawn.items):,} clips reach {least:g}: all of them are in the page")
+        note(f"only {len(drawn.items):,} clips reach {least:g}: all of them are on the page")
     for line in _what_a_fit_can_do(drawn, per_class):
         note(line)
     print(out)
 
 
 def _what_a_fit_can_do(drawn: ReviewSample, per_class: int) -> Iterator[str]:
-    """Which classes of the sample `thresholds fit` can fit, if people hear them often enough."""
+    """Lines about which classes of the sample `thresholds fit` can fit, given enough verdicts."""
     enough = [(name, n) for name, n in drawn.n_asked if n > _LEAST_FOR_A_FIT]
     few = [(name, n) for name, n in drawn.n_asked if n <= _LEAST_FOR_A_FIT]
     if enough:
@@ -122,14 +122,15 @@ def estimate(
     under: OneUnder,
     review_id: Annotated[
         int | None,
-        typer.Option("--review", help="This sample. [default: the newest with verdicts]"),
+        typer.Option("--review", help="Number of the review. [default: the newest with verdicts]"),
     ] = None,
     store: Store,
     as_json: AsJson = False,
 ) -> None:
-    """Clips and hours that truly hold a sound, and precision by threshold, with 95 % intervals.
+    """Estimate clips and hours that truly have a sound, and the precision by threshold.
 
-    From a sample of `audioset review` with the same --under, whose verdicts were imported.
+    The 95 % intervals come from a sample of `audioset review` with the same --under, whose verdicts
+    were imported.
     """
     from db.judging.reviews import judged_reviews
 
@@ -173,8 +174,8 @@ def _print(name: str, found: JudgedReview, strata: list[Judged]) -> None:
         f"(review {found.review_id})"
     )
     totals = (
-        ("clips that hold it", true_share(by_clip(strata)), n_clips, ",.0f"),
-        ("hours of it", true_share(strata), heard_h, ",.3g"),
+        ("clips with the sound", true_share(by_clip(strata)), n_clips, ",.0f"),
+        ("hours of the sound", true_share(strata), heard_h, ",.3g"),
     )
     print_table(
         ("", ">estimate", ">95 %"),

@@ -24,7 +24,7 @@ Name = Annotated[str, typer.Argument(help="NAME or NAME@VERSION of a set.", meta
 
 
 def list_(*, store: Store, as_json: AsJson = False) -> None:
-    """Every version of every set, and how many clips it was applied to."""
+    """List every version of every set, and how many clips it was applied to."""
     with store.opened() as engine:
         found = list_sets(engine)
     if as_json:
@@ -50,7 +50,7 @@ def list_(*, store: Store, as_json: AsJson = False) -> None:
 
 
 def show(*, name: Name, store: Store, as_json: AsJson = False) -> None:
-    """What a set says, and how it was made."""
+    """Show the thresholds of a set, and how the set was made."""
     with store.opened() as engine:
         found = find_set(engine, name)
     values = found.values
@@ -73,9 +73,9 @@ def show(*, name: Name, store: Store, as_json: AsJson = False) -> None:
         return
     other = "not detected"
     if values.default is not None:
-        other = f"begin at {values.default[0]:g}, go on down to {values.default[1]:g}"
+        other = f"begin at {values.default[0]:g}, continue down to {values.default[1]:g}"
     print(f"{found.title}, made {found.made_at:%Y-%m-%d %H:%M}Z for {values.model or 'any model'}")
-    print(f"at least {values.min_duration_s:g} s long, gaps up to {values.merge_gap_s:g} s closed")
+    print(f"at least {values.min_duration_s:g} s long, gaps up to {values.merge_gap_s:g} s joined")
     print(f"classes that are not listed: {other}")
     for key, value in values.how.items():
         if not isinstance(value, dict | list):
@@ -115,7 +115,7 @@ def import_(
 
 
 def export(*, name: Name, store: Store) -> None:
-    """A set as CSV on stdout, to change in a spreadsheet and import again."""
+    """Write a set as CSV to stdout, to change in a spreadsheet and import again."""
     from audioset_core.scores.threshold_csv import COLUMNS, ThresholdTable, rows_of
     from audioset_core.scores.thresholds import Threshold
 
@@ -134,8 +134,8 @@ def export(*, name: Name, store: Store) -> None:
 def apply(*, name: Name, store: Store, as_json: AsJson = False) -> None:
     """Derive the set's intervals from the stored scores of clips that have none yet.
 
-    No model runs. Stop it at any time: the same command goes on. Exit code 1 if a score file is
-    missing or damaged: it is named, the rest is done.
+    No model runs. It may be stopped at any time: the same command continues. Exit code 1 if a score
+    file is missing or damaged: the file is named, and the others are done.
     """
     from tasks.evaluation.derive_intervals import derive_set
 
@@ -175,7 +175,7 @@ def _pair_as_json(pair: tuple[float, float] | None) -> dict[str, float] | None:
 
 app = command_group(
     "Sets of thresholds by class, and the detections that follow from them. "
-    "NAME is the newest version of a set, NAME@2 its second.",
+    "NAME is the newest version of a set, NAME@2 is version 2.",
     {
         "fit": fit,
         "list": list_,

@@ -1,4 +1,4 @@
-"""``audioset verdicts``: what people judged comes home, with its history."""
+"""``audioset verdicts``: verdicts of people, imported and kept with their history."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 _N_SHOWN = 20
 
 Under = Annotated[str | None, typer.Option(help="Only classes below this node.")]
-OfClip = Annotated[str | None, typer.Option(metavar="CLIP|PATH", help="Only of this recording.")]
+OfClip = Annotated[
+    str | None, typer.Option(metavar="CLIP|PATH", help="Only verdicts on this recording.")
+]
 
 
 def import_(
@@ -39,26 +41,24 @@ def import_(
             "Parquet, a review's CSV; folders of these.",
         ),
     ],
-    by: Annotated[
-        str | None, typer.Option(help="Who judged, where the file does not say it.")
-    ] = None,
+    by: Annotated[str | None, typer.Option(help="Who judged, if the file does not say.")] = None,
     column: Annotated[
-        str | None, typer.Option(help="The heading above the classes, in a table.")
+        str | None, typer.Option(help="Heading of the column of classes in a table.")
     ] = None,
     class_of: Annotated[
         list[str] | None,
         typer.Option(
             "--class",
             metavar="LABEL=CLASS",
-            help="What a label of yours is called in AudioSet: 'Turdus merula=Bird'. Several.",
+            help="The AudioSet class for a label of yours: 'Turdus merula=Bird'. May be repeated.",
         ),
     ] = None,
     complete: Annotated[
         bool,
         typer.Option(
             "--complete",
-            help="Everything was marked: classes that these files name are absent from the "
-            "recordings where they are not.",
+            help="Everything was marked: a class that these files name anywhere is absent from the "
+            "recordings in which they do not mark it.",
         ),
     ] = False,
     store: Store,
@@ -66,9 +66,9 @@ def import_(
 ) -> None:
     """Store what people marked: present, absent or unsure, by class, span and person.
 
-    A mark is of a recording by clip id, manifest's id, path or file name. Nothing is overwritten:
-    the newest verdict of a person speaks. A file that was imported before adds nothing. Exit code 1
-    if something could not be used: it is told with its line, the rest is stored.
+    Marks name their recording by clip id, manifest's id, path or file name. Nothing is overwritten:
+    the newest verdict of a person counts. A file that was imported before adds nothing. Exit code 1
+    if something could not be used: its line is named, and the rest is stored.
     """
     from audioset_core.marks.read import mark_files
     from tasks.evaluation.import_verdicts import import_verdicts
@@ -104,7 +104,7 @@ def import_(
 
 
 def list_(*, store: Store, as_json: AsJson = False) -> None:
-    """The files that were imported, and how many verdicts each gave."""
+    """List the files that were imported, and how many verdicts each gave."""
     with store.opened() as engine:
         found = imported_files(engine)
     if as_json:
@@ -126,12 +126,12 @@ def list_(*, store: Store, as_json: AsJson = False) -> None:
 
 
 def show(*, under: Under = None, clip: OfClip = None, store: Store, output: Output) -> None:
-    """The verdicts that count: of each person the newest on a class and span."""
+    """Show the verdicts that count: each person's newest on a class and span."""
     _show(store, output, under, clip, history=False)
 
 
 def history(*, under: Under = None, clip: OfClip = None, store: Store, output: Output) -> None:
-    """Every verdict, also those that the same person has changed since."""
+    """Show every verdict, also those that the same person has changed since."""
     _show(store, output, under, clip, history=True)
 
 
@@ -205,6 +205,6 @@ def _told(name: str, problems: Sequence[Problem]) -> Iterator[str]:
 
 
 app = command_group(
-    "What people judged: read from the files of their programs, kept with its history.",
+    "Import and list what people judged, with its history.",
     {"import": import_, "list": list_, "show": show, "history": history},
 )
