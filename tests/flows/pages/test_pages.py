@@ -87,7 +87,7 @@ def test_a_review_by_keys_saves_what_was_judged(
     out = tmp_path / "r.html"
     said = audioset("review", "--under", "Siren", "-o", out, "--home", tmp_path)
     assert said.err.splitlines() == [
-        "only 3 clips reach 0.1: all of them are in the page",
+        "only 3 clips reach 0.1: all of them are on the page",
         "too few clips to fit a threshold: Siren (3 clips)",
     ]
     page.goto(out.as_uri())
