@@ -30,8 +30,8 @@ HIT_COLUMNS = (
 
 
 @contextmanager
-def opened(home: Path, db: str | None, *, create: bool = False) -> Iterator[Engine]:
-    """The database of a home folder or URL; tells when it can only be read.
+def open_database(home: Path, db: str | None, *, create: bool = False) -> Iterator[Engine]:
+    """The database of a home folder or URL; prints a note if it can only be read.
 
     Raises:
         DatabaseUserError: there is none, and none is to be created.
@@ -40,7 +40,7 @@ def opened(home: Path, db: str | None, *, create: bool = False) -> Iterator[Engi
     try:
         ensure_schema(engine)
         yield engine
-        if snapshot := snapshot_of(engine):  # a mistake is one line, without this one
+        if snapshot := snapshot_of(engine):  # after a mistake, its own line is enough
             note(one_line(str(snapshot)))
     finally:
         engine.dispose()

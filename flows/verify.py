@@ -12,7 +12,7 @@ from prefect.runtime import flow_run
 from pydantic import SecretStr
 
 from audioset_core.errors import AudiosetError
-from flows.asking import opened
+from flows.asking import open_database
 from flows.label_audio import label_audio
 from flows.options import database_url, default_home
 from flows.run.relabelling import label_again
@@ -60,7 +60,7 @@ def verify(
             paths=[], manifest=manifest, home=home, options=options, database=SecretStr(url)
         ).n_failed
 
-    with opened(home, url) as engine:
+    with open_database(home, url) as engine:
         report = verify_store(url, home, deep, repair)
         try:
             if repair and report.n_reset:

@@ -1,4 +1,4 @@
-"""Reading stored scores again, where what is in SQL is not enough: exact hours, sliding windows."""
+"""Answers that need the stored scores, not SQL alone: exact hours, sliding windows, similarity."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from flows.cli.help import HelpGroup, helped
 Function = Callable[..., None]
 
 
-def made(name: str, found: Function | typer.Typer) -> Any:
+def command_of(name: str, found: Function | typer.Typer) -> Any:
     """The command of that name, alone or with commands below it."""
     if isinstance(found, typer.Typer):
         return helped(get_group(found))

@@ -68,8 +68,8 @@ class Job:
             return os.path.abspath(os.fsencode(given))  # noqa: PTH100 (bytes)
         return common_folder(exports.paths(self.conn, self.question))
 
-    def heard(self) -> Iterator[Labelled]:
-        """Recordings with at least one detection, counted."""
+    def labelled(self) -> Iterator[Labelled]:
+        """Recordings with at least one detection; all are counted."""
         for recording, events in exports.labelled(self.conn, self.question):
             first = next(events, None)
             self.counts["recordings" if first else "silent"] += 1
@@ -98,7 +98,7 @@ def export_job(store: Store, *groups: Conditions, **more: Any) -> Iterator[Job]:
     Raises:
         UserError: an option is wrong, or no model here can predict what is looked for.
     """
-    with store.opened() as engine:
+    with store.database() as engine:
         question = question_of(engine, *groups, **more)
         with reading(engine) as conn:
             exports.check(conn, question)
@@ -106,7 +106,7 @@ def export_job(store: Store, *groups: Conditions, **more: Any) -> Iterator[Job]:
 
 
 @contextmanager
-def written(out: Path) -> Iterator[BinaryIO]:
+def output_file(out: Path) -> Iterator[BinaryIO]:
     """The file to write, which appears only when it is complete; or stdout."""
     from audioset_core.storage.atomic_files import replacing
 

@@ -13,7 +13,7 @@ from typing import Any
 import typer
 
 from audioset_core.weights.proxies import settle_proxies
-from flows.cli.command import made
+from flows.cli.command import command_of
 from flows.cli.help import HelpGroup
 from flows.cli.program import main
 
@@ -27,10 +27,7 @@ COMMANDS = {
     "models": ("models:app", "Models that can label, and the state of their weights."),
     "diff": ("models:diff", "Compare two models on the clips that both labelled."),
     "ontology": ("ontology:app", "The AudioSet ontology."),
-    "query": (
-        "ask.query:query",
-        "Find clips or intervals with any sound below a node.",
-    ),
+    "query": ("ask.query:query", "Find clips or intervals with any sound below a node."),
     "hours": ("ask.hours:hours", "Hours in which each class or branch is heard."),
     "rank": ("ask.rank:rank", "The windows with the best scores in all recordings."),
     "similar": ("ask.rank:similar", "Find the recordings that are most like a given one."),
@@ -48,10 +45,7 @@ COMMANDS = {
     "estimate": ("judge.review:estimate", "Estimate how many clips and hours truly have a sound."),
     "verify": ("verify:verify", "Check that tables and files agree."),
     "evaluate": ("judge.evaluate:evaluate", "Compare stored scores with a truth file."),
-    "thresholds": (
-        "judge.thresholds:app",
-        "Sets of thresholds by class, and their detections.",
-    ),
+    "thresholds": ("judge.thresholds:app", "Sets of thresholds by class, and their detections."),
 }
 """Where each command is defined, and its line in the list of commands."""
 
@@ -61,7 +55,7 @@ class _Commands(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         module, _, attribute = COMMANDS[name][0].partition(":")
-        return made(name, getattr(import_module(f"flows.cli.commands.{module}"), attribute))
+        return command_of(name, getattr(import_module(f"flows.cli.commands.{module}"), attribute))
 
     def __iter__(self) -> Iterator[str]:
         return iter(COMMANDS)

@@ -19,7 +19,7 @@ from audioset_core.errors import UserError
 from audioset_core.ontology.graph import load_default
 from db.query.question import Question
 from db.reports import model_coverage as queries
-from flows.asking import opened
+from flows.asking import open_database
 from flows.cli.wall_clock import asked_span
 from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import print_csv, print_json, print_table
@@ -58,9 +58,9 @@ class Store:
     home: Home = DEFAULT_HOME
     db: Database = None
 
-    def opened(self) -> AbstractContextManager[Engine]:
-        """The database, as `flows.asking.opened`."""
-        return opened(self.home, self.db)
+    def database(self) -> AbstractContextManager[Engine]:
+        """The database, as `flows.asking.open_database`."""
+        return open_database(self.home, self.db)
 
     @property
     def is_there(self) -> bool:

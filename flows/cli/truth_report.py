@@ -101,8 +101,8 @@ def one_of(option: str, value: str, allowed: Sequence[Any]) -> Any:
     return value
 
 
-def end(evidence: Evidence) -> NoReturn:
-    """Tell what was left out; the exit code is 1 if a score file could not be used."""
+def report_left_out(evidence: Evidence) -> NoReturn:
+    """Print what was left out, and exit, with code 1 if a score file could not be used."""
     for line in _left_out(evidence.truth, evidence.scored):
         note(one_line(line))
     raise typer.Exit(1 if evidence.scored.failures else 0)

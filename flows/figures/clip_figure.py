@@ -1,7 +1,7 @@
 """The picture of one clip: waveform, log-mel, and when its best classes are heard.
 
-Needs matplotlib (the extra `plot`), so it is imported only to draw. Figures are made directly:
-pyplot keeps a state that a program should not have.
+It needs matplotlib (the extra `plot`), so import this module only to draw. Figures are made without
+pyplot, which keeps global state.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _STEPS_S = (
 )  # fmt: skip
 _MOST_TICKS = 10
 _HEAT_SHARE = 0.62
-"""Of a class's row; the rest holds its detections."""
+"""Share of the colours in a class's row; the rest shows its detections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def image_bytes(figure: Figure, kind: str) -> bytes:
 
 
 def shortened(text: str, most: int = 90) -> str:
-    """Text that is too long loses its middle."""
+    """The text, without its middle if it is too long."""
     return text if len(text) <= most else f"{text[: most // 3]} … {text[3 + most // 3 - most :]}"
 
 
@@ -223,7 +223,7 @@ def _draw_key(figure: Figure, picture: ClipPicture, total: float) -> None:
     mark.set_yticks([])
     for spine in mark.spines.values():
         spine.set_visible(False)
-    said = f"detected: patches of {picture.threshold:g} or more, darker the surer"
+    said = f"detected: patches of {picture.threshold:g} or more, darker: higher score"
     figure.text(left + 0.252, y, said, **style)
     figure.text(
         1 - _RIGHT_IN / WIDTH_IN, y, "figures at the right: best score", ha="right", **style

@@ -29,7 +29,7 @@ def scores_over_time(
     Shape: ``[n_columns, len(labels)]``
 
     Raises:
-        UserError: the file of scores is gone; `audioset verify --repair` puts that right.
+        UserError: the file of scores is missing; `audioset verify --repair` restores it.
     """
     nothing = np.full((n_columns, len(labels)), np.nan, np.float32)
     current = next((x for x in report.labellings if x.is_current), None)
@@ -45,7 +45,7 @@ def scores_over_time(
     try:
         logits = read_scores(home / current.scores_path, mmap=True)
     except FileNotFoundError as error:
-        message = f"the scores of this clip are gone ({current.scores_path})"
+        message = f"the score file of this clip is missing ({current.scores_path})"
         raise UserError(f"{message}; audioset verify --repair --home {home}") from error
     spans = covering_patches(
         column_edges(report.clip.duration_s, n_columns),

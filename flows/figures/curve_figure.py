@@ -26,7 +26,7 @@ def curve_figure(
 ) -> Figure:
     """Clips in order of their score: the whole subtree (first of `curves`), then its classes.
 
-    `lacking` names the classes that no model here predicts, `floor` where storing begins.
+    `lacking` names the classes that no model here predicts; `floor` is the lowest stored score.
     """
     whole, classes = curves[0], curves[1 : 1 + N_CLASSES]
     figure = Figure(figsize=(WIDTH_IN, 6.2), dpi=DPI, facecolor="white")
@@ -66,7 +66,7 @@ def curve_figure(
 
 
 def steps(curve: ScoreCurve) -> tuple[np.ndarray, np.ndarray]:
-    """Corners of the curve: after so many clips the score is at most that.
+    """Corners of the curve: (number of clips, highest score of the clips after them).
 
     Shape: ``[n_scores + 1]`` twice
     """
@@ -79,7 +79,7 @@ def steps(curve: ScoreCurve) -> tuple[np.ndarray, np.ndarray]:
 def _draw_table(
     figure: Figure, curves: Sequence[ScoreCurve], min_score: float, n_classes: int
 ) -> None:
-    """The legend, with what a line cannot say."""
+    """The legend, with the number of clips and minutes of each line."""
     left, y = 0.71, 0.87
     head: dict[str, Any] = {"fontsize": 9, "color": QUIET}
     figure.text(left + 0.025, y, f"at {min_score:g} or more", **head)

@@ -1,4 +1,4 @@
-"""Pieces of clips for a page: a player and a spectrogram, or why there are none."""
+"""Pieces of clips for a page: a player and a spectrogram, or the reason why there are none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PICTURE_COLUMNS = 300
 
 @dataclass(frozen=True, slots=True)
 class Exhibit:
-    """A span of a clip; without a recording the addresses are empty and `why` says why."""
+    """A span of a clip; without a recording, both URLs are empty and `why` has the reason."""
 
     path_text: str
     start_s: float

@@ -1,8 +1,7 @@
 """Pages that need no server and no network: one file, everything inside, escaped.
 
-What comes from file names is text and nothing else: templates escape it, data for scripts is JSON
-that cannot end its element, and the page's own policy lets run only the script that is shipped
-with it and lets it load nothing.
+File names can only become text: templates escape them, data for scripts is JSON that cannot end its
+element, and the page's own policy allows only the script that is shipped with it, and no loading.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ _FOLDER = Path(__file__).with_name("templates")
 
 
 def render(name: str, values: Mapping[str, Any]) -> bytes:
-    """The page `name` of the folder `pages`, with its style and script, as UTF-8.
+    """The page `name` of the folder `templates`, with its style and script, as UTF-8.
 
-    Values are used as `template.html` says; `policy`, `style` and `script` are given by this.
+    The template uses the values; `policy`, `style` and `script` are added to them.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -43,7 +42,7 @@ def render(name: str, values: Mapping[str, Any]) -> bytes:
 
 
 def data_url(kind: str, content: bytes) -> str:
-    """The content as an address that needs no network."""
+    """The content as a URL that needs no network."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
@@ -61,7 +60,7 @@ def _shipped(name: str) -> str:
 
 
 def _policy(style: str, script: str) -> str:
-    """Nothing is loaded but data in the page; only this very script and style count."""
+    """Only this script and this style are used, and nothing is loaded but data in the page."""
     return (
         f"default-src 'none'; script-src {_digest(script)}; style-src {_digest(style)}; "
         "img-src data:; media-src data:; base-uri 'none'; form-action 'none'"

@@ -23,7 +23,7 @@ EXAMPLES_EACH = 3
 N_TOP_CLASSES = 25
 MOST_EXAMPLE_BYTES = 5_000_000
 _MOST_REASONS = 20
-# More classes than this many times the wanted ones are not tried for different examples.
+# At most this many times the wanted number of classes are tried, to find different examples.
 _TRIES = 4
 
 
@@ -78,7 +78,7 @@ def report_page(
 
 
 def ontology_tree(heard: list[NodeHours], edges: list[tuple[str, str]]) -> list[dict[str, Any]]:
-    """The nodes with something below them, nested, most hours first; one with two parents is twice.
+    """The heard nodes, nested, most hours first; a node with two parents is there twice.
 
     Keys are short because the page carries them: n(ame), m(id), h(ours), c(lips), b(ranch: the
     number of the root among all), k(ids).
@@ -105,9 +105,9 @@ def ontology_tree(heard: list[NodeHours], edges: list[tuple[str, str]]) -> list[
 def _examples(
     engine: Engine, classes: list[NodeHours], min_score: float, n_wanted: int
 ) -> Iterator[ClassExamples]:
-    """The best clips of the classes heard longest; one whose best clip was shown before is out.
+    """The best clips of the classes heard longest; a best clip is shown for one class only.
 
-    Stops when the page has its share of sounds.
+    Ends when the sounds on the page have `MOST_EXAMPLE_BYTES`.
     """
     n_bytes, n_given = 0, 0
     shown: set[tuple[str, ...]] = set()

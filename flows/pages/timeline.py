@@ -19,7 +19,7 @@ _EPOCH = date(1970, 1, 1)
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A unit of time: where it is drawn, and what it says."""
+    """A unit of time: where its bar is drawn, and the text of the bar."""
 
     x: float
     width: float
@@ -48,7 +48,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Timeline:
-    """Bars, rows, and dates under them; `unit` is what one bar is."""
+    """Bars, rows, and dates under them; a bar stands for one `unit`."""
 
     unit: str
     most_hours: float
@@ -62,7 +62,7 @@ def timeline(
     branches: Sequence[tuple[str, str, int]],
     by_branch: Mapping[str, Sequence[tuple[int, int]]],
 ) -> Timeline | None:
-    """Days in order, joined so that there are at most 120 bars; None without any.
+    """Days in order, joined so that there are at most 120 bars; None without days.
 
     `branches` are (MID, name, number), `by_branch` maps a MID to (day, clips).
     """

@@ -57,10 +57,10 @@ def _print_heard(
 ) -> None:
     from db.errors import DatabaseUserError
     from db.reports.clip import clip_by_ref
-    from flows.asking import opened
+    from flows.asking import open_database
 
     rows = []
-    with opened(home, db) as engine:
+    with open_database(home, db) as engine:
         for path in paths:
             try:
                 labels = clip_by_ref(engine, os.fsencode(path)).labels

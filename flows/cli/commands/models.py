@@ -54,12 +54,7 @@ def _verify(source: Path, model: str | None) -> None:
         raise WeightsError(f"{source.name}: the conversion differs from TensorFlow; not written")
 
 
-def models(
-    *,
-    context: typer.Context,
-    store: Store,
-    as_json: AsJson = False,
-) -> None:
+def models(*, context: typer.Context, store: Store, as_json: AsJson = False) -> None:
     """The models that can label, and the state of their weights."""
     if context.invoked_subcommand is not None:
         return
@@ -86,7 +81,7 @@ def promote_model(
     """Make a model the current one of its clips, even if other models label them later."""
     from db.reports.model_comparison import promote
 
-    with store.opened() as engine:
+    with store.database() as engine:
         print(f"{promote(engine, model)} is now the current model of the clips that it labelled")
 
 
@@ -103,7 +98,7 @@ def diff(
 
     from db.reports.model_comparison import compare
 
-    with store.opened() as engine:
+    with store.database() as engine:
         result = compare(engine, model_a, model_b, limit)
     if as_json:
         print_json(asdict(result))
@@ -165,7 +160,7 @@ def _labelled(store: Store) -> list[dict[str, object]]:
 
     if not store.is_there:
         return []
-    with store.opened() as engine:
+    with store.database() as engine:
         return [
             {
                 "name": m.name,

@@ -96,12 +96,12 @@ def load(
     *, file: Annotated[Path, typer.Argument(help="An official ontology.json.")], store: Store
 ) -> None:
     """Add descriptions, citations and examples from an official ontology.json to the database."""
-    from flows.asking import opened
+    from flows.asking import open_database
     from tasks.load_ontology import store_ontology
 
     ontology = Ontology.from_official_json(file)
     make_home(store.home)
-    with opened(store.home, store.db, create=True) as engine:
+    with open_database(store.home, store.db, create=True) as engine:
         is_new = store_ontology(engine, ontology)
     n_edges = sum(1 for _ in ontology.edges())
     print(
@@ -145,7 +145,7 @@ def _stored_texts(mid: str, store: Store) -> dict[str, object]:
 
     if not store.is_there:
         return {}
-    with store.opened() as engine:
+    with store.database() as engine:
         texts = node_texts(engine, mid)
     if texts is None:
         return {}

@@ -78,7 +78,7 @@ def browse(
 
 def _existing(store: Store) -> tuple[URL, Snapshot | None]:
     """The URL of the existing database, brought to this version's tables; how to read it."""
-    with store.opened() as engine:
+    with store.database() as engine:
         return engine.url, snapshot_of(engine)
 
 

@@ -9,17 +9,8 @@ from typing import Annotated
 
 import typer
 
-from audioset_core.inputs.start_times import (
-    ASSUMED,
-    compiled,
-    find_zone,
-)
-from db.catalog.start_times import (
-    StoredRule,
-    state_rule,
-    stored_rules,
-    times_found,
-)
+from audioset_core.inputs.start_times import ASSUMED, compiled, find_zone
+from db.catalog.start_times import StoredRule, state_rule, stored_rules, times_found
 from db.read_only import may_write
 from flows.cli.shared_options import AsJson, Store
 from flows.cli.wall_clock import note_assumed_zone
@@ -58,7 +49,7 @@ def times(
     find_zone(timezone or None)
     if pattern:
         compiled(pattern)
-    with store.opened() as engine:
+    with store.database() as engine:
         if timezone is not None or pattern is not None:
             for folder in folders or [""]:
                 absolute = os.path.abspath(folder) if folder else ""  # noqa: PTH100

@@ -39,7 +39,7 @@ def verify(
     from tasks.store_check.check import check_store
 
     url = database_url(store.home, store.db)
-    with store.opened() as engine:
+    with store.database() as engine:
         report = check_store(
             engine, store.home.absolute(), is_deep=deep, is_repair=repair,
             progress=progress_lines("labellings"),

@@ -35,10 +35,10 @@ from flows.cli.export_job import (
     OutFolder,
     Recordings,
     export_job,
+    output_file,
     refuse_folder,
     refuse_full,
     write_sed_scores,
-    written,
 )
 from flows.cli.shared_options import Files, Model, Sounds, Store, Under, mids
 from flows.terminal import note, one_line
@@ -60,8 +60,8 @@ def _file_command(fmt: FileFormat) -> Function:
         refuse_folder(out)
         with export_job(store, sounds, recordings, files, min_score=min_score) as job:
             folder = job.root(recordings.root) if fmt.needs_root else b"/"
-            with written(out) as file:
-                fmt.write(file, job.heard(), folder)
+            with output_file(out) as file:
+                fmt.write(file, job.labelled(), folder)
             job.report(out)
 
     command.__doc__ = fmt.help
@@ -87,7 +87,7 @@ def _folder_command(fmt: FolderFormat) -> Function:
         refuse_full(out, overwrite, "; or --overwrite replaces files in it")
         with export_job(store, sounds, recordings, files, min_score=min_score) as job:
             folder = job.root(recordings.root)
-            for recording, events in job.heard():
+            for recording, events in job.labelled():
                 path = out / tree_name(recording.path, folder, fmt.suffix)
                 write_text(path, fmt.texts(recording, events))
             job.report(out)
@@ -120,8 +120,8 @@ def export_label_studio(
         if config is not None:
             names = [name for _, name in exports.classes(job.conn, job.question)]
             write_text(config, label_studio_config(names))
-        with written(out) as file:
-            for text in label_studio_texts(job.heard(), folder, url_prefix):
+        with output_file(out) as file:
+            for text in label_studio_texts(job.labelled(), folder, url_prefix):
                 file.write(text.encode())
         note(f"audio is at {url_prefix} plus the path below {one_line(os.fsdecode(folder))}")
         job.report(out)
@@ -157,7 +157,7 @@ def export_json(
     from audioset_core.models.classes import Category
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    with store.opened() as engine:
+    with store.database() as engine:
         name = model or only_model(engine, _is_current)
         categories = [Category(*row) for row in queries.categories_of(engine, name)]
         counts = Counter[str]()
@@ -202,9 +202,5 @@ app = command_group(
     "Write labels in other tools' formats.",
     {name: _file_command(fmt) for name, fmt in FILE_FORMATS.items()}
     | {name: _folder_command(fmt) for name, fmt in FOLDER_FORMATS.items()}
-    | {
-        "label-studio": export_label_studio,
-        "sed-scores": export_sed_scores,
-        "json": export_json,
-    },
+    | {"label-studio": export_label_studio, "sed-scores": export_sed_scores, "json": export_json},
 )

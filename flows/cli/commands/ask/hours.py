@@ -48,7 +48,7 @@ def hours(
         raise UserError("--exact counts whole recordings: leave out --between")
     if exact and min_score <= 0:
         raise UserError("--exact needs a --min-score above 0")
-    with store.opened() as engine:
+    with store.database() as engine:
         question = question_of(engine, sounds, times, files, min_score=min_score)
         if not question.under:
             question = replace(question, under=tuple(root.mid for root in load_default().roots))

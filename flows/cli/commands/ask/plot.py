@@ -46,7 +46,7 @@ def plot(
         raise UserError(_NEEDS_PLOT) from error
     from audioset_core.storage.atomic_files import write_atomically
 
-    with store.opened() as engine:
+    with store.database() as engine:
         report = reports.clip_by_ref(engine, clip_reference(clip))
         picture = _picture(engine, report, store.home, top)
     target = out or Path(f"{report.clip.sha256[:12]}.png")
@@ -134,7 +134,7 @@ def curve(
     if output.is_data and out is not None:
         raise UserError("--json and --csv go to stdout: leave out --out, or draw a picture instead")
     kind = file_kind(out, _KINDS) if out else _KINDS[0]
-    with store.opened() as engine:
+    with store.database() as engine:
         predicted = queries.predictable_members(engine, node.mid)
         if not predicted:
             raise UserError(f"no model here predicts {node.name!r} or anything below it")

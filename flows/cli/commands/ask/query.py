@@ -36,8 +36,7 @@ def query(
     *,
     sounds: Sounds,
     all_of: Annotated[
-        list[str] | None,
-        typer.Option(help="Each of these must reach --min-score in the clip."),
+        list[str] | None, typer.Option(help="Each of these must reach --min-score in the clip.")
     ] = None,
     not_under: NotUnder = None,
     min_score: Annotated[float, typer.Option(min=0.0, max=1.0, help="Lowest score.")] = 0.5,
@@ -72,7 +71,7 @@ def query(
     With --all-of and no --under, the sounds that are shown are those of --all-of.
     """
     looked_for = {"under": mids(sounds.under or all_of), "all_of": mids(all_of)}
-    with store.opened() as engine:
+    with store.database() as engine:
         more = {"not_under": mids(not_under), "min_duration_s": min_duration}
         question = question_of(
             engine, sounds, times, files,

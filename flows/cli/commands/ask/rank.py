@@ -49,7 +49,7 @@ def rank(
 
     if not sounds.under:
         raise UserError("say what to look for: --under")
-    with store.opened() as engine:
+    with store.database() as engine:
         least = score_floor(engine, files.model) if min_score is None else min_score
         rows, n_read = rank_windows(
             engine, store.home, question_of(engine, sounds, files, min_score=least),
@@ -90,7 +90,7 @@ def similar(
     from flows.analysis.stored_scores import SIMILAR_COLUMNS, similar_clips
 
     reference, at_s = _moment(clip)
-    with store.opened() as engine:
+    with store.database() as engine:
         query = vectors_of(engine, clip_reference(reference), files.model)
         question = question_of(engine, files)
         rows, n_compared = similar_clips(engine, store.home, query, question, at_s, top)

@@ -32,7 +32,7 @@ def report(
     from flows.pages.report_page import report_page
 
     file_kind(out, ("html", "htm"))
-    with store.opened() as engine:
+    with store.database() as engine:
         floor = queries.score_floor(engine)
         if min_score < floor:
             message = f"scores below {floor:g} are not stored, so {min_score:g} would count too few"

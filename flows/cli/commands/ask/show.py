@@ -24,7 +24,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show what is known about a clip: files, labellings, best labels, detections with times."""
-    with store.opened() as engine:
+    with store.database() as engine:
         report = reports.clip_by_ref(engine, clip_reference(clip))
     if as_json:
         described = asdict(report)
@@ -83,7 +83,7 @@ def failures(
     output: Output,
 ) -> None:
     """List the files that could not be labelled, and why. Exit code 1 if there are any."""
-    with store.opened() as engine:
+    with store.database() as engine:
         found = reports.failures(engine, limit)
     rows = [(f.path_text, f.reason or "", f.reason_detail or "", f.size_bytes) for f in found]
     if not rows and not output.is_data:

@@ -9,7 +9,7 @@ import typer
 
 from audioset_core.ontology.graph import load_default
 from flows.cli.shared_options import AsJson, Store
-from flows.cli.truth_report import Evidence, Known, end, one_of
+from flows.cli.truth_report import Evidence, Known, one_of, report_left_out
 from flows.terminal import print_json, print_table
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def evaluate(
     pooling: Pooling = one_of("--score", score, ("mean", "peak"))
     default: Reach = "subtree" if known.format in _SUBTREE_FORMATS else "class"
     wanted: Reach = one_of("--reach", reach or default, ("class", "subtree"))
-    with store.opened() as engine:
+    with store.database() as engine:
         evidence = known.scored(
             engine, store.home, pooling=pooling, reach=wanted, segment_s=segment
         )
@@ -80,7 +80,7 @@ def evaluate(
         print_json(_as_json(measures, evidence, settings))
     else:
         _print(measures, scored)
-    end(evidence)
+    report_left_out(evidence)
 
 
 def _print(measures: Measures, scored: Scored) -> None:

@@ -66,7 +66,7 @@ def review(
 
     file_kind(out, ("html", "htm"))
     node = load_default().find(under)
-    with store.opened() as engine:
+    with store.database() as engine:
         question = question_of(
             engine, times, files,
             under=(node.mid,), min_score=min_score or 0.0, with_ambiguous=ambiguous,
@@ -135,75 +135,62 @@ def estimate(
     from db.judging.reviews import judged_reviews
 
     node = load_default().find(under)
-    with store.opened() as engine:
+    with store.database() as engine:
         every = list(judged_reviews(engine, node.mid))
     found = _chosen(every, review_id, node.name)
     strata = _strata(found)
+    estimated = _estimated(found, strata)
     if as_json:
-        print_json({"under": node.mid, "name": node.name, **_as_json(found, strata)})
+        print_json({"under": node.mid, "name": node.name, **estimated})
     else:
-        _print(node.name, found, strata)
+        _print(node.name, estimated)
     for line in _what_it_cannot_say(found, strata):
         note(one_line(line))
 
 
-def _as_json(found: JudgedReview, strata: list[Judged]) -> dict[str, Any]:
+def _estimated(found: JudgedReview, strata: list[Judged]) -> dict[str, Any]:
+    """What the sample says of all clips, as `--json` prints it."""
     from audioset_core.evaluation.estimation import by_clip, true_share
 
-    n_clips, heard_h = _totals(strata)
-    clips, hours = true_share(by_clip(strata)), true_share(strata)
+    n_clips, heard_h = sum(s.n_clips for s in strata), sum(s.size_s for s in strata) / 3600
+    precision = []
+    for low in sorted({s.low for s in strata}):
+        above = by_clip([s for s in strata if s.low >= low])
+        share = _scaled(true_share(above), 1) or {}
+        precision.append({"min_score": low, "n_clips": sum(s.n_clips for s in above), **share})
     return {
         "review": found.review_id, "drawn_at": found.drawn_at, "question": found.question,
         "n_clips": n_clips, "n_drawn": len(found.items), "n_judged": found.n_judged,
-        "detected_hours": heard_h, "clips": clips and _scaled(clips, n_clips),
-        "hours": hours and _scaled(hours, heard_h),
-        "precision": [
-            {"min_score": low, "n_clips": n, **(_scaled(share, 1) if share else {})}
-            for low, n, share in _by_threshold(strata)
-        ],
+        "detected_hours": heard_h, "clips": _scaled(true_share(by_clip(strata)), n_clips),
+        "hours": _scaled(true_share(strata), heard_h), "precision": precision,
     }  # fmt: skip
 
 
-def _print(name: str, found: JudgedReview, strata: list[Judged]) -> None:
-    from audioset_core.evaluation.estimation import by_clip, true_share
-
-    n_clips, heard_h = _totals(strata)
+def _print(name: str, estimated: dict[str, Any]) -> None:
+    precision = estimated["precision"]
     print(
-        f"{name}: {n_clips:,} clips of score {min(s.low for s in strata):g} or above on "
-        f"{found.drawn_at:%Y-%m-%d}, {len(found.items):,} drawn, {found.n_judged:,} judged "
-        f"(review {found.review_id})"
+        f"{name}: {estimated['n_clips']:,} clips of score {precision[0]['min_score']:g} or above "
+        f"on {estimated['drawn_at']:%Y-%m-%d}, {estimated['n_drawn']:,} drawn, "
+        f"{estimated['n_judged']:,} judged (review {estimated['review']})"
     )
     totals = (
-        ("clips with the sound", true_share(by_clip(strata)), n_clips, ",.0f"),
-        ("hours of the sound", true_share(strata), heard_h, ",.3g"),
+        ("clips with the sound", estimated["clips"], ",.0f"),
+        ("hours of the sound", estimated["hours"], ",.3g"),
     )
     print_table(
         ("", ">estimate", ">95 %"),
-        [(what, *_shown(share, by, style)) for what, share, by, style in totals if share],
+        [(what, *_shown(share, style)) for what, share, style in totals if share],
     )
     print()
     print_table(
         (">score from", ">clips", ">precision", ">95 %", ">judged"),
         [
-            (f"{low:.2f}", f"{n:,}", *(_shown(share, 1, ".2f") if share else ("-", "")),
-             str(share.n_judged if share else 0))
-            for low, n, share in _by_threshold(strata)
+            (f"{row['min_score']:.2f}", f"{row['n_clips']:,}",
+             *(_shown(row, ".2f") if "estimate" in row else ("-", "")),
+             str(row.get("n_judged", 0)))
+            for row in precision
         ],
     )  # fmt: skip
-
-
-def _totals(strata: list[Judged]) -> tuple[int, float]:
-    """Clips, and hours detected in them."""
-    return sum(s.n_clips for s in strata), sum(s.size_s for s in strata) / 3600
-
-
-def _by_threshold(strata: list[Judged]) -> Iterator[tuple[float, int, Share | None]]:
-    """(score, clips that reach it, the share of them that truly hold the sound)."""
-    from audioset_core.evaluation.estimation import by_clip, true_share
-
-    for low in sorted({s.low for s in strata}):
-        above = by_clip([s for s in strata if s.low >= low])
-        yield low, sum(s.n_clips for s in above), true_share(above)
 
 
 def _chosen(every: list[JudgedReview], review_id: int | None, name: str) -> JudgedReview:
@@ -263,13 +250,13 @@ def _what_it_cannot_say(found: JudgedReview, strata: list[Judged]) -> Iterator[s
         )
 
 
-def _scaled(share: Share, by: float) -> dict[str, Any]:
-    return {
+def _scaled(share: Share | None, by: float) -> dict[str, Any] | None:
+    return None if share is None else {
         "estimate": share.value * by, "low": share.low * by, "high": share.high * by,
         "n_judged": share.n_judged,
     }  # fmt: skip
 
 
-def _shown(share: Share, by: float, style: str) -> tuple[str, str]:
-    low, high = format(share.low * by, style), format(share.high * by, style)
-    return format(share.value * by, style), f"{low}-{high}"
+def _shown(share: dict[str, Any], style: str) -> tuple[str, str]:
+    value, low, high = (format(share[key], style) for key in ("estimate", "low", "high"))
+    return value, f"{low}-{high}"

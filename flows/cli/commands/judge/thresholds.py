@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,16 +16,100 @@ from audioset_core.errors import UserError
 from audioset_core.ontology.graph import load_default
 from db.thresholds.sets import ThresholdSet, find_set, list_sets, remove_set, store_set
 from flows.cli.command import command_group
-from flows.cli.commands.judge.fit_thresholds import fit
 from flows.cli.shared_options import AsJson, Store
+from flows.cli.truth_report import Known, report_left_out
 from flows.terminal import note, one_line, print_csv, print_json, print_table, progress_lines
 
 Name = Annotated[str, typer.Argument(help="NAME or NAME@VERSION of a set.", metavar="NAME")]
 
 
+def fit(
+    *,
+    known: Known,
+    name: Annotated[str, typer.Option(help="Name of the set.")],
+    min_positives: Annotated[
+        int, typer.Option(min=1, help="Fewest positives of a class that is fitted.")
+    ] = 5,
+    low_share: Annotated[
+        float,
+        typer.Option(
+            min=0.01, max=1.0, help="The low threshold of a class, as a share of its high one."
+        ),
+    ] = 0.5,
+    min_duration: Annotated[
+        float, typer.Option(min=0.0, help="Shortest interval that is kept, in seconds.")
+    ] = 0.0,
+    merge_gap: Annotated[
+        float,
+        typer.Option(
+            min=0.0, help="Longest gap between two intervals that are joined, in seconds."
+        ),
+    ] = 0.5,
+    default_high: Annotated[
+        float | None,
+        typer.Option(help="High threshold of all other classes. [default: not detected]"),
+    ] = None,
+    store: Store,
+    as_json: AsJson = False,
+) -> None:
+    """Find each class's threshold of best F1, and store them as the next version of a set.
+
+    The truth is a file, a review (verdicts yes, no, unsure) or imported verdicts. No model runs.
+    """
+    from audioset_core.scores.thresholds import IntervalRules, Threshold
+    from tasks.evaluation.fit_thresholds import fit_classes, fitted_set
+
+    ontology = load_default()
+    default = None
+    if default_high is not None:
+        default = (default_high, default_high * low_share)
+    # Refuses values that are not allowed before anything is read.
+    IntervalRules(Threshold(*default) if default else None, {}, min_duration, merge_gap)
+    with store.database() as engine:
+        evidence = known.scored(engine, store.home, pooling="peak", reach="class")
+        fitted = fit_classes(evidence.scored, min_positives=min_positives)
+        how: dict[str, Any] = {
+            "by": "fit",
+            "truth": one_line(str(known.truth)),
+            "truth_sha256": evidence.digest,
+            "format": known.format,
+            "items": len(evidence.scored.items),
+            "measure": "highest F1 on peaks",
+        }
+        base = ThresholdSet(evidence.model, default, {}, min_duration, merge_gap)
+        wanted = fitted_set(fitted, base, low_share=low_share, how=how)
+        stored = store_set(engine, name, wanted, datetime.now(UTC))
+    columns = ("class", ">high", ">low", ">F1", ">precision", ">recall", ">positives", ">negatives")
+    if as_json:
+        print_json({"set": stored.title, "thresholds": wanted.by_mid, "how": dict(wanted.how)})
+    else:
+        rows = [
+            (
+                ontology.nodes[each.mid].name,
+                f"{wanted.by_mid[each.mid][0]:.4f}",
+                f"{wanted.by_mid[each.mid][1]:.4f}",
+                f"{each.best.f1:.2f}",
+                f"{each.best.precision:.2f}",
+                f"{each.best.recall:.2f}",
+                str(each.n_positives),
+                str(each.n_negatives),
+            )
+            for each in fitted
+            if each.best is not None
+        ]
+        print_table(columns, rows)
+        print(f"{stored.title}: {len(wanted.by_mid):,} classes; audioset thresholds apply {name}")
+    left = [each for each in fitted if each.high is None]
+    for reason in sorted({each.reason for each in left}):
+        names = [ontology.nodes[each.mid].name for each in left if each.reason == reason]
+        more = ", ..." if len(names) > 5 else ""
+        note(f"not fitted: {len(names)} classes with {reason}: {', '.join(names[:5])}{more}")
+    report_left_out(evidence)
+
+
 def list_(*, store: Store, as_json: AsJson = False) -> None:
     """List every version of every set, and how many clips it was applied to."""
-    with store.opened() as engine:
+    with store.database() as engine:
         found = list_sets(engine)
     if as_json:
         print_json([asdict(each) for each in found])
@@ -51,7 +135,7 @@ def list_(*, store: Store, as_json: AsJson = False) -> None:
 
 def show(*, name: Name, store: Store, as_json: AsJson = False) -> None:
     """Show the thresholds of a set, and how the set was made."""
-    with store.opened() as engine:
+    with store.database() as engine:
         found = find_set(engine, name)
     values = found.values
     if as_json:
@@ -109,7 +193,7 @@ def import_(
         table.merge_gap_s,
         {"by": "import", "file": one_line(str(file))},
     )
-    with store.opened() as engine:
+    with store.database() as engine:
         stored = store_set(engine, name, wanted, datetime.now(UTC))
     print(f"{stored.title}: {len(stored.values.by_mid):,} classes")
 
@@ -119,7 +203,7 @@ def export(*, name: Name, store: Store) -> None:
     from audioset_core.scores.threshold_csv import COLUMNS, ThresholdTable, rows_of
     from audioset_core.scores.thresholds import Threshold
 
-    with store.opened() as engine:
+    with store.database() as engine:
         values = find_set(engine, name).values
     table = ThresholdTable(
         None if values.default is None else Threshold(*values.default),
@@ -139,7 +223,7 @@ def apply(*, name: Name, store: Store, as_json: AsJson = False) -> None:
     """
     from tasks.evaluation.derive_intervals import derive_set
 
-    with store.opened() as engine:
+    with store.database() as engine:
         stored = find_set(engine, name)
         done = derive_set(engine, store.home.absolute(), stored, progress_lines("clips"))
     columns = ("clip", "file", "reason")
@@ -165,7 +249,7 @@ def remove(
     """Delete one version of a set, with its intervals. Scores and detections stay."""
     if "@" not in name:
         raise UserError(f"which version of {name!r}? Write NAME@VERSION, see thresholds list")
-    with store.opened() as engine:
+    with store.database() as engine:
         print(f"removed {remove_set(engine, name)}")
 
 

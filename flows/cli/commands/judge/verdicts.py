@@ -80,7 +80,7 @@ def import_(
         note(line)
     if not found:
         raise typer.Exit(2)
-    with store.opened() as engine:
+    with store.database() as engine:
         done = import_verdicts(
             engine, found, ontology, by=by, complete=complete, now=datetime.now(UTC)
         )
@@ -105,7 +105,7 @@ def import_(
 
 def list_(*, store: Store, as_json: AsJson = False) -> None:
     """List the files that were imported, and how many verdicts each gave."""
-    with store.opened() as engine:
+    with store.database() as engine:
         found = imported_files(engine)
     if as_json:
         print_json([asdict(each) for each in found])
@@ -139,7 +139,7 @@ def _show(
     store: Store, output: Output, under: str | None, clip: str | None, *, history: bool
 ) -> None:
     mid = None if under is None else load_default().find(under).mid
-    with store.opened() as engine:
+    with store.database() as engine:
         sha256 = None
         if clip is not None:
             sha256 = reports.clip_by_ref(engine, clip_reference(clip)).clip.sha256
