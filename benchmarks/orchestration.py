@@ -29,7 +29,6 @@ Measured on 2 cores (--full --repeats 3):
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import resource
@@ -63,14 +62,12 @@ def main() -> None:
     parser.add_argument("--heartbeat", action="store_true", help="as deployments have it")
     parser.add_argument("--repeats", type=int, default=3, help="of the long corpus; short: double")
     parser.add_argument("--only", choices=("long", "short", "growth"))
-    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     hours, n_short = (10.0, 1_000) if options.full else (1.0, 200)
     corpora = {
         "long": (f"{hours:g} h in 5-minute files", round(hours * 12), 300.0, 0.02),
         "short": (f"{n_short:,} files of 5 s", n_short, 5.0, 0.05),
     }
-    rows: list[dict[str, Any]] = []
     with (
         tempfile.TemporaryDirectory() as name,
         prefect_server(Path(name), heartbeat=options.heartbeat) as database,
@@ -85,9 +82,7 @@ def main() -> None:
                 continue
             repeats = options.repeats * (2 if which == "short" else 1)
             folder = corpus_of(Path(name), n_files, length_s)
-            row = {"corpus": what, "target": target}
-            row |= compare(folder, Path(name), database, n_files * length_s, repeats)
-            rows.append(row)
+            row = compare(folder, Path(name), database, n_files * length_s, repeats)
             print(
                 f"{what:26}{row['engine_s']:10.2f}{row['flow_s']:9.2f}{row['overhead']:10.1%}"
                 f"{row['overhead_fastest']:12.1%}{target:8.0%}{row['overhead_cpu']:8.1%}"
@@ -95,10 +90,8 @@ def main() -> None:
                 flush=True,
             )
         if options.only in (None, "growth"):
-            rows.append(growth(Path(name), database, 100 if options.full else 30))
-            print(f"{rows[-1]['corpus']:26}{'':71}{rows[-1]['prefect_mb_per_100_h']:25.2f}")
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+            row = growth(Path(name), database, 100 if options.full else 30)
+            print(f"{row['corpus']:26}{'':71}{row['prefect_mb_per_100_h']:25.2f}")
 
 
 def corpus_of(folder: Path, n_files: int, length_s: float) -> Path:
@@ -147,7 +140,6 @@ def compare(
         "overhead_cpu": min(computed["flow"]) / min(computed["engine"]) - 1,
         "server_cpu_s": statistics.median(served["flow"]) - statistics.median(served["engine"]),
         "prefect_mb_per_100_h": statistics.median(grown) / 1e6 / (audio_s / 360_000),
-        "times_s": times,
     }
 
 

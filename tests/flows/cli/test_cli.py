@@ -9,14 +9,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import typer
 from typer.main import get_command
 
+from flows.cli.command import command_of
 from flows.cli.main import app
+from flows.cli.shared_options import Files
 from flows.terminal import LabelProgress
 from tasks.labelling.shards import Receipt
 from tasks.labelling.worklist import Discovery
@@ -207,6 +210,36 @@ def test_every_command_and_parameter_has_a_help_text(path: tuple[str, ...], comm
     without = [p.name for p in command.params if p.name != "help" and not getattr(p, "help", None)]
     assert without == []
     assert command.get_help(typer.Context(command))
+
+
+_ASKING = ("query", "hours", "rank", "similar", "review", "export csv", "export raven",
+           "export label-studio", "export sed-scores")  # fmt: skip
+
+
+@pytest.mark.parametrize("path", _ASKING)
+def test_a_condition_on_recordings_is_an_option_of_every_command_that_asks(path: str) -> None:
+    commands = {" ".join(words): command for words, command in _commands(get_command(app))}
+    offered = {parameter.name for parameter in commands[path].params}
+    assert {field.name for field in fields(Files)} <= offered
+
+
+@dataclass(frozen=True)
+class _Pair:
+    first: Annotated[str, typer.Option(help="The first.")]
+    second: Annotated[int, typer.Option("--other", help="The second.")] = 2
+
+
+def test_a_group_becomes_an_option_for_each_field() -> None:
+    given = []
+
+    def command(*, pair: _Pair, last: Annotated[bool, typer.Option("--last")] = False) -> None:
+        given.append((pair, last))
+
+    made = command_of("command", command)
+    assert [parameter.name for parameter in made.params][:3] == ["first", "second", "last"]
+    made(["--first", "a", "--last"], standalone_mode=False)
+    made(["--first", "b", "--other", "3"], standalone_mode=False)
+    assert given == [(_Pair("a"), True), (_Pair("b", 3), False)]
 
 
 # Run in a process of its own: which of the heavy modules did the command load?

@@ -5,10 +5,11 @@ Nothing here runs a model, or imports Prefect or torch.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +20,11 @@ from flows.cli.command import command_group
 from flows.cli.shared_options import AsJson, Store
 from flows.cli.truth_report import Known, report_left_out
 from flows.terminal import note, one_line, print_csv, print_json, print_table, progress_lines
+
+if TYPE_CHECKING:
+    from tasks.evaluation.fit_thresholds import FittedClass
+
+_N_SHOWN = 5
 
 Name = Annotated[str, typer.Argument(help="NAME or NAME@VERSION of a set.", metavar="NAME")]
 
@@ -59,7 +65,6 @@ def fit(
     from audioset_core.scores.thresholds import IntervalRules, Threshold
     from tasks.evaluation.fit_thresholds import fit_classes, fitted_set
 
-    ontology = load_default()
     default = None
     if default_high is not None:
         default = (default_high, default_high * low_share)
@@ -79,32 +84,37 @@ def fit(
         base = ThresholdSet(evidence.model, default, {}, min_duration, merge_gap)
         wanted = fitted_set(fitted, base, low_share=low_share, how=how)
         stored = store_set(engine, name, wanted, datetime.now(UTC))
-    columns = ("class", ">high", ">low", ">F1", ">precision", ">recall", ">positives", ">negatives")
     if as_json:
         print_json({"set": stored.title, "thresholds": wanted.by_mid, "how": dict(wanted.how)})
     else:
-        rows = [
-            (
-                ontology.nodes[each.mid].name,
-                f"{wanted.by_mid[each.mid][0]:.4f}",
-                f"{wanted.by_mid[each.mid][1]:.4f}",
-                f"{each.best.f1:.2f}",
-                f"{each.best.precision:.2f}",
-                f"{each.best.recall:.2f}",
-                str(each.n_positives),
-                str(each.n_negatives),
-            )
-            for each in fitted
-            if each.best is not None
-        ]
-        print_table(columns, rows)
+        _print_fitted(fitted, wanted)
         print(f"{stored.title}: {len(wanted.by_mid):,} classes; audioset thresholds apply {name}")
+    for line in _not_fitted(fitted):
+        note(line)
+    report_left_out(evidence)
+
+
+def _print_fitted(fitted: Sequence[FittedClass], wanted: ThresholdSet) -> None:
+    nodes = load_default().nodes
+    rows = [
+        (nodes[each.mid].name, *(f"{value:.4f}" for value in wanted.by_mid[each.mid]),
+         f"{each.best.f1:.2f}", f"{each.best.precision:.2f}", f"{each.best.recall:.2f}",
+         str(each.n_positives), str(each.n_negatives))
+        for each in fitted
+        if each.best is not None
+    ]  # fmt: skip
+    columns = ("class", ">high", ">low", ">F1", ">precision", ">recall", ">positives", ">negatives")
+    print_table(columns, rows)
+
+
+def _not_fitted(fitted: Sequence[FittedClass]) -> Iterator[str]:
+    """A line for each reason why classes have no threshold."""
+    nodes = load_default().nodes
     left = [each for each in fitted if each.high is None]
     for reason in sorted({each.reason for each in left}):
-        names = [ontology.nodes[each.mid].name for each in left if each.reason == reason]
-        more = ", ..." if len(names) > 5 else ""
-        note(f"not fitted: {len(names)} classes with {reason}: {', '.join(names[:5])}{more}")
-    report_left_out(evidence)
+        names = [nodes[each.mid].name for each in left if each.reason == reason]
+        more = ", ..." if len(names) > _N_SHOWN else ""
+        yield f"not fitted: {len(names)} classes with {reason}: {', '.join(names[:_N_SHOWN])}{more}"
 
 
 def list_(*, store: Store, as_json: AsJson = False) -> None:

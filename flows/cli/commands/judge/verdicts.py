@@ -22,6 +22,7 @@ from flows.terminal import note, one_line, print_json, print_table, shown_path
 if TYPE_CHECKING:
     from audioset_core.marks.mark import MarkFile, Problem
     from audioset_core.ontology.graph import Ontology
+    from tasks.evaluation.import_verdicts import Imported
 
 _N_SHOWN = 20
 
@@ -84,6 +85,11 @@ def import_(
         done = import_verdicts(
             engine, found, ontology, by=by, complete=complete, now=datetime.now(UTC)
         )
+    _print_imported(done, as_json=as_json)
+    raise typer.Exit(1 if unread or any(each.problems for each in done) else 0)
+
+
+def _print_imported(done: Sequence[Imported], *, as_json: bool) -> None:
     if as_json:
         print_json([
             {**asdict(each), "verdicts": dict(each.verdicts), "counts": dict(each.counts)}
@@ -100,7 +106,6 @@ def import_(
             note(one_line(f"{each.name}: {n:,} {reason}"))
         for line in _told(each.name, each.problems):
             note(line)
-    raise typer.Exit(1 if unread or any(each.problems for each in done) else 0)
 
 
 def list_(*, store: Store, as_json: AsJson = False) -> None:
