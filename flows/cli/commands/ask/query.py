@@ -6,7 +6,7 @@ Nothing here imports Prefect or torch: an answer must not take longer than typin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated, Literal
 
 import typer
@@ -70,15 +70,15 @@ def query(
 
     With --all-of and no --under, the sounds that are shown are those of --all-of.
     """
-    looked_for = {"under": mids(sounds.under or all_of), "all_of": mids(all_of)}
+    if not (sounds.under or all_of):
+        raise UserError("say what to look for: --under or --all-of")
     with store.database() as engine:
-        more = {"not_under": mids(not_under), "min_duration_s": min_duration}
         question = question_of(
-            engine, sounds, times, files,
-            min_score=min_score, order=order, limit=limit, **looked_for, **more,
+            engine, sounds, times, files, all_of=mids(all_of), not_under=mids(not_under),
+            min_score=min_score, min_duration_s=min_duration, order=order, limit=limit,
         )  # fmt: skip
         if not question.under:
-            raise UserError("say what to look for: --under or --all-of")
+            question = replace(question, under=question.all_of)
         hits = _found(engine, question, threshold_set, intervals=intervals)
         if question.span is not None:
             note_assumed_zone(engine)
