@@ -1,11 +1,11 @@
-"""How fast we are, against what people use today and against what this machine allows.
+"""The speed of labelling, compared with other ways and with the bound of this machine.
 
     make bench                                  (about 10 minutes on 2 cores)
     .venv/bin/python -m benchmarks --full       (the sizes that the project's targets name; hours)
 
-Every way labels the same generated files, on the CPU, in a process of its own; the ways take turns
-and medians are compared, for machines are noisy. "Work" leaves out the start of a process, which
-"start" shows. Beside the table the same as JSON goes to ``benchmarks/results/``.
+Every way labels the same generated files, on the CPU, in a process of its own. The ways take
+turns, and medians are compared, because machines are noisy. "Work" does not include the start of a
+process, which "start" shows. The results are also written as JSON to ``benchmarks/results/``.
 """
 
 from __future__ import annotations

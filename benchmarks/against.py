@@ -5,7 +5,7 @@
 Both read the same generated files in turns, in processes of their own, and decode them as a run
 does: hashed, in contained processes, mixed to mono. Printed is the CPU time of an hour of audio
 (short: of a thousand files), all processes together, and the ratio of speeds, this tree's to the
-commit's; of the turns the fastest counts, for other load only ever adds. With ``--runs`` the same
+commit's; the fastest turn counts, because other load can only add to it. With ``--runs`` the same
 for whole runs of the pipeline.
 
 Measured against 3e92266 on 2 cores (decoding: in one process, fastest of 12): decoding is as fast
@@ -29,7 +29,7 @@ from benchmarks.ways import PIPELINE, WAYS
 
 _N_FILES = {"short": 400}
 _TIMES = 10
-"""Each file is decoded so often, for the start of a process takes as long as an hour of WAV."""
+"""How often each file is decoded: the start of a process takes as long as an hour of WAV."""
 _DECODE = """
 import sys, os
 from audioset_core.audio.recording import Recording

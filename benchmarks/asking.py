@@ -1,10 +1,10 @@
-"""The start of every command that asks: CPU time beside that of the libraries it cannot do without.
+"""The start of every command that asks: its CPU time, compared with the libraries that it needs.
 
     .venv/bin/python -m benchmarks.asking --home demo-data [--repeats 5]
 
 Printed is each command's ratio to ``python -c 'import typer, rich.console, sqlalchemy'``: of its
 ``--help``, and of its whole answer from a home of few clips (`make demo` makes one). All take
-turns, and of each the fastest counts. The goal for the start is 1.5.
+turns, and the fastest turn of each counts. The goal for the start is 1.5.
 """
 
 from __future__ import annotations

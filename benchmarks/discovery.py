@@ -1,4 +1,4 @@
-"""A second run: how long it takes to see that nothing is new, and in how much memory.
+"""A second run: the time and memory that it takes to find that nothing is new.
 
     .venv/bin/python -m benchmarks.discovery [--files 10000 100000 1000000]
 

@@ -1,4 +1,4 @@
-"""One file of many hours: how fast, in how much memory, and whether its scores are the whole's.
+"""One file of many hours: its speed and memory, and whether its scores are those of the whole.
 
     .venv/bin/python -m benchmarks.long_file [--hours 10]
 

@@ -176,7 +176,7 @@ def flow(corpus: Path, home: Path) -> int:
 
 
 def engine(corpus: Path, home: Path) -> int:
-    """The same functions, chained by threads."""
+    """Label with the functions of the tasks, chained by threads."""
     from audioset_core.models.registry import find_bundle
     from audioset_core.ontology.graph import load_default
     from audioset_core.weights.locate import prepare

@@ -46,7 +46,7 @@ def run_python(
     timeout_s: float = 3600.0,
     tree: Path = ROOT,
 ) -> Outcome:
-    """Run ``python arguments`` with a tree's packages; a failure is told, not raised."""
+    """Run ``python arguments`` with a tree's packages; a failure is in the outcome, not raised."""
     own_path = os.pathsep.join(filter(None, (str(tree), os.environ.get("PYTHONPATH"))))
     variables = {**os.environ, "PYTHONPATH": own_path, **(environment or {})}
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:

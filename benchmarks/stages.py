@@ -1,4 +1,4 @@
-"""What each stage costs by itself, on one core, and the bound that follows for this machine.
+"""The cost of each stage by itself, on one core, and the bound that follows for this machine.
 
     python -m benchmarks.stages --hop 0.48 FILE ...
 

@@ -1,4 +1,4 @@
-"""The first answer: `audioset label one.wav` beside the plainest Prefect flow.
+"""The time to the first answer: `audioset label one.wav` beside the simplest Prefect flow.
 
     AUDIOSET_WEIGHTS=yamnet.safetensors .venv/bin/python -m benchmarks.startup [--repeats 5]
 

@@ -48,12 +48,12 @@ class Labels:
     engine: Engine
 
     def clips(self, under: Names = (), **conditions: Any) -> pd.DataFrame:
-        """As ``audioset query``: one row a clip. Conditions are the fields of
+        """As ``audioset query``: a row for each clip. Conditions are the fields of
         `db.query.question.Question`."""
         return _hits(find_clips(self.engine, _question(under, conditions)))
 
     def intervals(self, under: Names = (), **conditions: Any) -> pd.DataFrame:
-        """As ``audioset query --intervals``: one row each time that a class is heard."""
+        """As ``audioset query --intervals``: a row for each time that a class is heard."""
         return _hits(find_intervals(self.engine, _question(under, conditions)))
 
     def hours(
@@ -93,7 +93,7 @@ class Labels:
     def similar(
         self, clip: str, at_s: float | None = None, *, top: int = 20, **conditions: Any
     ) -> pd.DataFrame:
-        """As ``audioset similar``; `clip` is an id or a file; ``attrs`` say what is compared."""
+        """As ``audioset similar``; `clip` is an id or a file; ``attrs`` name what was compared."""
         question = _question((), conditions)
         query = vectors_of(self.engine, clip_reference(clip), question.model)
         rows, _ = similar_clips(self.engine, self.home, query, question, at_s, top)
@@ -110,10 +110,10 @@ class Labels:
 
 
 def open_labels(home: str | os.PathLike[str] = "audioset-data", db: str | None = None) -> Labels:
-    """The labels in a home folder (or a database of your own, by URL).
+    """The labels in a home folder, or in the database of a URL.
 
     Raises:
-        DatabaseUserError: there are none.
+        DatabaseUserError: there is no database.
     """
     folder = Path(home)
     engine = open_engine(database_url(folder, db), create=False)

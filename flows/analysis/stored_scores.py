@@ -49,7 +49,7 @@ def rank_windows(
     top: int,
     pooling: Literal["max", "mean"],
 ) -> tuple[list[Row], int]:
-    """The best windows of the collection, as `RANK_COLUMNS`, and how many clips were read.
+    """The best windows of the collection, as rows of `RANK_COLUMNS`; how many clips were read.
 
     Only clips whose peak can be among the best are read. No stride: the length of the window.
     """
@@ -81,7 +81,7 @@ def rank_windows(
 def exact_hours(
     engine: Engine, home: Path, question: Question, by: Grouping, rows: list[HeardFor]
 ) -> list[HeardFor]:
-    """The rows with the hours of the patches alone that reach the least score."""
+    """The rows, with only the hours of patches that reach the lowest score."""
     seconds: dict[Any, float] = defaultdict(float)
     n_clips: dict[Any, int] = defaultdict(int)
     branches = [row.mid for row in rows if row.mid] if by == "second-level" else [None]
@@ -174,7 +174,7 @@ def _heard_s(
 
 
 def _by_day(file: ScoreFile, mark: Any) -> dict[Any, Any]:
-    """The marked patches of each day on the recorder's clock; of both, recorded at two times."""
+    """The marked patches of each day on the recorder's clock, for every time of recording."""
     if not file.recorded_at:
         return {"unknown": mark}
     import numpy as np

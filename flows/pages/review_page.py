@@ -14,9 +14,9 @@ from flows.pages.render import render
 from flows.terminal import one_line
 
 CSV_COLUMNS = ("clip", "path", "start_s", "end_s", "mid", "name", "score", "verdict", "reviewed_at")
-"""What the page saves; the span is the one that was played."""
+"""Columns of the CSV that the page saves; the span is the one that was played."""
 VERDICTS = ("yes", "other", "no", "unsure")
-"""`other`: not the class that is asked about, but another one below the review's node."""
+"""The answers; `other` is another class below the review's node than the one in question."""
 
 
 def review_page(engine: Engine, title: str, sample: ReviewSample) -> bytes:
