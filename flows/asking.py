@@ -15,7 +15,7 @@ from audioset_core.errors import UserError
 from db.engine import open_engine
 from db.migrate import ensure_schema
 from db.read_only import snapshot_of
-from db.reports.clip import models_known
+from db.reports.model_coverage import models_known
 from flows.options import database_url
 from flows.terminal import clock, note, one_line
 

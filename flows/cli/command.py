@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from functools import wraps
 from inspect import Parameter, signature
-from typing import Any, get_type_hints
+from typing import Any
 
 import typer
 from typer.main import get_command, get_group
@@ -41,19 +41,16 @@ def command_group(about: str, commands: Mapping[str, Function], **settings: Any)
 
 def with_options(function: Function) -> Function:
     """The function with an option for each field of those parameters that are dataclasses."""
-    hints = get_type_hints(function, include_extras=True)
+    own = signature(function, eval_str=True)
     parameters: list[Parameter] = []
     groups: dict[str, tuple[Any, list[str]]] = {}
-    for each in signature(function).parameters.values():
-        kind: Any = hints[each.name]
-        own = [each]
-        if is_dataclass(hints[each.name]):
-            own = list(signature(kind).parameters.values())
-            groups[each.name] = kind, [one.name for one in own]
-            hints |= get_type_hints(kind, include_extras=True)
-        parameters += [
-            one.replace(kind=Parameter.KEYWORD_ONLY, annotation=hints[one.name]) for one in own
-        ]
+    for each in own.parameters.values():
+        options = [each]
+        if is_dataclass(each.annotation):
+            kind: Any = each.annotation
+            options = list(signature(kind, eval_str=True).parameters.values())
+            groups[each.name] = kind, [option.name for option in options]
+        parameters += [option.replace(kind=Parameter.KEYWORD_ONLY) for option in options]
 
     @wraps(function)
     def command(**given: Any) -> None:
@@ -63,6 +60,6 @@ def with_options(function: Function) -> Function:
         }
         function(**made, **given)
 
-    command.__signature__ = signature(function).replace(parameters=parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = {one.name: one.annotation for one in parameters}
+    command.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {option.name: option.annotation for option in parameters}
     return command

@@ -156,7 +156,7 @@ def _model_row(name: str) -> dict[str, object]:
 
 
 def _labelled(store: Store) -> list[dict[str, object]]:
-    from db.reports.clip import models_known
+    from db.reports.model_coverage import models_known
 
     if not store.is_there:
         return []
