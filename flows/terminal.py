@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 
 _PLAIN_LINE_EVERY_S = 10.0
 _DIGITS = 9
-"""Behind the point of any number in JSON and CSV: of hours, 4 microseconds."""
+"""Decimals of numbers in JSON and CSV; for hours, the last one is 4 microseconds."""
 _FULL_PROGRESS = 100
-"""Columns from which on there is room for a bar, the speed and the time that is left."""
+"""Least width of a terminal for a bar, the speed and the remaining time."""
 
 
 def note(text: str) -> None:
     """A line on stderr."""
-    print(_at_blanks(text, sys.stderr), file=sys.stderr, flush=True)
+    print(_wrapped(text, sys.stderr), file=sys.stderr, flush=True)
 
 
 def say(text: str) -> None:
     """A line on stdout for people."""
-    print(_at_blanks(one_line(text), sys.stdout))
+    print(_wrapped(one_line(text), sys.stdout))
 
 
-def _at_blanks(text: str, stream: TextIO) -> str:
-    """On a terminal, broken between words and indented further where it goes on; else as it is."""
+def _wrapped(text: str, stream: TextIO) -> str:
+    """On a terminal, the text in lines of its width, the later ones indented; else unchanged."""
     if not stream.isatty():
         return text
     first = len(text) - len(text.lstrip(" "))
@@ -51,7 +51,7 @@ def _at_blanks(text: str, stream: TextIO) -> str:
 
 
 def one_line(text: str) -> str:
-    """No name of a file may move the cursor, end the line or break the encoding."""
+    """Escape everything in the name of a file that could move the cursor or end the line."""
     printable = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return "".join(printable).encode("utf-8", "backslashreplace").decode()
 
@@ -81,7 +81,7 @@ def shown_path(path_text: str | None) -> str:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Rows for people: boxed on a terminal, tab-separated elsewhere; columns '>x' go right."""
+    """Rows for people: boxed on a terminal, else tab-separated; columns '>x' are right-aligned."""
     names = [column.removeprefix(">") for column in columns]
     if not sys.stdout.isatty():
         for row in [names, *rows] if any(names) else rows:
@@ -126,7 +126,7 @@ def _boxed(
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
     text = json.dumps(plain(value), indent=1, ensure_ascii=False, default=str)
-    # Half a surrogate pair, which UTF-8 cannot say, becomes the escape that JSON has for it.
+    # Half a surrogate pair is not valid in UTF-8; it becomes JSON's escape for it.
     print(text.encode("utf-8", "backslashreplace").decode())
 
 
@@ -138,7 +138,7 @@ def print_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 
 def plain(value: Any) -> Any:
-    """The value with numbers as people write them: sums and products end in stray digits."""
+    """The value with rounded numbers, without the stray digits of sums and products."""
     if isinstance(value, float):
         return round(value, _DIGITS)
     if isinstance(value, Mapping):
@@ -149,7 +149,7 @@ def plain(value: Any) -> Any:
 
 
 def progress_lines(what: str) -> Callable[[int, int], None]:
-    """Told how many of how many are done, writes a line on stderr now and then."""
+    """A function that writes how many of how many are done, now and then, to stderr."""
     last = time.monotonic()
 
     def show(done: int, total: int) -> None:
@@ -162,7 +162,7 @@ def progress_lines(what: str) -> Callable[[int, int], None]:
 
 
 class LabelProgress:
-    """Listens to a labelling flow: a bar on a terminal, a plain line now and then elsewhere."""
+    """Shows the progress of a labelling flow: a bar on a terminal, else a line now and then."""
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -202,7 +202,7 @@ class LabelProgress:
             self._bar.stop()
 
     def say(self, what: str) -> None:
-        """What happens before there is anything to count."""
+        """Show what happens before there is anything to count."""
         if self._bar is not None:
             self._bar.update(self._task, description=what)
         else:
@@ -229,7 +229,7 @@ class LabelProgress:
         clips, failed = f"{self._n_done:,}/{self._n_items:,} clips", f"{self._n_failed:,} failed"
         heard = f"{self._heard_s / 3600:.2f} h, {speed:,.0f} x real time"
         text = f"{clips}, {failed}" if self._is_narrow else f"{clips}, {heard}, {failed}"
-        # The estimate may be reached early; done is only what no clip is missing from.
+        # The estimated length may be reached early; 100 % means that every clip is done.
         is_over = self._n_done >= self._n_items
         done = 1.0 if is_over else min(0.99, self._done_s / self._total_s)
         if self._bar is not None:
