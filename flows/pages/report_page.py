@@ -39,15 +39,6 @@ class Example:
     exhibit: Exhibit
 
 
-@dataclass(frozen=True, slots=True)
-class ClassExamples:
-    """A class and its best clips."""
-
-    name: str
-    mid: str
-    examples: tuple[Example, ...]
-
-
 def report_page(
     engine: Engine, *, title: str, min_score: float, n_example_classes: int, now: datetime
 ) -> bytes:
@@ -106,8 +97,8 @@ def ontology_tree(heard: list[NodeHours], edges: list[tuple[str, str]]) -> list[
 
 def _examples(
     engine: Engine, classes: list[NodeHours], min_score: float, n_wanted: int
-) -> Iterator[ClassExamples]:
-    """The best clips of the classes heard longest; a best clip is shown for one class only.
+) -> Iterator[tuple[str, list[Example]]]:
+    """Classes heard longest, with their best clips; a best clip is shown for one class only.
 
     Ends when the sounds on the page have `MOST_EXAMPLE_BYTES`.
     """
@@ -132,4 +123,4 @@ def _examples(
             file = PurePath(piece.path_text).name or hit.clip[:12]
             examples.append(Example(hit.name, hit.score, file, piece))
         n_given += 1
-        yield ClassExamples(node.name, node.mid, tuple(examples))
+        yield node.name, examples
