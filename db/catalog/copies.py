@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
+from db.paging import rows_where_in
 from db.records import Failure
 from db.schema.tables import labellings, run_items, runs, sources
-
-_BATCH = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +35,16 @@ def copies_of_failed(
     Whoever calls holds the clips' rows, so that no file joins them meanwhile.
     """
     by_clip = _by_clip(conn, failures)
-    clip_ids, failing = list(by_clip), {failure.source_id for failure in failures}
-    copies: dict[int, tuple[bytes, Failure]] = {}
-    for start in range(0, len(clip_ids), _BATCH):
-        # What this run has not looked at yet is pending, and its turn will come.
-        query = select(sources.c.id, sources.c.path, sources.c.clip_id).where(
-            sources.c.clip_id.in_(clip_ids[start : start + _BATCH]),
-            sources.c.status == "identified",
-        )
-        for row in conn.execute(query):
-            if row.id not in failing:
-                copies[row.id] = (row.path, by_clip[row.clip_id])
+    failing = {failure.source_id for failure in failures}
+    # What this run has not looked at yet is pending, and its turn will come.
+    identified = select(sources.c.id, sources.c.path, sources.c.clip_id).where(
+        sources.c.status == "identified"
+    )
+    copies: dict[int, tuple[bytes, Failure]] = {
+        row.id: (row.path, by_clip[row.clip_id])
+        for row in rows_where_in(conn, identified, sources.c.clip_id, list(by_clip))
+        if row.id not in failing
+    }
     own = _on_list(conn, run_id, sorted(copies))
     was_read = _paths(conn, sorted({copies[source_id][1].source_id for source_id in own}))
     return [
@@ -63,31 +61,21 @@ def _as_copy(failure: Failure, paths: Mapping[int, str]) -> str:
 
 
 def _paths(conn: Connection, source_ids: Sequence[int]) -> dict[int, str]:
-    paths: dict[int, str] = {}
-    for start in range(0, len(source_ids), _BATCH):
-        query = select(sources.c.id, sources.c.path_text)
-        query = query.where(sources.c.id.in_(source_ids[start : start + _BATCH]))
-        paths.update((row.id, row.path_text) for row in conn.execute(query))
-    return paths
+    query = select(sources.c.id, sources.c.path_text)
+    return {row.id: row.path_text for row in rows_where_in(conn, query, sources.c.id, source_ids)}
 
 
 def _by_clip(conn: Connection, failures: Sequence[Failure]) -> dict[int, Failure]:
     """Failures by clip, where the claim is still held: who lost one does not decide for others."""
-    held: dict[int, Failure] = {}
-    claimed = [(f, f.claim) for f in failures if f.claim is not None]
-    for start in range(0, len(claimed), _BATCH):
-        batch = claimed[start : start + _BATCH]
-        query = select(labellings.c.id, labellings.c.token).where(
-            labellings.c.id.in_([claim.labelling_id for _, claim in batch]),
-            labellings.c.status == "claimed",
-        )
-        tokens = {row.id: row.token for row in conn.execute(query)}
-        held.update(
-            (claim.clip_id, failure)
-            for failure, claim in batch
-            if tokens.get(claim.labelling_id) == claim.token
-        )
-    return held
+    claims = [(failure, failure.claim) for failure in failures if failure.claim is not None]
+    query = select(labellings.c.id, labellings.c.token).where(labellings.c.status == "claimed")
+    ids = [claim.labelling_id for _, claim in claims]
+    tokens = {row.id: row.token for row in rows_where_in(conn, query, labellings.c.id, ids)}
+    return {
+        claim.clip_id: failure
+        for failure, claim in claims
+        if tokens.get(claim.labelling_id) == claim.token
+    }
 
 
 def _family(conn: Connection, run_id: str) -> set[str]:
@@ -98,12 +86,8 @@ def _family(conn: Connection, run_id: str) -> set[str]:
 
 def _on_list(conn: Connection, run_id: str, source_ids: Sequence[int]) -> set[int]:
     """Those of the sources that are on the run's work list."""
-    family = _family(conn, run_id) if source_ids else set()
-    listed: set[int] = set()
-    for start in range(0, len(source_ids), _BATCH):
-        query = select(run_items.c.source_id).where(
-            run_items.c.run_id.in_(family),
-            run_items.c.source_id.in_(source_ids[start : start + _BATCH]),
-        )
-        listed.update(conn.execute(query).scalars())
-    return listed
+    if not source_ids:
+        return set()
+    query = select(run_items.c.source_id).where(run_items.c.run_id.in_(_family(conn, run_id)))
+    rows = rows_where_in(conn, query, run_items.c.source_id, source_ids)
+    return {row.source_id for row in rows}

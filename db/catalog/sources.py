@@ -10,12 +10,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
-    BindParameter,
     ColumnElement,
     Connection,
     Engine,
     Row,
-    Select,
     and_,
     bindparam,
     case,
@@ -26,13 +24,13 @@ from sqlalchemy import (
     update,
 )
 
-from db.engine import reading, repeatable, upsert, writing
+from db.engine import reading, upsert, writing
+from db.paging import PAGE, page_of, pages, rows_where_in
 from db.records import Judgement, SeenSource, Variant, Verdict, WorkItem
 from db.schema.tables import labellings, run_items, runs, sources
 from db.types import path_digest, path_text
 
-_BATCH = 1_000
-MAX_POSITION = 2**31 - 1
+_MAX_POSITION = 2**31 - 1
 
 
 def triage(
@@ -126,17 +124,10 @@ def update_annotations(engine: Engine, seen: Sequence[SeenSource]) -> int:
     return len(changes)
 
 
-def count_items(engine: Engine, run_id: str) -> int:
-    """How many files are on the work list."""
-    query = select(func.count()).select_from(run_items).where(run_items.c.run_id == run_id)
-    with reading(engine) as conn:
-        return int(conn.execute(query).scalar_one())
-
-
 def iter_items(
     engine: Engine,
     run_id: str,
-    page: int = _BATCH,
+    page: int = PAGE,
     *,
     first: int = 0,
     end: int | None = None,
@@ -147,18 +138,11 @@ def iter_items(
     Without the items whose content is labelled under the variant by now, if one is given. No
     transaction stays open between pages.
     """
-    # The page is cut before the join, or a database without statistics would sort everything.
-    part = (
-        select(run_items)
-        .where(
-            run_items.c.run_id == run_id,
-            run_items.c.position > bindparam("last"),
-            run_items.c.position < (MAX_POSITION if end is None else end),
-        )
-        .order_by(run_items.c.position)
-        .limit(page)
-        .subquery()
+    own = select(run_items).where(
+        run_items.c.run_id == run_id,
+        run_items.c.position < (_MAX_POSITION if end is None else end),
     )
+    part = page_of(own, run_items.c.position, page).subquery()
     columns = (part.c.source_id, sources.c.path, part.c.bytes, sources.c.mtime_ns)
     joined = part.join(sources, sources.c.id == part.c.source_id)
     done_id: Any = null()
@@ -170,21 +154,8 @@ def iter_items(
         .select_from(joined)
         .order_by(part.c.position)
     )
-    last = first - 1
-    while True:
-        rows = _page(engine, query, last)
-        for row in rows:
-            if not row.done_id:
-                yield WorkItem(*row[1:-1])
-        if len(rows) < page:
-            return
-        last = rows[-1].position
-
-
-@repeatable
-def _page(engine: Engine, query: Select[Any], last: int) -> Sequence[Row[Any]]:
-    with reading(engine) as conn:
-        return conn.execute(query, {"last": last}).all()
+    for rows in pages(engine, query, page, after=first - 1):
+        yield from (WorkItem(*row[1:-1]) for row in rows if not row.done_id)
 
 
 def _known(
@@ -200,17 +171,11 @@ def _known(
         sources.c.clip_id,
         sources.c.waiting_since,
     )
-    wanted: BindParameter[Any] = bindparam("digests", expanding=True)
     query = select(*columns, null().label("done_id"))
     if variant is not None:
         query = select(*columns, labellings.c.id.label("done_id"))
         query = query.select_from(sources.outerjoin(labellings, _is_done(variant)))
-    query = query.where(sources.c.path_digest.in_(wanted))
-    known: dict[bytes, Row[Any]] = {}
-    for start in range(0, len(digests), _BATCH):
-        rows = conn.execute(query, {"digests": digests[start : start + _BATCH]})
-        known.update((row[0], row) for row in rows.all())  # one by one they take twice as long
-    return known
+    return {row[0]: row for row in rows_where_in(conn, query, sources.c.path_digest, digests)}
 
 
 def _is_done(variant: Variant) -> ColumnElement[bool]:
@@ -268,31 +233,23 @@ def _upsert_pending(conn: Connection) -> Any:
 
 
 def _source_ids(conn: Connection, digests: list[bytes]) -> dict[bytes, int]:
-    query = select(sources.c.path_digest, sources.c.id).where(
-        sources.c.path_digest.in_(bindparam("digests", expanding=True))
-    )
-    ids: dict[bytes, int] = {}
-    for start in range(0, len(digests), _BATCH):
-        rows = conn.execute(query, {"digests": digests[start : start + _BATCH]})
-        ids.update((digest, source_id) for digest, source_id in rows)
-    return ids
+    query = select(sources.c.path_digest, sources.c.id)
+    rows = rows_where_in(conn, query, sources.c.path_digest, digests)
+    return {row.path_digest: row.id for row in rows}
 
 
 def _annotation_changes(conn: Connection, given: dict[bytes, SeenSource]) -> list[dict[str, Any]]:
-    query = select(sources.c.path_digest, sources.c.id, sources.c.user_id, sources.c.meta).where(
-        sources.c.path_digest.in_(bindparam("digests", expanding=True))
-    )
-    digests = list(given)
+    query = select(sources.c.path_digest, sources.c.id, sources.c.user_id, sources.c.meta)
     changes = []
-    for start in range(0, len(digests), _BATCH):
-        rows = conn.execute(query, {"digests": digests[start : start + _BATCH]})
-        for digest, source_id, user_id, meta in rows:
-            new = given[digest]
-            wanted_id = user_id if new.user_id is None else new.user_id
-            wanted_meta = meta if new.meta is None else new.meta
-            if (wanted_id, wanted_meta) != (user_id, meta):
-                changes.append(
-                    {"digest": digest, "key": source_id, "user_id": wanted_id}
-                    | {"meta": wanted_meta, "recorded_by": None}
-                )
+    for digest, source_id, user_id, meta in rows_where_in(
+        conn, query, sources.c.path_digest, list(given)
+    ):
+        new = given[digest]
+        wanted_id = user_id if new.user_id is None else new.user_id
+        wanted_meta = meta if new.meta is None else new.meta
+        if (wanted_id, wanted_meta) != (user_id, meta):
+            changes.append(
+                {"digest": digest, "key": source_id, "user_id": wanted_id}
+                | {"meta": wanted_meta, "recorded_by": None}
+            )
     return changes

@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 
 from db.engine import reading, writing
+from db.paging import page_of, pages
 from db.schema.tables import clips, sources, time_rules
 
 _PAGE = 2_000
@@ -101,15 +102,8 @@ def _pages(
         sources.c.id, sources.c.path_digest, sources.c.path_text, sources.c.meta, *before,
         clips.c.told_start, clips.c.told_by,
     ).select_from(sources.outerjoin(clips, clips.c.id == sources.c.clip_id))  # fmt: skip
-    query = query.where(sources.c.id > bindparam("last"), *conditions)
-    query = query.order_by(sources.c.id).limit(_PAGE)
-    last = 0
-    while True:
-        with reading(engine) as conn:
-            rows = conn.execute(query, {"last": last}).all()
-        if not rows:
-            return
-        last = rows[-1].id
+    query = page_of(query.where(*conditions), sources.c.id, _PAGE)
+    for rows in pages(engine, query, _PAGE):
         yield [
             UntimedSource(
                 row[1],

@@ -13,7 +13,6 @@ from sqlalchemy import (
     Engine,
     FromClause,
     and_,
-    bindparam,
     case,
     func,
     or_,
@@ -23,12 +22,12 @@ from sqlalchemy import (
 
 from db.catalog.sources import pending_row
 from db.engine import reading, upsert, writing
+from db.paging import batches, page_of, pages
 from db.records import KnownSource, SeenSource
 from db.schema.tables import run_items, sources
 from db.types import path_digest
 
 _PAGE = 5_000
-_BATCH = 1_000
 
 
 def present_sources(engine: Engine, roots: Sequence[bytes]) -> Iterator[list[KnownSource]]:
@@ -79,21 +78,9 @@ def _below(table: FromClause, roots: Sequence[bytes]) -> ColumnElement[bool]:
 def _pages(
     engine: Engine, conditions: Sequence[ColumnElement[bool]]
 ) -> Iterator[list[KnownSource]]:
-    query = (
-        select(sources.c.id, sources.c.path_digest, sources.c.path)
-        .where(sources.c.id > bindparam("last"), *conditions)
-        .order_by(sources.c.id)
-        .limit(_PAGE)
-    )
-    last = 0
-    while True:
-        with reading(engine) as conn:
-            rows = conn.execute(query, {"last": last}).all()
-        if rows:
-            last = rows[-1].id
-            yield [KnownSource(*row) for row in rows]
-        if len(rows) < _PAGE:
-            return
+    query = select(sources.c.id, sources.c.path_digest, sources.c.path).where(*conditions)
+    for rows in pages(engine, page_of(query, sources.c.id, _PAGE), _PAGE):
+        yield [KnownSource(*row) for row in rows]
 
 
 def mark_missing(engine: Engine, digests: Sequence[bytes], now: datetime) -> int:
@@ -163,9 +150,7 @@ def count_moved(engine: Engine, since: datetime) -> int:
 
 def _update(engine: Engine, digests: Sequence[bytes], where: object, **values: object) -> int:
     count = 0
-    wanted = sorted(set(digests))
-    for start in range(0, len(wanted), _BATCH):
-        part = wanted[start : start + _BATCH]
+    for part in batches(sorted(set(digests))):
         with writing(engine) as conn:
             # Locked in the order of the digests, as everywhere.
             locked = select(sources.c.id).where(sources.c.path_digest.in_(part), where)  # type: ignore[arg-type]

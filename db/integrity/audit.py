@@ -12,8 +12,6 @@ from typing import Any
 
 from sqlalchemy import (
     Engine,
-    Row,
-    Select,
     and_,
     bindparam,
     exists,
@@ -23,6 +21,7 @@ from sqlalchemy import (
 )
 
 from db.engine import reading
+from db.paging import PAGE, page_of, paged_rows
 from db.records import Variant
 from db.schema.tables import (
     clip_scores,
@@ -38,8 +37,6 @@ from db.types import SCORE_SCALE
 RESET = "reset by a repair"
 RESET_SPEAKER = "reset by a repair; it spoke for its clip"
 """Notes of labellings that are to be made again; the second was its clip's current one."""
-
-_PAGE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,16 +130,10 @@ def stored_variants(engine: Engine) -> dict[Variant, StoredVariant]:
         return {Variant(row[0], row[1]): StoredVariant(*row[2:]) for row in conn.execute(query)}
 
 
-def iter_done(engine: Engine, page: int = _PAGE) -> Iterator[DoneLabelling]:
+def iter_done(engine: Engine, page: int = PAGE) -> Iterator[DoneLabelling]:
     """Every finished labelling, by id."""
-    # The page is cut before the join, or a database without statistics would sort everything.
-    part = (
-        select(labellings)
-        .where(labellings.c.status == "done", labellings.c.id > bindparam("last"))
-        .order_by(labellings.c.id)
-        .limit(page)
-        .subquery()
-    )
+    finished = select(labellings).where(labellings.c.status == "done")
+    part = page_of(finished, labellings.c.id, page).subquery()
     query = (
         select(
             part.c.id,
@@ -163,14 +154,14 @@ def iter_done(engine: Engine, page: int = _PAGE) -> Iterator[DoneLabelling]:
         .join(clips, clips.c.id == part.c.clip_id)
         .order_by(part.c.id)
     )
-    for row in _paged(engine, query, page):
+    for row in paged_rows(engine, query, page):
         labelling_id, token, clip_id, model_id, parameter_set_id, *rest = row
         variant = Variant(model_id, parameter_set_id)
         yield DoneLabelling(labelling_id, token, clip_id, variant, *rest)
 
 
 def iter_undone(
-    engine: Engine, variant: Variant | None = None, page: int = _PAGE
+    engine: Engine, variant: Variant | None = None, page: int = PAGE
 ) -> Iterator[UndoneLabelling]:
     """Labellings that a repair has reset and nobody has taken up since, by id.
 
@@ -186,52 +177,42 @@ def iter_undone(
         select(labellings.c.id, labellings.c.clip_id, clips.c.sha256, speaker.c.id)
         .join(clips, clips.c.id == labellings.c.clip_id)
         .outerjoin(speaker, is_speaker)
-        .where(
-            labellings.c.status == "claimed",
-            labellings.c.run_id.is_(None),
-            labellings.c.id > bindparam("last"),
-        )
-        .order_by(labellings.c.id)
-        .limit(page)
+        .where(labellings.c.status == "claimed", labellings.c.run_id.is_(None))
     )
     if variant is not None:
         query = query.where(
             labellings.c.model_id == variant.model_id,
             labellings.c.parameter_set_id == variant.parameter_set_id,
         )
-    for row in _paged(engine, query, page):
+    for row in paged_rows(engine, page_of(query, labellings.c.id, page), page):
         yield UndoneLabelling(*row)
 
 
 def iter_sources(
-    engine: Engine, clip_id: int, page: int = _PAGE
+    engine: Engine, clip_id: int, page: int = PAGE
 ) -> Iterator[tuple[bytes, int, int]]:
     """(path, size in bytes, mtime in ns) of each place where the clip was seen."""
-    query = (
-        select(sources.c.id, sources.c.path, sources.c.size_bytes, sources.c.mtime_ns)
-        .where(sources.c.clip_id == clip_id, sources.c.id > bindparam("last"))
-        .order_by(sources.c.id)
-        .limit(page)
-    )
-    for row in _paged(engine, query, page):
-        yield row[1], row[2], row[3]
+    columns = (sources.c.id, sources.c.path, sources.c.size_bytes, sources.c.mtime_ns)
+    query = select(*columns).where(sources.c.clip_id == clip_id)
+    for _, path, size_bytes, mtime_ns in paged_rows(
+        engine, page_of(query, sources.c.id, page), page
+    ):
+        yield path, size_bytes, mtime_ns
 
 
-def iter_stray_labels(engine: Engine, page: int = _PAGE) -> Iterator[tuple[int, str]]:
+def iter_stray_labels(engine: Engine, page: int = PAGE) -> Iterator[tuple[int, str]]:
     """(id, clip) of unfinished labellings that have labels all the same."""
     has_rows = or_(*(_has_rows(table) for table in (clip_scores, detections)))
     query = (
         select(labellings.c.id, clips.c.sha256)
         .join(clips, clips.c.id == labellings.c.clip_id)
-        .where(labellings.c.status != "done", has_rows, labellings.c.id > bindparam("last"))
-        .order_by(labellings.c.id)
-        .limit(page)
+        .where(labellings.c.status != "done", has_rows)
     )
-    for row in _paged(engine, query, page):
+    for row in paged_rows(engine, page_of(query, labellings.c.id, page), page):
         yield row[0], row[1]
 
 
-def iter_speechless(engine: Engine, page: int = _PAGE) -> Iterator[tuple[int, str]]:
+def iter_speechless(engine: Engine, page: int = PAGE) -> Iterator[tuple[int, str]]:
     """(id, SHA-256) of clips whose current labelling is none of the finished ones."""
     own, speaker = labellings.alias("own"), labellings.alias("speaker")
     has_speaker = exists().where(
@@ -240,15 +221,9 @@ def iter_speechless(engine: Engine, page: int = _PAGE) -> Iterator[tuple[int, st
     is_wrong = or_(
         and_(own.c.status == "done", ~has_speaker), and_(own.c.status != "done", own.c.is_current)
     )
-    query = (
-        select(clips.c.id, clips.c.sha256)
-        .where(
-            exists().where(own.c.clip_id == clips.c.id, is_wrong), clips.c.id > bindparam("last")
-        )
-        .order_by(clips.c.id)
-        .limit(page)
-    )
-    for row in _paged(engine, query, page):
+    has_wrong = exists().where(own.c.clip_id == clips.c.id, is_wrong)
+    query = select(clips.c.id, clips.c.sha256).where(has_wrong)
+    for row in paged_rows(engine, page_of(query, clips.c.id, page), page):
         yield row[0], row[1]
 
 
@@ -291,15 +266,3 @@ def step(score: float) -> int:
 
 def _has_rows(table: Any) -> Any:
     return exists().where(table.c.labelling_id == labellings.c.id)
-
-
-def _paged(engine: Engine, query: Select[Any], page: int) -> Iterator[Row[Any]]:
-    """Rows of a query that is cut to a page, and ordered by its first column above `last`."""
-    last = -1
-    while True:
-        with reading(engine) as conn:
-            rows = conn.execute(query, {"last": last}).all()
-        yield from rows
-        if len(rows) < page:
-            return
-        last = rows[-1][0]

@@ -18,6 +18,7 @@ from db.catalog.clips import clip_ids
 from db.catalog.ontology import node_ids
 from db.engine import reading, upsert, writing
 from db.errors import DatabaseUserError
+from db.paging import PAGE, batches, page_of, paged_rows, rows_where_in
 from db.query.paths import first_source
 from db.query.subtrees import node_id
 from db.schema.tables import clips, closure, nodes, sources, verdict_files, verdicts
@@ -25,7 +26,6 @@ from db.schema.verdict_tables import VERDICTS
 
 UNKNOWN = "unknown"
 """Who judged, where nobody said it."""
-_BATCH = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,39 +119,27 @@ def store_verdicts(
                     **dict(zip(_KEY, key, strict=True)),
                     "judged_at": each.judged_at, "verdict_file_id": file_id,
                 })  # fmt: skip
-        for first in range(0, len(rows), _BATCH):
-            conn.execute(insert(verdicts), rows[first : first + _BATCH])
+        for batch in batches(rows):
+            conn.execute(insert(verdicts), batch)
         return len(rows)
 
 
-def iter_recordings(engine: Engine) -> Iterator[tuple[int, str, bytes, str | None]]:
+def iter_recordings(
+    engine: Engine, page: int = PAGE
+) -> Iterator[tuple[int, str, bytes, str | None]]:
     """(clip's id, clip, path, user id) of every place of every clip."""
-    query = (
-        select(sources.c.id, clips.c.id, clips.c.sha256, sources.c.path, sources.c.user_id)
-        .join(clips, clips.c.id == sources.c.clip_id)
-        .order_by(sources.c.id)
-        .limit(_BATCH)
-    )
-    last = -1
-    while True:
-        with reading(engine) as conn:
-            rows = conn.execute(query.where(sources.c.id > last)).all()
-        for row in rows:
-            yield row[1], row[2], row[3], row[4]
-        if len(rows) < _BATCH:
-            return
-        last = rows[-1][0]
+    columns = (sources.c.id, clips.c.id, clips.c.sha256, sources.c.path, sources.c.user_id)
+    query = select(*columns).join(clips, clips.c.id == sources.c.clip_id)
+    for row in paged_rows(engine, page_of(query, sources.c.id, page), page):
+        yield row[1], row[2], row[3], row[4]
 
 
 def clip_facts(engine: Engine, ids: Sequence[int]) -> dict[int, tuple[str, float]]:
     """(clip, duration in seconds) by the clip's id."""
-    found: dict[int, tuple[str, float]] = {}
+    query = select(clips.c.id, clips.c.sha256, clips.c.duration_s)
     with reading(engine) as conn:
-        for first in range(0, len(ids), _BATCH):
-            query = select(clips.c.id, clips.c.sha256, clips.c.duration_s)
-            part = conn.execute(query.where(clips.c.id.in_(ids[first : first + _BATCH])))
-            found.update((row.id, (row.sha256, row.duration_s)) for row in part)
-    return found
+        rows = rows_where_in(conn, query, clips.c.id, ids)
+        return {row.id: (row.sha256, row.duration_s) for row in rows}
 
 
 def newest(rows: Iterable[Row[Any]]) -> Iterator[Row[Any]]:

@@ -52,13 +52,6 @@ def running_runs(engine: Engine) -> list[Run]:
         return [_run(row) for row in conn.execute(query.order_by(runs.c.started_at, runs.c.id))]
 
 
-def recent_runs(engine: Engine, limit: int = 20) -> list[Run]:
-    """The latest runs, newest first."""
-    query = select(runs).order_by(runs.c.started_at.desc(), runs.c.id).limit(limit)
-    with reading(engine) as conn:
-        return [_run(row) for row in conn.execute(query)]
-
-
 @repeatable
 def child_runs(engine: Engine, run_id: str) -> list[Run]:
     """The runs that did parts of a run's work, oldest first."""

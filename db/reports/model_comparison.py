@@ -19,6 +19,7 @@ from sqlalchemy import (
 
 from db.engine import reading, writing
 from db.errors import DatabaseUserError
+from db.paging import batches
 from db.query.current_labelling import model_ids, newest_version, speaks
 from db.query.paths import first_source
 from db.query.time_spans import newly_covered, timed
@@ -83,8 +84,8 @@ def promote(engine: Engine, model: str) -> str:
         )
         newest = list(conn.execute(select(own.c.id)).scalars())
         conn.execute(others.values(is_current=False))
-        for start in range(0, len(newest), 1_000):
-            some = labellings.c.id.in_(newest[start : start + 1_000])
+        for batch in batches(newest):
+            some = labellings.c.id.in_(batch)
             conn.execute(update(labellings).where(some).values(is_current=True))
         return f"{chosen.name}@{chosen.version}"
 

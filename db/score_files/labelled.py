@@ -12,7 +12,6 @@ from datetime import datetime
 from sqlalchemy import (
     ColumnElement,
     Engine,
-    Select,
     and_,
     bindparam,
     delete,
@@ -25,6 +24,7 @@ from sqlalchemy import (
 from db.catalog.clips import lock_clips
 from db.engine import reading, upsert, writing
 from db.errors import DatabaseUserError
+from db.paging import PAGE, page_of, paged_rows
 from db.query.current_labelling import model_ids, speaks
 from db.records import DetectionRow
 from db.schema.tables import (
@@ -38,8 +38,6 @@ from db.schema.tables import (
     threshold_sets,
 )
 from db.thresholds.sets import StoredSet
-
-_PAGE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,7 @@ class ScoredClip:
     scores_sha256: str | None
 
 
-def iter_scored(engine: Engine, model: str | None, page: int = _PAGE) -> Iterator[ScoredClip]:
+def iter_scored(engine: Engine, model: str | None, page: int = PAGE) -> Iterator[ScoredClip]:
     """The current labelling of every clip, or the newest by a model that is named.
 
     Raises:
@@ -71,9 +69,7 @@ def iter_scored(engine: Engine, model: str | None, page: int = _PAGE) -> Iterato
     yield from _iter(engine, speaks(ids), page)
 
 
-def iter_named(
-    engine: Engine, model: str | None, page: int = _PAGE
-) -> Iterator[tuple[int, str, bytes, str | None]]:
+def iter_named(engine: Engine, model: str | None) -> Iterator[tuple[int, str, bytes, str | None]]:
     """(labelling id, clip, path, user id) of every place of every clip as in `iter_scored`.
 
     Raises:
@@ -85,28 +81,19 @@ def iter_named(
         select(sources.c.id, labellings.c.id, clips.c.sha256, sources.c.path, sources.c.user_id)
         .join(clips, clips.c.id == sources.c.clip_id)
         .join(labellings, labellings.c.clip_id == clips.c.id)
-        .where(speaks(ids), labellings.c.status == "done", sources.c.id > bindparam("last"))
-        .order_by(sources.c.id)
-        .limit(page)
+        .where(speaks(ids), labellings.c.status == "done")
     )
-    last = -1
-    while True:
-        with reading(engine) as conn:
-            rows = conn.execute(query, {"last": last}).all()
-        for row in rows:
-            yield row[1], row[2], row[3], row[4]
-        if len(rows) < page:
-            return
-        last = rows[-1][0]
+    for _, labelling_id, sha256, path, user_id in paged_rows(engine, page_of(query, sources.c.id)):
+        yield labelling_id, sha256, path, user_id
 
 
-def iter_underived(engine: Engine, stored: StoredSet, page: int = _PAGE) -> Iterator[ScoredClip]:
+def iter_underived(engine: Engine, stored: StoredSet) -> Iterator[ScoredClip]:
     """Those to which the set was not applied yet, or only to scores that they no longer have.
 
     Raises:
         DatabaseUserError: no labels by the set's model.
     """
-    yield from _iter(engine, _is_underived(engine, stored), page)
+    yield from _iter(engine, _is_underived(engine, stored), PAGE)
 
 
 def count_underived(engine: Engine, stored: StoredSet) -> int:
@@ -208,14 +195,7 @@ def _is_underived(engine: Engine, stored: StoredSet) -> ColumnElement[bool]:
 
 
 def _iter(engine: Engine, which: ColumnElement[bool], page: int) -> Iterator[ScoredClip]:
-    # The page is cut before the join, or a database without statistics would sort everything.
-    part: Select[tuple[int]] = (
-        select(labellings.c.id)
-        .where(which, labellings.c.id > bindparam("last"))
-        .order_by(labellings.c.id)
-        .limit(page)
-    )
-    own = part.subquery()
+    own = page_of(select(labellings.c.id).where(which), labellings.c.id, page).subquery()
     query = (
         select(
             labellings.c.id,
@@ -237,12 +217,5 @@ def _iter(engine: Engine, which: ColumnElement[bool], page: int) -> Iterator[Sco
         .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
         .order_by(labellings.c.id)
     )
-    last = -1
-    while True:
-        with reading(engine) as conn:
-            rows = conn.execute(query, {"last": last}).all()
-        for row in rows:
-            yield ScoredClip(*row)
-        if len(rows) < page:
-            return
-        last = rows[-1][0]
+    for row in paged_rows(engine, query, page):
+        yield ScoredClip(*row)
