@@ -5,7 +5,7 @@ A million known files are judged in seconds: one query per thousand, none per fi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -73,9 +73,7 @@ def enrol(
         return start
     seen_at = datetime.now(UTC) if now is None else now
     with writing(engine) as conn:
-        # In the order of the digests, so that two enrolments never wait for each other in a ring.
-        rows = [pending_row(digest, wanted[digest][0], seen_at) for digest in sorted(wanted)]
-        conn.execute(_upsert_pending(conn), rows)
+        store_pending(conn, {digest: source for digest, (source, _) in wanted.items()}, seen_at)
         ids = _source_ids(conn, list(wanted))
         conn.execute(
             insert(run_items),
@@ -94,19 +92,34 @@ def enrol(
     return start + len(wanted)
 
 
-def pending_row(digest: bytes, source: SeenSource, now: datetime) -> dict[str, Any]:
-    """The row of a file that has not been read."""
-    return {
-        "path_digest": digest,
-        "path": source.path,
-        "path_text": path_text(source.path),
-        "size_bytes": source.size_bytes,
-        "mtime_ns": source.mtime_ns,
-        "status": "pending",
-        "user_id": source.user_id,
-        "meta": source.meta,
-        "first_seen_at": now,
-    }
+def store_pending(
+    conn: Connection,
+    seen: Mapping[bytes, SeenSource],
+    now: datetime,
+    *,
+    is_waiting: bool = False,
+) -> None:
+    """Store files that have not been read, by their path's digest, as pending.
+
+    `is_waiting`: they are too young to be read; since when they are unchanged is kept.
+    """
+    # In the order of the digests, so that no two transactions wait for each other in a ring.
+    rows = [
+        {
+            "path_digest": digest,
+            "path": seen[digest].path,
+            "path_text": path_text(seen[digest].path),
+            "size_bytes": seen[digest].size_bytes,
+            "mtime_ns": seen[digest].mtime_ns,
+            "status": "pending",
+            "user_id": seen[digest].user_id,
+            "meta": seen[digest].meta,
+            "first_seen_at": now,
+            "waiting_since": now if is_waiting else None,
+        }
+        for digest in sorted(seen)
+    ]
+    conn.execute(_upsert_pending(conn), rows)
 
 
 def update_annotations(engine: Engine, seen: Sequence[SeenSource]) -> int:
@@ -209,9 +222,9 @@ def _judge(
 def _upsert_pending(conn: Connection) -> Any:
     statement = upsert(conn, sources)
     new = statement.excluded
-    is_same = and_(
-        sources.c.size_bytes == new.size_bytes,
-        sources.c.mtime_ns == new.mtime_ns,
+    is_same = and_(sources.c.size_bytes == new.size_bytes, sources.c.mtime_ns == new.mtime_ns)
+    waits_already = and_(
+        is_same, sources.c.waiting_since.is_not(None), new.waiting_since.is_not(None)
     )
     return statement.on_conflict_do_update(
         index_elements=[sources.c.path_digest],
@@ -221,7 +234,9 @@ def _upsert_pending(conn: Connection) -> Any:
             "reason_detail": None,
             "clip_id": case((is_same, sources.c.clip_id), else_=null()),
             "missing_at": None,
-            "waiting_since": None,
+            "waiting_since": case(
+                (waits_already, sources.c.waiting_since), else_=new.waiting_since
+            ),
             "size_bytes": new.size_bytes,
             "mtime_ns": new.mtime_ns,
             "user_id": func.coalesce(new.user_id, sources.c.user_id),

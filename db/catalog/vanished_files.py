@@ -20,8 +20,8 @@ from sqlalchemy import (
     update,
 )
 
-from db.catalog.sources import pending_row
-from db.engine import reading, upsert, writing
+from db.catalog.sources import store_pending
+from db.engine import reading, writing
 from db.paging import batches, page_of, pages
 from db.records import KnownSource, SeenSource
 from db.schema.tables import run_items, sources
@@ -101,38 +101,9 @@ def mark_back(engine: Engine, seen: Sequence[SeenSource]) -> int:
 
 def mark_waiting(engine: Engine, seen: Sequence[SeenSource], now: datetime) -> None:
     """Store files that are too young to be read as pending, and since when they are unchanged."""
-    if not seen:
-        return
-    rows = {path_digest(s.path): s for s in seen}
-    with writing(engine) as conn:
-        statement = upsert(conn, sources)
-        new = statement.excluded
-        is_same = and_(
-            sources.c.size_bytes == new.size_bytes,
-            sources.c.mtime_ns == new.mtime_ns,
-            sources.c.waiting_since.is_not(None),
-        )
-        statement = statement.on_conflict_do_update(
-            index_elements=[sources.c.path_digest],
-            set_={
-                "status": new.status,
-                "reason": None,
-                "reason_detail": None,
-                "clip_id": None,
-                "missing_at": None,
-                "waiting_since": case((is_same, sources.c.waiting_since), else_=new.waiting_since),
-                "size_bytes": new.size_bytes,
-                "mtime_ns": new.mtime_ns,
-            },
-        )
-        # In the order of the digests, as `enrol`: no two transactions wait for each other.
-        conn.execute(
-            statement,
-            [
-                {**pending_row(digest, rows[digest], now), "waiting_since": now}
-                for digest in sorted(rows)
-            ],
-        )
+    if seen:
+        with writing(engine) as conn:
+            store_pending(conn, {path_digest(s.path): s for s in seen}, now, is_waiting=True)
 
 
 def count_moved(engine: Engine, since: datetime) -> int:
