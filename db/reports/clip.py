@@ -1,4 +1,4 @@
-"""Reports: one clip in full, failures, the collection at a glance, models, rows for export."""
+"""Reports: one clip in full, failures, the collection at a glance, rows for the JSON export."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, Select, and_, case, exists, func, or_, select
+from sqlalchemy import Connection, Engine, Select, and_, exists, func, or_, select
 
 from db.answer_records import (
     ClipReport,
@@ -16,7 +16,6 @@ from db.answer_records import (
     Interval,
     Label,
     LabellingReport,
-    ModelReport,
     PredictionRow,
     SourceReport,
     track_of,
@@ -97,24 +96,6 @@ def corpus_summary(engine: Engine) -> CorpusSummary:
         n_sources=sum(counts.values()),
         sources_by_status=counts,
     )
-
-
-def models_known(engine: Engine) -> list[ModelReport]:
-    """Registered models, oldest first, with what they labelled."""
-    is_done = and_(labellings.c.model_id == models.c.id, labellings.c.status == "done")
-    columns = [models.c[name] for name in list(ModelReport.__dataclass_fields__)[:-2]]
-    query = (
-        select(
-            *columns,
-            func.count(labellings.c.id),
-            func.coalesce(func.sum(case((labellings.c.is_current, 1), else_=0)), 0),
-        )
-        .select_from(models.outerjoin(labellings, is_done))
-        .group_by(models.c.id, *columns)
-        .order_by(models.c.registered_at, models.c.id)
-    )
-    with reading(engine) as conn:
-        return [ModelReport(*row) for row in conn.execute(query)]
 
 
 def prediction_rows(engine: Engine, model: str | None = None) -> Iterator[PredictionRow]:

@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from audioset_core.errors import UserError
 from audioset_core.evaluation.truth_files import TruthFormat
 from audioset_core.ontology.graph import load_default
-from db.reports import clip as reports
+from db.reports.model_coverage import models_known
 
 if TYPE_CHECKING:
     from audioset_core.evaluation.truth_files import Truth
@@ -73,7 +73,7 @@ def model_named(engine: Engine, model: str | None) -> str:
     """
     if model is not None:
         return model
-    names = sorted({m.name for m in reports.models_known(engine) if m.n_labelled and m.n_classes})
+    names = sorted({m.name for m in models_known(engine) if m.n_labelled and m.n_classes})
     if not names:
         raise UserError("nothing is labelled yet: run audioset label first")
     if len(names) > 1:

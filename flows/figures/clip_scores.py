@@ -12,7 +12,6 @@ from audioset_core.previews.columns import column_edges, covering_patches, peak_
 from audioset_core.scores.pooling import Float32Array
 from audioset_core.storage.score_files import read_scores
 from db.answer_records import ClipReport, Label
-from db.reports import clip as reports
 from db.reports import model_coverage as queries
 
 
@@ -39,7 +38,7 @@ def scores_over_time(
     by_mid = {mid: index for index, mid, _ in queries.categories_of(engine, name)}
     window_s = next(
         model.window_s
-        for model in reports.models_known(engine)
+        for model in queries.models_known(engine)
         if (model.name, model.version) == (current.model, current.model_version)
     )
     try:

@@ -11,6 +11,8 @@ from typing import Any
 from sqlalchemy import Engine
 
 from db.errors import DatabaseUserError
+from db.query.find import find_clips
+from db.query.question import Question
 from db.reports import clip as reports
 from db.reports import collection as overview
 from db.reports import model_coverage as queries
@@ -64,7 +66,7 @@ def report_page(
             "now": now.astimezone(UTC),
             "min_score": min_score,
             "summary": reports.corpus_summary(engine),
-            "models": [model for model in reports.models_known(engine) if model.n_current],
+            "models": [model for model in queries.models_known(engine) if model.n_current],
             "n_classes_heard": len(classes),
             "tree": tree,
             "top": classes[:N_TOP_CLASSES],
@@ -115,7 +117,8 @@ def _examples(
         if n_given == n_wanted or n_bytes > MOST_EXAMPLE_BYTES:
             return
         try:
-            hits = queries.top_clips(engine, node.mid, (), min_score, EXAMPLES_EACH)
+            best = Question(under=(node.mid,), min_score=min_score, limit=EXAMPLES_EACH)
+            hits = find_clips(engine, best)
         except DatabaseUserError:
             continue  # the least score is below what is stored for this model
         clips = tuple(hit.clip for hit in hits)

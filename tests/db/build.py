@@ -9,11 +9,14 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Engine
 
+from db.answer_records import Hit
 from db.catalog.model_registry import register_model, register_parameters
 from db.catalog.ontology import load_ontology
 from db.catalog.sources import enrol, iter_items
 from db.ledger.claims import admit, commit_labellings
 from db.ledger.runs import start_run
+from db.query.find import find_clips
+from db.query.question import Question
 from db.records import (
     Claim,
     ClassScore,
@@ -154,3 +157,11 @@ def other_variant(world: World, model: Model | None = None) -> Variant:
     """Another version of the model (or the model given), with the same parameters."""
     wanted = model or replace(MODEL, version="2", weights_sha256="b" * 64)
     return replace(world.variant, model_id=register_model(world.engine, wanted, NOW))
+
+
+def top_clips(
+    engine: Engine, under: str, not_under: Sequence[str] = (), **conditions: object
+) -> list[Hit]:
+    """The best clips in the subtree of a MID, best first."""
+    question = Question(under=(under,), not_under=tuple(not_under), **conditions)  # type: ignore[arg-type]
+    return find_clips(engine, question)

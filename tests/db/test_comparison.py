@@ -11,9 +11,9 @@ from sqlalchemy import Engine
 from db.errors import DatabaseUserError
 from db.ledger.claims import admit, commit_labellings
 from db.records import Claim, DetectionRow
-from db.reports.clip import clip_by_ref, models_known
+from db.reports.clip import clip_by_ref
 from db.reports.model_comparison import ClassChange, Disagreement, compare, promote
-from db.reports.model_coverage import top_clips
+from db.reports.model_coverage import models_known
 from tests.db.build import (
     INDEX,
     LEASE_S,
@@ -27,6 +27,7 @@ from tests.db.build import (
     make_world,
     other_variant,
     sha,
+    top_clips,
 )
 
 

@@ -18,7 +18,6 @@ from db.errors import DatabaseUserError
 from db.ledger.claims import admit, commit_labellings, record_failures
 from db.records import Claim, Failure, Node, Variant
 from db.reports.clip import clip_by_ref, failures
-from db.reports.model_coverage import top_clips
 from db.schema.tables import categories, labellings, nodes, sources
 from tests.db.build import (
     LEASE_S,
@@ -32,6 +31,7 @@ from tests.db.build import (
     make_world,
     seen,
     sha,
+    top_clips,
 )  # fmt: skip
 
 ATTACKS = (

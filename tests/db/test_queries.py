@@ -19,14 +19,8 @@ from db.query.current_labelling import speaks
 from db.query.statements import found_query, kth_peak_query
 from db.query.subtrees import Subtree
 from db.records import Claim, DetectionRow, Failure, Parameters
-from db.reports.model_coverage import (
-    clip_by_ref,
-    corpus_summary,
-    failures,
-    prediction_rows,
-    score_floor,
-    top_clips,
-)
+from db.reports.clip import clip_by_ref, corpus_summary, failures, prediction_rows
+from db.reports.model_coverage import score_floor
 from db.schema.base import metadata
 from db.schema.tables import categories, clip_scores, clips, labellings, nodes
 from db.types import path_digest
@@ -46,6 +40,7 @@ from tests.db.build import (
     other_variant,
     seen,
     sha,
+    top_clips,
 )
 
 
@@ -230,7 +225,12 @@ def test_top_clips_equals_brute_force(
                 expected.append((sha(str(number)), mid, best))
         expected.sort(key=lambda hit: (-hit[2], hit[0]))
         hits = top_clips(
-            fresh_db, root, sorted(excluded), min_score, limit, with_ambiguous=with_ambiguous
+            fresh_db,
+            root,
+            sorted(excluded),
+            min_score=min_score,
+            limit=limit,
+            with_ambiguous=with_ambiguous,
         )
         assert _scores(hits) == expected[:limit]
 

@@ -247,7 +247,7 @@ def only_model(engine: Engine) -> str:
     Raises:
         UserError: there is none, or several.
     """
-    known = [model for model in reports.models_known(engine) if model.n_current]
+    known = [model for model in queries.models_known(engine) if model.n_current]
     names = sorted({model.name for model in known})
     if not names:
         raise UserError("nothing is labelled yet: run audioset label first")

@@ -10,7 +10,7 @@ import typer
 from audioset_core.errors import UserError
 from audioset_core.ontology.graph import load_default
 from db.query.hours import hours_heard
-from db.reports.model_coverage import Question
+from db.query.question import Question
 from flows.asking import (
     Ambiguous,
     AsCsv,

@@ -170,7 +170,7 @@ def _model_row(name: str) -> dict[str, object]:
 
 
 def _labelled(home: Path, db: str | None) -> list[dict[str, object]]:
-    from db.reports.clip import models_known
+    from db.reports.model_coverage import models_known
     from flows.asking import opened
 
     if db is None and not (home / "labels.db").exists():

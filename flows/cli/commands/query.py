@@ -14,8 +14,8 @@ import typer
 from audioset_core.errors import UserError
 from audioset_core.ontology.graph import load_default
 from db.answer_records import Hit
-from db.reports import model_coverage as queries
-from db.reports.model_coverage import Question
+from db.query.find import find_clips, find_intervals
+from db.query.question import Question
 from flows.asking import (
     HIT_COLUMNS,
     Ambiguous,
@@ -110,7 +110,7 @@ def query(
 
             hits = found_by_set(engine, threshold_set, question, intervals=intervals)
         else:
-            find = queries.find_intervals if intervals else queries.find_clips
+            find = find_intervals if intervals else find_clips
             hits = find(engine, question)
         if between is not None:
             from flows.cli.commands.times import note_assumed_zone

@@ -10,7 +10,8 @@ import typer
 
 from audioset_core.errors import UserError
 from audioset_core.ontology.graph import load_default
-from db.reports.model_coverage import Question, score_floor
+from db.query.question import Question
+from db.reports.model_coverage import score_floor
 from db.score_files import comparable as stored
 from flows.asking import (
     Ambiguous,
