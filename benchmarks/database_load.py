@@ -25,24 +25,14 @@ from sqlalchemy import Engine
 
 from audioset_core.models.registry import YAMNET
 from audioset_core.ontology.graph import load_default
+from audioset_core.records import ClassScore, Detection
 from db.catalog.model_registry import register_model, register_parameters
 from db.catalog.sources import enrol, iter_items
 from db.engine import open_engine
 from db.ledger.claims import admit, commit_labellings
 from db.ledger.runs import start_run
 from db.migrate import ensure_schema
-from db.records import (
-    Claim,
-    ClassScore,
-    Clip,
-    DetectionRow,
-    Labelling,
-    Model,
-    Parameters,
-    SeenSource,
-    Variant,
-    WorkItem,
-)
+from db.records import Claim, Clip, Labelling, Model, Parameters, SeenSource, Variant, WorkItem
 from tasks.labelling.job import now
 from tasks.load_ontology import store_ontology
 
@@ -124,7 +114,7 @@ def made_up(claim: Claim, clip: Clip, rng: np.random.Generator) -> Labelling:
         claim, clip, 1_249, f"scores/yamnet/{clip.sha256}.npy", clip.sha256, "float16",
         class_scores=tuple(ClassScore(int(c), 0.5, 0.1) for c in classes),
         detections=tuple(
-            DetectionRow(int(classes[n % N_SCORES]), 40 * n, 40 * n + 7, 0.5, 0.4, 40 * n + 3)
+            Detection(int(classes[n % N_SCORES]), 40 * n, 40 * n + 7, 0.5, 0.4, 40 * n + 3)
             for n in range(N_DETECTIONS)
         ),
     )  # fmt: skip

@@ -9,20 +9,8 @@ from datetime import datetime
 from enum import Enum, StrEnum
 from typing import Any
 
+from audioset_core.records import ClassScore, Detection
 from db.types import canonical_json
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """An ontology entry; what is None or empty leaves the stored text as it is."""
-
-    mid: str
-    name: str
-    is_abstract: bool
-    is_blacklisted: bool
-    description: str | None = None
-    citation_uri: str | None = None
-    examples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,27 +160,6 @@ class AdmissionOutcome(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class ClassScore:
-    """Peak and mean of one category over a clip."""
-
-    category_index: int
-    peak: float
-    mean: float
-
-
-@dataclass(frozen=True, slots=True)
-class DetectionRow:
-    """A merged interval of one category; `end_patch` is the last patch inside."""
-
-    category_index: int
-    start_patch: int
-    end_patch: int
-    peak: float
-    mean: float
-    peak_patch: int
-
-
-@dataclass(frozen=True, slots=True)
 class Remark:
     """What a person should know of a recording, and the part of it that is meant, if one is."""
 
@@ -218,7 +185,7 @@ class Labelling:
     is_partial: bool = False
     remarks: tuple[Remark, ...] = ()
     class_scores: tuple[ClassScore, ...] = ()
-    detections: tuple[DetectionRow, ...] = ()
+    detections: tuple[Detection, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,6 @@ from db.ledger.claims import commit_labellings, record_failures, renew_leases
 from db.records import Failure, Labelling, Remark
 from tasks.chunk_and_featurize import Logger
 from tasks.labelling.job import LEASE_S, Job, engine_for, now
-from tasks.labelling.score_rows import class_score_rows, detection_rows
 from tasks.labelling.shards import FailedSource, FinishedClip, Receipt, Shard, ShardScores
 
 # Clips per transaction: their folders are synced once, and little is redone after a crash.
@@ -172,6 +171,6 @@ def _labelling(
         note=None if files else _TOO_SHORT,
         is_partial=is_partial(finished.remarks),
         remarks=tuple(Remark(r.kind, r.detail, r.start_s, r.end_s) for r in finished.remarks),
-        class_scores=class_score_rows(pooled.class_scores),
-        detections=detection_rows(pooled.detections),
+        class_scores=pooled.class_scores,
+        detections=pooled.detections,
     )

@@ -19,6 +19,7 @@ from sqlalchemy import (
     update,
 )
 
+from audioset_core.records import TimeRule
 from db.engine import reading, writing
 from db.paging import page_of, pages
 from db.schema.tables import clips, sources, time_rules
@@ -51,15 +52,6 @@ class SourceTime:
     unix_ms: int | None
     utc_offset_s: int | None
     found_by: str
-
-
-@dataclass(frozen=True, slots=True)
-class StoredRule:
-    """How the files below a folder (all, if it is empty) tell their time."""
-
-    folder: str
-    pattern: str | None
-    timezone: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,15 +130,15 @@ def store_times(engine: Engine, times: Sequence[SourceTime]) -> None:
             conn.execute(statement, rows)
 
 
-def stored_rules(engine: Engine) -> list[StoredRule]:
+def stored_rules(engine: Engine) -> list[TimeRule]:
     """The rules that were stated, by folder."""
     columns = (time_rules.c.folder, time_rules.c.pattern, time_rules.c.timezone)
     with reading(engine) as conn:
         rows = conn.execute(select(*columns).order_by(time_rules.c.folder, time_rules.c.id))
-        return [StoredRule(*row) for row in rows]
+        return [TimeRule(*row) for row in rows]
 
 
-def state_rule(engine: Engine, rule: StoredRule, now: datetime) -> None:
+def state_rule(engine: Engine, rule: TimeRule, now: datetime) -> None:
     """Store the rule of a folder; what it leaves open (None) stays as it was, "" is forgotten."""
     with writing(engine) as conn:
         is_same = time_rules.c.folder == rule.folder

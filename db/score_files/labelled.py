@@ -21,12 +21,12 @@ from sqlalchemy import (
     select,
 )
 
+from audioset_core.records import Detection
 from db.catalog.clips import lock_clips
 from db.engine import reading, upsert, writing
 from db.errors import DatabaseUserError
 from db.paging import PAGE, page_of, paged_rows
 from db.query.current_labelling import model_ids, speaks
-from db.records import DetectionRow
 from db.schema.tables import (
     clips,
     derivations,
@@ -110,7 +110,7 @@ def count_underived(engine: Engine, stored: StoredSet) -> int:
 def commit_intervals(
     engine: Engine,
     stored: StoredSet,
-    batch: Sequence[tuple[ScoredClip, Sequence[DetectionRow]]],
+    batch: Sequence[tuple[ScoredClip, Sequence[Detection]]],
     node_of: dict[int, dict[int, int]],
     now: datetime,
 ) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, delete, func, insert, select
 
+from audioset_core.records import Threshold, ThresholdSet
 from db.catalog.ontology import node_ids
 from db.engine import reading, writing
 from db.errors import DatabaseUserError
@@ -17,21 +18,6 @@ from db.schema.tables import derivations, nodes, threshold_sets, thresholds
 from db.types import SCORE_SCALE
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-@dataclass(frozen=True, slots=True)
-class ThresholdSet:
-    """What a set says: (high, low) by MID, and for every other class unless None.
-
-    `model`: the one whose scores it is for; None for any. `how` it was made, in JSON.
-    """
-
-    model: str | None
-    default: tuple[float, float] | None
-    by_mid: Mapping[str, tuple[float, float]]
-    min_duration_s: float = 0.0
-    merge_gap_s: float = 0.0
-    how: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +29,7 @@ class StoredSet:
     version: int
     made_at: datetime
     values: ThresholdSet
-    by_node: Mapping[int, tuple[float, float]]
+    by_node: Mapping[int, Threshold]
     names: Mapping[str, str]
     """Names of the classes that are listed, by MID."""
 
@@ -90,13 +76,12 @@ def store_set(engine: Engine, name: str, wanted: ThresholdSet, now: datetime) ->
             stored = _stored(conn, newest)
             if _values(stored.values) == _values(wanted):
                 return stored
-        default = wanted.default or (None, None)
         row = {
             "name": name,
             "version": 1 if newest is None else newest.version + 1,
             "model": wanted.model,
-            "default_high": default[0],
-            "default_low": default[1],
+            "default_high": wanted.default.high if wanted.default else None,
+            "default_low": wanted.default.low if wanted.default else None,
             "min_duration_s": wanted.min_duration_s,
             "merge_gap_s": wanted.merge_gap_s,
             "how": dict(wanted.how),
@@ -105,8 +90,8 @@ def store_set(engine: Engine, name: str, wanted: ThresholdSet, now: datetime) ->
         added = insert(threshold_sets).values(row).returning(threshold_sets.c.id)
         set_id = conn.execute(added).scalar_one()
         rows = [
-            {"threshold_set_id": set_id, "node_id": ids[mid], "high": high, "low": low}
-            for mid, (high, low) in wanted.by_mid.items()
+            {"threshold_set_id": set_id, "node_id": ids[mid], "high": each.high, "low": each.low}
+            for mid, each in wanted.by_mid.items()
         ]
         if rows:
             conn.execute(insert(thresholds), rows)
@@ -200,13 +185,13 @@ def _stored(conn: Connection, row: Row[Any]) -> StoredSet:
     listed: Sequence[Row[Any]] = conn.execute(query).all()
     values = ThresholdSet(
         row.model,
-        None if row.default_high is None else (row.default_high, row.default_low),
-        {each.mid: (each.high, each.low) for each in listed},
+        None if row.default_high is None else Threshold(row.default_high, row.default_low),
+        {each.mid: Threshold(each.high, each.low) for each in listed},
         row.min_duration_s,
         row.merge_gap_s,
         row.how,
     )
-    by_node = {each.id: (each.high, each.low) for each in listed}
+    by_node = {each.id: values.by_mid[each.mid] for each in listed}
     names = {each.mid: each.name for each in listed}
     return StoredSet(row.id, row.name, row.version, row.made_at, values, by_node, names)
 
@@ -216,11 +201,11 @@ def _values(of: ThresholdSet) -> tuple[Any, ...]:
     return (
         of.model,
         None if of.default is None else _steps(of.default),
-        {mid: _steps(pair) for mid, pair in of.by_mid.items()},
+        {mid: _steps(each) for mid, each in of.by_mid.items()},
         float(of.min_duration_s),
         float(of.merge_gap_s),
     )
 
 
-def _steps(pair: tuple[float, float]) -> tuple[int, ...]:
-    return tuple(round(score * SCORE_SCALE) for score in pair)
+def _steps(threshold: Threshold) -> tuple[int, int]:
+    return round(threshold.high * SCORE_SCALE), round(threshold.low * SCORE_SCALE)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Engine
 
+from audioset_core.records import ClassScore, Detection, Node
 from db.answer_records import Hit
 from db.catalog.model_registry import register_model, register_parameters
 from db.catalog.ontology import load_ontology
@@ -19,12 +20,9 @@ from db.query.find import find_clips
 from db.query.question import Question
 from db.records import (
     Claim,
-    ClassScore,
     Clip,
-    DetectionRow,
     Labelling,
     Model,
-    Node,
     Parameters,
     SeenSource,
     Variant,
@@ -72,7 +70,7 @@ def closure_of(mids: Iterable[str], edges: Sequence[tuple[str, str]]) -> list[tu
 
 
 def nodes_of(mids: Iterable[str]) -> list[Node]:
-    return [Node(mid, f"name {mid}", False, False) for mid in mids]
+    return [Node(mid, f"name {mid}") for mid in mids]
 
 
 def load(engine: Engine, mids: Sequence[str] = MIDS, edges: Sequence[tuple[str, str]] = EDGES):
@@ -123,7 +121,7 @@ def labelling(
     claim: Claim,
     name: str,
     peaks: Mapping[str, float] | None = None,
-    detections: Sequence[DetectionRow] = (),
+    detections: Sequence[Detection] = (),
     duration_s: float = 10.0,
     index: Mapping[str, int] = INDEX,
 ) -> Labelling:
@@ -143,7 +141,7 @@ def labelled(
     world: World,
     name: str,
     peaks: Mapping[str, float],
-    detections: Sequence[DetectionRow] = (),
+    detections: Sequence[Detection] = (),
     now: datetime = NOW,
     **kwargs: object,
 ) -> Claim:

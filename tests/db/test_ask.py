@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
+from audioset_core.records import Detection
 from db.catalog.start_times import SourceTime, store_times
 from db.engine import reading
 from db.errors import DatabaseUserError
@@ -23,7 +24,6 @@ from db.query.question import Question
 from db.query.statements import intervals_query
 from db.query.subtrees import Subtree
 from db.query.time_spans import Span
-from db.records import DetectionRow
 from db.schema.base import metadata
 from db.types import path_digest
 from tests.db.build import INDEX, World, labelled, make_world, sha
@@ -33,8 +33,8 @@ DAY = datetime(2024, 5, 18, tzinfo=UTC)
 DAY_MS = round(DAY.timestamp() * 1_000)
 
 
-def _found(mid: str, start: int, end: int, peak: float) -> DetectionRow:
-    return DetectionRow(INDEX[mid], start, end, peak, peak, start)
+def _found(mid: str, start: int, end: int, peak: float) -> Detection:
+    return Detection(INDEX[mid], start, end, peak, peak, start)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, Row, delete, insert, select, update
 
+from audioset_core.records import Detection
 from db.catalog.sources import triage
 from db.engine import reading, writing
 from db.integrity import audit, repair
@@ -17,7 +18,7 @@ from db.integrity.audit import DoneLabelling, Labels, UndoneLabelling
 from db.integrity.closure import ClosureDifference, closure_differences, rebuild_closure
 from db.ledger.claims import ENDED, admit, commit_labellings, renew_leases
 from db.ledger.runs import finish_run, start_run
-from db.records import AdmissionOutcome, Claim, DetectionRow, RunCounts, RunStatus, Variant, Verdict
+from db.records import AdmissionOutcome, Claim, RunCounts, RunStatus, Variant, Verdict
 from db.reports.model_comparison import promote
 from db.schema.tables import clip_scores, clips, closure, detections, labellings, nodes, sources
 from tests.db.build import (
@@ -40,7 +41,7 @@ from tests.db.build import (
 
 LATER = NOW + timedelta(hours=3)
 OTHER_RUN = "00000000-0000-0000-0000-000000000002"
-DETECTION = DetectionRow(0, 3, 5, 0.9, 0.6, 4)
+DETECTION = Detection(0, 3, 5, 0.9, 0.6, 4)
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Engine
 
+from audioset_core.records import Detection
 from db.errors import DatabaseUserError
 from db.ledger.claims import admit, commit_labellings
-from db.records import Claim, DetectionRow
+from db.records import Claim
 from db.reports.clip import clip_by_ref
 from db.reports.model_comparison import ClassChange, Disagreement, compare, promote
 from db.reports.model_coverage import models_known
@@ -45,8 +46,8 @@ def _again(world: World, variant, source_id: int, name: str, peaks, detections=(
     assert commit_labellings(world.engine, variant, [row], RUN, later) == [True]
 
 
-def _detection(mid: str, first: int, last: int) -> DetectionRow:
-    return DetectionRow(INDEX[mid], first, last, 0.5, 0.4, first)
+def _detection(mid: str, first: int, last: int) -> Detection:
+    return Detection(INDEX[mid], first, last, 0.5, 0.4, first)
 
 
 def test_a_promoted_model_speaks_first(world: World) -> None:

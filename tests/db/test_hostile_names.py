@@ -11,12 +11,13 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, func, select
 
+from audioset_core.records import Node
 from db.catalog.model_registry import register_model
 from db.catalog.ontology import load_ontology
 from db.catalog.sources import update_annotations
 from db.errors import DatabaseUserError
 from db.ledger.claims import admit, commit_labellings, record_failures
-from db.records import Claim, Failure, Node, Variant
+from db.records import Claim, Failure, Variant
 from db.reports.clip import clip_by_ref, failures
 from db.schema.tables import categories, labellings, nodes, sources
 from tests.db.build import (
@@ -104,7 +105,7 @@ def test_nodes_of_any_name(fresh_db: Engine) -> None:
     mids = [f"/m/{number}" for number in range(len(ATTACKS))]
     load_ontology(
         fresh_db,
-        [Node(mid, text, False, False) for mid, text in zip(mids, ATTACKS, strict=True)],
+        [Node(mid, text) for mid, text in zip(mids, ATTACKS, strict=True)],
         [],
         [(mid, mid, 0) for mid in mids],
     )

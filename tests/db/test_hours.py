@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from audioset_core.records import Detection
 from db.catalog.start_times import SourceTime, store_times
 from db.catalog.vanished_files import mark_missing
 from db.ledger.claims import admit
 from db.query.hours import hours_heard
 from db.query.question import Question
 from db.query.time_spans import Span
-from db.records import DetectionRow
 from db.types import path_digest
 from tests.db.build import (
     INDEX,
@@ -32,8 +32,8 @@ HOUR_MS = 3_600_000
 BEGAN_MS = round(datetime(2024, 5, 18, 21, 45, tzinfo=UTC).timestamp() * 1_000)
 
 
-def _found(mid: str, start: int, end: int, peak: float = 0.9) -> DetectionRow:
-    return DetectionRow(INDEX[mid], start, end, peak, peak, start)
+def _found(mid: str, start: int, end: int, peak: float = 0.9) -> Detection:
+    return Detection(INDEX[mid], start, end, peak, peak, start)
 
 
 @pytest.fixture

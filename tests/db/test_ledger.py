@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Engine, func, select
 
+from audioset_core.records import ClassScore, Detection
 from db.catalog.sources import enrol, iter_items, triage, update_annotations
 from db.engine import reading
 from db.errors import DatabaseError, InvalidValueError
@@ -27,17 +28,7 @@ from db.ledger.runs import (
     running_runs,
     start_run,
 )
-from db.records import (
-    AdmissionOutcome,
-    Claim,
-    ClassScore,
-    DetectionRow,
-    Failure,
-    Judgement,
-    RunCounts,
-    RunStatus,
-    Verdict,
-)
+from db.records import AdmissionOutcome, Claim, Failure, Judgement, RunCounts, RunStatus, Verdict
 from db.schema.tables import clip_scores, clips, detections, labellings, runs, sources
 from tests.db.build import (
     LEASE_S,
@@ -283,7 +274,7 @@ def test_labelling_ids_are_not_reused(world: World) -> None:
 
 
 def test_commit_stores_true_figures_and_rows(world: World) -> None:
-    found = DetectionRow(1, 3, 5, 0.9, 0.85, 4)
+    found = Detection(1, 3, 5, 0.9, 0.85, 4)
     labelled(world, "a", {"/b": 0.12345, "/c": 0.9}, [found], duration_s=9.5)
     with reading(world.engine) as conn:
         scores = conn.execute(select(clip_scores.c.peak).order_by(clip_scores.c.node_id)).scalars()

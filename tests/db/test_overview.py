@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Engine
 
+from audioset_core.records import Detection
 from db.catalog.start_times import SourceTime, store_times
 from db.ledger.claims import admit
-from db.records import DetectionRow
 from db.reports.collection import (
     branch_days,
     failure_reasons,
@@ -37,8 +37,8 @@ def world(fresh_db: Engine) -> World:
     return make_world(fresh_db)
 
 
-def _heard(mid: str, start: int, end: int, peak: float) -> DetectionRow:
-    return DetectionRow(INDEX[mid], start, end, peak, peak / 2, start)
+def _heard(mid: str, start: int, end: int, peak: float) -> Detection:
+    return Detection(INDEX[mid], start, end, peak, peak / 2, start)
 
 
 def _two_clips(world: World) -> None:

@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, delete, insert, select, text
 
+from audioset_core.records import Detection
 from db.catalog.model_registry import register_parameters
 from db.catalog.start_times import SourceTime, store_times
 from db.engine import reading, writing
@@ -18,7 +19,7 @@ from db.query.answers import with_details
 from db.query.current_labelling import speaks
 from db.query.statements import found_query, kth_peak_query
 from db.query.subtrees import Subtree
-from db.records import Claim, DetectionRow, Failure, Parameters
+from db.records import Claim, Failure, Parameters
 from db.reports.clip import clip_by_ref, corpus_summary, failures, prediction_rows
 from db.reports.model_coverage import score_floor
 from db.schema.base import metadata
@@ -55,8 +56,8 @@ def _scores(hits) -> list[tuple[str, str, float]]:
 
 def test_a_hit_tells_where_to_listen(world: World) -> None:
     found = [
-        DetectionRow(INDEX["/d"], 0, 1, 0.5, 0.4, 1),
-        DetectionRow(INDEX["/d"], 10, 19, 0.9, 0.8, 12),
+        Detection(INDEX["/d"], 0, 1, 0.5, 0.4, 1),
+        Detection(INDEX["/d"], 10, 19, 0.9, 0.8, 12),
     ]
     labelled(world, "a", {"/b": 0.3, "/d": 0.9}, found, duration_s=9.7)
     enrolled(world, seen("/copy.wav"))
@@ -280,7 +281,7 @@ def test_a_clip_is_found_by_prefix_and_by_path(world: World) -> None:
     (item,) = enrolled(world, seen(path, user_id="u1", meta={"k": 1}))
     claim = admit(world.engine, item.source_id, clip("a"), world.variant, RUN, LEASE_S, NOW)
     assert isinstance(claim, Claim)
-    found = DetectionRow(INDEX["/b"], 2, 4, 0.6, 0.5, 3)
+    found = Detection(INDEX["/b"], 2, 4, 0.6, 0.5, 3)
     row = labelling(claim, "a", {"/b": 0.6, "/c": 0.7}, [found])
     commit_labellings(world.engine, world.variant, [row], RUN, NOW)
     report = clip_by_ref(world.engine, path)
@@ -368,8 +369,8 @@ def test_views_give_the_right_numbers(world: World) -> None:
     again = admit(world.engine, claim.source_id, clip("a"), newer.variant, RUN, LEASE_S, NOW)
     assert isinstance(again, Claim)
     found = [
-        DetectionRow(INDEX["/d"], 0, 1, 0.5, 0.4, 1),
-        DetectionRow(INDEX["/d"], 10, 19, 0.9876, 0.8, 12),
+        Detection(INDEX["/d"], 0, 1, 0.5, 0.4, 1),
+        Detection(INDEX["/d"], 10, 19, 0.9876, 0.8, 12),
     ]
     row = labelling(again, "a", {"/d": 0.9876, "/e": 0.1}, found)
     commit_labellings(world.engine, newer.variant, [row], RUN, NOW + timedelta(hours=1))
@@ -418,7 +419,7 @@ def test_views_give_the_right_numbers(world: World) -> None:
 
 
 def test_class_hours_count_no_moment_twice(world: World) -> None:
-    near = [DetectionRow(INDEX["/b"], start, start, 0.5, 0.5, start) for start in (0, 1, 5)]
+    near = [Detection(INDEX["/b"], start, start, 0.5, 0.5, start) for start in (0, 1, 5)]
     labelled(world, "a", {"/b": 0.5}, near)
     with reading(world.engine) as conn:
         (row,) = conn.execute(text("SELECT name, n_clips, hours FROM class_hours"))

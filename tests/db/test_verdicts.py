@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, func, select, text
 
+from audioset_core.records import Detection
 from db.engine import reading
 from db.errors import DatabaseUserError
 from db.judging.review_sample import ReviewSample, lot, review_sample, score_bin
@@ -29,7 +30,6 @@ from db.judging.verdicts import (
     store_verdicts,
 )
 from db.query.question import Question
-from db.records import DetectionRow
 from db.schema.tables import review_items, reviews, verdicts
 from tests.db.build import INDEX, NOW, World, labelled, make_world, sha
 
@@ -171,8 +171,8 @@ def _has_clip(world: World) -> bool:
         return bool(conn.execute(text("SELECT COUNT(*) FROM clips")).scalar())
 
 
-def _heard(mid: str, start: int, end: int, peak: float) -> DetectionRow:
-    return DetectionRow(INDEX[mid], start, end, peak, peak / 2, start)
+def _heard(mid: str, start: int, end: int, peak: float) -> Detection:
+    return Detection(INDEX[mid], start, end, peak, peak / 2, start)
 
 
 def _many(world: World) -> None:

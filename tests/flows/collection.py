@@ -18,7 +18,6 @@ from db.ledger.claims import admit, commit_labellings
 from db.ledger.runs import start_run
 from db.migrate import ensure_schema
 from db.records import Claim, Labelling, Model, Parameters, Variant
-from tasks.labelling.score_rows import class_score_rows, detection_rows
 from tasks.load_ontology import store_ontology
 from tests.db.build import LEASE_S, NOW, RUN, World, clip, enrolled, seen, sha
 
@@ -79,7 +78,7 @@ def _store(made: Collection, world: World, name: str) -> None:
         score_dtype="float16",
         embeddings_path=f"embeddings/{sha(name)}.npy",
         embeddings_sha256="a" * 64,
-        class_scores=class_score_rows(pooled.class_scores),
-        detections=detection_rows(pooled.detections),
+        class_scores=pooled.class_scores,
+        detections=pooled.detections,
     )
     assert commit_labellings(world.engine, world.variant, [row], RUN, NOW) == [True]

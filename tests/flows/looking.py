@@ -31,7 +31,6 @@ from db.records import (
     SeenSource,
     Variant,
 )
-from tasks.labelling.score_rows import class_score_rows, detection_rows
 from tasks.load_ontology import store_ontology
 
 RATE_HZ = 16_000
@@ -95,8 +94,8 @@ class Collection:
         row = Labelling(
             claim=claim, clip=clip, n_patches=n_patches, scores_path=f"scores/{sha}.npy",
             scores_sha256=hashlib.sha256(data).hexdigest(), score_dtype="float32",
-            class_scores=class_score_rows(pooled.class_scores),
-            detections=detection_rows(pooled.detections),
+            class_scores=pooled.class_scores,
+            detections=pooled.detections,
         )  # fmt: skip
         assert commit_labellings(self.engine, self.variant, [row], RUN, NOW) == [True]
         return sha

@@ -32,7 +32,6 @@ from db.records import (
     SeenSource,
     Variant,
 )
-from tasks.labelling.score_rows import class_score_rows, detection_rows
 from tasks.load_ontology import store_ontology
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -100,8 +99,8 @@ class Collection:
             scores_path=relative if n_patches else None,
             scores_sha256=digest if n_patches else None,
             score_dtype="float32" if n_patches else None,
-            class_scores=class_score_rows(pooled.class_scores),
-            detections=detection_rows(pooled.detections),
+            class_scores=pooled.class_scores,
+            detections=pooled.detections,
         )
         assert commit_labellings(self.engine, self.variant, [labelling], RUN, NOW) == [True]
         return clip_sha256

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from audioset_core.ontology.graph import load_default
-from db.thresholds.sets import ThresholdSet, store_set
+from audioset_core.records import Threshold, ThresholdSet
+from db.thresholds.sets import store_set
 from flows.asking import AsJson, opened
 from flows.cli.truth_report import Format, TruthFile, describe_left_out, known_truth, model_named
 from flows.options import DEFAULT_HOME, Database, Home
@@ -47,15 +48,15 @@ def fit(
 
     From a truth file or a review (verdict yes, no, unsure). No model runs.
     """
-    from audioset_core.scores.thresholds import IntervalRules, Threshold
+    from audioset_core.scores.thresholds import IntervalRules
     from tasks.evaluation.fit_thresholds import fit_classes, fitted_set
     from tasks.evaluation.score_truth import score_truth
 
     ontology = load_default()
     default = None
     if default_high is not None:
-        default = (default_high, default_high * low_share)
-    rules = IntervalRules(Threshold(*default) if default else None, {}, min_duration, merge_gap)
+        default = Threshold(default_high, default_high * low_share)
+    rules = IntervalRules(default, {}, min_duration, merge_gap)
     with opened(home, db) as engine:
         known, digest = known_truth(engine, truth, format, ontology)
         used = model_named(engine, model)
@@ -76,13 +77,14 @@ def fit(
         stored = store_set(engine, name, wanted, datetime.now(UTC))
     columns = ("class", ">high", ">low", ">F1", ">precision", ">recall", ">positives", ">negatives")
     if as_json:
-        print_json({"set": stored.title, "thresholds": wanted.by_mid, "how": dict(wanted.how)})
+        pairs = {mid: (each.high, each.low) for mid, each in wanted.by_mid.items()}
+        print_json({"set": stored.title, "thresholds": pairs, "how": dict(wanted.how)})
     else:
         rows = [
             (
                 ontology.nodes[each.mid].name,
-                f"{wanted.by_mid[each.mid][0]:.4f}",
-                f"{wanted.by_mid[each.mid][1]:.4f}",
+                f"{wanted.by_mid[each.mid].high:.4f}",
+                f"{wanted.by_mid[each.mid].low:.4f}",
                 f"{each.best.f1:.2f}",
                 f"{each.best.precision:.2f}",
                 f"{each.best.recall:.2f}",

@@ -6,7 +6,7 @@ Nothing here runs a model, or imports Prefect or torch.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +15,7 @@ import typer
 
 from audioset_core.errors import UserError
 from audioset_core.ontology.graph import load_default
-from db.thresholds.sets import ThresholdSet, find_set, list_sets, remove_set, store_set
+from db.thresholds.sets import find_set, list_sets, remove_set, store_set
 from flows.asking import AsJson, opened
 from flows.cli.commands.fit_thresholds import fit
 from flows.cli.help import HelpGroup
@@ -78,12 +78,12 @@ def show(
             "version": found.version,
             "made_at": found.made_at,
             "model": values.model,
-            "default": _pair_as_json(values.default),
+            "default": asdict(values.default) if values.default else None,
             "min_duration_s": values.min_duration_s,
             "merge_gap_s": values.merge_gap_s,
             "thresholds": [
-                {"mid": mid, "name": found.names[mid], "high": high, "low": low}
-                for mid, (high, low) in values.by_mid.items()
+                {"mid": mid, "name": found.names[mid], **asdict(each)}
+                for mid, each in values.by_mid.items()
             ],
             "how": dict(values.how),
         }
@@ -91,7 +91,7 @@ def show(
         return
     other = "not detected"
     if values.default is not None:
-        other = f"begin at {values.default[0]:g}, go on down to {values.default[1]:g}"
+        other = f"begin at {values.default.high:g}, go on down to {values.default.low:g}"
     print(f"{found.title}, made {found.made_at:%Y-%m-%d %H:%M}Z for {values.model or 'any model'}")
     print(f"at least {values.min_duration_s:g} s long, gaps up to {values.merge_gap_s:g} s closed")
     print(f"classes that are not listed: {other}")
@@ -102,8 +102,8 @@ def show(
     print_table(
         ("class", "mid", ">high", ">low"),
         [
-            (found.names[mid], mid, f"{high:g}", f"{low:g}")
-            for mid, (high, low) in values.by_mid.items()
+            (found.names[mid], mid, f"{each.high:g}", f"{each.low:g}")
+            for mid, each in values.by_mid.items()
         ],
     )
 
@@ -118,16 +118,8 @@ def import_(
     """Store a CSV as the next version of a set; the same values again change nothing."""
     from audioset_core.scores.threshold_csv import read_thresholds
 
-    table = read_thresholds(file, load_default())
-    default = None if table.default is None else (table.default.high, table.default.low)
-    wanted = ThresholdSet(
-        table.model,
-        default,
-        {mid: (each.high, each.low) for mid, each in table.by_mid.items()},
-        table.min_duration_s,
-        table.merge_gap_s,
-        {"by": "import", "file": one_line(str(file))},
-    )
+    how = {"by": "import", "file": one_line(str(file))}
+    wanted = replace(read_thresholds(file, load_default()), how=how)
     with opened(home, db) as engine:
         stored = store_set(engine, name, wanted, datetime.now(UTC))
     print(f"{stored.title}: {len(stored.values.by_mid):,} classes")
@@ -136,19 +128,11 @@ def import_(
 @app.command()
 def export(name: Name, home: Home = DEFAULT_HOME, db: Database = None) -> None:
     """A set as CSV on stdout, to change in a spreadsheet and import again."""
-    from audioset_core.scores.threshold_csv import COLUMNS, ThresholdTable, rows_of
-    from audioset_core.scores.thresholds import Threshold
+    from audioset_core.scores.threshold_csv import COLUMNS, rows_of
 
     with opened(home, db) as engine:
         values = find_set(engine, name).values
-    table = ThresholdTable(
-        None if values.default is None else Threshold(*values.default),
-        {mid: Threshold(*pair) for mid, pair in values.by_mid.items()},
-        values.min_duration_s,
-        values.merge_gap_s,
-        values.model,
-    )
-    print_csv(COLUMNS, rows_of(table, load_default()))
+    print_csv(COLUMNS, rows_of(values, load_default()))
 
 
 @app.command()
@@ -191,10 +175,6 @@ def remove(
         raise UserError(f"which version of {name!r}? Write NAME@VERSION, see thresholds list")
     with opened(home, db) as engine:
         print(f"removed {remove_set(engine, name)}")
-
-
-def _pair_as_json(pair: tuple[float, float] | None) -> dict[str, float] | None:
-    return None if pair is None else {"high": pair[0], "low": pair[1]}
 
 
 class _Lines:

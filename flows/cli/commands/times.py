@@ -17,9 +17,9 @@ from audioset_core.inputs.start_times import (
     compiled,
     find_zone,
 )
+from audioset_core.records import TimeRule
 from db.catalog.start_times import (
     NOT_FOUND,
-    StoredRule,
     TimesFound,
     state_rule,
     stored_rules,
@@ -72,7 +72,7 @@ def times(
         if timezone is not None or pattern is not None:
             for folder in folders or [""]:
                 absolute = os.path.abspath(folder) if folder else ""  # noqa: PTH100
-                state_rule(engine, StoredRule(absolute, pattern, timezone), datetime.now(UTC))
+                state_rule(engine, TimeRule(absolute, pattern, timezone), datetime.now(UTC))
             time_recordings(engine, again=True)
         elif may_write(engine):
             time_recordings(engine)
