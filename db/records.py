@@ -224,12 +224,10 @@ class Run:
     """One execution of a flow."""
 
     run_id: str
-    flow_run_name: str | None
     host: str
     pid: int
     status: RunStatus
     started_at: datetime
-    ended_at: datetime | None
     counts: RunCounts
     parent_id: str | None = None
     flow_run_id: str | None = None

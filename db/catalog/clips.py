@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, select, update
 
 from db.engine import Prepared, upsert
 from db.paging import batches, rows_where_in
 from db.records import Clip
-from db.schema.tables import clip_scores, clips, detections, labellings, sources
+from db.schema.tables import clips, labellings, sources
 
-_ROWS_AT_ONCE = 5_000
 _NOTES = ("told_start", "told_by", "latitude_deg", "longitude_deg")
 _FIGURES = (
     "size_bytes", "duration_s", "sample_rate_hz", "n_channels", "n_samples", "format", *_NOTES,
@@ -47,20 +45,6 @@ def clip_ids(conn: Connection, wanted: Sequence[str]) -> dict[str, int]:
     """Ids of the clips with these SHA-256, as far as there are such clips."""
     query = select(clips.c.sha256, clips.c.id)
     return {row.sha256: row.id for row in rows_where_in(conn, query, clips.c.sha256, wanted)}
-
-
-def insert_labels(
-    conn: Connection,
-    score_rows: Iterable[dict[str, Any]],
-    detection_rows: Iterable[dict[str, Any]],
-) -> None:
-    """Rows of clip_scores and detections, some at a time.
-
-    A recording of ten hours may have 100,000 detections: as rows all at once they are 80 MB.
-    """
-    for table, rows in ((clip_scores, iter(score_rows)), (detections, iter(detection_rows))):
-        while some := list(islice(rows, _ROWS_AT_ONCE)):
-            conn.execute(insert(table), some)
 
 
 def remove_unreferenced(conn: Connection, clip_ids: Iterable[int]) -> None:

@@ -12,12 +12,13 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, select, update
+from sqlalchemy import Connection, Engine, select, update
 
-from db.catalog.clips import insert_labels, lock_clips, remove_unreferenced
+from db.catalog.clips import lock_clips, remove_unreferenced
 from db.engine import upsert, writing
 from db.integrity.audit import RESET, RESET_SPEAKER, DoneLabelling, Labels
-from db.ledger.claims import ENDED
+from db.ledger.claims import ENDED, NO_RESULT
+from db.ledger.label_rows import delete_labels, insert_rows
 from db.schema.tables import clip_scores, clips, detections, labellings, models
 from db.types import SCORE_SCALE
 
@@ -32,25 +33,20 @@ def reset_labelling(engine: Engine, done: DoneLabelling) -> bool:
         lock_clips(conn, [done.clip_id])
         spoke = conn.execute(select(labellings.c.is_current).where(_as_seen(done))).scalar()
         # No run: nobody renews the lease or drops the claim, the next `admit` takes it.
-        undone = update(labellings).where(_as_seen(done)).values(
-            status="claimed",
-            token=labellings.c.token + 1,
-            lease_until=ENDED,
-            run_id=None,
-            source_id=None,
-            n_patches=None,
-            scores_path=None,
-            scores_sha256=None,
-            score_dtype=None,
-            embeddings_path=None,
-            embeddings_sha256=None,
-            note=RESET_SPEAKER if spoke else RESET,
-            is_current=False,
-            labelled_at=None,
-        )  # fmt: skip
+        values = NO_RESULT | {
+            "status": "claimed",
+            "token": labellings.c.token + 1,
+            "lease_until": ENDED,
+            "run_id": None,
+            "source_id": None,
+            "note": RESET_SPEAKER if spoke else RESET,
+            "is_current": False,
+            "labelled_at": None,
+        }
+        undone = update(labellings).where(_as_seen(done)).values(values)
         if not conn.execute(undone).rowcount:
             return False
-        _delete_labels(conn, done.labelling_id)
+        delete_labels(conn, done.labelling_id)
         _choose_speaker(conn, done.clip_id)
         return True
 
@@ -68,7 +64,7 @@ def rewrite_labels(engine: Engine, done: DoneLabelling, right: Labels) -> bool:
         lock_clips(conn, [done.clip_id])
         if conn.execute(select(labellings.c.id).where(_as_seen(done))).one_or_none() is None:
             return False
-        _delete_labels(conn, done.labelling_id)
+        delete_labels(conn, done.labelling_id)
         key = {"labelling_id": done.labelling_id}
         score_rows = (
             {**key, "node_id": node_id, "peak": peak / SCORE_SCALE, "mean": mean / SCORE_SCALE}
@@ -86,7 +82,8 @@ def rewrite_labels(engine: Engine, done: DoneLabelling, right: Labels) -> bool:
             }
             for (node_id, start), (end, peak_patch, peak, mean) in right.detections.items()
         )
-        insert_labels(conn, score_rows, detection_rows)
+        insert_rows(conn, clip_scores, score_rows)
+        insert_rows(conn, detections, detection_rows)
         return True
 
 
@@ -101,7 +98,7 @@ def remove_stray_labels(engine: Engine, labelling_id: int) -> bool:
         # Under the lock no commit comes between this look and the deletion.
         if conn.execute(own.where(labellings.c.status != "done")).scalar() is None:
             return False
-        _delete_labels(conn, labelling_id)
+        delete_labels(conn, labelling_id)
         return True
 
 
@@ -163,11 +160,6 @@ def _as_seen(done: DoneLabelling) -> Any:
         & (labellings.c.token == done.token)
         & (labellings.c.status == "done")
     )
-
-
-def _delete_labels(conn: Connection, labelling_id: int) -> None:
-    for table in (clip_scores, detections):
-        conn.execute(delete(table).where(table.c.labelling_id == labelling_id))
 
 
 def _choose_speaker(conn: Connection, clip_id: int) -> None:

@@ -8,14 +8,14 @@ one order everywhere (clips by id, sources by path digest, labellings by id): no
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 
-from sqlalchemy import Connection, Engine, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, delete, select, update
 
 from db.catalog.clips import (
-    insert_labels,
     lock_clips,
     remove_unreferenced,
     store_clip,
@@ -23,10 +23,10 @@ from db.catalog.clips import (
 )
 from db.catalog.copies import FailedCopy, are_of_one_run, copies_of_failed
 from db.engine import Prepared, repeatable, upsert, writing
-from db.errors import DatabaseError, InvalidValueError
+from db.errors import DatabaseError
+from db.ledger.label_rows import category_nodes, insert_rows, label_rows
 from db.records import AdmissionOutcome, Claim, Clip, Failure, Labelling, Variant
 from db.schema.tables import (
-    categories,
     clip_scores,
     detections,
     labelling_remarks,
@@ -38,6 +38,13 @@ from db.schema.tables import (
 
 ENDED = datetime(1970, 1, 1, tzinfo=UTC)
 """A lease that is over whatever the clock says."""
+
+NO_RESULT: dict[str, Any] = {
+    field.name: None if field.default is MISSING else field.default
+    for field in fields(Labelling)
+    if field.name in labellings.c
+}
+"""The columns that a commit writes, as they are before it: fields of `Labelling`, by name."""
 
 
 @repeatable
@@ -174,12 +181,6 @@ def record_failures(
     return copies
 
 
-def category_nodes(conn: Connection, model_id: int) -> dict[int, int]:
-    """Node id by index of the model's output."""
-    query = select(categories.c.idx, categories.c.node_id).where(categories.c.model_id == model_id)
-    return {row.idx: row.node_id for row in conn.execute(query)}
-
-
 def end_leases(conn: Connection, run_id: str) -> None:
     """Let others claim at once what a dead run had claimed."""
     _set_leases(conn, _held_by(conn, run_id), ENDED)
@@ -305,15 +306,8 @@ def _mark_done(conn: Connection, labelling: Labelling, run_id: str, now: datetim
             "key": labelling.claim.labelling_id,
             "held_token": labelling.claim.token,
             "run_id": run_id,
-            "n_patches": labelling.n_patches,
-            "scores_path": labelling.scores_path,
-            "scores_sha256": labelling.scores_sha256,
-            "score_dtype": labelling.score_dtype,
-            "embeddings_path": labelling.embeddings_path,
-            "embeddings_sha256": labelling.embeddings_sha256,
-            "note": labelling.note,
-            "is_partial": labelling.is_partial,
             "labelled_at": now,
+            **{name: getattr(labelling, name) for name in NO_RESULT},
         },
     )
     return result.rowcount == 1
@@ -354,42 +348,14 @@ def _write_rows(conn: Connection, done: Sequence[Labelling], node_of: dict[int, 
     keys = [{"key": labelling.claim.labelling_id} for labelling in done]
     for table in (clip_scores, detections, labelling_remarks):
         conn.execute(delete(table).where(table.c.labelling_id == bindparam("key")), keys)
-    score_rows = (
-        {
-            "labelling_id": labelling.claim.labelling_id,
-            "node_id": _node(node_of, score.category_index),
-            "peak": score.peak,
-            "mean": score.mean,
-        }
-        for labelling in done
-        for score in labelling.class_scores
+    by_id = [(labelling.claim.labelling_id, labelling) for labelling in done]
+    scores = (label_rows(each.class_scores, node_of, labelling_id=key) for key, each in by_id)
+    insert_rows(conn, clip_scores, chain.from_iterable(scores))
+    found = (label_rows(each.detections, node_of, labelling_id=key) for key, each in by_id)
+    insert_rows(conn, detections, chain.from_iterable(found))
+    remarks = (
+        {"labelling_id": key, "position": at, **asdict(remark)}
+        for key, each in by_id
+        for at, remark in enumerate(each.remarks)
     )
-    detection_rows = (
-        {
-            "labelling_id": labelling.claim.labelling_id,
-            "node_id": _node(node_of, detection.category_index),
-            "start_patch": detection.start_patch,
-            "end_patch": detection.end_patch,
-            "peak": detection.peak,
-            "mean": detection.mean,
-            "peak_patch": detection.peak_patch,
-        }
-        for labelling in done
-        for detection in labelling.detections
-    )
-    insert_labels(conn, score_rows, detection_rows)
-    remark_rows = [
-        {"labelling_id": labelling.claim.labelling_id, "position": at, **asdict(remark)}
-        for labelling in done
-        for at, remark in enumerate(labelling.remarks)
-    ]
-    if remark_rows:
-        conn.execute(insert(labelling_remarks), remark_rows)
-
-
-def _node(node_of: dict[int, int], category_index: int) -> int:
-    try:
-        return node_of[category_index]
-    except KeyError:
-        message = f"the model has no category {category_index} (it has {len(node_of)})"
-        raise InvalidValueError(message) from None
+    insert_rows(conn, labelling_remarks, remarks)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import Connection, Engine, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, func, insert, select, update
 
 from db.engine import reading, repeatable, writing
 from db.errors import DatabaseError
@@ -39,7 +40,7 @@ def start_run(
         "status": RunStatus.RUNNING.value,
         "started_at": now,
         "parameters": dict(parameters),
-        **_counts(RunCounts()),
+        **asdict(RunCounts()),
     }
     with writing(engine) as conn:
         conn.execute(insert(runs), row)
@@ -47,17 +48,13 @@ def start_run(
 
 def running_runs(engine: Engine) -> list[Run]:
     """Runs that have not ended, oldest first; some may be dead."""
-    query = select(runs).where(runs.c.status == RunStatus.RUNNING.value)
-    with reading(engine) as conn:
-        return [_run(row) for row in conn.execute(query.order_by(runs.c.started_at, runs.c.id))]
+    return _runs(engine, runs.c.status == RunStatus.RUNNING.value)
 
 
 @repeatable
 def child_runs(engine: Engine, run_id: str) -> list[Run]:
     """The runs that did parts of a run's work, oldest first."""
-    query = select(runs).where(runs.c.parent_id == run_id)
-    with reading(engine) as conn:
-        return [_run(row) for row in conn.execute(query.order_by(runs.c.started_at, runs.c.id))]
+    return _runs(engine, runs.c.parent_id == run_id)
 
 
 _SAME = ("flow", "paths", "manifest", "model")
@@ -103,7 +100,7 @@ def summary_of(engine: Engine, run_id: str) -> Mapping[str, Any] | None:
 def note_progress(engine: Engine, run_id: str, counts: RunCounts, now: datetime) -> None:
     """Note how far the run is, so that it is known whatever becomes of it."""
     with writing(engine) as conn:
-        row = {"seen_at": now, **_counts(counts)}
+        row = {"seen_at": now, **asdict(counts)}
         conn.execute(update(runs).where(runs.c.id == run_id).values(row))
 
 
@@ -180,7 +177,7 @@ def finish_run(
         "status": RunStatus(status).value,
         "ended_at": now,
         "summary": None if summary is None else dict(summary),
-        **_counts(counts),
+        **asdict(counts),
     }
     with writing(engine) as conn:
         if not conn.execute(update(runs).where(runs.c.id == run_id).values(values)).rowcount:
@@ -199,26 +196,20 @@ def _labelled_by(conn: Connection, run_id: str) -> tuple[int, float]:
     return int(n_clips), float(audio_s)
 
 
-def _counts(counts: RunCounts) -> dict[str, Any]:
-    return {
-        "n_found": counts.n_found,
-        "n_labelled": counts.n_labelled,
-        "n_known": counts.n_known,
-        "n_failed": counts.n_failed,
-        "audio_s": counts.audio_s,
-    }
+def _runs(engine: Engine, condition: ColumnElement[bool]) -> list[Run]:
+    query = select(runs).where(condition).order_by(runs.c.started_at, runs.c.id)
+    with reading(engine) as conn:
+        return [_run(row) for row in conn.execute(query)]
 
 
 def _run(row: Row[Any]) -> Run:
     counts = RunCounts(row.n_found, row.n_labelled, row.n_known, row.n_failed, row.audio_s)
     return Run(
         row.id,
-        row.flow_run_name,
         row.host,
         row.pid,
         RunStatus(row.status),
         row.started_at,
-        row.ended_at,
         counts,
         row.parent_id,
         row.flow_run_id,

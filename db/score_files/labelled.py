@@ -17,7 +17,6 @@ from sqlalchemy import (
     delete,
     exists,
     func,
-    insert,
     select,
 )
 
@@ -25,6 +24,7 @@ from audioset_core.records import Detection
 from db.catalog.clips import lock_clips
 from db.engine import reading, upsert, writing
 from db.errors import DatabaseUserError
+from db.ledger.label_rows import insert_rows, label_rows
 from db.paging import PAGE, page_of, paged_rows
 from db.query.current_labelling import model_ids, speaks
 from db.schema.tables import (
@@ -144,22 +144,17 @@ def commit_intervals(
             intervals.c.threshold_set_id == stored.set_id,
         )
         conn.execute(old, [{"key": clip.labelling_id} for clip, _ in kept])
-        new_rows = [
-            {
-                "labelling_id": clip.labelling_id,
-                "threshold_set_id": stored.set_id,
-                "node_id": node_of[clip.model_id][row.category_index],
-                "start_patch": row.start_patch,
-                "end_patch": row.end_patch,
-                "peak": row.peak,
-                "mean": row.mean,
-                "peak_patch": row.peak_patch,
-            }
-            for clip, rows in kept
-            for row in rows
-        ]
-        if new_rows:
-            conn.execute(insert(intervals), new_rows)
+        new_rows = (
+            row
+            for clip, found in kept
+            for row in label_rows(
+                found,
+                node_of[clip.model_id],
+                labelling_id=clip.labelling_id,
+                threshold_set_id=stored.set_id,
+            )
+        )
+        insert_rows(conn, intervals, new_rows)
         mark = upsert(conn, derivations)
         mark = mark.on_conflict_do_update(
             index_elements=["labelling_id", "threshold_set_id"],

@@ -19,7 +19,7 @@ from audioset_core.scores.thresholds import IntervalRules, derive_intervals
 from audioset_core.storage.score_file_check import Promise, check_file
 from audioset_core.storage.score_files import ScoreArray, read_scores
 from db.engine import reading
-from db.ledger.claims import category_nodes
+from db.ledger.label_rows import category_nodes
 from db.score_files.labelled import ScoredClip, commit_intervals, count_underived, iter_underived
 from db.thresholds.sets import StoredSet
 

@@ -32,7 +32,7 @@ from db.engine import reading
 from db.integrity import audit, repair
 from db.integrity.audit import DoneLabelling, Labels, StoredVariant
 from db.integrity.closure import closure_differences, rebuild_closure
-from db.ledger.claims import category_nodes
+from db.ledger.label_rows import category_nodes
 from db.types import path_text
 from tasks.store_check.expected_labels import difference, pooled_labels
 from tasks.store_check.report import Damage, Finding, Outcome, Report
