@@ -8,17 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from sqlalchemy import (
-    ColumnElement,
-    Engine,
-    FromClause,
-    and_,
-    case,
-    func,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Engine, FromClause, and_, case, func, or_, select, update
 
 from db.catalog.sources import store_pending
 from db.engine import reading, writing

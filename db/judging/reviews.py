@@ -15,7 +15,8 @@ from db.engine import reading, writing
 from db.judging.review_sample import ReviewSample
 from db.judging.verdicts import newest
 from db.query.subtrees import node_id
-from db.schema.tables import closure, nodes, review_items, review_strata, reviews, verdicts
+from db.schema.tables import closure, nodes
+from db.schema.verdict_tables import review_items, review_strata, reviews, verdicts
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ from db.errors import DatabaseUserError
 from db.paging import PAGE, batches, page_of, paged_rows, rows_where_in
 from db.query.paths import first_source
 from db.query.subtrees import node_id
-from db.schema.tables import clips, closure, nodes, sources, verdict_files, verdicts
-from db.schema.verdict_tables import VERDICTS
+from db.schema.tables import clips, closure, nodes, sources
+from db.schema.verdict_tables import VERDICTS, verdict_files, verdicts
 
 UNKNOWN = "unknown"
 """Who judged, where nobody said it."""

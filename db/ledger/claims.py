@@ -15,12 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, bindparam, delete, select, update
 
-from db.catalog.clips import (
-    lock_clips,
-    remove_unreferenced,
-    store_clip,
-    write_figures,
-)
+from db.catalog.clips import lock_clips, remove_unreferenced, store_clip, write_figures
 from db.catalog.copies import FailedCopy, are_of_one_run, copies_of_failed
 from db.engine import Prepared, repeatable, upsert, writing
 from db.errors import DatabaseError

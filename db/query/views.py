@@ -30,15 +30,7 @@ from sqlalchemy import ClauseElement, Connection, func, literal_column, select
 
 from db.query.paths import tells
 from db.query.time_spans import end_s, newly_covered, peak_s, start_s, timed, written
-from db.schema.tables import (
-    clips,
-    detections,
-    labellings,
-    models,
-    nodes,
-    parameter_sets,
-    sources,
-)
+from db.schema.tables import clips, detections, labellings, models, nodes, parameter_sets, sources
 
 
 def _text(part: ClauseElement) -> str:

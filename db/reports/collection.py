@@ -11,14 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Engine,
-    Subquery,
-    and_,
-    func,
-    select,
-)
+from sqlalchemy import ColumnElement, Engine, Subquery, and_, func, select
 
 from db.answer_records import Track, track_of
 from db.engine import reading

@@ -5,17 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import (
-    Connection,
-    Engine,
-    Select,
-    and_,
-    func,
-    literal,
-    select,
-    union_all,
-    update,
-)
+from sqlalchemy import Connection, Engine, Select, and_, func, literal, select, union_all, update
 
 from db.engine import reading, writing
 from db.errors import DatabaseUserError
@@ -23,15 +13,7 @@ from db.paging import batches
 from db.query.current_labelling import model_ids, newest_version, speaks
 from db.query.paths import first_source
 from db.query.time_spans import newly_covered, timed
-from db.schema.tables import (
-    clip_scores,
-    clips,
-    detections,
-    labellings,
-    models,
-    nodes,
-    sources,
-)
+from db.schema.tables import clip_scores, clips, detections, labellings, models, nodes, sources
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,16 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import (
-    ColumnElement,
-    Engine,
-    and_,
-    bindparam,
-    delete,
-    exists,
-    func,
-    select,
-)
+from sqlalchemy import ColumnElement, Engine, and_, bindparam, delete, exists, func, select
 
 from audioset_core.records import Detection
 from db.catalog.clips import lock_clips
@@ -27,16 +18,8 @@ from db.errors import DatabaseUserError
 from db.ledger.label_rows import insert_rows, label_rows
 from db.paging import PAGE, page_of, paged_rows
 from db.query.current_labelling import model_ids, speaks
-from db.schema.tables import (
-    clips,
-    derivations,
-    intervals,
-    labellings,
-    models,
-    parameter_sets,
-    sources,
-    threshold_sets,
-)
+from db.schema.tables import clips, labellings, models, parameter_sets, sources
+from db.schema.threshold_tables import derivations, intervals, threshold_sets
 from db.thresholds.sets import StoredSet
 
 

@@ -17,7 +17,8 @@ from db.query.find import few_clips, prepared
 from db.query.question import Question
 from db.query.statements import answers, fitting_intervals
 from db.query.subtrees import counts
-from db.schema.tables import derivations, intervals, labellings
+from db.schema.tables import labellings
+from db.schema.threshold_tables import derivations, intervals
 from db.thresholds.sets import StoredSet
 
 

@@ -14,7 +14,8 @@ from audioset_core.records import Threshold, ThresholdSet
 from db.catalog.ontology import node_ids
 from db.engine import reading, writing
 from db.errors import DatabaseUserError
-from db.schema.tables import derivations, nodes, threshold_sets, thresholds
+from db.schema.tables import nodes
+from db.schema.threshold_tables import derivations, threshold_sets, thresholds
 from db.types import SCORE_SCALE
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")

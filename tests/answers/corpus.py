@@ -16,7 +16,8 @@ from audioset_core.records import Threshold, ThresholdSet
 from audioset_core.storage.score_files import npy_bytes
 from db.engine import writing
 from db.ledger.runs import start_run
-from db.schema.tables import derivations, intervals, labelling_remarks, nodes, sources
+from db.schema.tables import labelling_remarks, nodes, sources
+from db.schema.threshold_tables import derivations, intervals
 from db.thresholds.sets import store_set
 from tests.answers.rows import (
     CAT,

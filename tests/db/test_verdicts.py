@@ -30,7 +30,7 @@ from db.judging.verdicts import (
     store_verdicts,
 )
 from db.query.question import Question
-from db.schema.tables import review_items, reviews, verdicts
+from db.schema.verdict_tables import review_items, reviews, verdicts
 from tests.db.build import INDEX, NOW, World, labelled, make_world, sha
 
 FILE = VerdictFile("f" * 64, "/x/v.csv", "table")
