@@ -18,13 +18,13 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Select, and_, func, select
 
 from db.engine import reading
-from db.query.current_labelling import floor, model_ids
+from db.query.current_labelling import floor, model_ids, with_facts
 from db.query.find import prepared
 from db.query.question import Question
 from db.query.statements import best_of_clips, found_query, intervals_query, with_source
 from db.query.subtrees import node_id
 from db.query.time_spans import end_s, newly_covered, peak_s, start_s, written
-from db.schema.tables import clips, detections, labellings, models, nodes, parameter_sets
+from db.schema.tables import clips, detections, labellings, nodes
 
 MOST_BINS = 5
 """Equal parts of the scores from which a class's clips are drawn."""
@@ -251,12 +251,11 @@ def _item(conn: Connection, drawn: _Drawn, asked: tuple[str, str], stratum: int)
     _, labelling_id, best, score, heard_s = drawn
     interval = and_(detections.c.labelling_id == labellings.c.id, detections.c.node_id == best)
     row = conn.execute(
-        select(clips.c.sha256, start_s(detections), end_s(detections), peak_s(detections),
-               written(clips.c.duration_s))
-        .select_from(labellings)
-        .join(clips, clips.c.id == labellings.c.clip_id)
-        .join(models, models.c.id == labellings.c.model_id)
-        .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
+        with_facts(
+            select(clips.c.sha256, start_s(detections), end_s(detections), peak_s(detections),
+                   written(clips.c.duration_s))
+            .select_from(labellings)
+        )
         .outerjoin(detections, interval)
         .where(labellings.c.id == labelling_id)
         .order_by(detections.c.peak.desc(), detections.c.start_patch)

@@ -8,7 +8,16 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, or_, select, true
 
 from db.errors import DatabaseUserError
-from db.schema.tables import labellings, models, parameter_sets
+from db.schema.tables import clips, labellings, models, parameter_sets
+
+
+def with_facts(query: Select[Any]) -> Select[Any]:
+    """A query over labellings, joined with their clips, models and sets of parameters."""
+    return (
+        query.join(clips, clips.c.id == labellings.c.clip_id)
+        .join(models, models.c.id == labellings.c.model_id)
+        .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
+    )
 
 
 def model_ids(conn: Connection, model: str | None) -> list[int] | None:

@@ -24,7 +24,8 @@ from sqlalchemy import (
     select,
 )
 
-from db.schema.tables import clips, detections, labellings, models, parameter_sets
+from db.query.current_labelling import with_facts
+from db.schema.tables import clips, detections, labellings, models, nodes, parameter_sets
 
 DAY_MS = 86_400_000
 _SLACK_S = 1e-6
@@ -77,14 +78,15 @@ def timed(*columns: Any, of: Any = detections) -> Select[Any]:
 
     Joined are labellings, clips, models and parameter_sets.
     """
-    return (
-        select(*columns, start_s(of).label("start_s"), end_s(of).label("end_s"))
-        .select_from(of)
-        .join(labellings, labellings.c.id == of.c.labelling_id)
-        .join(clips, clips.c.id == labellings.c.clip_id)
-        .join(models, models.c.id == labellings.c.model_id)
-        .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
-    )
+    query = select(*columns, start_s(of).label("start_s"), end_s(of).label("end_s"))
+    return with_facts(query.join_from(of, labellings, labellings.c.id == of.c.labelling_id))
+
+
+def detected(*columns: Any) -> Select[Any]:
+    """The columns, then the fields of `db.answer_records.Interval`, of each detection."""
+    own = (nodes.c.mid, nodes.c.name, detections.c.peak, detections.c.mean)
+    query = timed(*columns, *own, peak_s(detections).label("peak_s"))
+    return query.join(nodes, nodes.c.id == detections.c.node_id)
 
 
 def lasts(begins_s: ColumnElement[float], ends_s: ColumnElement[float], least_s: float) -> Any:

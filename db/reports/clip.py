@@ -22,9 +22,9 @@ from db.answer_records import (
 )
 from db.engine import reading
 from db.errors import DatabaseUserError
-from db.query.current_labelling import model_ids, speaks
+from db.query.current_labelling import model_ids, speaks, with_facts
 from db.query.paths import first_source, there_first
-from db.query.time_spans import peak_s, timed
+from db.query.time_spans import detected
 from db.schema.tables import (
     clip_scores,
     clips,
@@ -119,25 +119,22 @@ def _prediction_query(ids: list[int] | None) -> Select[Any]:
     first_id = first_source(clips.c.id, of=own).correlate(clips).scalar_subquery()
     first = and_(sources.c.id == first_id, ~annotated)
     is_annotated = or_(sources.c.user_id.is_not(None), sources.c.meta.is_not(None))
+    query = select(
+        clips.c.sha256,
+        sources.c.user_id,
+        sources.c.path,
+        sources.c.path_text,
+        sources.c.meta,
+        labellings.c.scores_path,
+        parameter_sets.c.patch_hop_s,
+        labellings.c.n_patches,
+        models.c.name,
+        models.c.version,
+        labellings.c.is_partial,
+        labellings.c.id.label("labelling_id"),
+    ).select_from(labellings)
     return (
-        select(
-            clips.c.sha256,
-            sources.c.user_id,
-            sources.c.path,
-            sources.c.path_text,
-            sources.c.meta,
-            labellings.c.scores_path,
-            parameter_sets.c.patch_hop_s,
-            labellings.c.n_patches,
-            models.c.name,
-            models.c.version,
-            labellings.c.is_partial,
-            labellings.c.id.label("labelling_id"),
-        )
-        .select_from(labellings)
-        .join(clips, clips.c.id == labellings.c.clip_id)
-        .join(models, models.c.id == labellings.c.model_id)
-        .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
+        with_facts(query)
         .outerjoin(sources, and_(sources.c.clip_id == clips.c.id, or_(is_annotated, first)))
         .where(speaks(ids))
         .order_by(clips.c.sha256, sources.c.id)
@@ -202,14 +199,12 @@ def _labellings(conn: Connection, clip_id: int) -> tuple[LabellingReport, ...]:
             parameter_sets.c.parameters,
         )
         .select_from(labellings)
-        .join(models, models.c.id == labellings.c.model_id)
-        .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
         .where(labellings.c.clip_id == clip_id)
         .order_by(labellings.c.is_current.desc(), labellings.c.labelled_at, labellings.c.id)
     )
     return tuple(
         replace(LabellingReport(*row[:-1]), track=track_of(row.parameters))
-        for row in conn.execute(query)
+        for row in conn.execute(with_facts(query))
     )
 
 
@@ -249,14 +244,7 @@ def _labels(conn: Connection, clip_id: int) -> tuple[Label, ...]:
 
 def _intervals(conn: Connection, clip_id: int) -> tuple[Interval, ...]:
     query = (
-        timed(
-            nodes.c.mid,
-            nodes.c.name,
-            detections.c.peak,
-            detections.c.mean,
-            peak_s(detections).label("peak_s"),
-        )
-        .join(nodes, nodes.c.id == detections.c.node_id)
+        detected()
         .where(labellings.c.clip_id == clip_id, labellings.c.is_current)
         .order_by(detections.c.start_patch, detections.c.peak.desc(), nodes.c.id)
     )

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, select
 
-from db.query.current_labelling import model_ids
+from db.answer_records import Interval
+from db.query.current_labelling import model_ids, with_facts
 from db.query.find import allowed_clips, file_conditions
 from db.query.paths import tells
 from db.query.question import Question
 from db.query.subtrees import counts, reaches, subtree
-from db.query.time_spans import end_s, in_span, lasts, peak_s, start_s, timed, written
+from db.query.time_spans import detected, end_s, in_span, lasts, start_s, written
 from db.reports.clip import remarks_of
 from db.schema.tables import (
     categories,
@@ -65,19 +66,6 @@ class RecordingRow:
     """In one line."""
 
 
-@dataclass(frozen=True, slots=True)
-class EventRow:
-    """A detection in seconds."""
-
-    mid: str
-    name: str
-    start_s: float
-    end_s: float
-    peak: float
-    mean: float
-    peak_s: float
-
-
 def check(conn: Connection, question: Question) -> None:
     """Whether the model exists and has stored all that is asked for.
 
@@ -106,7 +94,7 @@ def paths(conn: Connection, question: Question) -> Iterator[bytes]:
 
 def labelled(
     conn: Connection, question: Question, page: int = _PAGE
-) -> Iterator[tuple[RecordingRow, Iterator[EventRow]]]:
+) -> Iterator[tuple[RecordingRow, Iterator[Interval]]]:
     """Each of `recordings`, with its detections by start, which may be none.
 
     Read them before the next recording: they are not kept.
@@ -152,7 +140,7 @@ def _pages(conn: Connection, query: Select[Any], page: int) -> Iterator[list[Row
 def _recording_query(conn: Connection, question: Question) -> Select[Any]:
     # Which of a clip's files are meant is asked of each file here.
     of_clip = replace(question, paths=(), there_only=False)
-    return (
+    query = (
         select(
             sources.c.id,
             labellings.c.id.label("labelling_id"),
@@ -172,14 +160,11 @@ def _recording_query(conn: Connection, question: Question) -> Select[Any]:
             labellings.c.scores_path,
             labellings.c.is_partial,
         )
-        .select_from(sources)
-        .join(clips, clips.c.id == sources.c.clip_id)
-        .join(labellings, labellings.c.clip_id == clips.c.id)
-        .join(models, models.c.id == labellings.c.model_id)
-        .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
+        .join_from(sources, labellings, labellings.c.clip_id == sources.c.clip_id)
         .where(allowed_clips(conn, of_clip, by_interval=True), *file_conditions(question))
         .order_by(sources.c.id)
     )
+    return with_facts(query)
 
 
 def _recordings(conn: Connection, rows: Sequence[Row[Any]]) -> list[RecordingRow]:
@@ -202,17 +187,9 @@ def _remark(remark: Remark) -> str:
 
 
 def _detections_of(rows: Sequence[RecordingRow], wanted: list[ColumnElement[bool]]) -> Select[Any]:
-    own = timed(
-        sources.c.id.label("source_id"),
-        nodes.c.mid,
-        nodes.c.name,
-        detections.c.peak,
-        detections.c.mean,
-        peak_s(detections).label("peak_s"),
-    )
     return (
-        own.join(sources, sources.c.clip_id == labellings.c.clip_id)
-        .join(nodes, nodes.c.id == detections.c.node_id)
+        detected(sources.c.id.label("source_id"))
+        .join(sources, sources.c.clip_id == labellings.c.clip_id)
         .where(
             sources.c.id.in_([row.source_id for row in rows]),
             labellings.c.id.in_(list({row.labelling_id for row in rows})),
@@ -224,9 +201,9 @@ def _detections_of(rows: Sequence[RecordingRow], wanted: list[ColumnElement[bool
     )
 
 
-def _events(rows: Iterator[Row[Any]]) -> Iterator[EventRow]:
+def _events(rows: Iterator[Row[Any]]) -> Iterator[Interval]:
     for _, mid, name, peak, mean, best_s, begins_s, ends_s in rows:
-        yield EventRow(mid, name, begins_s, ends_s, peak, mean, best_s)
+        yield Interval(mid, name, begins_s, ends_s, peak, mean, best_s)
 
 
 def _wanted(conn: Connection, question: Question) -> list[ColumnElement[bool]]:

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Engine, Select, and_, select
 
 from db.engine import reading
 from db.errors import DatabaseUserError
-from db.query.current_labelling import model_ids, speaks
+from db.query.current_labelling import model_ids, speaks, with_facts
 from db.query.find import clip_conditions
 from db.query.paths import first_source
 from db.query.question import Question
@@ -57,12 +57,10 @@ def vectors_of(engine: Engine, ref: str | bytes, model: str | None = None) -> Ve
                 models.c.version, labellings.c.model_id, labellings.c.parameter_set_id,
                 parameter_sets.c.patch_hop_s, models.c.window_s, clips.c.duration_s,
             )
-            .join_from(labellings, clips, clips.c.id == labellings.c.clip_id)
-            .join(models, models.c.id == labellings.c.model_id)
-            .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
+            .select_from(labellings)
             .where(clips.c.sha256 == clip, speaks(model_ids(conn, model)))
         )  # fmt: skip
-        row = conn.execute(query).first()
+        row = conn.execute(with_facts(query)).first()
     if row is None or not (row.embeddings_path or row.scores_path):
         raise DatabaseUserError(f"nothing is stored of clip {clip[:12]} to compare")
     kind: Literal["embeddings", "scores"] = "embeddings" if row.embeddings_path else "scores"

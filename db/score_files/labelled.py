@@ -17,7 +17,7 @@ from db.engine import reading, upsert, writing
 from db.errors import DatabaseUserError
 from db.ledger.label_rows import insert_rows, label_rows
 from db.paging import PAGE, page_of, paged_rows
-from db.query.current_labelling import model_ids, speaks
+from db.query.current_labelling import model_ids, speaks, with_facts
 from db.schema.tables import clips, labellings, models, parameter_sets, sources
 from db.schema.threshold_tables import derivations, intervals, threshold_sets
 from db.thresholds.sets import StoredSet
@@ -190,10 +190,7 @@ def _iter(engine: Engine, which: ColumnElement[bool], page: int) -> Iterator[Sco
             labellings.c.scores_sha256,
         )
         .join_from(own, labellings, labellings.c.id == own.c.id)
-        .join(clips, clips.c.id == labellings.c.clip_id)
-        .join(models, models.c.id == labellings.c.model_id)
-        .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
         .order_by(labellings.c.id)
     )
-    for row in paged_rows(engine, query, page):
+    for row in paged_rows(engine, with_facts(query), page):
         yield ScoredClip(*row)

@@ -19,6 +19,7 @@ from audioset_core.errors import AudioError, Reason, UserError
 from audioset_core.export_formats.file_names import common_folder, flat_name
 from audioset_core.export_formats.rows import Labelled
 from audioset_core.ontology.graph import load_default
+from db.answer_records import Interval
 from db.engine import reading
 from db.query.question import Question
 from db.reports import export_rows as exports
@@ -88,7 +89,7 @@ class Job:
             if first is not None:
                 yield recording, self._counted(chain([first], events))
 
-    def _counted(self, events: Iterable[exports.EventRow]) -> Iterator[exports.EventRow]:
+    def _counted(self, events: Iterable[Interval]) -> Iterator[Interval]:
         for event in events:
             self.counts["detections"] += 1
             yield event
