@@ -14,6 +14,7 @@ from sqlalchemy import Engine, and_, bindparam, exists, func, or_, select
 
 from db.engine import reading
 from db.paging import PAGE, page_of, paged_rows
+from db.record_columns import columns_for
 from db.records import Variant
 from db.schema.tables import (
     clip_scores,
@@ -50,7 +51,8 @@ class DoneLabelling:
     labelling_id: int
     token: int
     clip_id: int
-    variant: Variant
+    model_id: int
+    parameter_set_id: int
     clip_sha256: str
     n_samples: int
     sample_rate_hz: int
@@ -60,6 +62,11 @@ class DoneLabelling:
     scores_sha256: str | None
     embeddings_path: str | None
     embeddings_sha256: str | None
+
+    @property
+    def variant(self) -> Variant:
+        """The model and the set of parameters that it was made with."""
+        return Variant(self.model_id, self.parameter_set_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +114,7 @@ def stored_variants(engine: Engine) -> dict[Variant, StoredVariant]:
         select(
             used.c.model_id,
             used.c.parameter_set_id,
-            models.c.name,
-            models.c.version,
-            models.c.n_classes,
-            models.c.embedding_dim,
-            parameter_sets.c.digest,
-            parameter_sets.c.parameters,
+            *columns_for(StoredVariant, models, parameter_sets, model=models.c.name),
         )
         .join(models, models.c.id == used.c.model_id)
         .join(parameter_sets, parameter_sets.c.id == used.c.parameter_set_id)
@@ -126,30 +128,12 @@ def iter_done(engine: Engine, page: int = PAGE) -> Iterator[DoneLabelling]:
     """Every finished labelling, by id."""
     finished = select(labellings).where(labellings.c.status == "done")
     part = page_of(finished, labellings.c.id, page).subquery()
-    query = (
-        select(
-            part.c.id,
-            part.c.token,
-            part.c.clip_id,
-            part.c.model_id,
-            part.c.parameter_set_id,
-            clips.c.sha256,
-            clips.c.n_samples,
-            clips.c.sample_rate_hz,
-            part.c.n_patches,
-            part.c.score_dtype,
-            part.c.scores_path,
-            part.c.scores_sha256,
-            part.c.embeddings_path,
-            part.c.embeddings_sha256,
-        )
-        .join(clips, clips.c.id == part.c.clip_id)
-        .order_by(part.c.id)
+    columns = columns_for(
+        DoneLabelling, part, clips, labelling_id=part.c.id, clip_sha256=clips.c.sha256
     )
+    query = select(*columns).join(clips, clips.c.id == part.c.clip_id).order_by(part.c.id)
     for row in paged_rows(engine, query, page):
-        labelling_id, token, clip_id, model_id, parameter_set_id, *rest = row
-        variant = Variant(model_id, parameter_set_id)
-        yield DoneLabelling(labelling_id, token, clip_id, variant, *rest)
+        yield DoneLabelling(*row)
 
 
 def iter_undone(

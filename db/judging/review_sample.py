@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, and_, func, select
+from sqlalchemy import Connection, Engine, Select, and_, select
 
 from db.engine import reading
 from db.query.current_labelling import floor, model_ids, with_facts
@@ -23,7 +23,7 @@ from db.query.find import prepared
 from db.query.question import Question
 from db.query.statements import best_of_clips, found_query, intervals_query, with_source
 from db.query.subtrees import node_id
-from db.query.time_spans import end_s, newly_covered, peak_s, start_s, written
+from db.query.time_spans import covered_seconds, end_s, peak_s, start_s, written
 from db.schema.tables import clips, detections, labellings, nodes
 
 MOST_BINS = 5
@@ -227,16 +227,11 @@ def _population(conn: Connection, question: Question) -> Select[Any]:
     within = intervals_query(tree, question.min_score, allowed, question)
     if question.span is not None:
         within = with_source(within)
-    covered = newly_covered(within.subquery("within"), "labelling_id").c
-    heard = (
-        select(covered.labelling_id, func.sum(covered.new_s).label("heard_s"))
-        .group_by(covered.labelling_id)
-        .subquery("heard")
-    )
+    heard = covered_seconds(within, "labelling_id").subquery("heard")
     found = within if by_interval else found_query(tree, question.min_score, allowed)
     best = best_of_clips(found).c
     return (
-        select(clips.c.sha256, best.labelling_id, best.node_id, best.peak, heard.c.heard_s)
+        select(clips.c.sha256, best.labelling_id, best.node_id, best.peak, heard.c.seconds)
         .join(clips, clips.c.id == best.clip_id)
         .outerjoin(heard, heard.c.labelling_id == best.labelling_id)
     )

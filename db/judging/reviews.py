@@ -15,6 +15,7 @@ from db.engine import reading, writing
 from db.judging.review_sample import ReviewSample
 from db.judging.verdicts import newest
 from db.query.subtrees import node_id
+from db.record_columns import columns_for
 from db.schema.tables import closure, nodes
 from db.schema.verdict_tables import review_items, review_strata, reviews, verdicts
 
@@ -79,15 +80,8 @@ def store_review(engine: Engine, sample: ReviewSample, now: datetime) -> int:
             for item in sample.items
         ]
         strata = [
-            {
-                "position": n,
-                "node_id": None if s.mid is None else ids[s.mid],
-                "low": s.low,
-                "n_clips": s.n_clips,
-                "heard_s": s.heard_s,
-                "heard_s2": s.heard_s2,
-            }
-            for n, s in enumerate(sample.strata)
+            {"position": position, "node_id": ids.get(row.pop("mid")), **row}
+            for position, row in enumerate(map(asdict, sample.strata))
         ]
         known = _same(conn, row, {(i["clip_id"], i["stratum"]) for i in items}, strata)
         if known is not None:
@@ -118,7 +112,8 @@ def judged_reviews(engine: Engine, mid: str) -> Iterator[JudgedReview]:
 def _judged(conn: Connection, root: int, review: Row[Any]) -> JudgedReview:
     own = review_strata.c.review_id == review.id
     strata = (
-        select(review_strata, nodes.c.name)
+        select(*columns_for(StoredStratum, review_strata, nodes))
+        .select_from(review_strata)
         .outerjoin(nodes, nodes.c.id == review_strata.c.node_id)
         .where(own)
         .order_by(review_strata.c.position)
@@ -143,10 +138,7 @@ def _judged(conn: Connection, root: int, review: Row[Any]) -> JudgedReview:
         review.id,
         review.drawn_at,
         review.question,
-        tuple(
-            StoredStratum(s.name, s.low, s.n_clips, s.heard_s, s.heard_s2)
-            for s in conn.execute(strata)
-        ),
+        tuple(StoredStratum(*stratum) for stratum in conn.execute(strata)),
         tuple(items),
         n_contradicting,
     )

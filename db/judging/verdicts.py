@@ -21,6 +21,7 @@ from db.errors import DatabaseUserError
 from db.paging import PAGE, batches, page_of, paged_rows, rows_where_in
 from db.query.paths import first_source
 from db.query.subtrees import node_id
+from db.record_columns import columns_for
 from db.schema.tables import clips, closure, nodes, sources
 from db.schema.verdict_tables import VERDICTS, verdict_files, verdicts
 
@@ -152,24 +153,16 @@ def newest(rows: Iterable[Row[Any]]) -> Iterator[Row[Any]]:
 
 def imported_files(engine: Engine) -> list[FileSummary]:
     """Every file that was imported, the newest first."""
-    said = {name: func.count().filter(verdicts.c.verdict == name).label(name) for name in VERDICTS}
+    said = {f"n_{name}": func.count().filter(verdicts.c.verdict == name) for name in VERDICTS}
+    n_clips = func.count(verdicts.c.clip_id.distinct())
     query = (
-        select(
-            verdict_files, *said.values(),
-            func.count(verdicts.c.clip_id.distinct()).label("n_clips"),
-        )
+        select(*columns_for(FileSummary, verdict_files, n_clips=n_clips, **said))
         .outerjoin(verdicts, verdicts.c.verdict_file_id == verdict_files.c.id)
         .group_by(verdict_files.c.id)
         .order_by(verdict_files.c.id.desc())
-    )  # fmt: skip
+    )
     with reading(engine) as conn:
-        return [
-            FileSummary(
-                row.name, row.sha256, row.format, row.imported_at, row.present, row.absent,
-                row.unsure, row.n_clips,
-            )
-            for row in conn.execute(query)
-        ]  # fmt: skip
+        return [FileSummary(*row) for row in conn.execute(query)]
 
 
 def find_verdicts(

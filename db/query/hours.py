@@ -31,7 +31,7 @@ from db.query.paths import first_source
 from db.query.question import Question
 from db.query.statements import intervals_query, with_source
 from db.query.subtrees import Subtree, predicted_below
-from db.query.time_spans import DAY_MS, Span, in_span, newly_covered
+from db.query.time_spans import DAY_MS, Span, covered_seconds, in_span
 from db.schema.tables import categories, edges, nodes, sources
 
 Grouping = Literal["second-level", "class", "day", "source"]
@@ -90,9 +90,7 @@ def covered_query(
         if span is not None:
             is_its = and_(is_its, in_span(span, its, part.c.start_s, part.c.end_s))
         grouped = grouped.join_from(part, its, is_its, isouter=span is None)
-    row = newly_covered(grouped.subquery("intervals"), "what", "labelling_id").c
-    n_clips = func.count(row.labelling_id.distinct()).label("n_clips")
-    return select(row.what, n_clips, func.sum(row.new_s).label("seconds")).group_by(row.what)
+    return covered_seconds(grouped, "what")
 
 
 def _query(conn: Connection, question: Question, by: str) -> Select[Any]:

@@ -116,6 +116,16 @@ def newly_covered(part: FromClause, *group: str) -> Subquery:
     return select(row, new_s.label("new_s")).subquery("covered")
 
 
+def covered_seconds(found: Select[Any], key: str) -> Select[Any]:
+    """(key, n_clips, seconds): how long the intervals of each key last together.
+
+    What overlaps in a clip counts once. `found` has start_s, end_s, labelling_id and the key.
+    """
+    row = newly_covered(found.subquery("found"), *dict.fromkeys((key, "labelling_id"))).c
+    n_clips = func.count(row.labelling_id.distinct()).label("n_clips")
+    return select(row[key], n_clips, func.sum(row.new_s).label("seconds")).group_by(row[key])
+
+
 def in_span(
     span: Span, recording: Any, begins_s: ColumnElement[float], ends_s: ColumnElement[float]
 ) -> ColumnElement[bool]:

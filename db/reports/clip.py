@@ -25,6 +25,7 @@ from db.errors import DatabaseUserError
 from db.query.current_labelling import model_ids, speaks, with_facts
 from db.query.paths import first_source, there_first
 from db.query.time_spans import detected
+from db.record_columns import columns_for
 from db.schema.tables import (
     clip_scores,
     clips,
@@ -72,8 +73,7 @@ def clip_by_ref(engine: Engine, ref: str | bytes) -> ClipReport:
 
 def failures(engine: Engine, limit: int | None = None) -> list[FailureReport]:
     """Files that could not be labelled, by reason, then in the order they were seen."""
-    columns = [sources.c[name] for name in FailureReport.__dataclass_fields__]
-    query = select(*columns).where(sources.c.status == "failed")
+    query = select(*columns_for(FailureReport, sources)).where(sources.c.status == "failed")
     with reading(engine) as conn:
         rows = conn.execute(query.order_by(sources.c.reason, sources.c.id).limit(limit))
         return [FailureReport(*row) for row in rows]
@@ -119,20 +119,12 @@ def _prediction_query(ids: list[int] | None) -> Select[Any]:
     first_id = first_source(clips.c.id, of=own).correlate(clips).scalar_subquery()
     first = and_(sources.c.id == first_id, ~annotated)
     is_annotated = or_(sources.c.user_id.is_not(None), sources.c.meta.is_not(None))
-    query = select(
-        clips.c.sha256,
-        sources.c.user_id,
-        sources.c.path,
-        sources.c.path_text,
-        sources.c.meta,
-        labellings.c.scores_path,
-        parameter_sets.c.patch_hop_s,
-        labellings.c.n_patches,
-        models.c.name,
-        models.c.version,
-        labellings.c.is_partial,
-        labellings.c.id.label("labelling_id"),
-    ).select_from(labellings)
+    columns = columns_for(
+        PredictionRow, sources, labellings, parameter_sets,
+        clip=clips.c.sha256, model=models.c.name, model_version=models.c.version,
+        labelling_id=labellings.c.id,
+    )  # fmt: skip
+    query = select(*columns).select_from(labellings)
     return (
         with_facts(query)
         .outerjoin(sources, and_(sources.c.clip_id == clips.c.id, or_(is_annotated, first)))
@@ -174,30 +166,18 @@ def _clip_starting(conn: Connection, ref: str) -> int:
 
 
 def _sources(conn: Connection, clip_id: int) -> tuple[SourceReport, ...]:
-    columns = [sources.c[name] for name in SourceReport.__dataclass_fields__]
-    query = select(*columns).where(sources.c.clip_id == clip_id)
+    query = select(*columns_for(SourceReport, sources)).where(sources.c.clip_id == clip_id)
     query = query.order_by(there_first(), sources.c.id)
     return tuple(SourceReport(*row) for row in conn.execute(query))
 
 
 def _labellings(conn: Connection, clip_id: int) -> tuple[LabellingReport, ...]:
+    columns = columns_for(
+        LabellingReport, labellings, parameter_sets,
+        model=models.c.name, model_version=models.c.version,
+    )  # fmt: skip
     query = (
-        select(
-            models.c.name,
-            models.c.version,
-            labellings.c.status,
-            labellings.c.is_current,
-            labellings.c.labelled_at,
-            labellings.c.n_patches,
-            labellings.c.scores_path,
-            labellings.c.embeddings_path,
-            labellings.c.note,
-            parameter_sets.c.patch_hop_s,
-            parameter_sets.c.score_floor,
-            parameter_sets.c.detection_threshold,
-            labellings.c.is_partial,
-            parameter_sets.c.parameters,
-        )
+        select(*columns, parameter_sets.c.parameters)
         .select_from(labellings)
         .where(labellings.c.clip_id == clip_id)
         .order_by(labellings.c.is_current.desc(), labellings.c.labelled_at, labellings.c.id)

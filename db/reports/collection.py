@@ -20,6 +20,7 @@ from db.query.current_labelling import speaks
 from db.query.occasions import occasions
 from db.query.paths import first_source, there_first
 from db.query.time_spans import DAY_MS, newly_covered, timed
+from db.record_columns import columns_for
 from db.schema.tables import (
     categories,
     clip_scores,
@@ -148,10 +149,9 @@ def failure_reasons(engine: Engine, n_examples: int = 3) -> list[ReasonCount]:
 
 def places(engine: Engine, sha256: str) -> list[Place]:
     """Where a clip lay when it was last seen, those that are not missing first."""
-    names = [name for name in Place.__dataclass_fields__ if name != "track"]
     current = and_(labellings.c.clip_id == clips.c.id, labellings.c.is_current)
     query = (
-        select(*(sources.c[name] for name in names), parameter_sets.c.parameters)
+        select(*columns_for(Place, sources), parameter_sets.c.parameters)
         .join(clips, clips.c.id == sources.c.clip_id)
         .outerjoin(labellings, current)
         .outerjoin(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)

@@ -21,6 +21,7 @@ from db.query.paths import tells
 from db.query.question import Question
 from db.query.subtrees import counts, reaches, subtree
 from db.query.time_spans import detected, end_s, in_span, lasts, start_s, written
+from db.record_columns import columns_for
 from db.reports.clip import remarks_of
 from db.schema.tables import (
     categories,
@@ -87,7 +88,9 @@ def recordings(conn: Connection, question: Question, page: int = _PAGE) -> Itera
 
 def paths(conn: Connection, question: Question) -> Iterator[bytes]:
     """Only the paths of `recordings`."""
-    query = _recording_query(conn, question).with_only_columns(sources.c.id, sources.c.path)
+    query = _recording_query(conn, question).with_only_columns(
+        sources.c.id.label("source_id"), sources.c.path
+    )
     for rows in _pages(conn, query, 10 * _PAGE):
         yield from (row.path for row in rows)
 
@@ -133,33 +136,21 @@ def classes(conn: Connection, question: Question) -> list[tuple[str, str]]:
 def _pages(conn: Connection, query: Select[Any], page: int) -> Iterator[list[Row[Any]]]:
     last = 0
     while rows := list(conn.execute(query.where(sources.c.id > last).limit(page))):
-        last = rows[-1].id
+        last = rows[-1].source_id
         yield rows
 
 
 def _recording_query(conn: Connection, question: Question) -> Select[Any]:
     # Which of a clip's files are meant is asked of each file here.
     of_clip = replace(question, paths=(), there_only=False)
+    columns = columns_for(
+        RecordingRow, sources, labellings, clips, models, parameter_sets,
+        source_id=sources.c.id, labelling_id=labellings.c.id, clip=clips.c.sha256,
+        duration_s=written(clips.c.duration_s), model=models.c.name,
+        model_version=models.c.version, n_patches=func.coalesce(labellings.c.n_patches, 0),
+    )  # fmt: skip
     query = (
-        select(
-            sources.c.id,
-            labellings.c.id.label("labelling_id"),
-            clips.c.sha256,
-            sources.c.path,
-            sources.c.path_text,
-            sources.c.user_id,
-            written(clips.c.duration_s),
-            clips.c.sample_rate_hz,
-            models.c.name,
-            models.c.version,
-            models.c.window_s,
-            parameter_sets.c.patch_hop_s,
-            parameter_sets.c.detection_threshold,
-            parameter_sets.c.parameters,
-            func.coalesce(labellings.c.n_patches, 0),
-            labellings.c.scores_path,
-            labellings.c.is_partial,
-        )
+        select(*columns)
         .join_from(sources, labellings, labellings.c.clip_id == sources.c.clip_id)
         .where(allowed_clips(conn, of_clip, by_interval=True), *file_conditions(question))
         .order_by(sources.c.id)

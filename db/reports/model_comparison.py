@@ -12,7 +12,7 @@ from db.errors import DatabaseUserError
 from db.paging import batches
 from db.query.current_labelling import model_ids, newest_version, speaks
 from db.query.paths import first_source
-from db.query.time_spans import newly_covered, timed
+from db.query.time_spans import covered_seconds, timed
 from db.schema.tables import clip_scores, clips, detections, labellings, models, nodes, sources
 
 
@@ -112,13 +112,9 @@ def _seconds(pairs: Any, labelling_id: Any) -> Select[Any]:
     """Seconds covered by each class's detections in those labellings."""
     heard = timed(detections.c.labelling_id, detections.c.node_id)
     heard = heard.join(pairs, labelling_id == detections.c.labelling_id)
-    covered = newly_covered(heard.subquery("heard"), "node_id", "labelling_id")
-    return (
-        select(nodes.c.mid, nodes.c.name, func.sum(covered.c.new_s))
-        .select_from(covered)
-        .join(nodes, nodes.c.id == covered.c.node_id)
-        .group_by(nodes.c.id, nodes.c.mid, nodes.c.name)
-    )
+    covered = covered_seconds(heard, "node_id").subquery("covered")
+    query = select(nodes.c.mid, nodes.c.name, covered.c.seconds)
+    return query.join_from(covered, nodes, nodes.c.id == covered.c.node_id)
 
 
 def _disagreements(conn: Connection, pairs: Any, limit: int) -> tuple[Disagreement, ...]:

@@ -8,6 +8,7 @@ from db.answer_records import ModelReport
 from db.engine import reading
 from db.query.current_labelling import floor, model_ids
 from db.query.subtrees import predicted_below
+from db.record_columns import columns_for
 from db.schema.tables import categories, labellings, models, nodes
 
 
@@ -42,15 +43,16 @@ def categories_of(engine: Engine, model: str) -> list[tuple[int, str, str]]:
 def models_known(engine: Engine) -> list[ModelReport]:
     """Registered models, oldest first, with what they labelled."""
     is_done = and_(labellings.c.model_id == models.c.id, labellings.c.status == "done")
-    columns = [models.c[name] for name in list(ModelReport.__dataclass_fields__)[:-2]]
+    columns = columns_for(
+        ModelReport,
+        models,
+        n_labelled=func.count(labellings.c.id),
+        n_current=func.coalesce(func.sum(case((labellings.c.is_current, 1), else_=0)), 0),
+    )
     query = (
-        select(
-            *columns,
-            func.count(labellings.c.id),
-            func.coalesce(func.sum(case((labellings.c.is_current, 1), else_=0)), 0),
-        )
+        select(*columns)
         .select_from(models.outerjoin(labellings, is_done))
-        .group_by(models.c.id, *columns)
+        .group_by(models.c.id)
         .order_by(models.c.registered_at, models.c.id)
     )
     with reading(engine) as conn:

@@ -18,6 +18,7 @@ from db.errors import DatabaseUserError
 from db.ledger.label_rows import insert_rows, label_rows
 from db.paging import PAGE, page_of, paged_rows
 from db.query.current_labelling import model_ids, speaks, with_facts
+from db.record_columns import columns_for
 from db.schema.tables import clips, labellings, models, parameter_sets, sources
 from db.schema.threshold_tables import derivations, intervals, threshold_sets
 from db.thresholds.sets import StoredSet
@@ -174,21 +175,12 @@ def _is_underived(engine: Engine, stored: StoredSet) -> ColumnElement[bool]:
 
 def _iter(engine: Engine, which: ColumnElement[bool], page: int) -> Iterator[ScoredClip]:
     own = page_of(select(labellings.c.id).where(which), labellings.c.id, page).subquery()
+    columns = columns_for(
+        ScoredClip, labellings, clips, models, parameter_sets,
+        labelling_id=labellings.c.id, clip_sha256=clips.c.sha256,
+    )  # fmt: skip
     query = (
-        select(
-            labellings.c.id,
-            labellings.c.clip_id,
-            clips.c.sha256,
-            clips.c.duration_s,
-            labellings.c.model_id,
-            models.c.n_classes,
-            models.c.window_s,
-            parameter_sets.c.patch_hop_s,
-            labellings.c.n_patches,
-            labellings.c.score_dtype,
-            labellings.c.scores_path,
-            labellings.c.scores_sha256,
-        )
+        select(*columns)
         .join_from(own, labellings, labellings.c.id == own.c.id)
         .order_by(labellings.c.id)
     )

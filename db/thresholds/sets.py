@@ -14,6 +14,7 @@ from audioset_core.records import Threshold, ThresholdSet
 from db.catalog.ontology import node_ids
 from db.engine import reading, writing
 from db.errors import DatabaseUserError
+from db.record_columns import columns_for
 from db.schema.tables import nodes
 from db.schema.threshold_tables import derivations, threshold_sets, thresholds
 from db.types import SCORE_SCALE
@@ -126,20 +127,21 @@ def list_sets(engine: Engine) -> list[SetSummary]:
         .group_by(derivations.c.threshold_set_id)
         .subquery()
     )
+    columns = columns_for(
+        SetSummary,
+        threshold_sets,
+        n_classes=func.coalesce(listed.c.n, 0),
+        n_derived=func.coalesce(derived.c.n, 0),
+        n_intervals=func.coalesce(derived.c.total, 0),
+    )
     query = (
-        select(threshold_sets, listed.c.n, derived.c.n, derived.c.total)
+        select(*columns)
         .outerjoin(listed, listed.c.threshold_set_id == threshold_sets.c.id)
         .outerjoin(derived, derived.c.threshold_set_id == threshold_sets.c.id)
         .order_by(threshold_sets.c.name, threshold_sets.c.version.desc())
     )
     with reading(engine) as conn:
-        return [
-            SetSummary(
-                row.name, row.version, row.model, row[-3] or 0, row[-2] or 0, int(row[-1] or 0),
-                row.made_at, row.how,
-            )
-            for row in conn.execute(query)
-        ]  # fmt: skip
+        return [SetSummary(*row) for row in conn.execute(query)]
 
 
 def remove_set(engine: Engine, text: str) -> str:
