@@ -78,7 +78,7 @@ class KnownSource:
     path: bytes
 
 
-class Verdict(Enum):
+class FileState(Enum):
     """What is known of a file that was seen."""
 
     NEW = "new"
@@ -96,10 +96,10 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """A verdict, and what else is known of the file."""
+class Triaged:
+    """What `triage` finds of a file: its state, and what else is known of it."""
 
-    verdict: Verdict
+    state: FileState
     is_back: bool = False
     """It was marked missing."""
     waiting_since: datetime | None = None
@@ -146,7 +146,7 @@ class Claim:
     sha256: str
 
 
-class AdmissionOutcome(Enum):
+class NotClaimed(Enum):
     """Why there was nothing to claim."""
 
     DONE = "done"

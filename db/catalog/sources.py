@@ -26,7 +26,7 @@ from sqlalchemy import (
 
 from db.engine import reading, upsert, writing
 from db.paging import PAGE, page_of, pages, rows_where_in
-from db.records import Judgement, SeenSource, Variant, Verdict, WorkItem
+from db.records import FileState, SeenSource, Triaged, Variant, WorkItem
 from db.schema.tables import labellings, run_items, runs, sources
 from db.types import path_digest, path_text
 
@@ -39,7 +39,7 @@ def triage(
     seen: Sequence[SeenSource],
     passing: frozenset[str] = frozenset(),
     passing_end: str | None = None,
-) -> list[Judgement]:
+) -> list[Triaged]:
     """What is known of each file, in the order given; writes nothing.
 
     `passing` are the reasons of failure that are worth another try; so are those whose detail has
@@ -53,7 +53,7 @@ def triage(
     ]
 
 
-def enrol(
+def add_to_work_list(
     engine: Engine,
     run_id: str,
     items: Sequence[tuple[SeenSource, float]],
@@ -203,20 +203,20 @@ def _is_done(variant: Variant) -> ColumnElement[bool]:
 
 def _judge(
     source: SeenSource, row: Row[Any] | None, passing: frozenset[str], passing_end: str | None
-) -> Judgement:
+) -> Triaged:
     if row is None:
-        return Judgement(Verdict.NEW)
+        return Triaged(FileState.NEW)
     is_back = row.status == "missing"
     if (row.size_bytes, row.mtime_ns) != (source.size_bytes, source.mtime_ns):
-        return Judgement(Verdict.CHANGED, is_back)
+        return Triaged(FileState.CHANGED, is_back)
     # Of a missing file, the row keeps what was known; unchanged, it holds again.
     if row.reason is not None:
         ends_so = passing_end is not None and (row.reason_detail or "").endswith(passing_end)
         is_worth_it = row.reason in passing or ends_so
-        return Judgement(Verdict.RETRY if is_worth_it else Verdict.FAILED, is_back)
+        return Triaged(FileState.RETRY if is_worth_it else FileState.FAILED, is_back)
     if row.clip_id is None:
-        return Judgement(Verdict.NEW, is_back, row.waiting_since)
-    return Judgement(Verdict.UNLABELLED if row.done_id is None else Verdict.DONE, is_back)
+        return Triaged(FileState.NEW, is_back, row.waiting_since)
+    return Triaged(FileState.UNLABELLED if row.done_id is None else FileState.DONE, is_back)
 
 
 def _upsert_pending(conn: Connection) -> Any:

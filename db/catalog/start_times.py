@@ -128,7 +128,7 @@ def stored_rules(engine: Engine) -> list[TimeRule]:
         return [TimeRule(*row) for row in rows]
 
 
-def state_rule(engine: Engine, rule: TimeRule, now: datetime) -> None:
+def store_rule(engine: Engine, rule: TimeRule, now: datetime) -> None:
     """Store the rule of a folder; what it leaves open (None) stays as it was, "" is forgotten."""
     with writing(engine) as conn:
         is_same = time_rules.c.folder == rule.folder

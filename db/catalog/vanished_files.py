@@ -78,7 +78,7 @@ def mark_missing(engine: Engine, digests: Sequence[bytes], now: datetime) -> int
     return _update(engine, digests, sources.c.status != "missing", status="missing", missing_at=now)
 
 
-def mark_back(engine: Engine, seen: Sequence[SeenSource]) -> int:
+def mark_present(engine: Engine, seen: Sequence[SeenSource]) -> int:
     """Give files that were missing, and are as they were, the status they had."""
     was = case(
         (sources.c.reason.is_not(None), "failed"),

@@ -6,13 +6,14 @@ open while files are read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, and_, bindparam, exists, func, or_, select
+from sqlalchemy import Connection, Engine, Table, and_, bindparam, exists, func, or_, select
 
 from db.engine import reading
+from db.ledger.label_rows import Row
 from db.paging import PAGE, page_of, paged_rows
 from db.record_columns import columns_for
 from db.records import Variant
@@ -25,23 +26,26 @@ from db.schema.tables import (
     parameter_sets,
     sources,
 )
-from db.types import SCORE_SCALE
 
 RESET = "reset by a repair"
-RESET_SPEAKER = "reset by a repair; it spoke for its clip"
+RESET_CURRENT = "reset by a repair; it spoke for its clip"
 """Notes of labellings that are to be made again; the second was its clip's current one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """A labelling's rows; scores in the steps of 1/10,000 that are stored.
+    """A labelling's rows without its id: scores by node id, detections also by start patch."""
 
-    `scores`: (peak, mean) by node id. `detections`: (end patch, peak patch, peak, mean) by node id
-    and start patch.
-    """
+    scores: dict[int, Row]
+    detections: dict[tuple[int, int], Row]
 
-    scores: dict[int, tuple[int, int]]
-    detections: dict[tuple[int, int], tuple[int, int, int, int]]
+    @classmethod
+    def of(cls, scores: Iterable[Row], found: Iterable[Row]) -> Labels:
+        """Labels from rows, as `db.ledger.label_rows.label_rows` makes them."""
+        return cls(
+            {row["node_id"]: row for row in scores},
+            {(row["node_id"], row["start_patch"]): row for row in found},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +95,13 @@ class StoredVariant:
 class UndoneLabelling:
     """A labelling that a repair has reset.
 
-    `speaker_id` is the labelling that speaks for the clip, and shall go on; None if this one did.
+    `current_id` is the labelling that speaks for the clip, and shall go on; None if this one did.
     """
 
     labelling_id: int
     clip_id: int
     clip_sha256: str
-    speaker_id: int | None
+    current_id: int | None
 
 
 def count_done(engine: Engine) -> int:
@@ -147,7 +151,7 @@ def iter_undone(
     is_speaker = and_(
         speaker.c.clip_id == labellings.c.clip_id,
         speaker.c.is_current,
-        labellings.c.note != RESET_SPEAKER,
+        labellings.c.note != RESET_CURRENT,
     )
     query = (
         select(labellings.c.id, labellings.c.clip_id, clips.c.sha256, speaker.c.id)
@@ -188,7 +192,7 @@ def iter_stray_labels(engine: Engine, page: int = PAGE) -> Iterator[tuple[int, s
         yield row[0], row[1]
 
 
-def iter_speechless(engine: Engine, page: int = PAGE) -> Iterator[tuple[int, str]]:
+def iter_without_current(engine: Engine, page: int = PAGE) -> Iterator[tuple[int, str]]:
     """(id, SHA-256) of clips whose current labelling is none of the finished ones."""
     own, speaker = labellings.alias("own"), labellings.alias("speaker")
     has_speaker = exists().where(
@@ -217,27 +221,16 @@ def named_files(engine: Engine, clip_sha256s: Sequence[str]) -> set[str]:
 
 def labels_of(engine: Engine, labelling_id: int) -> Labels:
     """The rows of a labelling."""
-    own = {"key": labelling_id}
-    scores = select(clip_scores).where(clip_scores.c.labelling_id == bindparam("key"))
-    found = select(detections).where(detections.c.labelling_id == bindparam("key"))
     with reading(engine) as conn:
-        return Labels(
-            {s.node_id: (step(s.peak), step(s.mean)) for s in conn.execute(scores, own)},
-            {
-                (d.node_id, d.start_patch): (
-                    d.end_patch,
-                    d.peak_patch,
-                    step(d.peak),
-                    step(d.mean),
-                )
-                for d in conn.execute(found, own)
-            },
+        return Labels.of(
+            *(_rows_of(conn, table, labelling_id) for table in (clip_scores, detections))
         )
 
 
-def step(score: float) -> int:
-    """A score as it is stored."""
-    return round(score * SCORE_SCALE)
+def _rows_of(conn: Connection, table: Table, labelling_id: int) -> list[Row]:
+    columns = [column for column in table.c if column.name != "labelling_id"]
+    rows = conn.execute(select(*columns).where(table.c.labelling_id == labelling_id))
+    return [dict(row) for row in rows.mappings()]
 
 
 def _has_rows(table: Any) -> Any:

@@ -16,11 +16,10 @@ from sqlalchemy import Connection, Engine, select, update
 
 from db.catalog.clips import lock_clips, remove_unreferenced
 from db.engine import upsert, writing
-from db.integrity.audit import RESET, RESET_SPEAKER, DoneLabelling, Labels
+from db.integrity.audit import RESET, RESET_CURRENT, DoneLabelling, Labels
 from db.ledger.claims import ENDED, NO_RESULT
 from db.ledger.label_rows import delete_labels, insert_rows
 from db.schema.tables import clip_scores, clips, detections, labellings, models
-from db.types import SCORE_SCALE
 
 
 def reset_labelling(engine: Engine, done: DoneLabelling) -> bool:
@@ -32,14 +31,14 @@ def reset_labelling(engine: Engine, done: DoneLabelling) -> bool:
     with writing(engine) as conn:
         lock_clips(conn, [done.clip_id])
         spoke = conn.execute(select(labellings.c.is_current).where(_as_seen(done))).scalar()
-        # No run: nobody renews the lease or drops the claim, the next `admit` takes it.
+        # No run: nobody renews the lease or drops the claim, the next `claim_clip` takes it.
         values = NO_RESULT | {
             "status": "claimed",
             "token": labellings.c.token + 1,
             "lease_until": ENDED,
             "run_id": None,
             "source_id": None,
-            "note": RESET_SPEAKER if spoke else RESET,
+            "note": RESET_CURRENT if spoke else RESET,
             "is_current": False,
             "labelled_at": None,
         }
@@ -47,7 +46,7 @@ def reset_labelling(engine: Engine, done: DoneLabelling) -> bool:
         if not conn.execute(undone).rowcount:
             return False
         delete_labels(conn, done.labelling_id)
-        _choose_speaker(conn, done.clip_id)
+        _choose_current(conn, done.clip_id)
         return True
 
 
@@ -66,24 +65,8 @@ def rewrite_labels(engine: Engine, done: DoneLabelling, right: Labels) -> bool:
             return False
         delete_labels(conn, done.labelling_id)
         key = {"labelling_id": done.labelling_id}
-        score_rows = (
-            {**key, "node_id": node_id, "peak": peak / SCORE_SCALE, "mean": mean / SCORE_SCALE}
-            for node_id, (peak, mean) in right.scores.items()
-        )
-        detection_rows = (
-            {
-                **key,
-                "node_id": node_id,
-                "start_patch": start,
-                "end_patch": end,
-                "peak": peak / SCORE_SCALE,
-                "mean": mean / SCORE_SCALE,
-                "peak_patch": peak_patch,
-            }
-            for (node_id, start), (end, peak_patch, peak, mean) in right.detections.items()
-        )
-        insert_rows(conn, clip_scores, score_rows)
-        insert_rows(conn, detections, detection_rows)
+        insert_rows(conn, clip_scores, (key | row for row in right.scores.values()))
+        insert_rows(conn, detections, (key | row for row in right.detections.values()))
         return True
 
 
@@ -102,7 +85,7 @@ def remove_stray_labels(engine: Engine, labelling_id: int) -> bool:
         return True
 
 
-def choose_speaker(engine: Engine, clip_id: int) -> None:
+def choose_current(engine: Engine, clip_id: int) -> None:
     """Make one of the clip's finished labellings its current one, if none is."""
     with writing(engine) as conn:
         lock_clips(conn, [clip_id])
@@ -110,10 +93,10 @@ def choose_speaker(engine: Engine, clip_id: int) -> None:
             labellings.c.clip_id == clip_id, labellings.c.is_current, labellings.c.status != "done"
         )
         conn.execute(wrong.values(is_current=False))
-        _choose_speaker(conn, clip_id)
+        _choose_current(conn, clip_id)
 
 
-def restore_speakers(engine: Engine, pairs: Sequence[tuple[int, int]]) -> None:
+def restore_current(engine: Engine, pairs: Sequence[tuple[int, int]]) -> None:
     """Of (labelled again, speaks instead): give the word back that a commit took as the newest."""
     for again, before in pairs:
         with writing(engine) as conn:
@@ -131,7 +114,7 @@ def restore_speakers(engine: Engine, pairs: Sequence[tuple[int, int]]) -> None:
 
 
 @contextmanager
-def holding_unwanted(
+def holding_stray_file(
     engine: Engine, path: str, clip_sha256: str, silent_since: datetime, now: datetime
 ) -> Iterator[bool]:
     """Whether no row names the file and nobody may still name it; it stays so inside the block.
@@ -162,7 +145,7 @@ def _as_seen(done: DoneLabelling) -> Any:
     )
 
 
-def _choose_speaker(conn: Connection, clip_id: int) -> None:
+def _choose_current(conn: Connection, clip_id: int) -> None:
     """The promoted model's, else one with scores, else the newest, if none speaks."""
     own = labellings.c.clip_id == clip_id
     if conn.execute(select(labellings.c.id).where(own, labellings.c.is_current)).first():

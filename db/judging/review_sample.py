@@ -23,7 +23,7 @@ from db.query.find import prepared
 from db.query.question import Question
 from db.query.statements import best_of_clips, found_query, intervals_query, with_source
 from db.query.subtrees import node_id
-from db.query.time_spans import covered_seconds, end_s, peak_s, start_s, written
+from db.query.time_spans import covered_seconds, end_s, peak_s, rounded_s, start_s
 from db.schema.tables import clips, detections, labellings, nodes
 
 MOST_BINS = 5
@@ -114,13 +114,15 @@ def review_sample(
         query = _population(conn, question)
         with conn.execution_options(yield_per=_PAGE).execute(query) as rows:
             for sha256, labelling_id, node, peak, heard_s in rows:
-                pool.add((lot(seed, sha256), labelling_id, node, peak, round(heard_s or 0.0, 3)))
+                pool.add(
+                    (random_rank(seed, sha256), labelling_id, node, peak, round(heard_s or 0.0, 3))
+                )
         own, others = _asked_one_by_one(pool.n_of_class(), max(1, size // per_class), per_class)
         groups: list[tuple[int | None, set[int]]] = [(node, {node}) for node in own]
         if others:
             groups.append((None, set(others)))
         named = {row.id: (row.mid, row.name) for row in conn.execute(_names(own, others, root))}
-        strata, dealt = pool.dealt(groups, {node: named[node][0] for node in own})
+        strata, dealt = pool.strata_and_clips(groups, {node: named[node][0] for node in own})
         items = [
             _item(conn, drawn, named[drawn[2] if drawn[2] in own else root], stratum)
             for stratum, drawn in sorted(dealt, key=lambda each: each[1], reverse=True)
@@ -167,7 +169,7 @@ class _Pool:
             found[node] += sums.n_clips
         return found
 
-    def dealt(
+    def strata_and_clips(
         self, groups: Sequence[tuple[int | None, set[int]]], mids: dict[int, str]
     ) -> tuple[tuple[Stratum, ...], list[tuple[int, _Drawn]]]:
         """The strata that have clips, and (stratum, clip) of one group after the other in turn."""
@@ -211,7 +213,7 @@ def _in_turn(parts: Sequence[Sequence[Any]], size: int) -> list[Any]:
     return [each for _, each in zip(range(size), turns, strict=False)]
 
 
-def lot(seed: int, clip: str) -> int:
+def random_rank(seed: int, clip: str) -> int:
     """A number drawn for a clip: what decides depends on neither the database nor its order.
 
     Negative, so that a heap, which gives its least, gives up the clip that was drawn last.
@@ -248,7 +250,7 @@ def _item(conn: Connection, drawn: _Drawn, asked: tuple[str, str], stratum: int)
     row = conn.execute(
         with_facts(
             select(clips.c.sha256, start_s(detections), end_s(detections), peak_s(detections),
-                   written(clips.c.duration_s))
+                   rounded_s(clips.c.duration_s))
             .select_from(labellings)
         )
         .outerjoin(detections, interval)

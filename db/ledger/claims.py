@@ -20,7 +20,7 @@ from db.catalog.copies import FailedCopy, are_of_one_run, copies_of_failed
 from db.engine import Prepared, repeatable, upsert, writing
 from db.errors import DatabaseError
 from db.ledger.label_rows import category_nodes, insert_rows, label_rows
-from db.records import AdmissionOutcome, Claim, Clip, Failure, Labelling, Variant
+from db.records import Claim, Clip, Failure, Labelling, NotClaimed, Variant
 from db.schema.tables import (
     clip_scores,
     detections,
@@ -43,7 +43,7 @@ NO_RESULT: dict[str, Any] = {
 
 
 @repeatable
-def admit(
+def claim_clip(
     engine: Engine,
     source_id: int,
     clip: Clip,
@@ -53,7 +53,7 @@ def admit(
     now: datetime,
     *,
     mtime_ns: int | None = None,
-) -> Claim | AdmissionOutcome:
+) -> Claim | NotClaimed:
     """Record which clip the source holds, and claim its labelling if nobody has it.
 
     `mtime_ns` is the file's time when it was read (None keeps the one from discovery). A claim that
@@ -87,9 +87,9 @@ def admit(
         ).one()
         if held.status != "done":
             is_copy = are_of_one_run(conn, run_id, held.run_id)
-            return AdmissionOutcome.COPY if is_copy else AdmissionOutcome.BUSY
+            return NotClaimed.COPY if is_copy else NotClaimed.BUSY
         is_again = (held.run_id, held.source_id) == (run_id, source_id)
-        return AdmissionOutcome.AGAIN if is_again else AdmissionOutcome.DONE
+        return NotClaimed.AGAIN if is_again else NotClaimed.DONE
 
 
 @repeatable
@@ -134,7 +134,7 @@ def renew_leases(engine: Engine, run_id: str, lease_s: float, now: datetime) -> 
 
 @repeatable
 def release_claims(engine: Engine, claims: Sequence[Claim]) -> None:
-    """Give claims back, so that the next `admit` of their clips succeeds at once."""
+    """Give claims back, so that the next `claim_clip` of their clips succeeds at once."""
     with writing(engine) as conn:
         for claim in _in_order(claims):
             conn.execute(update(labellings).where(_held(claim)).values(lease_until=ENDED))
@@ -280,7 +280,7 @@ def _identify(
     if clip.told_start is not None:
         values["recorded_by"] = None  # the start is looked for again, with what the file tells
     if not conn.execute(_IDENTIFY, values).rowcount:
-        raise DatabaseError(f"there is no source {source_id}; enrol it first")
+        raise DatabaseError(f"there is no source {source_id}; add it to a work list first")
 
 
 _MARK_DONE = (

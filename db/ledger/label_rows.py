@@ -17,6 +17,7 @@ from db.schema.tables import categories, clip_scores, detections
 _ROWS_AT_ONCE = 5_000
 
 Row = dict[str, Any]
+"""Values by the name of the column; scores in [0, 1]."""
 
 
 def category_nodes(conn: Connection, model_id: int) -> dict[int, int]:

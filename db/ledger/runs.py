@@ -112,7 +112,7 @@ def labelled_by(engine: Engine, run_id: str) -> tuple[int, float]:
 
 
 @repeatable
-def sign_of_life(engine: Engine, run_id: str, now: datetime) -> None:
+def record_heartbeat(engine: Engine, run_id: str, now: datetime) -> None:
     """Note that the run is at work, where nothing else says so for a while."""
     with writing(engine) as conn:
         conn.execute(update(runs).where(runs.c.id == run_id).values(seen_at=now))

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, FromClause, Row, Select, and_, func, selec
 
 from db.answer_records import Hit
 from db.query.paths import first_source, is_there
-from db.query.time_spans import end_s, peak_s, start_s, written
+from db.query.time_spans import end_s, peak_s, rounded_s, start_s
 from db.record_columns import columns_for
 from db.schema.tables import clips, detections, labellings, models, nodes, parameter_sets, sources
 
@@ -59,7 +59,7 @@ def with_details(
         start_s=begins,
         end_s=ends,
         peak_s=peak_s(found),
-        duration_s=written(part.c.duration_s),
+        duration_s=rounded_s(part.c.duration_s),
     )  # fmt: skip
     query = (
         select(*columns, first.c.recorded_unix_ms, first.c.recorded_utc_offset_s)

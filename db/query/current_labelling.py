@@ -77,7 +77,7 @@ def has_row(query: Select[Any]) -> ColumnElement[bool]:
     return query.limit(1).scalar_subquery().is_not(None)
 
 
-def speaks(ids: Sequence[int] | None, table: Any = labellings) -> ColumnElement[bool]:
+def represents_clip(ids: Sequence[int] | None, table: Any = labellings) -> ColumnElement[bool]:
     """The condition that a row of labellings is the one that speaks for its clip."""
     row = table.c
     if ids is None:

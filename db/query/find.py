@@ -27,7 +27,7 @@ from db.answer_records import Hit
 from db.engine import reading
 from db.errors import DatabaseUserError
 from db.query.answers import hit_of
-from db.query.current_labelling import floor, model_ids, speaks
+from db.query.current_labelling import floor, model_ids, represents_clip
 from db.query.paths import at_paths, is_there
 from db.query.question import Question
 from db.query.statements import answers, found_query, intervals_query, kth_peak_query
@@ -92,7 +92,7 @@ def allowed_clips(
     ids = model_ids(conn, question.model)
     stored = "detection_threshold" if by_interval else "score_floor"
     _check_floor(question.min_score, floor(conn, ids, stored), by_interval)
-    return and_(speaks(ids), *clip_conditions(conn, question, heard))
+    return and_(represents_clip(ids), *clip_conditions(conn, question, heard))
 
 
 def file_conditions(question: Question) -> list[ColumnElement[bool]]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Select, func, select
 
-from db.query.paths import at_paths, tells
+from db.query.paths import at_paths, is_trusted
 from db.schema.tables import sources
 
 
@@ -22,7 +22,7 @@ def occasions(
     query = (
         select(sources.c.clip_id, sources.c.recorded_unix_ms, offset_s)
         .where(sources.c.clip_id.is_not(None), sources.c.recorded_unix_ms.is_not(None))
-        .where(tells())
+        .where(is_trusted())
         .group_by(sources.c.clip_id, sources.c.recorded_unix_ms)
     )
     if paths:

@@ -79,7 +79,7 @@ def is_there(of: Any = sources) -> ColumnElement[bool]:
     return of.c.status != "missing"  # type: ignore[no-any-return]
 
 
-def tells(of: Any = sources) -> ColumnElement[bool]:
+def is_trusted(of: Any = sources) -> ColumnElement[bool]:
     """The condition that a source speaks for its clip: it is there, or no other one is."""
     other = sources.alias("there")
     elsewhere = select(other.c.id).where(other.c.clip_id == of.c.clip_id, is_there(other))

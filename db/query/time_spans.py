@@ -45,7 +45,7 @@ class Span:
     is_daily: bool = False
 
 
-def written(seconds: ColumnElement[float]) -> ColumnElement[float]:
+def rounded_s(seconds: ColumnElement[float]) -> ColumnElement[float]:
     """Seconds as people write them: 6.24, not 6.239999999999999; to the microsecond."""
     whole: ColumnElement[float] = func.round(seconds * _MICROSECONDS, type_=Double)
     # SQLAlchemy's own division casts to a type that PostgreSQL does not know.
@@ -54,12 +54,12 @@ def written(seconds: ColumnElement[float]) -> ColumnElement[float]:
 
 def start_s(row: Any, parameters: Any = parameter_sets) -> ColumnElement[float]:
     """Where a detection begins in its clip."""
-    return written(row.c.start_patch * parameters.c.patch_hop_s)
+    return rounded_s(row.c.start_patch * parameters.c.patch_hop_s)
 
 
 def peak_s(row: Any, parameters: Any = parameter_sets) -> ColumnElement[float]:
     """Where the best patch of a detection begins in its clip."""
-    return written(row.c.peak_patch * parameters.c.patch_hop_s)
+    return rounded_s(row.c.peak_patch * parameters.c.patch_hop_s)
 
 
 def end_s(
@@ -70,7 +70,7 @@ def end_s(
     The one place where SQL says so; in Python that is `audioset_core.scores.coverage.end_s`.
     """
     last = row.c.end_patch * parameters.c.patch_hop_s + model.c.window_s
-    return written(case((last > clip.c.duration_s, clip.c.duration_s), else_=last))
+    return rounded_s(case((last > clip.c.duration_s, clip.c.duration_s), else_=last))
 
 
 def timed(*columns: Any, of: Any = detections) -> Select[Any]:
@@ -89,7 +89,9 @@ def detected(*columns: Any) -> Select[Any]:
     return query.join(nodes, nodes.c.id == detections.c.node_id)
 
 
-def lasts(begins_s: ColumnElement[float], ends_s: ColumnElement[float], least_s: float) -> Any:
+def is_long_enough(
+    begins_s: ColumnElement[float], ends_s: ColumnElement[float], least_s: float
+) -> Any:
     """The condition that something is long enough; sums of hops are not exact."""
     return ends_s - begins_s >= least_s - _SLACK_S
 

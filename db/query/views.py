@@ -28,8 +28,8 @@ from typing import Any
 
 from sqlalchemy import ClauseElement, Connection, func, literal_column, select
 
-from db.query.paths import tells
-from db.query.time_spans import end_s, newly_covered, peak_s, start_s, timed, written
+from db.query.paths import is_trusted
+from db.query.time_spans import end_s, newly_covered, peak_s, rounded_s, start_s, timed
 from db.schema.tables import clips, detections, labellings, models, nodes, parameter_sets, sources
 
 
@@ -45,7 +45,7 @@ _TIMED: dict[str, Any] = {
 }
 _START_S = _text(start_s(detections.alias("d"), _TIMED["parameters"]))
 _PEAK_S = _text(peak_s(detections.alias("d"), _TIMED["parameters"]))
-_DURATION_S = _text(written(_TIMED["clip"].c.duration_s))
+_DURATION_S = _text(rounded_s(_TIMED["clip"].c.duration_s))
 _END_S = _text(end_s(detections.alias("d"), **_TIMED))
 
 _CURRENT_DETECTIONS = """
@@ -59,7 +59,7 @@ JOIN nodes AS n ON n.id = d.node_id
 
 # A file that is gone tells nothing where another one of the clip is there.
 _OWN = sources.alias("own")
-_TELLING = f"({_text(select(_OWN).where(_OWN.c.clip_id.is_not(None), tells(_OWN)))})"
+_TELLING = f"({_text(select(_OWN).where(_OWN.c.clip_id.is_not(None), is_trusted(_OWN)))})"
 
 # A set of a model has what the newest labelling by that model says, as every question by it.
 _SPEAKS_FOR_SET = """(

@@ -22,7 +22,7 @@ from db.answer_records import (
 )
 from db.engine import reading
 from db.errors import DatabaseUserError
-from db.query.current_labelling import model_ids, speaks, with_facts
+from db.query.current_labelling import model_ids, represents_clip, with_facts
 from db.query.paths import first_source, there_first
 from db.query.time_spans import detected
 from db.record_columns import columns_for
@@ -128,7 +128,7 @@ def _prediction_query(ids: list[int] | None) -> Select[Any]:
     return (
         with_facts(query)
         .outerjoin(sources, and_(sources.c.clip_id == clips.c.id, or_(is_annotated, first)))
-        .where(speaks(ids))
+        .where(represents_clip(ids))
         .order_by(clips.c.sha256, sources.c.id)
     )
 

@@ -17,10 +17,10 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, sel
 from db.answer_records import Interval
 from db.query.current_labelling import model_ids, with_facts
 from db.query.find import allowed_clips, file_conditions
-from db.query.paths import tells
+from db.query.paths import is_trusted
 from db.query.question import Question
 from db.query.subtrees import counts, reaches, subtree
-from db.query.time_spans import detected, end_s, in_span, lasts, start_s, written
+from db.query.time_spans import detected, end_s, in_span, is_long_enough, rounded_s, start_s
 from db.record_columns import columns_for
 from db.reports.clip import remarks_of
 from db.schema.tables import (
@@ -146,7 +146,7 @@ def _recording_query(conn: Connection, question: Question) -> Select[Any]:
     columns = columns_for(
         RecordingRow, sources, labellings, clips, models, parameter_sets,
         source_id=sources.c.id, labelling_id=labellings.c.id, clip=clips.c.sha256,
-        duration_s=written(clips.c.duration_s), model=models.c.name,
+        duration_s=rounded_s(clips.c.duration_s), model=models.c.name,
         model_version=models.c.version, n_patches=func.coalesce(labellings.c.n_patches, 0),
     )  # fmt: skip
     query = (
@@ -205,7 +205,7 @@ def _wanted(conn: Connection, question: Question) -> list[ColumnElement[bool]]:
         tree = subtree(conn, question.under, with_ambiguous=question.with_ambiguous)
         conditions.append(counts(detections, tree))
     if question.min_duration_s > 0:
-        conditions.append(lasts(begins, ends, question.min_duration_s))
+        conditions.append(is_long_enough(begins, ends, question.min_duration_s))
     if question.span is not None:
-        conditions += [tells(), in_span(question.span, sources, begins, ends)]
+        conditions += [is_trusted(), in_span(question.span, sources, begins, ends)]
     return conditions

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, Select, and_, func, literal, select, 
 from db.engine import reading, writing
 from db.errors import DatabaseUserError
 from db.paging import batches
-from db.query.current_labelling import model_ids, newest_version, speaks
+from db.query.current_labelling import model_ids, newest_version, represents_clip
 from db.query.paths import first_source
 from db.query.time_spans import covered_seconds, timed
 from db.schema.tables import clip_scores, clips, detections, labellings, models, nodes, sources
@@ -60,7 +60,11 @@ def promote(engine: Engine, model: str) -> str:
         chosen = newest_version(conn, model)
         conn.execute(update(models).where(models.c.is_promoted).values(is_promoted=False))
         conn.execute(update(models).where(models.c.id == chosen.id).values(is_promoted=True))
-        own = select(labellings.c.id, labellings.c.clip_id).where(speaks([chosen.id])).subquery()
+        own = (
+            select(labellings.c.id, labellings.c.clip_id)
+            .where(represents_clip([chosen.id]))
+            .subquery()
+        )
         others = update(labellings).where(
             labellings.c.is_current, labellings.c.clip_id.in_(select(own.c.clip_id))
         )
@@ -94,7 +98,7 @@ def _pairs(ids_a: list[int], ids_b: list[int]) -> Any:
     return (
         select(a.c.clip_id, a.c.id.label("id_a"), b.c.id.label("id_b"))
         .join_from(a, b, a.c.clip_id == b.c.clip_id)
-        .where(speaks(ids_a, a), speaks(ids_b, b), scored)
+        .where(represents_clip(ids_a, a), represents_clip(ids_b, b), scored)
         .cte("pairs")
     )
 

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Engine, Select, and_, case, func, select
 
 from db.engine import reading
 from db.errors import DatabaseUserError
-from db.query.current_labelling import model_ids, speaks, with_facts
+from db.query.current_labelling import model_ids, represents_clip, with_facts
 from db.query.find import clip_conditions
 from db.query.paths import first_source
 from db.query.question import Question
@@ -62,7 +62,7 @@ def vectors_of(engine: Engine, ref: str | bytes, model: str | None = None) -> Ve
         query = (
             select(*columns)
             .select_from(labellings)
-            .where(clips.c.sha256 == clip, speaks(model_ids(conn, model)))
+            .where(clips.c.sha256 == clip, represents_clip(model_ids(conn, model)))
         )
         row = conn.execute(with_facts(query)).first()
     if row is None or row.path is None:

@@ -17,7 +17,7 @@ from db.engine import reading, upsert, writing
 from db.errors import DatabaseUserError
 from db.ledger.label_rows import insert_rows, label_rows
 from db.paging import PAGE, page_of, paged_rows
-from db.query.current_labelling import model_ids, speaks, with_facts
+from db.query.current_labelling import model_ids, represents_clip, with_facts
 from db.record_columns import columns_for
 from db.schema.tables import clips, labellings, models, parameter_sets, sources
 from db.schema.threshold_tables import derivations, intervals, threshold_sets
@@ -50,7 +50,7 @@ def iter_scored(engine: Engine, model: str | None, page: int = PAGE) -> Iterator
     """
     with reading(engine) as conn:
         ids = model_ids(conn, model)
-    yield from _iter(engine, speaks(ids), page)
+    yield from _iter(engine, represents_clip(ids), page)
 
 
 def iter_named(engine: Engine, model: str | None) -> Iterator[tuple[int, str, bytes, str | None]]:
@@ -65,7 +65,7 @@ def iter_named(engine: Engine, model: str | None) -> Iterator[tuple[int, str, by
         select(sources.c.id, labellings.c.id, clips.c.sha256, sources.c.path, sources.c.user_id)
         .join(clips, clips.c.id == sources.c.clip_id)
         .join(labellings, labellings.c.clip_id == clips.c.id)
-        .where(speaks(ids), labellings.c.status == "done")
+        .where(represents_clip(ids), labellings.c.status == "done")
     )
     for _, labelling_id, sha256, path, user_id in paged_rows(engine, page_of(query, sources.c.id)):
         yield labelling_id, sha256, path, user_id
@@ -170,7 +170,7 @@ def _is_underived(engine: Engine, stored: StoredSet) -> ColumnElement[bool]:
         derivations.c.labelling_id == labellings.c.id,
         derivations.c.scores_sha256.is_not_distinct_from(labellings.c.scores_sha256),
     )
-    return and_(speaks(ids), labellings.c.status == "done", ~derived)
+    return and_(represents_clip(ids), labellings.c.status == "done", ~derived)
 
 
 def _iter(engine: Engine, which: ColumnElement[bool], page: int) -> Iterator[ScoredClip]:

@@ -19,7 +19,7 @@ from sqlalchemy import Engine, bindparam, insert, select, text, update
 from audioset_core.storage import atomic_files as durable
 from db.engine import reading, writing
 from db.ledger import claims
-from db.records import AdmissionOutcome, Claim
+from db.records import Claim, NotClaimed
 from db.schema.tables import labellings
 from flows.run import lifecycle as run_ledger
 from tasks import persist
@@ -187,7 +187,7 @@ def _select_then_insert() -> list[Change]:
         with reading(engine) as conn:
             statuses = set(conn.execute(query).scalars())
         if statuses:
-            return AdmissionOutcome.DONE if "done" in statuses else AdmissionOutcome.BUSY
+            return NotClaimed.DONE if "done" in statuses else NotClaimed.BUSY
         run_id, lease_s, now = rest
         row = {
             "clip_id": clip_id, "model_id": variant.model_id, "status": "claimed", "token": 1,

@@ -13,8 +13,8 @@ from audioset_core.records import ClassScore, Detection, Node
 from db.answer_records import Hit
 from db.catalog.model_registry import register_model, register_parameters
 from db.catalog.ontology import load_ontology
-from db.catalog.sources import enrol, iter_items
-from db.ledger.claims import admit, commit_labellings
+from db.catalog.sources import add_to_work_list, iter_items
+from db.ledger.claims import claim_clip, commit_labellings
 from db.ledger.runs import start_run
 from db.query.find import find_clips
 from db.query.question import Question
@@ -105,14 +105,14 @@ def clip(name: str, duration_s: float = 10.0) -> Clip:
 
 def enrolled(world: World, *files: SeenSource, run_id: str = RUN) -> list[WorkItem]:
     start = len(list(iter_items(world.engine, run_id)))
-    enrol(world.engine, run_id, [(f, 1.0) for f in files], start=start, now=NOW)
+    add_to_work_list(world.engine, run_id, [(f, 1.0) for f in files], start=start, now=NOW)
     return list(iter_items(world.engine, run_id))[start:]
 
 
 def claimed(world: World, name: str, path: str | None = None, now: datetime = NOW) -> Claim:
     """Enrol a file that holds the clip called `name`, and claim it."""
     (item,) = enrolled(world, seen(path or f"/audio/{name}.wav"))
-    claim = admit(world.engine, item.source_id, clip(name), world.variant, RUN, LEASE_S, now)
+    claim = claim_clip(world.engine, item.source_id, clip(name), world.variant, RUN, LEASE_S, now)
     assert isinstance(claim, Claim)
     return claim
 

@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import Engine, func, select
 
 from audioset_core.records import ClassScore, Detection
-from db.catalog.sources import enrol, iter_items, triage, update_annotations
+from db.catalog.sources import add_to_work_list, iter_items, triage, update_annotations
 from db.engine import reading
 from db.errors import DatabaseError, InvalidValueError
 from db.ledger.claims import (
-    admit,
+    claim_clip,
     commit_labellings,
     record_failures,
     release_claims,
@@ -28,7 +28,7 @@ from db.ledger.runs import (
     running_runs,
     start_run,
 )
-from db.records import AdmissionOutcome, Claim, Failure, Judgement, RunCounts, RunStatus, Verdict
+from db.records import Claim, Failure, FileState, NotClaimed, RunCounts, RunStatus, Triaged
 from db.schema.tables import clip_scores, clips, detections, labellings, runs, sources
 from tests.db.build import (
     LEASE_S,
@@ -56,9 +56,9 @@ def world(fresh_db: Engine) -> World:
     return made
 
 
-def _judge(world: World, *files, variant=None) -> list[Verdict]:
+def _judge(world: World, *files, variant=None) -> list[FileState]:
     with reading(world.engine) as conn:
-        return [j.verdict for j in triage(conn, variant or world.variant, files, PASSING)]
+        return [j.state for j in triage(conn, variant or world.variant, files, PASSING)]
 
 
 def _run(world: World):
@@ -72,7 +72,7 @@ def _count(world: World, table) -> int:
 
 
 def _admit(world: World, source_id: int, name: str, now=NOW, run_id=RUN):
-    return admit(world.engine, source_id, clip(name), world.variant, run_id, LEASE_S, now)
+    return claim_clip(world.engine, source_id, clip(name), world.variant, run_id, LEASE_S, now)
 
 
 def test_triage_tells_every_verdict(world: World) -> None:
@@ -94,38 +94,40 @@ def test_triage_tells_every_verdict(world: World) -> None:
         seen("/audio/done.wav", mtime=8),
         seen("/truncated", mtime=8),
     ) == [
-        Verdict.DONE,
-        Verdict.NEW,
-        Verdict.UNLABELLED,
-        Verdict.NEW,
-        Verdict.RETRY,
-        Verdict.FAILED,
-        Verdict.CHANGED,
-        Verdict.CHANGED,
-        Verdict.CHANGED,
+        FileState.DONE,
+        FileState.NEW,
+        FileState.UNLABELLED,
+        FileState.NEW,
+        FileState.RETRY,
+        FileState.FAILED,
+        FileState.CHANGED,
+        FileState.CHANGED,
+        FileState.CHANGED,
     ]
 
 
 def test_triage_under_another_or_no_variant_finds_content_unlabelled(world: World) -> None:
     labelled(world, "done", {})
     file = seen("/audio/done.wav")
-    assert _judge(world, file, variant=other_variant(world)) == [Verdict.UNLABELLED]
+    assert _judge(world, file, variant=other_variant(world)) == [FileState.UNLABELLED]
     with reading(world.engine) as conn:
-        assert triage(conn, None, [file]) == [Judgement(Verdict.UNLABELLED)]
+        assert triage(conn, None, [file]) == [Triaged(FileState.UNLABELLED)]
         assert triage(conn, None, []) == []
 
 
 def test_triage_crosses_batches(world: World) -> None:
     files = [seen(f"/many/{number}") for number in range(2_500)]
-    enrol(world.engine, RUN, [(file, 1.0) for file in files[::2]], now=NOW)
-    assert _judge(world, *files) == [Verdict.NEW] * 2_500
+    add_to_work_list(world.engine, RUN, [(file, 1.0) for file in files[::2]], now=NOW)
+    assert _judge(world, *files) == [FileState.NEW] * 2_500
 
 
 def test_enrol_keeps_order_and_takes_a_path_once(world: World) -> None:
     a, b, c = seen("/a"), seen("/b"), seen("/c")
-    assert enrol(world.engine, RUN, [(b, 2.0), (a, 1.0), (b, 2.0)], start=0, now=NOW) == 2
-    assert enrol(world.engine, RUN, [(c, 3.0)], start=2, now=NOW) == 3
-    assert enrol(world.engine, RUN, [], start=3, now=NOW) == 3
+    assert (
+        add_to_work_list(world.engine, RUN, [(b, 2.0), (a, 1.0), (b, 2.0)], start=0, now=NOW) == 2
+    )
+    assert add_to_work_list(world.engine, RUN, [(c, 3.0)], start=2, now=NOW) == 3
+    assert add_to_work_list(world.engine, RUN, [], start=3, now=NOW) == 3
     items = list(iter_items(world.engine, RUN, page=2))
     assert [(i.path, i.estimated_s) for i in items] == [(b"/b", 2.0), (b"/a", 1.0), (b"/c", 3.0)]
     assert len(list(iter_items(world.engine, RUN))) == 3
@@ -156,30 +158,30 @@ def test_annotations_reach_known_files_and_are_never_cleared(world: World) -> No
 def test_a_copy_is_done_without_a_claim(world: World) -> None:
     labelled(world, "a", {})
     (copy,) = enrolled(world, seen("/copy.wav"))
-    assert _admit(world, copy.source_id, "a") is AdmissionOutcome.DONE
-    assert _judge(world, seen("/copy.wav")) == [Verdict.DONE]
+    assert _admit(world, copy.source_id, "a") is NotClaimed.DONE
+    assert _judge(world, seen("/copy.wav")) == [FileState.DONE]
     assert _count(world, clips) == 1
 
 
 def test_two_copies_in_flight_are_claimed_once_even_by_one_run(world: World) -> None:
     claimed(world, "a")
     (copy,) = enrolled(world, seen("/copy.wav"))
-    assert _admit(world, copy.source_id, "a") is AdmissionOutcome.COPY
-    assert _admit(world, copy.source_id, "a", run_id=OTHER_RUN) is AdmissionOutcome.BUSY
+    assert _admit(world, copy.source_id, "a") is NotClaimed.COPY
+    assert _admit(world, copy.source_id, "a", run_id=OTHER_RUN) is NotClaimed.BUSY
     for part in ("part 1", "part 2"):
         start_run(world.engine, part, "elsewhere", 3, {}, NOW, parent_id=RUN)
-        assert _admit(world, copy.source_id, "a", run_id=part) is AdmissionOutcome.COPY
+        assert _admit(world, copy.source_id, "a", run_id=part) is NotClaimed.COPY
     claimed_by_part = _admit(world, copy.source_id, "b", run_id="part 1")
     assert isinstance(claimed_by_part, Claim)
     (other,) = enrolled(world, seen("/other.wav"))
-    assert _admit(world, other.source_id, "b", run_id="part 2") is AdmissionOutcome.COPY
-    assert _admit(world, other.source_id, "b", run_id=OTHER_RUN) is AdmissionOutcome.BUSY
+    assert _admit(world, other.source_id, "b", run_id="part 2") is NotClaimed.COPY
+    assert _admit(world, other.source_id, "b", run_id=OTHER_RUN) is NotClaimed.BUSY
 
 
 def test_admit_records_size_and_time_as_read(world: World) -> None:
     (item,) = enrolled(world, seen("/a", size=1, mtime=1))
-    admit(world.engine, item.source_id, clip("a"), world.variant, RUN, 9, NOW, mtime_ns=2)
-    assert _judge(world, seen("/a", size=1_000, mtime=2)) == [Verdict.UNLABELLED]
+    claim_clip(world.engine, item.source_id, clip("a"), world.variant, RUN, 9, NOW, mtime_ns=2)
+    assert _judge(world, seen("/a", size=1_000, mtime=2)) == [FileState.UNLABELLED]
     with pytest.raises(DatabaseError, match="no source 99"):
         _admit(world, 99, "a")
 
@@ -187,7 +189,7 @@ def test_admit_records_size_and_time_as_read(world: World) -> None:
 def test_a_lease_expires_and_the_stale_token_loses(world: World) -> None:
     old = claimed(world, "a")
     at_end = NOW + timedelta(seconds=LEASE_S)
-    assert _admit(world, old.source_id, "a", at_end, OTHER_RUN) is AdmissionOutcome.BUSY
+    assert _admit(world, old.source_id, "a", at_end, OTHER_RUN) is NotClaimed.BUSY
     later = at_end + timedelta(seconds=1)
     new = _admit(world, old.source_id, "a", later, OTHER_RUN)
     assert isinstance(new, Claim)
@@ -206,7 +208,7 @@ def test_a_clock_that_is_set_back_locks_nobody_out_and_does_nothing_twice(world:
     """Of another host, whose run cannot be asked: it has a claim, and an hour ago begins now."""
     old = claimed(world, "a")
     hosts_differ = NOW - timedelta(seconds=LEASE_S - 1)
-    assert _admit(world, old.source_id, "a", hosts_differ, OTHER_RUN) is AdmissionOutcome.BUSY
+    assert _admit(world, old.source_id, "a", hosts_differ, OTHER_RUN) is NotClaimed.BUSY
     set_back = NOW - timedelta(hours=1)
     new = _admit(world, old.source_id, "a", set_back, OTHER_RUN)
     assert isinstance(new, Claim)
@@ -223,7 +225,7 @@ def test_renewed_leases_hold_and_released_ones_do_not(world: World) -> None:
     assert renew_leases(world.engine, RUN, 1_860, NOW) == 1
     assert renew_leases(world.engine, OTHER_RUN, 1_860, NOW) == 0
     soon = NOW + timedelta(minutes=30)
-    assert _admit(world, copy.source_id, "a", soon) is AdmissionOutcome.COPY
+    assert _admit(world, copy.source_id, "a", soon) is NotClaimed.COPY
     release_claims(world.engine, [claim])
     assert isinstance(_admit(world, claim.source_id, "a", soon), Claim)
 
@@ -339,8 +341,8 @@ def test_a_failure_keeps_a_clip_that_others_need(world: World) -> None:
     record_failures(world.engine, [Failure(copy.source_id, "unreadable", claim=stale)], NOW)
     assert (_count(world, clips), _count(world, labellings)) == (1, 1)
     assert _judge(world, seen("/audio/a.wav"), seen("/copy.wav")) == [
-        Verdict.DONE,
-        Verdict.RETRY,
+        FileState.DONE,
+        FileState.RETRY,
     ]
 
 
@@ -358,8 +360,8 @@ def test_copies_left_to_a_claim_that_fails_fail_with_it(world: World, labelling_
     (foreign,) = enrolled(world, seen("/foreign.wav"), run_id=OTHER_RUN)
     claim = _admit(world, first.source_id, "a", run_id=labelling_run)
     for item in (second, third):
-        assert _admit(world, item.source_id, "a") is AdmissionOutcome.COPY
-    assert _admit(world, foreign.source_id, "a", run_id=OTHER_RUN) is AdmissionOutcome.BUSY
+        assert _admit(world, item.source_id, "a") is NotClaimed.COPY
+    assert _admit(world, foreign.source_id, "a", run_id=OTHER_RUN) is NotClaimed.BUSY
     _admit(world, good.source_id, "b")
     failure = Failure(first.source_id, "damaged", "at 3 s", claim)
     copies = record_failures(world.engine, [failure], NOW, labelling_run)
@@ -370,14 +372,14 @@ def test_copies_left_to_a_claim_that_fails_fail_with_it(world: World, labelling_
     }  # fmt: skip
     # The other run's file, and what this one has not come to, are judged by their own reading.
     assert isinstance(_admit(world, foreign.source_id, "a", run_id=OTHER_RUN), Claim)
-    assert _judge(world, files[3]) == [Verdict.NEW]
+    assert _judge(world, files[3]) == [FileState.NEW]
     assert later.path == b"/later.wav"
 
 
 def test_a_claim_that_was_lost_fails_no_copy(world: World) -> None:
     first, second = enrolled(world, seen("/first.wav"), seen("/second.wav"))
     claim = _admit(world, first.source_id, "a")
-    assert _admit(world, second.source_id, "a") is AdmissionOutcome.COPY
+    assert _admit(world, second.source_id, "a") is NotClaimed.COPY
     abandon_run(world.engine, RUN, NOW)
     (foreign,) = enrolled(world, seen("/foreign.wav"), run_id=OTHER_RUN)
     taken = _admit(world, foreign.source_id, "a", NOW + timedelta(hours=1), OTHER_RUN)
@@ -451,7 +453,7 @@ def test_writers_in_opposite_orders_do_not_deadlock(world: World) -> None:
         (renew_leases, (RUN, 3600, NOW)),
         (record_failures, (failed, NOW)),
         (record_failures, (failed[::-1], NOW)),
-        (enrol, (OTHER_RUN, again[::-1])),
+        (add_to_work_list, (OTHER_RUN, again[::-1])),
     ]
     threads = [threading.Thread(target=call, args=(job, *args)) for job, args in jobs]
     for thread in threads:
@@ -478,4 +480,4 @@ def test_select_then_insert_would_be_caught(world: World) -> None:
     for thread in threads:
         thread.join()
     assert sum(isinstance(outcome, Claim) for outcome in outcomes) == 1
-    assert outcomes.count(AdmissionOutcome.COPY) == 5
+    assert outcomes.count(NotClaimed.COPY) == 5

@@ -12,7 +12,7 @@ from db.catalog.sources import triage
 from db.engine import reading, writing
 from db.ledger.claims import commit_labellings
 from db.query.question import Question
-from db.records import Failure, Judgement, Remark, Verdict
+from db.records import Failure, FileState, Remark, Triaged
 from db.reports import clip as reports
 from db.reports import export_rows as exports
 from db.schema.tables import labelling_remarks, labellings, sources
@@ -87,7 +87,10 @@ def test_what_who_is_strict_refused_is_worth_another_try(world: World) -> None:
     )
     with reading(world.engine) as conn:
         assert conn.execute(select(func.count()).where(sources.c.status == "failed")).scalar() == 2
-        for ending, expected in ((None, Verdict.FAILED), ("; refused by --strict", Verdict.RETRY)):
+        for ending, expected in (
+            (None, FileState.FAILED),
+            ("; refused by --strict", FileState.RETRY),
+        ):
             found = triage(
                 conn,
                 world.variant,
@@ -95,4 +98,4 @@ def test_what_who_is_strict_refused_is_worth_another_try(world: World) -> None:
                 frozenset(),
                 ending,
             )
-            assert found == [Judgement(expected), Judgement(Verdict.FAILED)]
+            assert found == [Triaged(expected), Triaged(FileState.FAILED)]

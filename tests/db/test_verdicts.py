@@ -17,7 +17,7 @@ from sqlalchemy import Engine, func, select, text
 from audioset_core.records import Detection
 from db.engine import reading
 from db.errors import DatabaseUserError
-from db.judging.review_sample import ReviewSample, lot, review_sample, score_bin
+from db.judging.review_sample import ReviewSample, random_rank, review_sample, score_bin
 from db.judging.reviews import judged_reviews, store_review
 from db.judging.verdicts import (
     UNKNOWN,
@@ -265,7 +265,9 @@ def test_lots_are_drawn_evenly() -> None:
     """Over many seeds each clip is as often among the first four of twelve."""
     clips, n_seeds = [sha(str(n)) for n in range(12)], 3_000
     times = Counter(
-        clip for seed in range(n_seeds) for clip in sorted(clips, key=partial(lot, seed))[:4]
+        clip
+        for seed in range(n_seeds)
+        for clip in sorted(clips, key=partial(random_rank, seed))[:4]
     )
     # 1,000 each, with a standard deviation of 26.
     assert {clip: abs(n - 1_000) < 4 * 26 for clip, n in times.items()} == dict.fromkeys(

@@ -14,7 +14,7 @@ from audioset_core.storage.atomic_files import write_atomically
 from audioset_core.storage.score_files import npy_bytes
 from db.catalog.model_registry import register_model, register_parameters
 from db.engine import open_engine, sqlite_url
-from db.ledger.claims import admit, commit_labellings
+from db.ledger.claims import claim_clip, commit_labellings
 from db.ledger.runs import start_run
 from db.migrate import ensure_schema
 from db.records import Claim, Labelling, Model, Parameters, Variant
@@ -64,7 +64,7 @@ def make_collection(
 def _store(made: Collection, world: World, name: str) -> None:
     (item,) = enrolled(world, seen(f"/audio/{name}"))
     described = clip(name, DURATION_S)
-    claim = admit(world.engine, item.source_id, described, world.variant, RUN, LEASE_S, NOW)
+    claim = claim_clip(world.engine, item.source_id, described, world.variant, RUN, LEASE_S, NOW)
     assert isinstance(claim, Claim)
     for kind, array in (("scores", made.logits[name]), ("embeddings", made.embeddings[name])):
         write_atomically(made.home / kind / f"{sha(name)}.npy", npy_bytes(array))

@@ -21,7 +21,7 @@ from audioset_core.records import TimeRule
 from db.catalog.start_times import (
     NOT_FOUND,
     TimesFound,
-    state_rule,
+    store_rule,
     stored_rules,
     times_found,
 )
@@ -72,7 +72,7 @@ def times(
         if timezone is not None or pattern is not None:
             for folder in folders or [""]:
                 absolute = os.path.abspath(folder) if folder else ""  # noqa: PTH100
-                state_rule(engine, TimeRule(absolute, pattern, timezone), datetime.now(UTC))
+                store_rule(engine, TimeRule(absolute, pattern, timezone), datetime.now(UTC))
             time_recordings(engine, again=True)
         elif may_write(engine):
             time_recordings(engine)
