@@ -32,7 +32,17 @@ from db.engine import open_engine
 from db.ledger.claims import claim_clip, commit_labellings
 from db.ledger.runs import start_run
 from db.migrate import ensure_schema
-from db.records import Claim, Clip, Labelling, Model, Parameters, SeenSource, Variant, WorkItem
+from db.records import (
+    Claim,
+    Clip,
+    Labelling,
+    Lease,
+    Model,
+    Parameters,
+    SeenSource,
+    Variant,
+    WorkItem,
+)
 from tasks.labelling.job import now
 from tasks.load_ontology import store_ontology
 
@@ -102,7 +112,7 @@ def label(engine: Engine, items: list[WorkItem], variant: Variant, run_id: str) 
         for item in items[start : start + BATCH]:
             sha256 = hashlib.sha256(item.path).hexdigest()
             clip = Clip(sha256, 1, 600.0, 16_000, 1, 9_600_000, "wav")
-            claim = claim_clip(engine, item.source_id, clip, variant, run_id, 600.0, now())
+            claim = claim_clip(engine, item.source_id, clip, variant, Lease(run_id, 600.0, now()))
             assert isinstance(claim, Claim)
             labellings.append(made_up(claim, clip, rng))
         assert all(commit_labellings(engine, variant, labellings, run_id, now()))

@@ -10,7 +10,7 @@ from sqlalchemy import BindParameter, ColumnElement, Connection, Engine, Row, Se
 from db.engine import reading, repeatable
 
 PAGE = 1_000
-"""Rows of one page, and values of one IN list, where nothing speaks for another size."""
+"""Rows of one page, and values of one IN list, where there is no reason for another size."""
 
 _AFTER: BindParameter[int] = bindparam("after")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum, StrEnum
 from typing import Any
 
@@ -28,7 +28,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """The settings that change what a labelling says; `extra` holds further JSON values."""
+    """The settings that change labels; `extra` holds further JSON values."""
 
     patch_hop_s: float
     score_floor: float
@@ -52,7 +52,7 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What a labelling is made with."""
+    """The model and the parameters that a labelling is made with."""
 
     model_id: int
     parameter_set_id: int
@@ -82,17 +82,17 @@ class FileState(Enum):
     """What is known of a file that was seen."""
 
     NEW = "new"
-    """Never seen, or enrolled and not read since."""
+    """Never seen, or listed and not read since."""
     CHANGED = "changed"
     """Size or time differ from what was read."""
     UNLABELLED = "unlabelled"
     """Known content without a finished labelling under the variant."""
     RETRY = "retry"
-    """Failed for a passing reason."""
+    """Failed for a reason that may pass."""
     DONE = "done"
     """Labelled under the variant."""
     FAILED = "failed"
-    """Failed for a lasting reason, and unchanged."""
+    """Failed for a permanent reason, and not changed since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class WorkItem:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One recording; figures are the header's when admitted, the decoder's when committed."""
+    """One recording. Its figures are the header's until the commit, then the decoder's."""
 
     sha256: str
     size_bytes: int
@@ -129,10 +129,24 @@ class Clip:
     n_samples: int
     format: str
     told_start: str | None = None
-    """The start by the file's own word, as ISO 8601, with a zone where the recorder gives one."""
+    """The start that the file states, in ISO 8601; with a zone where the recorder gives one."""
     told_by: str | None = None
     latitude_deg: float | None = None
     longitude_deg: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Which run may label what it claims, from when on, and for how many seconds."""
+
+    run_id: str
+    duration_s: float
+    begins_at: datetime
+
+    @property
+    def ends_at(self) -> datetime:
+        """From then on others may claim it."""
+        return self.begins_at + timedelta(seconds=self.duration_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +175,7 @@ class NotClaimed(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """What a person should know of a recording, and the part of it that is meant, if one is."""
+    """What a person should know of a recording, or of a part of it."""
 
     kind: str
     detail: str
@@ -190,7 +204,7 @@ class Labelling:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A source that could not be labelled, and the claim to give back."""
+    """A source that could not be labelled, and the claim to release."""
 
     source_id: int
     reason: str
@@ -199,7 +213,7 @@ class Failure:
 
 
 class RunStatus(StrEnum):
-    """How a run stands."""
+    """The state of a run."""
 
     RUNNING = "running"
     COMPLETED = "completed"
@@ -220,6 +234,15 @@ class RunCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class RunOrigin:
+    """The run of Prefect's flow, and the run whose work this one does a part of."""
+
+    flow_run_name: str | None = None
+    flow_run_id: str | None = None
+    parent_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One execution of a flow."""
 
@@ -232,4 +255,4 @@ class Run:
     parent_id: str | None = None
     flow_run_id: str | None = None
     seen_at: datetime | None = None
-    """Its last sign of life."""
+    """When it last reported that it is at work."""

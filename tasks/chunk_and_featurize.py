@@ -20,7 +20,7 @@ from audioset_core.file_headers.field_notes import FieldNotes
 from audioset_core.inference.engines import hears
 from audioset_core.inference.scorer import Cancelled
 from db.ledger.claims import claim_clip, release_claims
-from db.records import Claim, Clip, Failure, NotClaimed, WorkItem
+from db.records import Claim, Clip, Failure, Lease, NotClaimed, WorkItem
 from tasks.labelling.job import LEASE_S, Job, engine_for, is_stopping, now, one_blas_thread
 from tasks.labelling.shards import ClipPiece, FailedSource, OpenClip, Shard, ShardFeatures
 
@@ -79,8 +79,8 @@ def _begin(job: Job, item: WorkItem, features: ShardFeatures, logger: Logger) ->
         as_waveform = hears(job.frontend, job.device, job.engine)
         reader = ClipReader(recording, job.frontend, as_waveform=as_waveform)
         outcome = claim_clip(
-            engine_for(job.database_url), item.source_id, clip, job.variant, job.run_id,
-            LEASE_S, now(), mtime_ns=recording.mtime_ns,
+            engine_for(job.database_url), item.source_id, clip, job.variant,
+            Lease(job.run_id, LEASE_S, now()), mtime_ns=recording.mtime_ns,
         )  # fmt: skip
     except BaseException:
         recording.close()

@@ -21,7 +21,7 @@ _WRITE_FIGURES = update(clips).where(clips.c.id == bindparam("key"))
 
 
 def store_clip(conn: Connection, clip: Clip, now: datetime) -> int:
-    """The clip's id; the row is locked, new or old, so that no failure removes it meanwhile."""
+    """Store a clip; its id. The row is locked: the failure of a copy cannot remove it meanwhile."""
     row = {**_figures(clip), "first_seen_at": now}
     return int(_STORE.execute(conn, row).scalar_one())
 

@@ -1,4 +1,4 @@
-"""Files of one content within a run: one is read, the others share what becomes of it."""
+"""Files of one content within a run: one is read, and its result is that of the others too."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def are_of_one_run(conn: Connection, run_id: str, other: str | None) -> bool:
 def copies_of_failed(
     conn: Connection, run_id: str, failures: Sequence[Failure]
 ) -> list[FailedCopy]:
-    """The files of the run that were left to a claim which ends in a failure now.
+    """The files of the run that wait for a claim which ends in a failure now.
 
-    Whoever calls holds the clips' rows, so that no file joins them meanwhile.
+    The caller has locked the clips' rows, so that no file joins them meanwhile.
     """
     by_clip = _by_clip(conn, failures)
     failing = {failure.source_id for failure in failures}
@@ -66,7 +66,7 @@ def _paths(conn: Connection, source_ids: Sequence[int]) -> dict[int, str]:
 
 
 def _by_clip(conn: Connection, failures: Sequence[Failure]) -> dict[int, Failure]:
-    """Failures by clip, where the claim is still held: who lost one does not decide for others."""
+    """Failures by clip, where the claim is still held: a lost one does not decide for copies."""
     claims = [(failure, failure.claim) for failure in failures if failure.claim is not None]
     query = select(labellings.c.id, labellings.c.token).where(labellings.c.status == "claimed")
     ids = [claim.labelling_id for _, claim in claims]
@@ -79,7 +79,7 @@ def _by_clip(conn: Connection, failures: Sequence[Failure]) -> dict[int, Failure
 
 
 def _family(conn: Connection, run_id: str) -> set[str]:
-    """A run and the run of whose work it does a part."""
+    """A run, and the run whose work it does a part of."""
     parent_id = conn.execute(select(runs.c.parent_id).where(runs.c.id == run_id)).scalar()
     return {run_id, *((parent_id,) if parent_id else ())}
 

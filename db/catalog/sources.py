@@ -1,4 +1,4 @@
-"""Files as they were seen: telling at a glance what needs work, and a run's work list.
+"""Files as they were seen: which of them need work, and the work list of a run.
 
 A million known files are judged in seconds: one query per thousand, none per file.
 """
@@ -37,18 +37,18 @@ def triage(
     conn: Connection,
     variant: Variant | None,
     seen: Sequence[SeenSource],
-    passing: frozenset[str] = frozenset(),
-    passing_end: str | None = None,
+    transient: frozenset[str] = frozenset(),
+    transient_ending: str | None = None,
 ) -> list[Triaged]:
     """What is known of each file, in the order given; writes nothing.
 
-    `passing` are the reasons of failure that are worth another try; so are those whose detail has
-    the ending `passing_end`.
+    Files that failed for a `transient` reason are tried again; so are those whose detail ends with
+    `transient_ending`.
     """
     digests = [path_digest(source.path) for source in seen]
     known = _known(conn, variant, digests)
     return [
-        _judge(source, known.get(digest), passing, passing_end)
+        _judge(source, known.get(digest), transient, transient_ending)
         for source, digest in zip(seen, digests, strict=True)
     ]
 
@@ -63,8 +63,8 @@ def add_to_work_list(
 ) -> int:
     """Store files as pending and append them, with their estimated seconds, to the work list.
 
-    One transaction, and a sign of the run's life. The first item gets position `start`; returns the
-    next free position. A path given twice is taken once.
+    In one transaction, which also records that the run is at work. The first item gets position
+    `start`; returns the next free position. A path given twice is taken once.
     """
     wanted: dict[bytes, tuple[SeenSource, float]] = {}
     for source, estimated in items:
@@ -202,18 +202,18 @@ def _is_done(variant: Variant) -> ColumnElement[bool]:
 
 
 def _judge(
-    source: SeenSource, row: Row[Any] | None, passing: frozenset[str], passing_end: str | None
+    source: SeenSource, row: Row[Any] | None, transient: frozenset[str], ending: str | None
 ) -> Triaged:
     if row is None:
         return Triaged(FileState.NEW)
     is_back = row.status == "missing"
     if (row.size_bytes, row.mtime_ns) != (source.size_bytes, source.mtime_ns):
         return Triaged(FileState.CHANGED, is_back)
-    # Of a missing file, the row keeps what was known; unchanged, it holds again.
+    # A missing file keeps what was known; that holds again if the file is back unchanged.
     if row.reason is not None:
-        ends_so = passing_end is not None and (row.reason_detail or "").endswith(passing_end)
-        is_worth_it = row.reason in passing or ends_so
-        return Triaged(FileState.RETRY if is_worth_it else FileState.FAILED, is_back)
+        ends_so = ending is not None and (row.reason_detail or "").endswith(ending)
+        is_transient = row.reason in transient or ends_so
+        return Triaged(FileState.RETRY if is_transient else FileState.FAILED, is_back)
     if row.clip_id is None:
         return Triaged(FileState.NEW, is_back, row.waiting_since)
     return Triaged(FileState.UNLABELLED if row.done_id is None else FileState.DONE, is_back)

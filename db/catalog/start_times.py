@@ -18,12 +18,12 @@ _PAGE = 2_000
 _FOLDERS_AT_ONCE = 50
 
 NOT_FOUND = "not found"
-"""How `recorded_by` begins where neither manifest nor name tells a start."""
+"""How `recorded_by` begins where no start was found."""
 
 
 @dataclass(frozen=True, slots=True)
 class UntimedSource:
-    """What may tell when a file was recorded."""
+    """A file, and what is known that may state when it was recorded."""
 
     path_digest: bytes
     path_text: str
@@ -31,7 +31,7 @@ class UntimedSource:
     stored: tuple[int | None, int | None, str | None] = (None, None, None)
     """What was found before: Unix milliseconds, distance from UTC, and how."""
     told: tuple[str, str] | None = None
-    """The start by the file's own word, as ISO 8601, and where in the file that stands."""
+    """The start that the file states, in ISO 8601, and where in the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class SourceTime:
 
 @dataclass(frozen=True, slots=True)
 class TimesFound:
-    """How many files tell their time in one way, and the span of those times."""
+    """How many starts were found in one way, the first of them, and the last."""
 
     found_by: str | None
     n_sources: int
@@ -55,7 +55,7 @@ class TimesFound:
 
 
 def sources_to_time(engine: Engine, *, again: bool = False) -> Iterator[list[UntimedSource]]:
-    """Sources whose time nobody has looked for, in pages; all of them if `again`.
+    """Sources whose start was not looked for yet, in pages; all of them if `again`.
 
     No transaction stays open between pages.
     """
@@ -129,7 +129,7 @@ def stored_rules(engine: Engine) -> list[TimeRule]:
 
 
 def store_rule(engine: Engine, rule: TimeRule, now: datetime) -> None:
-    """Store the rule of a folder; what it leaves open (None) stays as it was, "" is forgotten."""
+    """Store the rule of a folder. What is None keeps its stored value, "" deletes that."""
     with writing(engine) as conn:
         is_same = time_rules.c.folder == rule.folder
         columns = (time_rules.c.pattern, time_rules.c.timezone)

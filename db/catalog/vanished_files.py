@@ -79,7 +79,7 @@ def mark_missing(engine: Engine, digests: Sequence[bytes], now: datetime) -> int
 
 
 def mark_present(engine: Engine, seen: Sequence[SeenSource]) -> int:
-    """Give files that were missing, and are as they were, the status they had."""
+    """Give files that were missing, and are back unchanged, the status that they had before."""
     was = case(
         (sources.c.reason.is_not(None), "failed"),
         (sources.c.clip_id.is_not(None), "identified"),

@@ -50,7 +50,7 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class DoneLabelling:
-    """A finished labelling, and what it promises; `token` tells whether it changed since."""
+    """A finished labelling, and what it promises; by its `token` a later change is seen."""
 
     labelling_id: int
     token: int
@@ -95,7 +95,7 @@ class StoredVariant:
 class UndoneLabelling:
     """A labelling that a repair has reset.
 
-    `current_id` is the labelling that speaks for the clip, and shall go on; None if this one did.
+    `current_id` is the clip's current labelling, which is to stay so; None if this one was it.
     """
 
     labelling_id: int
@@ -147,16 +147,16 @@ def iter_undone(
 
     A claim always has a run; only `db.integrity.repair.reset_labelling` leaves none.
     """
-    speaker = labellings.alias("speaker")
-    is_speaker = and_(
-        speaker.c.clip_id == labellings.c.clip_id,
-        speaker.c.is_current,
+    current = labellings.alias("current")
+    is_current = and_(
+        current.c.clip_id == labellings.c.clip_id,
+        current.c.is_current,
         labellings.c.note != RESET_CURRENT,
     )
     query = (
-        select(labellings.c.id, labellings.c.clip_id, clips.c.sha256, speaker.c.id)
+        select(labellings.c.id, labellings.c.clip_id, clips.c.sha256, current.c.id)
         .join(clips, clips.c.id == labellings.c.clip_id)
-        .outerjoin(speaker, is_speaker)
+        .outerjoin(current, is_current)
         .where(labellings.c.status == "claimed", labellings.c.run_id.is_(None))
     )
     if variant is not None:
@@ -194,12 +194,12 @@ def iter_stray_labels(engine: Engine, page: int = PAGE) -> Iterator[tuple[int, s
 
 def iter_without_current(engine: Engine, page: int = PAGE) -> Iterator[tuple[int, str]]:
     """(id, SHA-256) of clips whose current labelling is none of the finished ones."""
-    own, speaker = labellings.alias("own"), labellings.alias("speaker")
-    has_speaker = exists().where(
-        speaker.c.clip_id == own.c.clip_id, speaker.c.is_current, speaker.c.status == "done"
+    own, current = labellings.alias("own"), labellings.alias("current")
+    has_current = exists().where(
+        current.c.clip_id == own.c.clip_id, current.c.is_current, current.c.status == "done"
     )
     is_wrong = or_(
-        and_(own.c.status == "done", ~has_speaker), and_(own.c.status != "done", own.c.is_current)
+        and_(own.c.status == "done", ~has_current), and_(own.c.status != "done", own.c.is_current)
     )
     has_wrong = exists().where(own.c.clip_id == clips.c.id, is_wrong)
     query = select(clips.c.id, clips.c.sha256).where(has_wrong)

@@ -26,7 +26,7 @@ def reset_labelling(engine: Engine, done: DoneLabelling) -> bool:
     """Make a finished labelling undone, so that the next run labels its clip again.
 
     Its rows go, its sources stay as they are, and another finished labelling, if there is one,
-    speaks for the clip meanwhile. False if somebody changed it since it was read.
+    represents the clip meanwhile. False if somebody changed it since it was read.
     """
     with writing(engine) as conn:
         lock_clips(conn, [done.clip_id])
@@ -97,7 +97,7 @@ def choose_current(engine: Engine, clip_id: int) -> None:
 
 
 def restore_current(engine: Engine, pairs: Sequence[tuple[int, int]]) -> None:
-    """Of (labelled again, speaks instead): give the word back that a commit took as the newest."""
+    """Of (labelled again, current before): make the second, which the first replaced, current."""
     for again, before in pairs:
         with writing(engine) as conn:
             clip_id = select(labellings.c.clip_id).where(labellings.c.id == again)
@@ -117,10 +117,10 @@ def restore_current(engine: Engine, pairs: Sequence[tuple[int, int]]) -> None:
 def holding_stray_file(
     engine: Engine, path: str, clip_sha256: str, silent_since: datetime, now: datetime
 ) -> Iterator[bool]:
-    """Whether no row names the file and nobody may still name it; it stays so inside the block.
+    """Whether no row names the file, nor will; that stays so inside the block.
 
-    A claim on the clip whose lease was in force after `silent_since` may be about to. Others lose
-    their claim here, so that whoever sleeps since then commits nothing that is deleted meanwhile.
+    A claim on the clip whose lease was in force after `silent_since` may still name it. Older
+    claims are revoked here: a worker that wakes up late commits no file that is deleted meanwhile.
     """
     with writing(engine) as conn:
         clip_id = _hold_clip(conn, clip_sha256, now)
@@ -146,7 +146,7 @@ def _as_seen(done: DoneLabelling) -> Any:
 
 
 def _choose_current(conn: Connection, clip_id: int) -> None:
-    """The promoted model's, else one with scores, else the newest, if none speaks."""
+    """The promoted model's, else one with scores, else the newest, if none is current."""
     own = labellings.c.clip_id == clip_id
     if conn.execute(select(labellings.c.id).where(own, labellings.c.is_current)).first():
         return
@@ -169,9 +169,9 @@ def _choose_current(conn: Connection, clip_id: int) -> None:
 
 
 def _hold_clip(conn: Connection, clip_sha256: str, now: datetime) -> int:
-    """The locked row of a clip; a clip that nobody knows has one until the transaction ends.
+    """The locked row of a clip; an unknown clip has one until the transaction ends.
 
-    Without it, somebody could admit, write and commit that clip between a look and a deletion.
+    Without it, somebody could claim, write and commit that clip between a look and a deletion.
     """
     unknown = {"size_bytes": 0, "duration_s": 0.0, "sample_rate_hz": 0, "n_channels": 0}
     row = {**unknown, "n_samples": 0, "format": "", "sha256": clip_sha256, "first_seen_at": now}

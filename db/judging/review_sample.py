@@ -1,7 +1,7 @@
 """A sample to judge by ear, drawn at random within strata: a class, and a part of its scores.
 
-So many classes are asked one by one as can have enough clips each; clips of all others are asked
-about the node itself, so that every clip has a chance to be drawn and the sample speaks for all.
+As many classes are asked about one by one as can have enough clips each. Clips of all other classes
+are asked about the node itself: so every clip can be drawn, and the sample represents all of them.
 
 Source: Cochran, Sampling Techniques (1977), chapter 5 (stratified random sampling).
 """
@@ -32,7 +32,7 @@ _LEAST_PER_BIN = 2
 _PAGE = 10_000
 
 _Drawn = tuple[int, int, int, float, float]
-"""(lot, labelling id, node id of the best class, its score, seconds in which the sound is heard)"""
+"""(rank, labelling id, node id of the best class, its score, seconds of the sound)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def score_bin(score: float, least: float, n_bins: int) -> int:
 
 @dataclass(slots=True)
 class _Pool:
-    """Clips by best class and part of the scores: how many there are, and the first by lot."""
+    """Clips by best class and part of the scores: their number, and those of the first ranks."""
 
     least: float
     n_bins: int
@@ -149,7 +149,7 @@ class _Pool:
     sums: dict[tuple[int, int], Stratum] = field(default_factory=dict)
 
     def add(self, drawn: _Drawn) -> None:
-        """Count a clip, and keep it if its lot is among the first of its part."""
+        """Count a clip, and keep it if its rank is among the first of its part."""
         _, _, node, score, heard_s = drawn
         key = node, score_bin(score, self.least, self.n_bins)
         sums = self.sums.setdefault(key, Stratum(None, 0.0))
@@ -214,9 +214,9 @@ def _in_turn(parts: Sequence[Sequence[Any]], size: int) -> list[Any]:
 
 
 def random_rank(seed: int, clip: str) -> int:
-    """A number drawn for a clip: what decides depends on neither the database nor its order.
+    """A random number for a clip, by the seed and its id alone: the same on every database.
 
-    Negative, so that a heap, which gives its least, gives up the clip that was drawn last.
+    Negative, so that a heap, which removes its least value, removes the clip of the last rank.
     """
     digest = hashlib.blake2b(f"{seed} {clip}".encode(), digest_size=8).digest()
     return -int.from_bytes(digest, "big")

@@ -1,4 +1,4 @@
-"""Samples that were drawn to be judged, kept so that verdicts can speak for all of the clips."""
+"""Samples that were drawn to be judged, kept so that verdicts on them count for all clips."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verdicts of people: stored once, never altered; the newest of a person speaks.
+"""Verdicts of people: stored once, never altered; of one person the newest counts.
 
 The clip, the class and the span (whole milliseconds, or None for the whole clip) say what was
 judged. Reading the same file again adds only what could not be stored before.
@@ -26,7 +26,7 @@ from db.schema.tables import clips, closure, nodes, sources
 from db.schema.verdict_tables import VERDICTS, verdict_files, verdicts
 
 UNKNOWN = "unknown"
-"""Who judged, where nobody said it."""
+"""Who judged, where it is not stated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class FileSummary:
 
 @dataclass(frozen=True, slots=True)
 class StoredVerdict:
-    """A verdict with its history: whether it speaks, and where it came from."""
+    """A verdict with its history: whether it counts, and where it came from."""
 
     clip: str
     path_text: str
@@ -107,7 +107,7 @@ def store_verdicts(
         id_of = clip_ids(conn, sorted({each.clip for each in found}))
         known: set[tuple[Any, ...]] = set()
         for stored in conn.execute(_keys().where(verdicts.c.verdict_file_id == file_id)):
-            # Who does not say who judged says nothing new, whoever it was.
+            # The same verdict without a name is not new.
             known |= {tuple(stored), (*stored[:-1], UNKNOWN)}
         rows = []
         for each in found:
@@ -144,11 +144,11 @@ def clip_facts(engine: Engine, ids: Sequence[int]) -> dict[int, tuple[str, float
 
 
 def newest(rows: Iterable[Row[Any]]) -> Iterator[Row[Any]]:
-    """Of rows of `verdicts` those that speak: the newest of a clip, class, span and person."""
-    speaking: dict[tuple[Any, ...], Row[Any]] = {}
+    """Of rows of `verdicts` those that count: the newest of a clip, class, span and person."""
+    counting: dict[tuple[Any, ...], Row[Any]] = {}
     for row in sorted(rows, key=attrgetter("judged_at", "id")):
-        speaking[row.clip_id, row.node_id, row.start_ms, row.end_ms, row.judged_by] = row
-    yield from speaking.values()
+        counting[row.clip_id, row.node_id, row.start_ms, row.end_ms, row.judged_by] = row
+    yield from counting.values()
 
 
 def imported_files(engine: Engine) -> list[FileSummary]:
@@ -191,8 +191,8 @@ def find_verdicts(
                 )
             )
         rows = conn.execute(query).all()
-    speaking = {row.id for row in newest(rows)}
-    rows = [row for row in rows if history or row.id in speaking]
+    counting = {row.id for row in newest(rows)}
+    rows = [row for row in rows if history or row.id in counting]
     rows.sort(
         key=lambda r: (r.sha256, r.start_ms or 0, r.end_ms or 0, r.position, r.judged_at, r.id)
     )
@@ -200,7 +200,7 @@ def find_verdicts(
         StoredVerdict(
             row.sha256, row.path_text or "", row.mid, row.name, _seconds(row.start_ms),
             _seconds(row.end_ms), row.verdict, row.judged_by, row.judged_at, row.file, row.place,
-            row.id in speaking,
+            row.id in counting,
         )
         for row in rows
     ]  # fmt: skip

@@ -20,7 +20,7 @@ from db.catalog.copies import FailedCopy, are_of_one_run, copies_of_failed
 from db.engine import Prepared, repeatable, upsert, writing
 from db.errors import DatabaseError
 from db.ledger.label_rows import category_nodes, insert_rows, label_rows
-from db.records import Claim, Clip, Failure, Labelling, NotClaimed, Variant
+from db.records import Claim, Clip, Failure, Labelling, Lease, NotClaimed, Variant
 from db.schema.tables import (
     clip_scores,
     detections,
@@ -32,7 +32,7 @@ from db.schema.tables import (
 )
 
 ENDED = datetime(1970, 1, 1, tzinfo=UTC)
-"""A lease that is over whatever the clock says."""
+"""The end of a lease that is over, whatever the clock says."""
 
 NO_RESULT: dict[str, Any] = {
     field.name: None if field.default is MISSING else field.default
@@ -48,9 +48,7 @@ def claim_clip(
     source_id: int,
     clip: Clip,
     variant: Variant,
-    run_id: str,
-    lease_s: float,
-    now: datetime,
+    lease: Lease,
     *,
     mtime_ns: int | None = None,
 ) -> Claim | NotClaimed:
@@ -58,22 +56,22 @@ def claim_clip(
 
     `mtime_ns` is the file's time when it was read (None keeps the one from discovery). A claim that
     the same run took for the same source is taken over: its task died, and is tried again. So is
-    one with a lease longer than there are: it was taken before the clock was set back.
+    one whose lease ends later than any lease can: it was taken before the clock was set back.
     """
     with writing(engine) as conn:
-        clip_id = store_clip(conn, clip, now)
-        _identify(conn, source_id, clip, clip_id, mtime_ns, now)
+        clip_id = store_clip(conn, clip, lease.begins_at)
+        _identify(conn, source_id, clip, clip_id, mtime_ns, lease.begins_at)
         row = _CLAIM.execute(
             conn,
             {
                 "clip_id": clip_id,
                 "model_id": variant.model_id,
                 "parameter_set_id": variant.parameter_set_id,
-                "lease_until": now + timedelta(seconds=lease_s),
-                "run_id": run_id,
+                "lease_until": lease.ends_at,
+                "run_id": lease.run_id,
                 "source_id": source_id,
-                "asked_at": now,
-                "no_lease_until": now + timedelta(seconds=2 * lease_s),
+                "asked_at": lease.begins_at,
+                "no_lease_until": lease.ends_at + timedelta(seconds=lease.duration_s),
             },
         ).one_or_none()
         if row is not None:
@@ -86,9 +84,9 @@ def claim_clip(
             )
         ).one()
         if held.status != "done":
-            is_copy = are_of_one_run(conn, run_id, held.run_id)
+            is_copy = are_of_one_run(conn, lease.run_id, held.run_id)
             return NotClaimed.COPY if is_copy else NotClaimed.BUSY
-        is_again = (held.run_id, held.source_id) == (run_id, source_id)
+        is_again = (held.run_id, held.source_id) == (lease.run_id, source_id)
         return NotClaimed.AGAIN if is_again else NotClaimed.DONE
 
 
@@ -111,7 +109,7 @@ def commit_labellings(
     with writing(engine) as conn:
         lock_clips(conn, (labelling.claim.clip_id for labelling in batch))
         node_of = category_nodes(conn, variant.model_id)
-        # Judged in the order of ids; told in the order given.
+        # Committed in the order of ids; the answer is in the order given.
         order = sorted(range(len(batch)), key=lambda at: batch[at].claim.labelling_id)
         kept = [at for at in order if _mark_done(conn, batch[at], run_id, now)]
         done = [batch[at] for at in kept]
@@ -123,18 +121,19 @@ def commit_labellings(
 
 
 @repeatable
-def renew_leases(engine: Engine, run_id: str, lease_s: float, now: datetime) -> int:
-    """A run's sign of life: extend the leases that it still holds; returns how many."""
+def renew_leases(engine: Engine, lease: Lease) -> int:
+    """Extend the leases that a run still holds, and record that it is at work; returns how many."""
     with writing(engine) as conn:
-        held = _held_by(conn, run_id)
-        _set_leases(conn, held, now + timedelta(seconds=lease_s))
-        conn.execute(update(runs).where(runs.c.id == run_id).values(seen_at=now))
+        held = _held_by(conn, lease.run_id)
+        _set_leases(conn, held, lease.ends_at)
+        is_own = runs.c.id == lease.run_id
+        conn.execute(update(runs).where(is_own).values(seen_at=lease.begins_at))
     return len(held)
 
 
 @repeatable
 def release_claims(engine: Engine, claims: Sequence[Claim]) -> None:
-    """Give claims back, so that the next `claim_clip` of their clips succeeds at once."""
+    """Release claims, so that the next `claim_clip` of their clips succeeds at once."""
     with writing(engine) as conn:
         for claim in _in_order(claims):
             conn.execute(update(labellings).where(_held(claim)).values(lease_until=ENDED))
@@ -314,8 +313,8 @@ def _make_current(conn: Connection, model_id: int, done: Sequence[Labelling]) ->
         labellings.c.clip_id.in_([labelling.claim.clip_id for labelling in done]),
         labellings.c.is_current,
     )
-    speaker = {row.clip_id: row.model_id for row in conn.execute(current)}
-    done = [new for new in done if _may_speak(new, model_id, speaker, promoted)]
+    model_of = {row.clip_id: row.model_id for row in conn.execute(current)}
+    done = [new for new in done if _becomes_current(new, model_id, model_of, promoted)]
     if not done:
         return
     clip_ids = [{"key": labelling.claim.clip_id} for labelling in done]
@@ -328,14 +327,14 @@ def _make_current(conn: Connection, model_id: int, done: Sequence[Labelling]) ->
     conn.execute(new.values(is_current=True), labelling_ids)
 
 
-def _may_speak(
-    new: Labelling, model_id: int, speaker: Mapping[int, int], promoted: int | None
+def _becomes_current(
+    new: Labelling, model_id: int, model_of: Mapping[int, int], promoted: int | None
 ) -> bool:
-    """Whether a labelling takes the word for its clip from the model that has it."""
-    has_it = speaker.get(new.claim.clip_id)
-    if has_it is None:
+    """Whether a labelling replaces the current one of its clip; `model_of` by the clip's id."""
+    before = model_of.get(new.claim.clip_id)
+    if before is None:
         return True
-    return new.scores_path is not None and (has_it != promoted or model_id == promoted)
+    return new.scores_path is not None and (before != promoted or model_id == promoted)
 
 
 def _write_rows(conn: Connection, done: Sequence[Labelling], node_of: dict[int, int]) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, func, ins
 from db.engine import reading, repeatable, writing
 from db.errors import DatabaseError
 from db.ledger.claims import drop_claims, end_leases
-from db.records import Run, RunCounts, RunStatus
+from db.records import Run, RunCounts, RunOrigin, RunStatus
 from db.schema.tables import clips, labellings, run_items, runs
 
 
@@ -23,17 +23,12 @@ def start_run(
     pid: int,
     parameters: Mapping[str, Any],
     now: datetime,
-    *,
-    flow_run_name: str | None = None,
-    flow_run_id: str | None = None,
-    parent_id: str | None = None,
+    origin: RunOrigin | None = None,
 ) -> None:
-    """Record that a run has begun; `parent_id` is the run whose work it does a part of."""
+    """Record that a run has begun."""
     row = {
         "id": run_id,
-        "flow_run_name": flow_run_name,
-        "flow_run_id": flow_run_id,
-        "parent_id": parent_id,
+        **asdict(origin or RunOrigin()),
         "seen_at": now,
         "host": host,
         "pid": pid,
@@ -58,7 +53,7 @@ def child_runs(engine: Engine, run_id: str) -> list[Run]:
 
 
 _SAME = ("flow", "paths", "manifest", "model")
-"""Parameters in which runs agree that are compared with each other."""
+"""Runs are compared with each other if they agree in these parameters."""
 
 
 def summary_before(
@@ -98,7 +93,7 @@ def summary_of(engine: Engine, run_id: str) -> Mapping[str, Any] | None:
 
 @repeatable
 def note_progress(engine: Engine, run_id: str, counts: RunCounts, now: datetime) -> None:
-    """Note how far the run is, so that it is known whatever becomes of it."""
+    """Record how far the run is, so that this is known however the run ends."""
     with writing(engine) as conn:
         row = {"seen_at": now, **asdict(counts)}
         conn.execute(update(runs).where(runs.c.id == run_id).values(row))
@@ -147,7 +142,7 @@ def is_to_stop(engine: Engine, run_id: str) -> bool:
 def abandon_run(engine: Engine, run_id: str, now: datetime) -> bool:
     """Mark a dead run as crashed and free what it had claimed; False if it had ended already.
 
-    Its counts become what it has committed, which is more than what it lived to count.
+    Its counts become what it has committed, which may be more than it had counted.
     """
     with writing(engine) as conn:
         is_running = (runs.c.id == run_id) & (runs.c.status == RunStatus.RUNNING.value)

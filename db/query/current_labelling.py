@@ -1,4 +1,4 @@
-"""Which labelling speaks for a clip: the current one, or the newest of a model that is named."""
+"""Which labelling represents a clip: the current one, or the newest of a model that is named."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def has_row(query: Select[Any]) -> ColumnElement[bool]:
 
 
 def represents_clip(ids: Sequence[int] | None, table: Any = labellings) -> ColumnElement[bool]:
-    """The condition that a row of labellings is the one that speaks for its clip."""
+    """The condition that a row of labellings is the one that represents its clip."""
     row = table.c
     if ids is None:
         return and_(row.is_current)

@@ -18,7 +18,6 @@ from sqlalchemy import (
     FromClause,
     Select,
     and_,
-    exists,
     func,
     select,
 )
@@ -28,11 +27,10 @@ from db.engine import reading
 from db.errors import DatabaseUserError
 from db.query.answers import hit_of
 from db.query.current_labelling import floor, model_ids, represents_clip
-from db.query.paths import at_paths, is_there
-from db.query.question import Question
+from db.query.question import Question, clip_conditions
 from db.query.statements import answers, found_query, intervals_query, kth_peak_query
-from db.query.subtrees import Subtree, heard_in, predicted_below, subtree
-from db.schema.tables import clip_scores, clips, labellings, sources
+from db.query.subtrees import Subtree, predicted_below, subtree
+from db.schema.tables import clip_scores, clips, sources
 
 # So many clips are read one by one sooner than a large subtree is searched.
 _FEW_CLIPS = 20_000
@@ -95,12 +93,6 @@ def allowed_clips(
     return and_(represents_clip(ids), *clip_conditions(conn, question, heard))
 
 
-def file_conditions(question: Question) -> list[ColumnElement[bool]]:
-    """What must hold of a row of sources."""
-    meant = [at_paths(question.paths)] if question.paths else []
-    return [*meant, is_there()] if question.there_only else meant
-
-
 def few_clips(conn: Connection, question: Question) -> Select[Any] | None:
     """The ids of the clips that can lie in the span, if an index shows that they are few."""
     span = question.span
@@ -149,23 +141,6 @@ def _check_floor(min_score: float, stored_from: float, by_interval: bool) -> Non
             f"{what} below {stored_from:g} are not stored, so {min_score:g} would miss {missed}"
         )
         raise DatabaseUserError(f"{message}; ask for at least {stored_from:g}, or for no minimum")
-
-
-def clip_conditions(
-    conn: Connection, question: Question, heard: FromClause = clip_scores
-) -> list[ColumnElement[bool]]:
-    """What must hold of a row of labellings, whichever of them speaks."""
-    least, lone = question.min_score, question.with_ambiguous
-    all_of = [subtree(conn, [mid], with_ambiguous=lone) for mid in question.all_of]
-    wanted = [heard_in(tree, least, heard) for tree in all_of]
-    if question.not_under:
-        unwanted = subtree(conn, question.not_under, with_ambiguous=True)
-        wanted.append(~heard_in(unwanted, least, heard))
-    of_files = file_conditions(question)
-    if of_files:
-        own = sources.c.clip_id == labellings.c.clip_id
-        wanted.append(exists().where(own, *of_files).correlate(labellings))
-    return wanted
 
 
 def _lower_bounds(

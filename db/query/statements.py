@@ -8,9 +8,9 @@ from sqlalchemy import ColumnElement, FromClause, Integer, Select, and_, cast, f
 
 from db.query.answers import with_details
 from db.query.paths import first_source, is_trusted
-from db.query.question import Question
+from db.query.question import Question, interval_conditions
 from db.query.subtrees import Subtree, counts, reaches
-from db.query.time_spans import end_s, in_span, is_long_enough, start_s, timed
+from db.query.time_spans import end_s, in_span, start_s, timed
 from db.schema.tables import (
     clip_scores,
     clips,
@@ -96,11 +96,9 @@ def fitting_intervals(
 ) -> Select[Any]:
     """The rows of `intervals` that are long enough and lie in the span, whatever is heard."""
     begins, ends = start_s(intervals), end_s(intervals)
-    conditions = [allowed]
+    conditions = [allowed, *interval_conditions(question, intervals)]
     if within is not None:
         conditions.append(labellings.c.clip_id.in_(within))
-    if question.min_duration_s > 0:
-        conditions.append(is_long_enough(begins, ends, question.min_duration_s))
     source_id: ColumnElement[Any] = UNKNOWN
     if question.span is not None:
         in_time = and_(is_trusted(), in_span(question.span, sources, begins, ends))

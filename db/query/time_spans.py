@@ -1,4 +1,4 @@
-"""From where to where a sound is heard: in its clip, and on the clock on the wall.
+"""From when to when a sound is heard: in its clip, and by the clock.
 
 Times are whole milliseconds, in which SQLite and PostgreSQL divide alike.
 """

@@ -57,12 +57,12 @@ JOIN detections AS d ON d.labelling_id = l.id
 JOIN nodes AS n ON n.id = d.node_id
 """
 
-# A file that is gone tells nothing where another one of the clip is there.
+# A missing file is not asked about its clip while another one is there.
 _OWN = sources.alias("own")
 _TELLING = f"({_text(select(_OWN).where(_OWN.c.clip_id.is_not(None), is_trusted(_OWN)))})"
 
-# A set of a model has what the newest labelling by that model says, as every question by it.
-_SPEAKS_FOR_SET = """(
+# A set for one model belongs to the newest labelling by that model, as every question to the model.
+_REPRESENTS_CLIP_IN_SET = """(
     (t.model IS NULL AND l.is_current)
     OR ((t.model = m.name OR t.model = m.name || '@' || m.version) AND NOT EXISTS (
         SELECT 1 FROM labellings AS l2 JOIN models AS m2 ON m2.id = l2.model_id
@@ -141,7 +141,7 @@ VIEWS = {
         JOIN {_TELLING} AS f ON f.clip_id = c.id
         WHERE l.is_current
     """,
-    # An interval of a score file that is no longer the labelling's has no place here.
+    # Without intervals of a score file that the labelling has no longer.
     "interval_times": f"""
         SELECT t.name AS threshold_set, t.version AS set_version, c.sha256 AS clip,
                n.mid AS mid, n.name AS name, {_START_S} AS start_s, {_END_S} AS end_s,
@@ -155,7 +155,7 @@ VIEWS = {
         JOIN models AS m ON m.id = l.model_id
         JOIN parameter_sets AS p ON p.id = l.parameter_set_id
         JOIN nodes AS n ON n.id = d.node_id
-        WHERE l.status = 'done' AND {_SPEAKS_FOR_SET}
+        WHERE l.status = 'done' AND {_REPRESENTS_CLIP_IN_SET}
     """,
     "clip_sources": """
         SELECT c.sha256 AS clip, s.path_text AS path, s.status AS status, s.reason AS reason,
@@ -181,7 +181,7 @@ VIEWS = {
         LEFT JOIN {_TELLING} AS f ON f.clip_id = c.id
         WHERE l.is_current
     """,
-    # Of the verdicts of one person on one class in one span, the newest speaks.
+    # Of the verdicts of one person on one class in one span, the newest counts.
     "verdicts_now": """
         SELECT c.sha256 AS clip, n.mid AS mid, n.name AS name,
                CAST(v.start_ms AS DOUBLE PRECISION) / 1000 AS start_s,

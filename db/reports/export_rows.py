@@ -16,11 +16,11 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, sel
 
 from db.answer_records import Interval
 from db.query.current_labelling import model_ids, with_facts
-from db.query.find import allowed_clips, file_conditions
+from db.query.find import allowed_clips
 from db.query.paths import is_trusted
-from db.query.question import Question
+from db.query.question import Question, file_conditions, interval_conditions
 from db.query.subtrees import counts, reaches, subtree
-from db.query.time_spans import detected, end_s, in_span, is_long_enough, rounded_s, start_s
+from db.query.time_spans import detected, end_s, in_span, rounded_s, start_s
 from db.record_columns import columns_for
 from db.reports.clip import remarks_of
 from db.schema.tables import (
@@ -44,7 +44,7 @@ _ROWS = 2_000
 
 @dataclass(frozen=True, slots=True)
 class RecordingRow:
-    """A file of a clip, and the labelling that speaks for the clip."""
+    """A file of a clip, and the labelling that represents the clip."""
 
     source_id: int
     labelling_id: int
@@ -200,12 +200,13 @@ def _events(rows: Iterator[Row[Any]]) -> Iterator[Interval]:
 def _wanted(conn: Connection, question: Question) -> list[ColumnElement[bool]]:
     """What must hold of a row of detections, and of the file that it is written for."""
     begins, ends = start_s(detections), end_s(detections)
-    conditions = [reaches(detections, question.min_score)]
+    conditions = [
+        reaches(detections, question.min_score),
+        *interval_conditions(question, detections),
+    ]
     if question.under:
         tree = subtree(conn, question.under, with_ambiguous=question.with_ambiguous)
         conditions.append(counts(detections, tree))
-    if question.min_duration_s > 0:
-        conditions.append(is_long_enough(begins, ends, question.min_duration_s))
     if question.span is not None:
         conditions += [is_trusted(), in_span(question.span, sources, begins, ends)]
     return conditions

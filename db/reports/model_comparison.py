@@ -1,4 +1,4 @@
-"""Models side by side: which one speaks, and where two of them disagree."""
+"""Models side by side: which one is current, and where two of them disagree."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class Comparison:
 
 
 def promote(engine: Engine, model: str) -> str:
-    """Let a model (NAME or NAME@VERSION) speak for every clip that it labelled.
+    """Make the labellings of a model (NAME or NAME@VERSION) the current ones of their clips.
 
-    Later labellings by other models stand beside it and do not take its place. Returns
+    Later labellings by other models do not replace them. Returns
     ``NAME@VERSION``.
 
     Raises:

@@ -1,6 +1,6 @@
 """What people judged, and the samples they were asked about; see `db.schema.tables` for the rest.
 
-A verdict is never altered or deleted: the newest of a clip, span, class and person speaks
+A verdict is never altered or deleted: the newest of a clip, span, class and person counts
 (the view `verdicts_now`).
 """
 

@@ -11,9 +11,8 @@ from sqlalchemy import ColumnElement, Engine, Select, and_, case, func, select
 from db.engine import reading
 from db.errors import DatabaseUserError
 from db.query.current_labelling import model_ids, represents_clip, with_facts
-from db.query.find import clip_conditions
 from db.query.paths import first_source
-from db.query.question import Question
+from db.query.question import Question, clip_conditions
 from db.record_columns import columns_for
 from db.reports.clip import clip_by_ref
 from db.schema.tables import clips, labellings, models, parameter_sets, sources
@@ -66,7 +65,7 @@ def vectors_of(engine: Engine, ref: str | bytes, model: str | None = None) -> Ve
         )
         row = conn.execute(with_facts(query)).first()
     if row is None or row.path is None:
-        raise DatabaseUserError(f"nothing is stored of clip {clip[:12]} to compare")
+        raise DatabaseUserError(f"no scores or embeddings of clip {clip[:12]} are stored")
     return Vectors(*row)
 
 

@@ -1,4 +1,4 @@
-"""Labellings that speak for their clips, and where their scores lie; intervals derived from them.
+"""Labellings that represent their clips, and where their scores lie; intervals derived from them.
 
 Read in pages: memory stays flat, and no transaction stays open while score files are read.
 """
@@ -26,7 +26,7 @@ from db.thresholds.sets import StoredSet
 
 @dataclass(frozen=True, slots=True)
 class ScoredClip:
-    """A clip, the labelling that speaks for it, and what its score file must be."""
+    """A clip, the labelling that represents it, and what its score file must be."""
 
     labelling_id: int
     clip_id: int

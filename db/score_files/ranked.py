@@ -63,7 +63,7 @@ class ScoreFile:
 def score_files(engine: Engine, question: Question) -> Iterator[ScoreFile]:
     """Clips with a sound of the question in them, highest peak first, then by clip id.
 
-    Reads on as it is asked to: whoever has enough stops. The order, the limit, the length and the
+    Reads on as long as it is asked to. The order, the limit, the length and the
     span of the question are not for this.
 
     Raises:

@@ -42,7 +42,7 @@ def _find(engine: Engine, stored: StoredSet, question: Question, *, once: bool) 
     question = replace(question, model=stored.values.model, min_score=0.0)
     own = intervals.c.threshold_set_id == stored.set_id
     of_set = select(intervals).where(own).subquery("of_set")
-    # Intervals of scores that have since been replaced are none.
+    # Intervals of scores that have been replaced since do not count.
     is_fresh = exists().where(
         derivations.c.labelling_id == labellings.c.id,
         derivations.c.threshold_set_id == stored.set_id,

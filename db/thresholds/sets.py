@@ -1,4 +1,4 @@
-"""Named, versioned sets of thresholds: stored once, never altered; the newest answers to a name."""
+"""Named, versioned sets of thresholds: stored once, never altered; a name means its newest."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def store_set(engine: Engine, name: str, wanted: ThresholdSet, now: datetime) ->
     """Store a set as the name's next version; the same values as the newest one's: that one.
 
     Raises:
-        DatabaseUserError: the name is none, or a class is not in the ontology of the database.
+        DatabaseUserError: the name is not valid, or a class is not in the ontology of the database.
     """
     if not _NAME.fullmatch(name):
         raise DatabaseUserError(
-            f"{name!r} is no name for a set of thresholds: "
-            "letters, digits, '.', '_', '-', at most 64"
+            f"{name!r} is not a valid name for a set of thresholds: use "
+            "letters, digits, '.', '_' and '-', at most 64"
         )
     with writing(engine) as conn:
         ids = node_ids(conn)
@@ -145,7 +145,7 @@ def list_sets(engine: Engine) -> list[SetSummary]:
 
 
 def remove_set(engine: Engine, text: str) -> str:
-    """Delete one version and its intervals; its title.
+    """Delete one version and its intervals; returns its title.
 
     Raises:
         DatabaseUserError: there is none.
@@ -174,7 +174,7 @@ def _found(conn: Connection, text: str) -> Row[Any]:
         rows = conn.execute(every.order_by(threshold_sets.c.name, threshold_sets.c.version))
         known = ", ".join(f"{row.name}@{row.version}" for row in rows)
         advice = known or "none yet: audioset thresholds fit, or import"
-        raise DatabaseUserError(f"no set of thresholds is called {text!r}; there is {advice}")
+        raise DatabaseUserError(f"no set of thresholds is called {text!r}; known sets: {advice}")
     return found
 
 

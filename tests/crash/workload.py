@@ -34,6 +34,7 @@ from db.records import (
     Clip,
     Failure,
     FileState,
+    Lease,
     NotClaimed,
     Parameters,
     SeenSource,
@@ -225,7 +226,7 @@ def _label(engine: Engine, own: Job, shard: Shard) -> Receipt:
     for item in shard.items:
         clip = _clip(item)
         outcome = claims.claim_clip(
-            engine, item.source_id, clip, own.variant, own.run_id, LEASE_S, job.now()
+            engine, item.source_id, clip, own.variant, Lease(own.run_id, LEASE_S, job.now())
         )
         if not isinstance(outcome, Claim):
             scores.n_known += outcome in (NotClaimed.DONE, NotClaimed.COPY)

@@ -22,6 +22,7 @@ from db.records import (
     Claim,
     Clip,
     Labelling,
+    Lease,
     Model,
     Parameters,
     SeenSource,
@@ -110,9 +111,11 @@ def enrolled(world: World, *files: SeenSource, run_id: str = RUN) -> list[WorkIt
 
 
 def claimed(world: World, name: str, path: str | None = None, now: datetime = NOW) -> Claim:
-    """Enrol a file that holds the clip called `name`, and claim it."""
+    """List a file that holds the clip called `name`, and claim it."""
     (item,) = enrolled(world, seen(path or f"/audio/{name}.wav"))
-    claim = claim_clip(world.engine, item.source_id, clip(name), world.variant, RUN, LEASE_S, now)
+    claim = claim_clip(
+        world.engine, item.source_id, clip(name), world.variant, Lease(RUN, LEASE_S, now)
+    )
     assert isinstance(claim, Claim)
     return claim
 

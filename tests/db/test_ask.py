@@ -193,7 +193,7 @@ def test_globs(fresh_db: Engine, glob: str, fitting: str, other: str) -> None:
 
 
 def test_a_range_that_runs_backwards_is_no_glob() -> None:
-    with pytest.raises(DatabaseUserError, match=r"'\[z-a\]' is no pattern"):
+    with pytest.raises(DatabaseUserError, match=r"'\[z-a\]' is not a valid pattern"):
         glob_regex("[z-a]")
 
 

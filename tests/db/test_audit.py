@@ -18,7 +18,7 @@ from db.integrity.audit import DoneLabelling, Labels, UndoneLabelling
 from db.integrity.closure import ClosureDifference, closure_differences, rebuild_closure
 from db.ledger.claims import ENDED, claim_clip, commit_labellings, renew_leases
 from db.ledger.runs import finish_run, start_run
-from db.records import Claim, FileState, NotClaimed, RunCounts, RunStatus, Variant
+from db.records import Claim, FileState, Lease, NotClaimed, RunCounts, RunStatus, Variant
 from db.reports.model_comparison import promote
 from db.schema.tables import clip_scores, clips, closure, detections, labellings, nodes, sources
 from tests.db.build import (
@@ -73,7 +73,7 @@ def _again(world: World, name: str, variant: Variant | None = None) -> Claim | N
         path = select(sources.c.id).where(sources.c.path == f"/audio/{name}.wav".encode())
         source_id = conn.execute(path).scalar_one()
     chosen = variant or world.variant
-    return claim_clip(world.engine, source_id, clip(name), chosen, OTHER_RUN, LEASE_S, LATER)
+    return claim_clip(world.engine, source_id, clip(name), chosen, Lease(OTHER_RUN, LEASE_S, LATER))
 
 
 def _label(world: World, name: str, variant: Variant) -> Claim:
@@ -204,7 +204,7 @@ class TestReset:
         assert _reset(world, claim)
         row = labelling(claim, "a", {"/b": 0.5})
         assert commit_labellings(world.engine, world.variant, [row], RUN, NOW) == [False]
-        assert renew_leases(world.engine, RUN, LEASE_S, NOW) == 0
+        assert renew_leases(world.engine, Lease(RUN, LEASE_S, NOW)) == 0
         finish_run(world.engine, RUN, RunStatus.COMPLETED, RunCounts(), None, NOW)
         assert _row(world, claim.labelling_id).lease_until == ENDED
 
@@ -443,7 +443,7 @@ class TestUnwantedFiles:
 
         def come() -> None:
             outcome = claim_clip(
-                world.engine, item.source_id, clip(name), world.variant, RUN, LEASE_S, LATER
+                world.engine, item.source_id, clip(name), world.variant, Lease(RUN, LEASE_S, LATER)
             )
             assert isinstance(outcome, Claim)
             order.append("claimed")

@@ -11,7 +11,7 @@ from sqlalchemy import Engine
 from audioset_core.records import Detection
 from db.errors import DatabaseUserError
 from db.ledger.claims import claim_clip, commit_labellings
-from db.records import Claim
+from db.records import Claim, Lease
 from db.reports.clip import clip_by_ref
 from db.reports.model_comparison import ClassChange, Disagreement, compare, promote
 from db.reports.model_coverage import models_known
@@ -40,7 +40,7 @@ def world(fresh_db: Engine) -> World:
 def _again(world: World, variant, source_id: int, name: str, peaks, detections=(), hours=1):
     """Label a known clip under another variant, some hours later."""
     later = NOW + timedelta(hours=hours)
-    claim = claim_clip(world.engine, source_id, clip(name), variant, RUN, LEASE_S, later)
+    claim = claim_clip(world.engine, source_id, clip(name), variant, Lease(RUN, LEASE_S, later))
     assert isinstance(claim, Claim)
     row = labelling(claim, name, peaks, detections)
     assert commit_labellings(world.engine, variant, [row], RUN, later) == [True]
@@ -118,7 +118,7 @@ def test_models_without_a_common_clip(world: World) -> None:
 def test_embeddings_are_part_of_a_labelling(world: World) -> None:
     claim = labelled(world, "a", {"/b": 0.5})
     second = other_variant(world)
-    again = claim_clip(world.engine, claim.source_id, clip("a"), second, RUN, LEASE_S, NOW)
+    again = claim_clip(world.engine, claim.source_id, clip("a"), second, Lease(RUN, LEASE_S, NOW))
     assert isinstance(again, Claim)
     row = replace(
         labelling(again, "a"),

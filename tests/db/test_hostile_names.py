@@ -17,7 +17,7 @@ from db.catalog.ontology import load_ontology
 from db.catalog.sources import update_annotations
 from db.errors import DatabaseUserError
 from db.ledger.claims import claim_clip, commit_labellings, record_failures
-from db.records import Claim, Failure, Variant
+from db.records import Claim, Failure, Lease, Variant
 from db.reports.clip import clip_by_ref, failures
 from db.schema.tables import categories, labellings, nodes, sources
 from tests.db.build import (
@@ -71,7 +71,7 @@ def test_a_name_comes_back_as_it_went_in(
     world = World(fresh_db, variant)
     (item,) = enrolled(world, seen(path, user_id=user_id, meta=meta))
     assert item.path == path
-    claim = claim_clip(fresh_db, item.source_id, clip(label), variant, RUN, LEASE_S, NOW)
+    claim = claim_clip(fresh_db, item.source_id, clip(label), variant, Lease(RUN, LEASE_S, NOW))
     assert isinstance(claim, Claim)
     done = labelling(claim, label, {"/d": 0.9})
     assert commit_labellings(fresh_db, variant, [done], RUN, NOW) == [True]

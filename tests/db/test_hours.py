@@ -13,6 +13,7 @@ from db.ledger.claims import claim_clip
 from db.query.hours import hours_heard
 from db.query.question import Question
 from db.query.time_spans import Span
+from db.records import Lease
 from db.types import path_digest
 from tests.db.build import (
     INDEX,
@@ -98,7 +99,7 @@ def _recorded(world: World, path: str, unix_ms: int, offset_s: int = 7_200) -> N
     """A further file of the long clip, recorded at another time."""
     (item,) = enrolled(world, seen(path))
     claim_clip(
-        world.engine, item.source_id, clip("long", 1_800.0), world.variant, RUN, LEASE_S, NOW
+        world.engine, item.source_id, clip("long", 1_800.0), world.variant, Lease(RUN, LEASE_S, NOW)
     )
     times = [SourceTime(path_digest(path.encode()), unix_ms, offset_s, "name")]
     store_times(world.engine, times)

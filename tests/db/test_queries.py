@@ -19,7 +19,7 @@ from db.query.answers import with_details
 from db.query.current_labelling import represents_clip
 from db.query.statements import found_query, kth_peak_query
 from db.query.subtrees import Subtree
-from db.records import Claim, Failure, Parameters
+from db.records import Claim, Failure, Lease, Parameters
 from db.reports.clip import clip_by_ref, corpus_summary, failures, prediction_rows
 from db.reports.model_coverage import score_floor
 from db.schema.base import metadata
@@ -62,7 +62,7 @@ def test_a_hit_tells_where_to_listen(world: World) -> None:
     labelled(world, "a", {"/b": 0.3, "/d": 0.9}, found, duration_s=9.7)
     enrolled(world, seen("/copy.wav"))
     (copy,) = enrolled(world, seen(b"/copy\xff.wav"))
-    claim_clip(world.engine, copy.source_id, clip("a"), world.variant, RUN, LEASE_S, NOW)
+    claim_clip(world.engine, copy.source_id, clip("a"), world.variant, Lease(RUN, LEASE_S, NOW))
     (hit,) = top_clips(world.engine, "/a")
     assert (hit.clip, hit.mid, hit.name, hit.score) == (sha("a"), "/d", "name /d", 0.9)
     assert (hit.path, hit.path_text, hit.n_sources) == (b"/audio/a.wav", "/audio/a.wav", 2)
@@ -97,7 +97,7 @@ def test_current_and_named_models(world: World) -> None:
     claim = labelled(world, "a", {"/b": 0.5})
     other = replace(MODEL, name="other", weights_sha256="c" * 64)
     second = other_variant(world, other)
-    newer = claim_clip(world.engine, claim.source_id, clip("a"), second, RUN, LEASE_S, NOW)
+    newer = claim_clip(world.engine, claim.source_id, clip("a"), second, Lease(RUN, LEASE_S, NOW))
     assert isinstance(newer, Claim)
     later = NOW + timedelta(hours=1)
     commit_labellings(world.engine, second, [labelling(newer, "a", {"/c": 0.4})], RUN, later)
@@ -106,7 +106,7 @@ def test_current_and_named_models(world: World) -> None:
     assert _scores(top_clips(world.engine, "/a", model="other")) == [(sha("a"), "/c", 0.4)]
     # A newer version of the same model speaks for it.
     third = other_variant(world, replace(MODEL, version="9", weights_sha256="d" * 64))
-    newest = claim_clip(world.engine, claim.source_id, clip("a"), third, RUN, LEASE_S, NOW)
+    newest = claim_clip(world.engine, claim.source_id, clip("a"), third, Lease(RUN, LEASE_S, NOW))
     assert isinstance(newest, Claim)
     commit_labellings(world.engine, third, [labelling(newest, "a", {"/d": 0.2})], RUN, later)
     assert _scores(top_clips(world.engine, "/a", model="tiny")) == [(sha("a"), "/d", 0.2)]
@@ -279,7 +279,9 @@ def test_the_top_query_seeks_in_the_covering_index(world: World) -> None:
 def test_a_clip_is_found_by_prefix_and_by_path(world: World) -> None:
     path = b"/it's \xff%s\n.wav"
     (item,) = enrolled(world, seen(path, user_id="u1", meta={"k": 1}))
-    claim = claim_clip(world.engine, item.source_id, clip("a"), world.variant, RUN, LEASE_S, NOW)
+    claim = claim_clip(
+        world.engine, item.source_id, clip("a"), world.variant, Lease(RUN, LEASE_S, NOW)
+    )
     assert isinstance(claim, Claim)
     found = Detection(INDEX["/b"], 2, 4, 0.6, 0.5, 3)
     row = labelling(claim, "a", {"/b": 0.6, "/c": 0.7}, [found])
@@ -344,7 +346,7 @@ def test_prediction_rows_follow_annotations(world: World) -> None:
     labelled(world, "b", {"/b": 0.5})
     copies = enrolled(world, seen("/u1", user_id="u1"), seen("/u2", meta={"k": 2}), seen("/plain"))
     for item in copies:
-        claim_clip(world.engine, item.source_id, clip("b"), world.variant, RUN, LEASE_S, NOW)
+        claim_clip(world.engine, item.source_id, clip("b"), world.variant, Lease(RUN, LEASE_S, NOW))
     rows = [
         (row.clip, row.user_id, row.path_text, row.meta) for row in prediction_rows(world.engine)
     ]
@@ -366,7 +368,9 @@ def test_prediction_rows_follow_annotations(world: World) -> None:
 def test_views_give_the_right_numbers(world: World) -> None:
     claim = labelled(world, "a", {"/b": 0.9}, now=NOW)
     newer = replace(world, variant=other_variant(world))
-    again = claim_clip(world.engine, claim.source_id, clip("a"), newer.variant, RUN, LEASE_S, NOW)
+    again = claim_clip(
+        world.engine, claim.source_id, clip("a"), newer.variant, Lease(RUN, LEASE_S, NOW)
+    )
     assert isinstance(again, Claim)
     found = [
         Detection(INDEX["/d"], 0, 1, 0.5, 0.4, 1),

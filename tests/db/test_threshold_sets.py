@@ -99,7 +99,7 @@ class TestSets:
 
     @pytest.mark.parametrize("name", ["", "a b", "x@1", "-x", "a" * 65, "é"])
     def test_a_name_that_is_none(self, world: World, name: str) -> None:
-        with pytest.raises(DatabaseUserError, match="no name for a set"):
+        with pytest.raises(DatabaseUserError, match="not a valid name for a set"):
             store_set(world.engine, name, SET, NOW)
 
     def test_a_class_that_is_not_in_the_ontology(self, world: World) -> None:
@@ -115,7 +115,7 @@ class TestSets:
     @pytest.mark.parametrize("name", ["t", "s@2", "s@x", "s@99999999999999"])
     def test_an_unknown_set_names_those_there_are(self, world: World, name: str) -> None:
         store_set(world.engine, "s", SET, NOW)
-        with pytest.raises(DatabaseUserError, match=r"there is s@1"):
+        with pytest.raises(DatabaseUserError, match=r"known sets: s@1"):
             find_set(world.engine, name)
 
     def test_removing_takes_the_intervals_along(self, world: World) -> None:

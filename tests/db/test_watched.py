@@ -33,8 +33,10 @@ from db.records import (
     Claim,
     FileState,
     KnownSource,
+    Lease,
     NotClaimed,
     RunCounts,
+    RunOrigin,
     RunStatus,
     Triaged,
 )
@@ -133,7 +135,9 @@ def test_a_moved_file_is_one_whose_content_is_elsewhere_now(world: World) -> Non
     labelled(world, "a", {})
     labelled(world, "gone", {})
     (moved,) = enrolled(world, seen("/new/a.wav"))
-    outcome = claim_clip(world.engine, moved.source_id, clip("a"), world.variant, RUN, LEASE_S, NOW)
+    outcome = claim_clip(
+        world.engine, moved.source_id, clip("a"), world.variant, Lease(RUN, LEASE_S, NOW)
+    )
     assert outcome is NotClaimed.DONE
     digests = [_known(world, path).path_digest for path in (b"/audio/a.wav", b"/audio/gone.wav")]
     assert mark_missing(world.engine, digests, LATER) == 2
@@ -146,7 +150,9 @@ def test_the_same_run_takes_its_claim_over_for_the_same_source_only(world: World
     (copy,) = enrolled(world, seen("/copy.wav"))
 
     def again(source_id: int):
-        return claim_clip(world.engine, source_id, clip("a"), world.variant, RUN, LEASE_S, NOW)
+        return claim_clip(
+            world.engine, source_id, clip("a"), world.variant, Lease(RUN, LEASE_S, NOW)
+        )
 
     assert again(copy.source_id) is NotClaimed.COPY
     second = again(first.source_id)
@@ -173,7 +179,7 @@ def test_a_part_of_a_work_list_and_what_is_left_of_it(world: World) -> None:
 
 
 def test_a_child_stops_with_its_parent(world: World) -> None:
-    start_run(world.engine, CHILD, "host", 2, {}, NOW, parent_id=RUN, flow_run_id="f")
+    start_run(world.engine, CHILD, "host", 2, {}, NOW, RunOrigin(parent_id=RUN, flow_run_id="f"))
     assert not is_to_stop(world.engine, CHILD)
     ask_to_stop(world.engine, RUN, NOW)
     assert is_to_stop(world.engine, RUN)
@@ -183,14 +189,14 @@ def test_a_child_stops_with_its_parent(world: World) -> None:
 
 
 def test_a_child_stops_when_its_parent_has_ended(world: World) -> None:
-    start_run(world.engine, CHILD, "host", 2, {}, NOW, parent_id=RUN)
+    start_run(world.engine, CHILD, "host", 2, {}, NOW, RunOrigin(parent_id=RUN))
     finish_run(world.engine, RUN, RunStatus.FAILED, RunCounts(), None, NOW)
     assert is_to_stop(world.engine, CHILD)
 
 
 def test_progress_is_in_the_row_before_the_end(world: World) -> None:
     note_progress(world.engine, RUN, RunCounts(n_labelled=7, audio_s=1.5), LATER)
-    start_run(world.engine, CHILD, "host", 2, {}, NOW, parent_id=RUN)
+    start_run(world.engine, CHILD, "host", 2, {}, NOW, RunOrigin(parent_id=RUN))
     note_progress(world.engine, CHILD, RunCounts(n_labelled=3), LATER)
     (child,) = child_runs(world.engine, RUN)
     assert (child.counts.n_labelled, child.seen_at) == (3, LATER)
@@ -203,7 +209,7 @@ HERE: dict[str, Any] = {"flow": "ingest-new", "paths": ["/a", "/b"], "model": "y
 def _ended(world: World, run_id: str, minute: int, n: int, **other: Any) -> None:
     start = NOW + timedelta(minutes=minute)
     parent = other.pop("parent_id", None)
-    start_run(world.engine, run_id, "host", 2, HERE | other, start, parent_id=parent)
+    start_run(world.engine, run_id, "host", 2, HERE | other, start, RunOrigin(parent_id=parent))
     counts, summary = RunCounts(n_labelled=n), {"labels": {run_id: n}}
     finish_run(world.engine, run_id, RunStatus.COMPLETED, counts, summary, LATER)
 
@@ -267,7 +273,9 @@ def test_paths_whose_content_lies_elsewhere(world: World) -> None:
         world, seen("/new/a.wav"), seen("/new/c.wav"), seen("/elsewhere/b.wav")
     )
     for item, name in ((copy, "a"), (other, "b")):
-        claim_clip(world.engine, item.source_id, clip(name), world.variant, RUN, LEASE_S, NOW)
+        claim_clip(
+            world.engine, item.source_id, clip(name), world.variant, Lease(RUN, LEASE_S, NOW)
+        )
 
     def found(roots: list[bytes], run_id: str | None = None) -> list[bytes]:
         pages = copies_elsewhere(world.engine, roots, run_id)

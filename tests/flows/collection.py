@@ -17,7 +17,7 @@ from db.engine import open_engine, sqlite_url
 from db.ledger.claims import claim_clip, commit_labellings
 from db.ledger.runs import start_run
 from db.migrate import ensure_schema
-from db.records import Claim, Labelling, Model, Parameters, Variant
+from db.records import Claim, Labelling, Lease, Model, Parameters, Variant
 from tasks.load_ontology import store_ontology
 from tests.db.build import LEASE_S, NOW, RUN, World, clip, enrolled, seen, sha
 
@@ -64,7 +64,9 @@ def make_collection(
 def _store(made: Collection, world: World, name: str) -> None:
     (item,) = enrolled(world, seen(f"/audio/{name}"))
     described = clip(name, DURATION_S)
-    claim = claim_clip(world.engine, item.source_id, described, world.variant, RUN, LEASE_S, NOW)
+    claim = claim_clip(
+        world.engine, item.source_id, described, world.variant, Lease(RUN, LEASE_S, NOW)
+    )
     assert isinstance(claim, Claim)
     for kind, array in (("scores", made.logits[name]), ("embeddings", made.embeddings[name])):
         write_atomically(made.home / kind / f"{sha(name)}.npy", npy_bytes(array))

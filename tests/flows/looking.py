@@ -26,6 +26,7 @@ from db.records import (
     Claim,
     Clip,
     Labelling,
+    Lease,
     Model,
     Parameters,
     SeenSource,
@@ -89,7 +90,7 @@ class Collection:
         add_to_work_list(self.engine, RUN, [(source, 1.0)], start=start, now=NOW)
         (item,) = list(iter_items(self.engine, RUN))[start:]
         clip = Clip(sha, len(content), duration_s, RATE_HZ, 1, n_samples, "WAV/PCM_16")
-        claim = claim_clip(self.engine, item.source_id, clip, self.variant, RUN, 60.0, NOW)
+        claim = claim_clip(self.engine, item.source_id, clip, self.variant, Lease(RUN, 60.0, NOW))
         assert isinstance(claim, Claim)
         row = Labelling(
             claim=claim, clip=clip, n_patches=n_patches, scores_path=f"scores/{sha}.npy",

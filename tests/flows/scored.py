@@ -27,6 +27,7 @@ from db.records import (
     Claim,
     Clip,
     Labelling,
+    Lease,
     Model,
     Parameters,
     SeenSource,
@@ -89,7 +90,7 @@ class Collection:
         seen = SeenSource(path.encode(), 9, 9, user_id)
         add_to_work_list(self.engine, RUN, [(seen, 1.0)], start=start, now=NOW)
         item = list(iter_items(self.engine, RUN))[-1]
-        claim = claim_clip(self.engine, item.source_id, clip, self.variant, RUN, 60.0, NOW)
+        claim = claim_clip(self.engine, item.source_id, clip, self.variant, Lease(RUN, 60.0, NOW))
         assert isinstance(claim, Claim)
         pooled = pool(logits, floor=0.1, threshold=0.1)
         labelling = Labelling(

@@ -17,6 +17,7 @@ from audioset_core.scores.pooling import sigmoid, sliding_scores
 from db.catalog.sources import add_to_work_list, iter_items
 from db.integrity.audit import stored_variants
 from db.ledger.claims import claim_clip
+from db.records import Lease
 from tests.db.build import LEASE_S, NOW, RUN, clip, seen, sha
 from tests.flows.collection import CLASSES, DURATION_S, Collection, make_collection
 
@@ -137,7 +138,9 @@ def test_the_same_bytes_at_two_times_count_on_both_days(audioset: Audioset, tmp_
     add_to_work_list(made.engine, RUN, [(file, 1.0) for file in again], start=1, now=NOW)
     variant = next(iter(stored_variants(made.engine)))
     for item in list(iter_items(made.engine, RUN))[1:]:
-        claim_clip(made.engine, item.source_id, clip(name, DURATION_S), variant, RUN, LEASE_S, NOW)
+        claim_clip(
+            made.engine, item.source_id, clip(name, DURATION_S), variant, Lease(RUN, LEASE_S, NOW)
+        )
     made.engine.dispose()
 
     def days(*options: str) -> dict[str, tuple[int, float]]:

@@ -146,7 +146,7 @@ def test_a_failed_run_leaves_no_claim_however_slow_its_other_shards_are(
         claimed.append(1)
         if len(claimed) > 1:
             # Until the run has been told to stop, and a little longer.
-            job.stop_event(arguments[4]).wait(10)
+            job.stop_event(arguments[4].run_id).wait(10)
             threading.Event().wait(0.5)
         return claim(*arguments, **named)
 
