@@ -133,7 +133,11 @@ def review_sample(
 
 
 def score_bin(score: float, least: float, n_bins: int) -> int:
-    """Which of `n_bins` equal parts of [least, 1] a score lies in; 1 lies in the last."""
+    """Which of `n_bins` equal parts of [least, 1] a score lies in; 1 lies in the last.
+
+    >>> [score_bin(score, least=0.5, n_bins=5) for score in (0.5, 0.59, 0.6, 1.0)]
+    [0, 0, 1, 4]
+    """
     span = max(1.0 - least, 1e-9)
     return min(n_bins - 1, max(0, int((score - least) / span * n_bins + 1e-9)))
 

@@ -13,11 +13,11 @@ from db.catalog.clips import clip_ids
 from db.catalog.ontology import node_ids
 from db.engine import reading, writing
 from db.judging.review_sample import ReviewSample
-from db.judging.verdicts import newest
+from db.judging.verdicts import with_history
 from db.query.subtrees import node_id
 from db.record_columns import columns_for
 from db.schema.tables import closure, nodes
-from db.schema.verdict_tables import review_items, review_strata, reviews, verdicts
+from db.schema.verdict_tables import review_items, review_strata, reviews
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +118,16 @@ def _judged(conn: Connection, root: int, review: Row[Any]) -> JudgedReview:
         .where(own)
         .order_by(review_strata.c.position)
     )
-    said: dict[int, list[Row[Any]]] = {}
+    verdicts = with_history()
     of_sample = (
         select(verdicts)
         .join(review_items, review_items.c.clip_id == verdicts.c.clip_id)
         .join(closure, closure.c.descendant_id == verdicts.c.node_id)
         .where(review_items.c.review_id == review.id, closure.c.ancestor_id == root)
+        .where(verdicts.c.is_newest)
     )
-    for verdict in newest(conn.execute(of_sample)):
+    said: dict[int, list[Row[Any]]] = {}
+    for verdict in conn.execute(of_sample):
         said.setdefault(verdict.clip_id, []).append(verdict)
     items, n_contradicting = [], 0
     query = select(review_items).where(review_items.c.review_id == review.id)

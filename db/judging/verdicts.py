@@ -6,13 +6,23 @@ judged. Reading the same file again adds only what could not be stored before.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Engine, Row, Select, exists, func, insert, select
+from sqlalchemy import (
+    ColumnElement,
+    Double,
+    Engine,
+    Select,
+    Subquery,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+)
 
 from db.catalog.clips import clip_ids
 from db.catalog.ontology import node_ids
@@ -143,12 +153,12 @@ def clip_facts(engine: Engine, ids: Sequence[int]) -> dict[int, tuple[str, float
         return {row.id: (row.sha256, row.duration_s) for row in rows}
 
 
-def newest(rows: Iterable[Row[Any]]) -> Iterator[Row[Any]]:
-    """Of rows of `verdicts` those that count: the newest of a clip, class, span and person."""
-    counting: dict[tuple[Any, ...], Row[Any]] = {}
-    for row in sorted(rows, key=attrgetter("judged_at", "id")):
-        counting[row.clip_id, row.node_id, row.start_ms, row.end_ms, row.judged_by] = row
-    yield from counting.values()
+def with_history() -> Subquery:
+    """The rows of `verdicts`, and `is_newest`: of its clip, class, span and person. These count."""
+    same = [verdicts.c[name] for name in ("clip_id", "node_id", "start_ms", "end_ms", "judged_by")]
+    newest_first = (verdicts.c.judged_at.desc(), verdicts.c.id.desc())
+    place = func.row_number().over(partition_by=same, order_by=newest_first)
+    return select(verdicts, (place == 1).label("is_newest")).subquery("said")
 
 
 def imported_files(engine: Engine) -> list[FileSummary]:
@@ -173,37 +183,29 @@ def find_verdicts(
     Raises:
         DatabaseUserError: unknown MID.
     """
-    query = (
-        select(verdicts, clips.c.sha256, nodes.c.mid, nodes.c.name, nodes.c.position,
-               verdict_files.c.name.label("file"), _path().label("path_text"))
-        .join(clips, clips.c.id == verdicts.c.clip_id)
-        .join(nodes, nodes.c.id == verdicts.c.node_id)
-        .join(verdict_files, verdict_files.c.id == verdicts.c.verdict_file_id)
+    said = with_history()
+    columns = columns_for(
+        StoredVerdict, said, nodes,
+        clip=clips.c.sha256, path_text=func.coalesce(_path(), ""), file=verdict_files.c.name,
+        start_s=_seconds(said.c.start_ms), end_s=_seconds(said.c.end_ms),
     )  # fmt: skip
+    begins, ends = (func.coalesce(at, 0) for at in (said.c.start_ms, said.c.end_ms))
+    query = (
+        select(*columns)
+        .join(clips, clips.c.id == said.c.clip_id)
+        .join(nodes, nodes.c.id == said.c.node_id)
+        .join(verdict_files, verdict_files.c.id == said.c.verdict_file_id)
+        .order_by(clips.c.sha256, begins, ends, nodes.c.position, said.c.judged_at, said.c.id)
+    )
     if clip is not None:
         query = query.where(clips.c.sha256 == clip)
+    if not history:
+        query = query.where(said.c.is_newest)
     with reading(engine) as conn:
         if under is not None:
-            root = node_id(conn, under)
-            query = query.where(
-                exists().where(
-                    closure.c.ancestor_id == root, closure.c.descendant_id == verdicts.c.node_id
-                )
-            )
-        rows = conn.execute(query).all()
-    counting = {row.id for row in newest(rows)}
-    rows = [row for row in rows if history or row.id in counting]
-    rows.sort(
-        key=lambda r: (r.sha256, r.start_ms or 0, r.end_ms or 0, r.position, r.judged_at, r.id)
-    )
-    return [
-        StoredVerdict(
-            row.sha256, row.path_text or "", row.mid, row.name, _seconds(row.start_ms),
-            _seconds(row.end_ms), row.verdict, row.judged_by, row.judged_at, row.file, row.place,
-            row.id in counting,
-        )
-        for row in rows
-    ]  # fmt: skip
+            below = closure.c.ancestor_id == node_id(conn, under)
+            query = query.where(exists().where(below, closure.c.descendant_id == said.c.node_id))
+        return [StoredVerdict(*row) for row in conn.execute(query)]
 
 
 _KEY = ("clip_id", "node_id", "start_ms", "end_ms", "verdict", "place", "judged_by")
@@ -220,5 +222,5 @@ def _path() -> Any:
     return select(shown.c.path_text).where(shown.c.id == first).correlate(clips).scalar_subquery()
 
 
-def _seconds(time_ms: int | None) -> float | None:
-    return None if time_ms is None else time_ms / 1000
+def _seconds(time_ms: ColumnElement[int]) -> ColumnElement[float]:
+    return time_ms.op("/", return_type=Double())(literal(1000.0, Double))

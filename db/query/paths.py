@@ -60,6 +60,9 @@ def as_glob(path: str) -> str:
 def glob_regex(glob: str) -> str:
     """A glob as a regular expression that Python and PostgreSQL understand alike.
 
+    >>> glob_regex("site-[0-9]/*")
+    '(^|/)site\\\\-[0-9]/.*(/.*)?$'
+
     Raises:
         DatabaseUserError: it is not a valid pattern.
     """

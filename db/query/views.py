@@ -1,19 +1,6 @@
 """Views for people who write plain SQL; the same text runs on SQLite and PostgreSQL.
 
-    labels           clip, duration_s, mid, name, peak, mean, model, model_version
-    subtree_labels   ancestor_mid, ancestor_name, clip, duration_s, mid, name, peak
-    detection_times  clip, mid, name, start_s, end_s, peak, peak_s, model
-    sound_times      path, clip, mid, name, start_s, end_s, peak, heard_unix_s, heard_hour, model
-    clip_sources     clip, path, status, reason, reason_detail, user_id, size_bytes,
-                     modified_unix_s, missing_at, waiting_since, recorded_unix_s,
-                     recorded_utc_offset_s, recorded_by, latitude_deg, longitude_deg
-    interval_times   threshold_set, set_version, clip, mid, name, start_s, end_s, peak, peak_s,
-                     model
-    class_hours      mid, name, n_clips, hours
-    remarks          path, clip, kind, detail, start_s, end_s, is_partial, model
-    verdicts_now     clip, mid, name, start_s, end_s, verdict, judged_by, judged_at, file,
-                     file_sha256
-    failures         path, reason, reason_detail, user_id, size_bytes, last_read_at
+The columns of each view are in docs/database.md.
 
 `clip` is the SHA-256 of the content; scores are in [0, 1]; each clip counts under its current
 labelling only. Views are dropped before and created after every migration, so a revision may

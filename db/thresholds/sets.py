@@ -156,19 +156,18 @@ def remove_set(engine: Engine, text: str) -> str:
         return f"{row.name}@{row.version}"
 
 
-def _newest(conn: Connection, name: str) -> Row[Any] | None:
+def _newest(conn: Connection, name: str, version: int | None = None) -> Row[Any] | None:
     query = select(threshold_sets).where(threshold_sets.c.name == name)
+    if version is not None:
+        query = query.where(threshold_sets.c.version == version)
     return conn.execute(query.order_by(threshold_sets.c.version.desc()).limit(1)).one_or_none()
 
 
 def _found(conn: Connection, text: str) -> Row[Any]:
     name, _, version = text.partition("@")
-    query = select(threshold_sets).where(threshold_sets.c.name == name)
-    if version:
-        # What is no number of a version is none of them.
-        number = int(version) if version.isdecimal() and len(version) < 10 else -1
-        query = query.where(threshold_sets.c.version == number)
-    found = conn.execute(query.order_by(threshold_sets.c.version.desc()).limit(1)).one_or_none()
+    # No version has a negative number.
+    number = int(version) if version.isdecimal() and len(version) < 10 else -1
+    found = _newest(conn, name, number if version else None)
     if found is None:
         every = select(threshold_sets.c.name, threshold_sets.c.version)
         rows = conn.execute(every.order_by(threshold_sets.c.name, threshold_sets.c.version))
