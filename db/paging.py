@@ -41,9 +41,11 @@ def pages(
         after = rows[-1][0]
 
 
-def paged_rows(engine: Engine, query: Select[Any], size: int = PAGE) -> Iterator[Row[Any]]:
-    """The rows of all `pages`."""
-    for page in pages(engine, query, size):
+def paged_rows(
+    engine: Engine, query: Select[Any], size: int = PAGE, *, key: ColumnElement[Any] | None = None
+) -> Iterator[Row[Any]]:
+    """The rows of all `pages`; where a `key` is given, the query is cut by it here."""
+    for page in pages(engine, query if key is None else page_of(query, key, size), size):
         yield from page
 
 

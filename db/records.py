@@ -212,6 +212,14 @@ class Failure:
     claim: Claim | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class FailedSource:
+    """A failure with the path of the file."""
+
+    path: bytes
+    failure: Failure
+
+
 class RunStatus(StrEnum):
     """The state of a run."""
 

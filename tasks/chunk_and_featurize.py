@@ -20,9 +20,9 @@ from audioset_core.file_headers.field_notes import FieldNotes
 from audioset_core.inference.engines import hears
 from audioset_core.inference.scorer import Cancelled
 from db.ledger.claims import claim_clip, release_claims
-from db.records import Claim, Clip, Failure, Lease, NotClaimed, WorkItem
+from db.records import Claim, Clip, FailedSource, Failure, Lease, NotClaimed, WorkItem
 from tasks.labelling.job import LEASE_S, Job, engine_for, is_stopping, now, one_blas_thread
-from tasks.labelling.shards import ClipPiece, FailedSource, OpenClip, Shard, ShardFeatures
+from tasks.labelling.shards import ClipPiece, OpenClip, Shard, ShardFeatures
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 

@@ -21,10 +21,10 @@ from audioset_core.storage.atomic_files import Block, write_many
 from audioset_core.storage.score_files import Kind, check_scores, npy_blocks, scores_path
 from db.errors import DatabaseUnavailableError
 from db.ledger.claims import commit_labellings, record_failures, renew_leases
-from db.records import Failure, Labelling, Lease, Remark
+from db.records import FailedSource, Failure, Labelling, Lease, Remark
 from tasks.chunk_and_featurize import Logger
 from tasks.labelling.job import LEASE_S, Job, engine_for, now
-from tasks.labelling.shards import FailedSource, FinishedClip, Receipt, Shard, ShardScores
+from tasks.labelling.shards import FinishedClip, Receipt, Shard, ShardScores
 
 # Clips per transaction: their folders are synced once, and little is redone after a crash.
 _BATCH = 32
@@ -82,7 +82,7 @@ def persist_shard(job: Job, shard: Shard, scores: ShardScores) -> Receipt:
         audio_s += sum(lab.clip.duration_s for lab, k in zip(labellings, kept, strict=True) if k)
     of_failures = [failed.failure for failed in failures]
     copies = record_failures(engine, of_failures, now(), job.run_id)
-    failures += [FailedSource(copy.path, copy.failure) for copy in copies]
+    failures += copies
     renew_leases(engine, Lease(job.run_id, LEASE_S, now()))
     give_back()
     return Receipt(

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
 from db.paging import rows_where_in
-from db.records import Failure
+from db.records import FailedSource, Failure
 from db.schema.tables import labellings, run_items, runs, sources
-
-
-@dataclass(frozen=True, slots=True)
-class FailedCopy:
-    """A file that was not read for itself: a file of the same content failed."""
-
-    path: bytes
-    failure: Failure
 
 
 def are_of_one_run(conn: Connection, run_id: str, other: str | None) -> bool:
@@ -29,7 +20,7 @@ def are_of_one_run(conn: Connection, run_id: str, other: str | None) -> bool:
 
 def copies_of_failed(
     conn: Connection, run_id: str, failures: Sequence[Failure]
-) -> list[FailedCopy]:
+) -> list[FailedSource]:
     """The files of the run that wait for a claim which ends in a failure now.
 
     The caller has locked the clips' rows, so that no file joins them meanwhile.
@@ -48,7 +39,7 @@ def copies_of_failed(
     own = _on_list(conn, run_id, sorted(copies))
     was_read = _paths(conn, sorted({copies[source_id][1].source_id for source_id in own}))
     return [
-        FailedCopy(path, Failure(source_id, its.reason, _as_copy(its, was_read)))
+        FailedSource(path, Failure(source_id, its.reason, _as_copy(its, was_read)))
         for source_id, (path, its) in copies.items()
         if source_id in own
     ]

@@ -41,12 +41,11 @@ def register_parameters(engine: Engine, parameters: Parameters) -> int:
     if found is None:
         with writing(engine) as conn:
             row = {
+                **parameters.as_json(),
                 "digest": parameters.digest,
-                "patch_hop_s": parameters.patch_hop_s,
-                "score_floor": parameters.score_floor,
-                "detection_threshold": parameters.detection_threshold,
                 "parameters": parameters.as_json(),
             }
+            del row["extra"]
             conn.execute(upsert(conn, parameter_sets).values(row).on_conflict_do_nothing())
             found = conn.execute(wanted).scalar_one()
     return int(found)

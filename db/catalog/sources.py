@@ -174,16 +174,8 @@ def iter_items(
 def _known(
     conn: Connection, variant: Variant | None, digests: Sequence[bytes]
 ) -> dict[bytes, Row[Any]]:
-    columns = (
-        sources.c.path_digest,
-        sources.c.size_bytes,
-        sources.c.mtime_ns,
-        sources.c.status,
-        sources.c.reason,
-        sources.c.reason_detail,
-        sources.c.clip_id,
-        sources.c.waiting_since,
-    )
+    names = ("path_digest", "size_bytes", "mtime_ns", "status", "reason", "reason_detail")
+    columns = [sources.c[name] for name in (*names, "clip_id", "waiting_since")]
     query = select(*columns, null().label("done_id"))
     if variant is not None:
         query = select(*columns, labellings.c.id.label("done_id"))

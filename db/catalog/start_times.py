@@ -75,26 +75,18 @@ def sources_in_folders(engine: Engine, folders: Set[str]) -> Iterator[list[Untim
 def _pages(
     engine: Engine, conditions: Sequence[ColumnElement[bool]]
 ) -> Iterator[list[UntimedSource]]:
-    before = (
-        sources.c.recorded_unix_ms,
-        sources.c.recorded_utc_offset_s,
-        sources.c.recorded_by,
-    )
     query = select(
-        sources.c.id, sources.c.path_digest, sources.c.path_text, sources.c.meta, *before,
+        sources.c.id, sources.c.path_digest, sources.c.path_text, sources.c.meta,
+        sources.c.recorded_unix_ms, sources.c.recorded_utc_offset_s, sources.c.recorded_by,
         clips.c.told_start, clips.c.told_by,
     ).select_from(sources.outerjoin(clips, clips.c.id == sources.c.clip_id))  # fmt: skip
     query = page_of(query.where(*conditions), sources.c.id, _PAGE)
     for rows in pages(engine, query, _PAGE):
         yield [
             UntimedSource(
-                row[1],
-                row[2],
-                row[3],
-                (row[4], row[5], row[6]),
-                (row[7], row[8]) if row[7] else None,
+                digest, text, meta, (at_ms, offset_s, by), (told, told_by) if told else None
             )
-            for row in rows
+            for _, digest, text, meta, at_ms, offset_s, by, told, told_by in rows
         ]
 
 

@@ -164,7 +164,7 @@ def iter_undone(
             labellings.c.model_id == variant.model_id,
             labellings.c.parameter_set_id == variant.parameter_set_id,
         )
-    for row in paged_rows(engine, page_of(query, labellings.c.id, page), page):
+    for row in paged_rows(engine, query, page, key=labellings.c.id):
         yield UndoneLabelling(*row)
 
 
@@ -174,9 +174,7 @@ def iter_sources(
     """(path, size in bytes, mtime in ns) of each place where the clip was seen."""
     columns = (sources.c.id, sources.c.path, sources.c.size_bytes, sources.c.mtime_ns)
     query = select(*columns).where(sources.c.clip_id == clip_id)
-    for _, path, size_bytes, mtime_ns in paged_rows(
-        engine, page_of(query, sources.c.id, page), page
-    ):
+    for _, path, size_bytes, mtime_ns in paged_rows(engine, query, page, key=sources.c.id):
         yield path, size_bytes, mtime_ns
 
 
@@ -188,7 +186,7 @@ def iter_stray_labels(engine: Engine, page: int = PAGE) -> Iterator[tuple[int, s
         .join(clips, clips.c.id == labellings.c.clip_id)
         .where(labellings.c.status != "done", has_rows)
     )
-    for row in paged_rows(engine, page_of(query, labellings.c.id, page), page):
+    for row in paged_rows(engine, query, page, key=labellings.c.id):
         yield row[0], row[1]
 
 
@@ -203,7 +201,7 @@ def iter_without_current(engine: Engine, page: int = PAGE) -> Iterator[tuple[int
     )
     has_wrong = exists().where(own.c.clip_id == clips.c.id, is_wrong)
     query = select(clips.c.id, clips.c.sha256).where(has_wrong)
-    for row in paged_rows(engine, page_of(query, clips.c.id, page), page):
+    for row in paged_rows(engine, query, page, key=clips.c.id):
         yield row[0], row[1]
 
 

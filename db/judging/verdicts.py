@@ -28,7 +28,7 @@ from db.catalog.clips import clip_ids
 from db.catalog.ontology import node_ids
 from db.engine import reading, upsert, writing
 from db.errors import DatabaseUserError
-from db.paging import PAGE, batches, page_of, paged_rows, rows_where_in
+from db.paging import PAGE, batches, paged_rows, rows_where_in
 from db.query.paths import first_source
 from db.query.subtrees import node_id
 from db.record_columns import columns_for
@@ -141,7 +141,7 @@ def iter_recordings(
     """(clip's id, clip, path, user id) of every place of every clip."""
     columns = (sources.c.id, clips.c.id, clips.c.sha256, sources.c.path, sources.c.user_id)
     query = select(*columns).join(clips, clips.c.id == sources.c.clip_id)
-    for row in paged_rows(engine, page_of(query, sources.c.id, page), page):
+    for row in paged_rows(engine, query, page, key=sources.c.id):
         yield row[1], row[2], row[3], row[4]
 
 

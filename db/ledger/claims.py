@@ -16,11 +16,11 @@ from typing import Any
 from sqlalchemy import Connection, Engine, bindparam, delete, select, update
 
 from db.catalog.clips import lock_clips, remove_unreferenced, store_clip, write_figures
-from db.catalog.copies import FailedCopy, are_of_one_run, copies_of_failed
+from db.catalog.copies import are_of_one_run, copies_of_failed
 from db.engine import Prepared, repeatable, upsert, writing
 from db.errors import DatabaseError
 from db.ledger.label_rows import category_nodes, insert_rows, label_rows
-from db.records import Claim, Clip, Failure, Labelling, Lease, NotClaimed, Variant
+from db.records import Claim, Clip, FailedSource, Failure, Labelling, Lease, NotClaimed, Variant
 from db.schema.tables import (
     clip_scores,
     detections,
@@ -142,7 +142,7 @@ def release_claims(engine: Engine, claims: Sequence[Claim]) -> None:
 @repeatable
 def record_failures(
     engine: Engine, failures: Sequence[Failure], now: datetime, run_id: str | None = None
-) -> list[FailedCopy]:
+) -> list[FailedSource]:
     """Mark sources as failed, drop their claims and the clips that nothing refers to any more.
 
     Copies that the run left to one of these claims fail with it; they are returned.

@@ -11,16 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Engine,
-    FromClause,
-    Select,
-    and_,
-    func,
-    select,
-)
+from sqlalchemy import ColumnElement, Connection, Engine, FromClause, Select, and_, func, select
 
 from db.answer_records import Hit
 from db.engine import reading

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 
 from sqlalchemy import ColumnElement, Engine, and_, bindparam, delete, exists, func, select
 
@@ -15,7 +16,7 @@ from audioset_core.records import Detection
 from db.catalog.clips import lock_clips
 from db.engine import reading, upsert, writing
 from db.errors import DatabaseUserError
-from db.ledger.label_rows import insert_rows, label_rows
+from db.ledger.label_rows import Row, insert_rows, label_rows
 from db.paging import PAGE, page_of, paged_rows
 from db.query.current_labelling import model_ids, represents_clip, with_facts
 from db.record_columns import columns_for
@@ -67,7 +68,7 @@ def iter_named(engine: Engine, model: str | None) -> Iterator[tuple[int, str, by
         .join(labellings, labellings.c.clip_id == clips.c.id)
         .where(represents_clip(ids), labellings.c.status == "done")
     )
-    for _, labelling_id, sha256, path, user_id in paged_rows(engine, page_of(query, sources.c.id)):
+    for _, labelling_id, sha256, path, user_id in paged_rows(engine, query, key=sources.c.id):
         yield labelling_id, sha256, path, user_id
 
 
@@ -128,37 +129,22 @@ def commit_intervals(
             intervals.c.threshold_set_id == stored.set_id,
         )
         conn.execute(old, [{"key": clip.labelling_id} for clip, _ in kept])
-        new_rows = (
-            row
+        own = [
+            ({"labelling_id": clip.labelling_id, "threshold_set_id": stored.set_id}, clip, found)
             for clip, found in kept
-            for row in label_rows(
-                found,
-                node_of[clip.model_id],
-                labelling_id=clip.labelling_id,
-                threshold_set_id=stored.set_id,
-            )
-        )
-        insert_rows(conn, intervals, new_rows)
+        ]
+        rows = (label_rows(found, node_of[clip.model_id], **key) for key, clip, found in own)
+        insert_rows(conn, intervals, chain.from_iterable(rows))
+        facts: list[Row] = [
+            {"scores_sha256": clip.scores_sha256, "n_intervals": len(found), "derived_at": now}
+            for _, clip, found in own
+        ]
         mark = upsert(conn, derivations)
         mark = mark.on_conflict_do_update(
             index_elements=["labelling_id", "threshold_set_id"],
-            set_={
-                name: mark.excluded[name] for name in ("scores_sha256", "n_intervals", "derived_at")
-            },
+            set_={name: mark.excluded[name] for name in facts[0]},
         )
-        conn.execute(
-            mark,
-            [
-                {
-                    "labelling_id": clip.labelling_id,
-                    "threshold_set_id": stored.set_id,
-                    "scores_sha256": clip.scores_sha256,
-                    "n_intervals": len(rows),
-                    "derived_at": now,
-                }
-                for clip, rows in kept
-            ],
-        )
+        conn.execute(mark, [key | fact for (key, *_), fact in zip(own, facts, strict=True)])
         return len(kept)
 
 

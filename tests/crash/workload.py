@@ -32,6 +32,7 @@ from db.migrate import ensure_schema
 from db.records import (
     Claim,
     Clip,
+    FailedSource,
     Failure,
     FileState,
     Lease,
@@ -44,7 +45,7 @@ from flows.run import lifecycle as run_ledger
 from tasks import persist
 from tasks.labelling import job
 from tasks.labelling.job import LEASE_S, Job, labelling_parameters
-from tasks.labelling.shards import FailedSource, FinishedClip, Receipt, Shard, ShardScores
+from tasks.labelling.shards import FinishedClip, Receipt, Shard, ShardScores
 from tasks.load_ontology import model_record, store_ontology
 from tasks.store_check import stray_files as store_folders
 from tasks.store_check.report import Report
