@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, FromClause, Row, Select, and_, func, select
+from sqlalchemy import ColumnElement, FromClause, Row, Select, and_, false, func, select
 
 from db.answer_records import Hit
 from db.query.paths import first_source, is_there
@@ -54,7 +54,7 @@ def with_details(
         Hit, first, nodes,
         clip=part.c.sha256,
         n_sources=copies.correlate(part).scalar_subquery(),
-        is_missing=~is_there(first),
+        is_missing=func.coalesce(~is_there(first), false()),
         score=part.c.peak,
         start_s=begins,
         end_s=ends,
