@@ -25,18 +25,18 @@ from sqlalchemy import Engine
 
 from audioset_core.models.registry import YAMNET
 from audioset_core.ontology.graph import load_default
+from audioset_core.records import ClassScore, Detection
 from db.catalog.model_registry import register_model, register_parameters
-from db.catalog.sources import enrol, iter_items
+from db.catalog.sources import add_to_work_list, iter_items
 from db.engine import open_engine
-from db.ledger.claims import admit, commit_labellings
+from db.ledger.claims import claim_clip, commit_labellings
 from db.ledger.runs import start_run
 from db.migrate import ensure_schema
 from db.records import (
     Claim,
-    ClassScore,
     Clip,
-    DetectionRow,
     Labelling,
+    Lease,
     Model,
     Parameters,
     SeenSource,
@@ -89,7 +89,7 @@ def measure(
     seen = [
         (SeenSource(f"/{run_id}/{number}.wav".encode(), 1, 1), 600.0) for number in range(n_clips)
     ]
-    enrol(engine, run_id, seen, now=now())
+    add_to_work_list(engine, run_id, seen, now=now())
     items = list(iter_items(engine, run_id))
     before = cpu_of_server() if server else 0.0
     began = time.perf_counter()
@@ -112,7 +112,7 @@ def label(engine: Engine, items: list[WorkItem], variant: Variant, run_id: str) 
         for item in items[start : start + BATCH]:
             sha256 = hashlib.sha256(item.path).hexdigest()
             clip = Clip(sha256, 1, 600.0, 16_000, 1, 9_600_000, "wav")
-            claim = admit(engine, item.source_id, clip, variant, run_id, 600.0, now())
+            claim = claim_clip(engine, item.source_id, clip, variant, Lease(run_id, 600.0, now()))
             assert isinstance(claim, Claim)
             labellings.append(made_up(claim, clip, rng))
         assert all(commit_labellings(engine, variant, labellings, run_id, now()))
@@ -124,7 +124,7 @@ def made_up(claim: Claim, clip: Clip, rng: np.random.Generator) -> Labelling:
         claim, clip, 1_249, f"scores/yamnet/{clip.sha256}.npy", clip.sha256, "float16",
         class_scores=tuple(ClassScore(int(c), 0.5, 0.1) for c in classes),
         detections=tuple(
-            DetectionRow(int(classes[n % N_SCORES]), 40 * n, 40 * n + 7, 0.5, 0.4, 40 * n + 3)
+            Detection(int(classes[n % N_SCORES]), 40 * n, 40 * n + 7, 0.5, 0.4, 40 * n + 3)
             for n in range(N_DETECTIONS)
         ),
     )  # fmt: skip

@@ -16,7 +16,11 @@ Track = int | Literal["default", "all"]
 
 
 def track_of(parameters: Mapping[str, Any] | None) -> Track:
-    """Which track a labelling is of, by its set of parameters; None: there is no labelling."""
+    """Which track a labelling is of, by its set of parameters; None: there is no labelling.
+
+    >>> track_of({"patch_hop_s": 0.48, "extra": {"track": 2}}), track_of(None)
+    (2, 'default')
+    """
     track: Track = (parameters or {}).get("extra", {}).get("track", "default")
     return track
 

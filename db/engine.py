@@ -6,7 +6,8 @@ writes after it has read fails when another process wrote in between.
 
 A PostgreSQL server that goes away during a run and comes back within half a minute costs nothing:
 both ways wait for a connection, and functions that are one transaction and may be done twice
-are `repeatable`. What lasts longer is an error, and Prefect's to try again.
+are `repeatable`. A longer loss is an error, after which Prefect
+tries the task again.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 @contextmanager
 def writing(engine: Engine) -> Iterator[Connection]:
-    """A connection inside one transaction: kept whole at the end, or not at all."""
+    """A connection inside one transaction: committed as a whole at the end, or not at all."""
     if snapshot := snapshot_of(engine):
         raise DatabaseUserError(f"{snapshot.path} can only be read here, and this would change it")
     with _one_line_errors(), _connect(engine) as plain:
@@ -121,9 +122,10 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 
 def repeatable(function: Callable[P, R]) -> Callable[P, R]:
-    """For a function that is one transaction and may be done twice: a lost connection repeats it.
+    """Call a function again if the connection was lost.
 
-    When the loss hid that the transaction was kept, the second time finds its work done.
+    It must be one transaction that may be carried out twice: the first may have been committed,
+    although the connection broke.
     """
 
     @wraps(function)
@@ -144,7 +146,7 @@ def writer(conn: Connection) -> Connection:
 
 
 def upsert(conn: Connection, table: Table) -> Insert:
-    """An INSERT with the ON CONFLICT clauses that both dialects spell alike."""
+    """An INSERT in the dialect of the database, which has the ON CONFLICT clauses."""
     if conn.dialect.name == "sqlite":
         from sqlalchemy.dialects import sqlite
 
@@ -206,7 +208,7 @@ def sqlite_url(path: Path, driver: str = "sqlite") -> str:
 
 
 def shown_url(url: str | URL) -> str:
-    """The address for people: without its password, wherever that stands."""
+    """The address without its password, to be shown."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
@@ -312,8 +314,8 @@ def _configure_sqlite(connection: Any, _record: object) -> None:
 def _switch_to_wal(engine: Engine) -> None:
     """Once for the file, which remembers it.
 
-    SQLite does not wait for other connections here but says "locked" at once, so whoever opens
-    the database at the same time takes turns by a lock on its folder.
+    SQLite does not wait for other connections here but says "locked" at once, so processes that
+    open the database at the same time take turns, by a lock on its folder.
     """
     folder = os.open(Path(str(engine.url.database)).parent, os.O_RDONLY)
     try:
@@ -350,7 +352,7 @@ def _postgresql_engine(url: URL) -> Engine:
 
 
 def _without_jit(connection: Any, _record: object) -> None:
-    """Small tables are never analysed, so that a look at two rows was compiled for 0.2 s."""
+    """Without statistics of small tables, a query for two rows was compiled for 0.2 s."""
     connection.execute("SET jit = off")
     connection.commit()
 

@@ -1,7 +1,7 @@
 """Every error this package raises on purpose.
 
 DatabaseError
-├── DatabaseUserError          the person's input is off: one clear line, exit code 2
+├── DatabaseUserError          the person's input is wrong: one clear line, exit code 2
 ├── DatabaseUnavailableError   lost, locked or full: the same call may work later
 │   └── ConnectionLostError    broken off in the middle
 └── InvalidValueError          a value that one of the two databases would not store faithfully
@@ -17,15 +17,15 @@ class DatabaseError(Exception):
 
 
 class DatabaseUserError(DatabaseError):
-    """The person's input is off; the message says what is allowed and what to do next."""
+    """The person's input is wrong; the message says what is allowed and what to do next."""
 
 
 class DatabaseUnavailableError(DatabaseError):
-    """The database did not answer, or could not write; nothing of the transaction was kept."""
+    """The database did not answer, or could not write; nothing of the transaction was committed."""
 
 
 class ConnectionLostError(DatabaseUnavailableError):
-    """The connection broke in a transaction; if that was at its end, it may have been kept."""
+    """The connection broke in a transaction; if that was at its end, it may have been committed."""
 
 
 class InvalidValueError(DatabaseError, ValueError, DontWrapMixin):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from sqlalchemy import ColumnClause, Connection, Engine, column, func, inspect, select, table
 
@@ -14,10 +15,6 @@ from db.engine import reading, writer, writing
 from db.errors import DatabaseError, DatabaseUserError
 from db.read_only import snapshot_of
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
-"""Every revision in order; a test compares it with the files in `migrations/versions`."""
-
-HEAD = REVISIONS[-1]
 VERSION_TABLE = "audioset_version"  # not Alembic's default, which other applications use too
 _ADVISORY_LOCK = int.from_bytes(b"audioset", "big")
 
@@ -45,10 +42,17 @@ def _is_at_head(conn: Connection) -> bool:
         return False
     version: ColumnClause[str] = column("version_num")
     found = conn.execute(select(version).select_from(table(VERSION_TABLE, version))).scalar()
-    if found is not None and found not in REVISIONS:
-        message = f"the database has schema {found!r}, this program knows up to {HEAD!r}"
+    known = revisions()
+    if found is not None and found not in known:
+        message = f"the database has schema {found!r}, this program knows up to {known[-1]!r}"
         raise DatabaseUserError(f"{message}: upgrade audioset-flows, or use another database")
-    return bool(found == HEAD)
+    return bool(found == known[-1])
+
+
+def revisions() -> list[str]:
+    """Every revision in order: the numbers with which the files of `migrations/versions` begin."""
+    folder = Path(__file__).parent / "migrations" / "versions"
+    return sorted(path.name[:4] for path in folder.glob("[0-9]*.py"))
 
 
 @contextmanager

@@ -5,24 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum, StrEnum
 from typing import Any
 
+from audioset_core.records import ClassScore, Detection
 from db.types import canonical_json
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """An ontology entry; what is None or empty leaves the stored text as it is."""
-
-    mid: str
-    name: str
-    is_abstract: bool
-    is_blacklisted: bool
-    description: str | None = None
-    citation_uri: str | None = None
-    examples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +28,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """The settings that change what a labelling says; `extra` holds further JSON values."""
+    """The settings that change labels; `extra` holds further JSON values."""
 
     patch_hop_s: float
     score_floor: float
@@ -64,7 +52,7 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """What a labelling is made with."""
+    """The model and the parameters that a labelling is made with."""
 
     model_id: int
     parameter_set_id: int
@@ -90,28 +78,28 @@ class KnownSource:
     path: bytes
 
 
-class Verdict(Enum):
+class FileState(Enum):
     """What is known of a file that was seen."""
 
     NEW = "new"
-    """Never seen, or enrolled and not read since."""
+    """Never seen, or listed and not read since."""
     CHANGED = "changed"
     """Size or time differ from what was read."""
     UNLABELLED = "unlabelled"
     """Known content without a finished labelling under the variant."""
     RETRY = "retry"
-    """Failed for a passing reason."""
+    """Failed for a reason that may pass."""
     DONE = "done"
     """Labelled under the variant."""
     FAILED = "failed"
-    """Failed for a lasting reason, and unchanged."""
+    """Failed for a permanent reason, and not changed since."""
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """A verdict, and what else is known of the file."""
+class Triaged:
+    """What `triage` finds of a file: its state, and what else is known of it."""
 
-    verdict: Verdict
+    state: FileState
     is_back: bool = False
     """It was marked missing."""
     waiting_since: datetime | None = None
@@ -131,7 +119,7 @@ class WorkItem:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One recording; figures are the header's when admitted, the decoder's when committed."""
+    """One recording. Its figures are the header's until the commit, then the decoder's."""
 
     sha256: str
     size_bytes: int
@@ -141,10 +129,24 @@ class Clip:
     n_samples: int
     format: str
     told_start: str | None = None
-    """The start by the file's own word, as ISO 8601, with a zone where the recorder gives one."""
+    """The start that the file states, in ISO 8601; with a zone where the recorder gives one."""
     told_by: str | None = None
     latitude_deg: float | None = None
     longitude_deg: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Which run may label what it claims, from when on, and for how many seconds."""
+
+    run_id: str
+    duration_s: float
+    begins_at: datetime
+
+    @property
+    def ends_at(self) -> datetime:
+        """From then on others may claim it."""
+        return self.begins_at + timedelta(seconds=self.duration_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,7 @@ class Claim:
     sha256: str
 
 
-class AdmissionOutcome(Enum):
+class NotClaimed(Enum):
     """Why there was nothing to claim."""
 
     DONE = "done"
@@ -172,29 +174,8 @@ class AdmissionOutcome(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class ClassScore:
-    """Peak and mean of one category over a clip."""
-
-    category_index: int
-    peak: float
-    mean: float
-
-
-@dataclass(frozen=True, slots=True)
-class DetectionRow:
-    """A merged interval of one category; `end_patch` is the last patch inside."""
-
-    category_index: int
-    start_patch: int
-    end_patch: int
-    peak: float
-    mean: float
-    peak_patch: int
-
-
-@dataclass(frozen=True, slots=True)
 class Remark:
-    """What a person should know of a recording, and the part of it that is meant, if one is."""
+    """What a person should know of a recording, or of a part of it."""
 
     kind: str
     detail: str
@@ -218,12 +199,12 @@ class Labelling:
     is_partial: bool = False
     remarks: tuple[Remark, ...] = ()
     class_scores: tuple[ClassScore, ...] = ()
-    detections: tuple[DetectionRow, ...] = ()
+    detections: tuple[Detection, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A source that could not be labelled, and the claim to give back."""
+    """A source that could not be labelled, and the claim to release."""
 
     source_id: int
     reason: str
@@ -231,8 +212,16 @@ class Failure:
     claim: Claim | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class FailedSource:
+    """A failure with the path of the file."""
+
+    path: bytes
+    failure: Failure
+
+
 class RunStatus(StrEnum):
-    """How a run stands."""
+    """The state of a run."""
 
     RUNNING = "running"
     COMPLETED = "completed"
@@ -253,18 +242,25 @@ class RunCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class RunOrigin:
+    """The run of Prefect's flow, and the run whose work this one does a part of."""
+
+    flow_run_name: str | None = None
+    flow_run_id: str | None = None
+    parent_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """One execution of a flow."""
 
     run_id: str
-    flow_run_name: str | None
     host: str
     pid: int
     status: RunStatus
     started_at: datetime
-    ended_at: datetime | None
     counts: RunCounts
     parent_id: str | None = None
     flow_run_id: str | None = None
     seen_at: datetime | None = None
-    """Its last sign of life."""
+    """When it last reported that it is at work."""

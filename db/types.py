@@ -110,7 +110,11 @@ class CleanJson(TypeDecorator[Any]):
 
 
 def canonical_json(value: object) -> str:
-    """One text per JSON value: sorted keys, no spaces, ASCII, no NaN."""
+    """One text per JSON value: sorted keys, no spaces, ASCII, no NaN.
+
+    >>> canonical_json({"b": [1, 0.5], "a": None})
+    '{"a":null,"b":[1,0.5]}'
+    """
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError) as error:
@@ -118,7 +122,11 @@ def canonical_json(value: object) -> str:
 
 
 def path_text(path: bytes) -> str:
-    """A path as one line of readable text: invalid UTF-8 and control characters escaped."""
+    """A path as one line of readable text: invalid UTF-8 and control characters escaped.
+
+    >>> print(path_text(b"/data/site 3/a\\nb\\xff.wav"))
+    /data/site 3/a\\x0ab\\xff.wav
+    """
     text = path.decode("utf-8", "backslashreplace")
     return _CONTROL.sub(lambda match: f"\\x{ord(match.group()):02x}", text)
 

@@ -19,10 +19,10 @@ from audioset_core.features.patch_reader import ClipReader
 from audioset_core.file_headers.field_notes import FieldNotes
 from audioset_core.inference.engines import hears
 from audioset_core.inference.scorer import Cancelled
-from db.ledger.claims import admit, release_claims
-from db.records import AdmissionOutcome, Claim, Clip, Failure, WorkItem
+from db.ledger.claims import claim_clip, release_claims
+from db.records import Claim, Clip, FailedSource, Failure, Lease, NotClaimed, WorkItem
 from tasks.labelling.job import LEASE_S, Job, engine_for, is_stopping, now, one_blas_thread
-from tasks.labelling.shards import ClipPiece, FailedSource, OpenClip, Shard, ShardFeatures
+from tasks.labelling.shards import ClipPiece, OpenClip, Shard, ShardFeatures
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
@@ -78,9 +78,9 @@ def _begin(job: Job, item: WorkItem, features: ShardFeatures, logger: Logger) ->
         clip = _clip(recording)
         as_waveform = hears(job.frontend, job.device, job.engine)
         reader = ClipReader(recording, job.frontend, as_waveform=as_waveform)
-        outcome = admit(
-            engine_for(job.database_url), item.source_id, clip, job.variant, job.run_id,
-            LEASE_S, now(), mtime_ns=recording.mtime_ns,
+        outcome = claim_clip(
+            engine_for(job.database_url), item.source_id, clip, job.variant,
+            Lease(job.run_id, LEASE_S, now()), mtime_ns=recording.mtime_ns,
         )  # fmt: skip
     except BaseException:
         recording.close()
@@ -88,11 +88,11 @@ def _begin(job: Job, item: WorkItem, features: ShardFeatures, logger: Logger) ->
     if isinstance(outcome, Claim):
         return OpenClip(item, outcome, reader)
     recording.close()
-    if outcome is AdmissionOutcome.AGAIN:
+    if outcome is NotClaimed.AGAIN:
         features.n_again += 1
         features.again_s += clip.duration_s
-    features.n_known += outcome in (AdmissionOutcome.DONE, AdmissionOutcome.COPY)
-    features.n_busy += outcome is AdmissionOutcome.BUSY
+    features.n_known += outcome in (NotClaimed.DONE, NotClaimed.COPY)
+    features.n_busy += outcome is NotClaimed.BUSY
     return None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from db.records import Variant, Verdict
+from db.records import FileState, Variant
 from tasks.labelling.job import engine_for, now
 from tasks.labelling.start_times import time_recordings
 from tasks.labelling.watched_folders import Watch
@@ -31,7 +31,7 @@ def discover_files(
     follow_symlinks: bool = False,
     is_strict: bool = False,
 ) -> Discovery:
-    """Walk the inputs and enrol what needs labelling as the run's work list.
+    """Walk the inputs, and put what needs labelling on the run's work list.
 
     With a settle time the paths are watched folders: see `tasks.labelling.watched_folders`.
     """
@@ -46,7 +46,7 @@ def discover_files(
     logger.info(
         "%d files: %d to label (about %.1f h), %d known, %d failed before",
         found.n_found, found.n_items, found.estimated_s / 3600,
-        found.verdicts[Verdict.DONE], found.verdicts[Verdict.FAILED],
+        found.verdicts[FileState.DONE], found.verdicts[FileState.FAILED],
     )  # fmt: skip
     if watch is not None:
         logger.info(

@@ -9,10 +9,9 @@ from sqlalchemy import Engine
 from audioset_core.models.registry import ModelBundle, find_bundle
 from audioset_core.ontology.graph import Ontology, load_default
 from audioset_core.weights.locate import ReadyWeights
-from db import records
 from db.catalog import ontology as ontology_rows
 from db.catalog.model_registry import register_model, register_parameters
-from db.records import Parameters, Variant
+from db.records import Model, Parameters, Variant
 from tasks.labelling.job import engine_for, now
 
 
@@ -36,26 +35,15 @@ def load_ontology(database_url: str, weights: ReadyWeights, parameters: Paramete
 
 def store_ontology(engine: Engine, ontology: Ontology) -> bool:
     """Write the ontology's nodes, edges and closure; False if nothing was new."""
-    nodes = [
-        records.Node(
-            mid=node.mid,
-            name=node.name,
-            is_abstract=node.is_abstract,
-            is_blacklisted=node.is_blacklisted,
-            description=node.description,
-            citation_uri=node.citation_uri,
-            examples=node.examples,
-        )
-        for node in ontology.nodes.values()
-    ]
+    nodes = list(ontology.nodes.values())
     return ontology_rows.load_ontology(
         engine, nodes, list(ontology.edges()), list(ontology.closure())
     )
 
 
-def model_record(bundle: ModelBundle, weights: ReadyWeights) -> records.Model:
+def model_record(bundle: ModelBundle, weights: ReadyWeights) -> Model:
     """The model's rows."""
-    return records.Model(
+    return Model(
         name=bundle.name,
         version=weights.version,
         weights_sha256=weights.source_sha256,

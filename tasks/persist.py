@@ -21,11 +21,10 @@ from audioset_core.storage.atomic_files import Block, write_many
 from audioset_core.storage.score_files import Kind, check_scores, npy_blocks, scores_path
 from db.errors import DatabaseUnavailableError
 from db.ledger.claims import commit_labellings, record_failures, renew_leases
-from db.records import Failure, Labelling, Remark
+from db.records import FailedSource, Failure, Labelling, Lease, Remark
 from tasks.chunk_and_featurize import Logger
 from tasks.labelling.job import LEASE_S, Job, engine_for, now
-from tasks.labelling.score_rows import class_score_rows, detection_rows
-from tasks.labelling.shards import FailedSource, FinishedClip, Receipt, Shard, ShardScores
+from tasks.labelling.shards import FinishedClip, Receipt, Shard, ShardScores
 
 # Clips per transaction: their folders are synced once, and little is redone after a crash.
 _BATCH = 32
@@ -83,8 +82,8 @@ def persist_shard(job: Job, shard: Shard, scores: ShardScores) -> Receipt:
         audio_s += sum(lab.clip.duration_s for lab, k in zip(labellings, kept, strict=True) if k)
     of_failures = [failed.failure for failed in failures]
     copies = record_failures(engine, of_failures, now(), job.run_id)
-    failures += [FailedSource(copy.path, copy.failure) for copy in copies]
-    renew_leases(engine, job.run_id, LEASE_S, now())
+    failures += copies
+    renew_leases(engine, Lease(job.run_id, LEASE_S, now()))
     give_back()
     return Receipt(
         n_labelled=n_labelled + scores.n_again,
@@ -172,6 +171,6 @@ def _labelling(
         note=None if files else _TOO_SHORT,
         is_partial=is_partial(finished.remarks),
         remarks=tuple(Remark(r.kind, r.detail, r.start_s, r.end_s) for r in finished.remarks),
-        class_scores=class_score_rows(pooled.class_scores),
-        detections=detection_rows(pooled.detections),
+        class_scores=pooled.class_scores,
+        detections=pooled.detections,
     )

@@ -22,6 +22,7 @@ from audioset_core.inputs.name_times import (
     time_in_name,
     time_in_text,
 )
+from audioset_core.records import TimeRule
 
 META_KEYS = ("recorded_at", "recording_start", "start_time", "datetime", "timestamp")
 """Keys of a manifest that may hold the start."""
@@ -60,18 +61,6 @@ class StartTime:
     unix_ms: int
     utc_offset_s: int
     found_by: str
-
-
-@dataclass(frozen=True, slots=True)
-class TimeRule:
-    """How the files below a folder (all, if it is empty) tell their time.
-
-    `pattern` is as for `strptime`; None means the usual names. `timezone` None: UTC is assumed.
-    """
-
-    folder: str = ""
-    pattern: str | None = None
-    timezone: str | None = None
 
 
 _USUAL = TimeRule()

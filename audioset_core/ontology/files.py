@@ -9,35 +9,17 @@ Source: https://github.com/audioset/ontology (Google, CC BY-SA 4.0)
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from audioset_core.data import FOLDER
 from audioset_core.errors import OntologyError
+from audioset_core.records import Node
 
 _TABLE = FOLDER / "ontology.tsv"
 # The official file is 0.3 MB; the bounds keep /dev/zero and crafted files from eating the memory.
 _MAX_FILE_BYTES = 64 * 2**20
 _MAX_NODES = 100_000
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One class of sounds.
-
-    Abstract: a heading that nobody would use as a label. Blacklisted: not used by the raters;
-    some model outputs are blacklisted all the same, so both are flags to show, not to filter by.
-    """
-
-    mid: str
-    name: str
-    child_mids: tuple[str, ...] = ()
-    is_abstract: bool = False
-    is_blacklisted: bool = False
-    description: str | None = None
-    citation_uri: str | None = None
-    examples: tuple[str, ...] = ()
 
 
 def read_table() -> list[Node]:

@@ -16,7 +16,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from audioset_core.errors import OntologyError, UnknownNodeError, UserError
-from audioset_core.ontology.files import Node, read_official_json, read_table
+from audioset_core.ontology.files import read_official_json, read_table
+from audioset_core.records import Node
 
 __all__ = ["Node", "Ontology", "load_default"]
 

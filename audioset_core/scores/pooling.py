@@ -14,33 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from audioset_core.errors import AudioError, Reason
+from audioset_core.records import ClassScore, Detection
 
 FloatArray = npt.NDArray[np.floating[Any]]
 Float32Array = npt.NDArray[np.float32]
 
 BLOCK_VALUES = 2**18
 """Values per block of rows: temporaries stay near the cache, memory flat for any length."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClassScore:
-    """One category over a whole clip: highest and mean score of its patches."""
-
-    category_index: int
-    peak: float
-    mean: float
-
-
-@dataclass(frozen=True, slots=True)
-class Detection:
-    """Consecutive patches of one category at or above the threshold; `end_patch` is inclusive."""
-
-    category_index: int
-    start_patch: int
-    end_patch: int
-    peak: float
-    mean: float
-    peak_patch: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,30 +13,19 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from audioset_core.errors import UnknownNodeError, UserError
 from audioset_core.ontology.graph import Ontology
-from audioset_core.scores.thresholds import IntervalRules, Threshold
+from audioset_core.records import Threshold, ThresholdSet
+from audioset_core.scores.thresholds import IntervalRules
 
 COLUMNS = ("mid", "name", "high", "low", "min_duration_s", "merge_gap_s", "model")
 EVERY_OTHER = "*"
 
 
-@dataclass(frozen=True, slots=True)
-class ThresholdTable:
-    """What such a file says."""
-
-    default: Threshold | None = None
-    by_mid: Mapping[str, Threshold] = field(default_factory=dict)
-    min_duration_s: float = 0.0
-    merge_gap_s: float = 0.0
-    model: str | None = None
-
-
-def read_thresholds(path: Path, ontology: Ontology) -> ThresholdTable:
+def read_thresholds(path: Path, ontology: Ontology) -> ThresholdSet:
     """Read a file as `rows_of` writes it; further columns do not matter.
 
     Raises:
@@ -64,15 +53,16 @@ def read_thresholds(path: Path, ontology: Ontology) -> ThresholdTable:
         IntervalRules(None, {}, *(settings.get(n, 0.0) for n in ("min_duration_s", "merge_gap_s")))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    return ThresholdTable(default, by_mid, **settings)
+    return ThresholdSet(settings.pop("model", None), default, by_mid, **settings)
 
 
-def rows_of(table: ThresholdTable, ontology: Ontology) -> Iterator[tuple[Any, ...]]:
+def rows_of(thresholds: ThresholdSet, ontology: Ontology) -> Iterator[tuple[Any, ...]]:
     """The rows of the file, below `COLUMNS`."""
-    pair = ("", "") if table.default is None else (table.default.high, table.default.low)
-    settings = (table.min_duration_s, table.merge_gap_s, table.model or "")
+    other = thresholds.default
+    pair = ("", "") if other is None else (other.high, other.low)
+    settings = (thresholds.min_duration_s, thresholds.merge_gap_s, thresholds.model or "")
     yield (EVERY_OTHER, "every other class", *pair, *settings)
-    for mid, threshold in table.by_mid.items():
+    for mid, threshold in thresholds.by_mid.items():
         name = ontology.nodes[mid].name if mid in ontology.nodes else ""
         yield (mid, name, threshold.high, threshold.low, "", "", "")
 

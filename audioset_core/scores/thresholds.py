@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from audioset_core.errors import AudioError, Reason, UserError
+from audioset_core.records import Detection, Threshold
 from audioset_core.scores.pooling import (
     BLOCK_VALUES,
-    Detection,
     FloatArray,
     Runs,
     detections_of,
@@ -31,25 +31,6 @@ from audioset_core.scores.pooling import (
 
 # Of a patch: 0.1 s + 0.2 s is to count as 0.3 s.
 _SLACK = 1e-6
-
-
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """Where a class begins, and down to where it goes on: 0 < low <= high <= 1.
-
-    Raises:
-        UserError: they are not like that.
-    """
-
-    high: float
-    low: float
-
-    def __post_init__(self) -> None:
-        if not 0 < self.low <= self.high <= 1:
-            raise UserError(
-                f"thresholds high {self.high:g} and low {self.low:g}: needed is "
-                "0 < low <= high <= 1"
-            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, select, update
 
 from db.engine import Prepared, upsert
+from db.paging import batches, rows_where_in
 from db.records import Clip
-from db.schema.tables import clip_scores, clips, detections, labellings, sources
+from db.schema.tables import clips, labellings, sources
 
-_ROWS_AT_ONCE = 5_000
-
-_BATCH = 1_000
 _NOTES = ("told_start", "told_by", "latitude_deg", "longitude_deg")
 _FIGURES = (
     "size_bytes", "duration_s", "sample_rate_hz", "n_channels", "n_samples", "format", *_NOTES,
@@ -24,7 +21,7 @@ _WRITE_FIGURES = update(clips).where(clips.c.id == bindparam("key"))
 
 
 def store_clip(conn: Connection, clip: Clip, now: datetime) -> int:
-    """The clip's id; the row is locked, new or old, so that no failure removes it meanwhile."""
+    """Store a clip; its id. The row is locked: the failure of a copy cannot remove it meanwhile."""
     row = {**_figures(clip), "first_seen_at": now}
     return int(_STORE.execute(conn, row).scalar_one())
 
@@ -39,47 +36,23 @@ def write_figures(conn: Connection, found: Sequence[tuple[int, Clip]]) -> None:
 
 def lock_clips(conn: Connection, clip_ids: Iterable[int]) -> None:
     """Hold the rows until the transaction ends (SQLite's write lock does already)."""
-    wanted = sorted(set(clip_ids))
-    for start in range(0, len(wanted), _BATCH):
-        conn.execute(
-            select(clips.c.id)
-            .where(clips.c.id.in_(wanted[start : start + _BATCH]))
-            .order_by(clips.c.id)
-            .with_for_update()
-        )
+    for batch in batches(sorted(set(clip_ids))):
+        some = select(clips.c.id).where(clips.c.id.in_(batch))
+        conn.execute(some.order_by(clips.c.id).with_for_update())
 
 
 def clip_ids(conn: Connection, wanted: Sequence[str]) -> dict[str, int]:
     """Ids of the clips with these SHA-256, as far as there are such clips."""
-    found: dict[str, int] = {}
-    for start in range(0, len(wanted), _BATCH):
-        some = clips.c.sha256.in_(wanted[start : start + _BATCH])
-        rows = conn.execute(select(clips.c.sha256, clips.c.id).where(some))
-        found.update((row.sha256, row.id) for row in rows)
-    return found
-
-
-def insert_labels(
-    conn: Connection,
-    score_rows: Iterable[dict[str, Any]],
-    detection_rows: Iterable[dict[str, Any]],
-) -> None:
-    """Rows of clip_scores and detections, some at a time.
-
-    A recording of ten hours may have 100,000 detections: as rows all at once they are 80 MB.
-    """
-    for table, rows in ((clip_scores, iter(score_rows)), (detections, iter(detection_rows))):
-        while some := list(islice(rows, _ROWS_AT_ONCE)):
-            conn.execute(insert(table), some)
+    query = select(clips.c.sha256, clips.c.id)
+    return {row.sha256: row.id for row in rows_where_in(conn, query, clips.c.sha256, wanted)}
 
 
 def remove_unreferenced(conn: Connection, clip_ids: Iterable[int]) -> None:
     """Delete those (locked) clips that no source and no labelling refers to."""
-    wanted = sorted(set(clip_ids))
-    for start in range(0, len(wanted), _BATCH):
+    for batch in batches(sorted(set(clip_ids))):
         conn.execute(
             delete(clips).where(
-                clips.c.id.in_(wanted[start : start + _BATCH]),
+                clips.c.id.in_(batch),
                 ~exists().where(sources.c.clip_id == clips.c.id),
                 ~exists().where(labellings.c.clip_id == clips.c.id),
             )

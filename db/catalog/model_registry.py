@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection, Engine, insert, select
@@ -40,12 +41,11 @@ def register_parameters(engine: Engine, parameters: Parameters) -> int:
     if found is None:
         with writing(engine) as conn:
             row = {
+                **parameters.as_json(),
                 "digest": parameters.digest,
-                "patch_hop_s": parameters.patch_hop_s,
-                "score_floor": parameters.score_floor,
-                "detection_threshold": parameters.detection_threshold,
                 "parameters": parameters.as_json(),
             }
+            del row["extra"]
             conn.execute(upsert(conn, parameter_sets).values(row).on_conflict_do_nothing())
             found = conn.execute(wanted).scalar_one()
     return int(found)
@@ -91,15 +91,11 @@ def _insert_model(conn: Connection, model: Model, now: datetime | None) -> int:
         message = f"the ontology in the database lacks {len(missing)} categories of {model.name!r}"
         raise DatabaseUserError(f"{message}: {', '.join(missing[:5])}; load the full ontology")
     row = {
-        "name": model.name,
-        "version": model.version,
-        "weights_sha256": model.weights_sha256,
-        "sample_rate_hz": model.sample_rate_hz,
-        "window_s": model.window_s,
+        **{field.name: getattr(model, field.name) for field in fields(model)},
         "n_classes": len(model.categories),
-        "embedding_dim": model.embedding_dim,
         "registered_at": datetime.now(UTC) if now is None else now,
     }
+    del row["categories"]
     statement = upsert(conn, models).values(row).on_conflict_do_nothing()
     model_id = conn.execute(statement.returning(models.c.id)).scalar()
     if model_id is None:  # another process registered it meanwhile (PostgreSQL)

@@ -10,9 +10,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, bindparam, delete, insert, select, update
 
+from audioset_core.records import Node
 from db.engine import reading, writing
 from db.errors import DatabaseUserError
-from db.records import Node
 from db.schema.tables import closure, edges, node_examples, nodes
 
 _ALWAYS = ("name", "position", "is_abstract", "is_blacklisted")

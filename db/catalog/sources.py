@@ -1,21 +1,19 @@
-"""Files as they were seen: telling at a glance what needs work, and a run's work list.
+"""Files as they were seen: which of them need work, and the work list of a run.
 
 A million known files are judged in seconds: one query per thousand, none per file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
-    BindParameter,
     ColumnElement,
     Connection,
     Engine,
     Row,
-    Select,
     and_,
     bindparam,
     case,
@@ -26,36 +24,36 @@ from sqlalchemy import (
     update,
 )
 
-from db.engine import reading, repeatable, upsert, writing
-from db.records import Judgement, SeenSource, Variant, Verdict, WorkItem
+from db.engine import reading, upsert, writing
+from db.paging import PAGE, page_of, pages, rows_where_in
+from db.records import FileState, SeenSource, Triaged, Variant, WorkItem
 from db.schema.tables import labellings, run_items, runs, sources
 from db.types import path_digest, path_text
 
-_BATCH = 1_000
-MAX_POSITION = 2**31 - 1
+_MAX_POSITION = 2**31 - 1
 
 
 def triage(
     conn: Connection,
     variant: Variant | None,
     seen: Sequence[SeenSource],
-    passing: frozenset[str] = frozenset(),
-    passing_end: str | None = None,
-) -> list[Judgement]:
+    transient: frozenset[str] = frozenset(),
+    transient_ending: str | None = None,
+) -> list[Triaged]:
     """What is known of each file, in the order given; writes nothing.
 
-    `passing` are the reasons of failure that are worth another try; so are those whose detail has
-    the ending `passing_end`.
+    Files that failed for a `transient` reason are tried again; so are those whose detail ends with
+    `transient_ending`.
     """
     digests = [path_digest(source.path) for source in seen]
     known = _known(conn, variant, digests)
     return [
-        _judge(source, known.get(digest), passing, passing_end)
+        _judge(source, known.get(digest), transient, transient_ending)
         for source, digest in zip(seen, digests, strict=True)
     ]
 
 
-def enrol(
+def add_to_work_list(
     engine: Engine,
     run_id: str,
     items: Sequence[tuple[SeenSource, float]],
@@ -65,8 +63,8 @@ def enrol(
 ) -> int:
     """Store files as pending and append them, with their estimated seconds, to the work list.
 
-    One transaction, and a sign of the run's life. The first item gets position `start`; returns the
-    next free position. A path given twice is taken once.
+    In one transaction, which also records that the run is at work. The first item gets position
+    `start`; returns the next free position. A path given twice is taken once.
     """
     wanted: dict[bytes, tuple[SeenSource, float]] = {}
     for source, estimated in items:
@@ -75,9 +73,7 @@ def enrol(
         return start
     seen_at = datetime.now(UTC) if now is None else now
     with writing(engine) as conn:
-        # In the order of the digests, so that two enrolments never wait for each other in a ring.
-        rows = [pending_row(digest, wanted[digest][0], seen_at) for digest in sorted(wanted)]
-        conn.execute(_upsert_pending(conn), rows)
+        store_pending(conn, {digest: source for digest, (source, _) in wanted.items()}, seen_at)
         ids = _source_ids(conn, list(wanted))
         conn.execute(
             insert(run_items),
@@ -96,19 +92,34 @@ def enrol(
     return start + len(wanted)
 
 
-def pending_row(digest: bytes, source: SeenSource, now: datetime) -> dict[str, Any]:
-    """The row of a file that has not been read."""
-    return {
-        "path_digest": digest,
-        "path": source.path,
-        "path_text": path_text(source.path),
-        "size_bytes": source.size_bytes,
-        "mtime_ns": source.mtime_ns,
-        "status": "pending",
-        "user_id": source.user_id,
-        "meta": source.meta,
-        "first_seen_at": now,
-    }
+def store_pending(
+    conn: Connection,
+    seen: Mapping[bytes, SeenSource],
+    now: datetime,
+    *,
+    is_waiting: bool = False,
+) -> None:
+    """Store files that have not been read, by their path's digest, as pending.
+
+    `is_waiting`: they are too young to be read; since when they are unchanged is kept.
+    """
+    # In the order of the digests, so that no two transactions wait for each other in a ring.
+    rows = [
+        {
+            "path_digest": digest,
+            "path": seen[digest].path,
+            "path_text": path_text(seen[digest].path),
+            "size_bytes": seen[digest].size_bytes,
+            "mtime_ns": seen[digest].mtime_ns,
+            "status": "pending",
+            "user_id": seen[digest].user_id,
+            "meta": seen[digest].meta,
+            "first_seen_at": now,
+            "waiting_since": now if is_waiting else None,
+        }
+        for digest in sorted(seen)
+    ]
+    conn.execute(_upsert_pending(conn), rows)
 
 
 def update_annotations(engine: Engine, seen: Sequence[SeenSource]) -> int:
@@ -126,17 +137,10 @@ def update_annotations(engine: Engine, seen: Sequence[SeenSource]) -> int:
     return len(changes)
 
 
-def count_items(engine: Engine, run_id: str) -> int:
-    """How many files are on the work list."""
-    query = select(func.count()).select_from(run_items).where(run_items.c.run_id == run_id)
-    with reading(engine) as conn:
-        return int(conn.execute(query).scalar_one())
-
-
 def iter_items(
     engine: Engine,
     run_id: str,
-    page: int = _BATCH,
+    page: int = PAGE,
     *,
     first: int = 0,
     end: int | None = None,
@@ -147,18 +151,11 @@ def iter_items(
     Without the items whose content is labelled under the variant by now, if one is given. No
     transaction stays open between pages.
     """
-    # The page is cut before the join, or a database without statistics would sort everything.
-    part = (
-        select(run_items)
-        .where(
-            run_items.c.run_id == run_id,
-            run_items.c.position > bindparam("last"),
-            run_items.c.position < (MAX_POSITION if end is None else end),
-        )
-        .order_by(run_items.c.position)
-        .limit(page)
-        .subquery()
+    own = select(run_items).where(
+        run_items.c.run_id == run_id,
+        run_items.c.position < (_MAX_POSITION if end is None else end),
     )
+    part = page_of(own, run_items.c.position, page).subquery()
     columns = (part.c.source_id, sources.c.path, part.c.bytes, sources.c.mtime_ns)
     joined = part.join(sources, sources.c.id == part.c.source_id)
     done_id: Any = null()
@@ -170,47 +167,20 @@ def iter_items(
         .select_from(joined)
         .order_by(part.c.position)
     )
-    last = first - 1
-    while True:
-        rows = _page(engine, query, last)
-        for row in rows:
-            if not row.done_id:
-                yield WorkItem(*row[1:-1])
-        if len(rows) < page:
-            return
-        last = rows[-1].position
-
-
-@repeatable
-def _page(engine: Engine, query: Select[Any], last: int) -> Sequence[Row[Any]]:
-    with reading(engine) as conn:
-        return conn.execute(query, {"last": last}).all()
+    for rows in pages(engine, query, page, after=first - 1):
+        yield from (WorkItem(*row[1:-1]) for row in rows if not row.done_id)
 
 
 def _known(
     conn: Connection, variant: Variant | None, digests: Sequence[bytes]
 ) -> dict[bytes, Row[Any]]:
-    columns = (
-        sources.c.path_digest,
-        sources.c.size_bytes,
-        sources.c.mtime_ns,
-        sources.c.status,
-        sources.c.reason,
-        sources.c.reason_detail,
-        sources.c.clip_id,
-        sources.c.waiting_since,
-    )
-    wanted: BindParameter[Any] = bindparam("digests", expanding=True)
+    names = ("path_digest", "size_bytes", "mtime_ns", "status", "reason", "reason_detail")
+    columns = [sources.c[name] for name in (*names, "clip_id", "waiting_since")]
     query = select(*columns, null().label("done_id"))
     if variant is not None:
         query = select(*columns, labellings.c.id.label("done_id"))
         query = query.select_from(sources.outerjoin(labellings, _is_done(variant)))
-    query = query.where(sources.c.path_digest.in_(wanted))
-    known: dict[bytes, Row[Any]] = {}
-    for start in range(0, len(digests), _BATCH):
-        rows = conn.execute(query, {"digests": digests[start : start + _BATCH]})
-        known.update((row[0], row) for row in rows.all())  # one by one they take twice as long
-    return known
+    return {row[0]: row for row in rows_where_in(conn, query, sources.c.path_digest, digests)}
 
 
 def _is_done(variant: Variant) -> ColumnElement[bool]:
@@ -224,29 +194,29 @@ def _is_done(variant: Variant) -> ColumnElement[bool]:
 
 
 def _judge(
-    source: SeenSource, row: Row[Any] | None, passing: frozenset[str], passing_end: str | None
-) -> Judgement:
+    source: SeenSource, row: Row[Any] | None, transient: frozenset[str], ending: str | None
+) -> Triaged:
     if row is None:
-        return Judgement(Verdict.NEW)
+        return Triaged(FileState.NEW)
     is_back = row.status == "missing"
     if (row.size_bytes, row.mtime_ns) != (source.size_bytes, source.mtime_ns):
-        return Judgement(Verdict.CHANGED, is_back)
-    # Of a missing file, the row keeps what was known; unchanged, it holds again.
+        return Triaged(FileState.CHANGED, is_back)
+    # A missing file keeps what was known; that holds again if the file is back unchanged.
     if row.reason is not None:
-        ends_so = passing_end is not None and (row.reason_detail or "").endswith(passing_end)
-        is_worth_it = row.reason in passing or ends_so
-        return Judgement(Verdict.RETRY if is_worth_it else Verdict.FAILED, is_back)
+        ends_so = ending is not None and (row.reason_detail or "").endswith(ending)
+        is_transient = row.reason in transient or ends_so
+        return Triaged(FileState.RETRY if is_transient else FileState.FAILED, is_back)
     if row.clip_id is None:
-        return Judgement(Verdict.NEW, is_back, row.waiting_since)
-    return Judgement(Verdict.UNLABELLED if row.done_id is None else Verdict.DONE, is_back)
+        return Triaged(FileState.NEW, is_back, row.waiting_since)
+    return Triaged(FileState.UNLABELLED if row.done_id is None else FileState.DONE, is_back)
 
 
 def _upsert_pending(conn: Connection) -> Any:
     statement = upsert(conn, sources)
     new = statement.excluded
-    is_same = and_(
-        sources.c.size_bytes == new.size_bytes,
-        sources.c.mtime_ns == new.mtime_ns,
+    is_same = and_(sources.c.size_bytes == new.size_bytes, sources.c.mtime_ns == new.mtime_ns)
+    waits_already = and_(
+        is_same, sources.c.waiting_since.is_not(None), new.waiting_since.is_not(None)
     )
     return statement.on_conflict_do_update(
         index_elements=[sources.c.path_digest],
@@ -256,7 +226,9 @@ def _upsert_pending(conn: Connection) -> Any:
             "reason_detail": None,
             "clip_id": case((is_same, sources.c.clip_id), else_=null()),
             "missing_at": None,
-            "waiting_since": None,
+            "waiting_since": case(
+                (waits_already, sources.c.waiting_since), else_=new.waiting_since
+            ),
             "size_bytes": new.size_bytes,
             "mtime_ns": new.mtime_ns,
             "user_id": func.coalesce(new.user_id, sources.c.user_id),
@@ -268,31 +240,23 @@ def _upsert_pending(conn: Connection) -> Any:
 
 
 def _source_ids(conn: Connection, digests: list[bytes]) -> dict[bytes, int]:
-    query = select(sources.c.path_digest, sources.c.id).where(
-        sources.c.path_digest.in_(bindparam("digests", expanding=True))
-    )
-    ids: dict[bytes, int] = {}
-    for start in range(0, len(digests), _BATCH):
-        rows = conn.execute(query, {"digests": digests[start : start + _BATCH]})
-        ids.update((digest, source_id) for digest, source_id in rows)
-    return ids
+    query = select(sources.c.path_digest, sources.c.id)
+    rows = rows_where_in(conn, query, sources.c.path_digest, digests)
+    return {row.path_digest: row.id for row in rows}
 
 
 def _annotation_changes(conn: Connection, given: dict[bytes, SeenSource]) -> list[dict[str, Any]]:
-    query = select(sources.c.path_digest, sources.c.id, sources.c.user_id, sources.c.meta).where(
-        sources.c.path_digest.in_(bindparam("digests", expanding=True))
-    )
-    digests = list(given)
+    query = select(sources.c.path_digest, sources.c.id, sources.c.user_id, sources.c.meta)
     changes = []
-    for start in range(0, len(digests), _BATCH):
-        rows = conn.execute(query, {"digests": digests[start : start + _BATCH]})
-        for digest, source_id, user_id, meta in rows:
-            new = given[digest]
-            wanted_id = user_id if new.user_id is None else new.user_id
-            wanted_meta = meta if new.meta is None else new.meta
-            if (wanted_id, wanted_meta) != (user_id, meta):
-                changes.append(
-                    {"digest": digest, "key": source_id, "user_id": wanted_id}
-                    | {"meta": wanted_meta, "recorded_by": None}
-                )
+    for digest, source_id, user_id, meta in rows_where_in(
+        conn, query, sources.c.path_digest, list(given)
+    ):
+        new = given[digest]
+        wanted_id = user_id if new.user_id is None else new.user_id
+        wanted_meta = meta if new.meta is None else new.meta
+        if (wanted_id, wanted_meta) != (user_id, meta):
+            changes.append(
+                {"digest": digest, "key": source_id, "user_id": wanted_id}
+                | {"meta": wanted_meta, "recorded_by": None}
+            )
     return changes

@@ -7,31 +7,23 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Engine,
-    bindparam,
-    delete,
-    func,
-    insert,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Engine, bindparam, delete, func, insert, or_, select, update
 
+from audioset_core.records import TimeRule
 from db.engine import reading, writing
+from db.paging import page_of, pages
 from db.schema.tables import clips, sources, time_rules
 
 _PAGE = 2_000
 _FOLDERS_AT_ONCE = 50
 
 NOT_FOUND = "not found"
-"""How `recorded_by` begins where neither manifest nor name tells a start."""
+"""How `recorded_by` begins where no start was found."""
 
 
 @dataclass(frozen=True, slots=True)
 class UntimedSource:
-    """What may tell when a file was recorded."""
+    """A file, and what is known that may state when it was recorded."""
 
     path_digest: bytes
     path_text: str
@@ -39,7 +31,7 @@ class UntimedSource:
     stored: tuple[int | None, int | None, str | None] = (None, None, None)
     """What was found before: Unix milliseconds, distance from UTC, and how."""
     told: tuple[str, str] | None = None
-    """The start by the file's own word, as ISO 8601, and where in the file that stands."""
+    """The start that the file states, in ISO 8601, and where in the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +45,8 @@ class SourceTime:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredRule:
-    """How the files below a folder (all, if it is empty) tell their time."""
-
-    folder: str
-    pattern: str | None
-    timezone: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class TimesFound:
-    """How many files tell their time in one way, and the span of those times."""
+    """How many starts were found in one way, the first of them, and the last."""
 
     found_by: str | None
     n_sources: int
@@ -72,7 +55,7 @@ class TimesFound:
 
 
 def sources_to_time(engine: Engine, *, again: bool = False) -> Iterator[list[UntimedSource]]:
-    """Sources whose time nobody has looked for, in pages; all of them if `again`.
+    """Sources whose start was not looked for yet, in pages; all of them if `again`.
 
     No transaction stays open between pages.
     """
@@ -92,33 +75,18 @@ def sources_in_folders(engine: Engine, folders: Set[str]) -> Iterator[list[Untim
 def _pages(
     engine: Engine, conditions: Sequence[ColumnElement[bool]]
 ) -> Iterator[list[UntimedSource]]:
-    before = (
-        sources.c.recorded_unix_ms,
-        sources.c.recorded_utc_offset_s,
-        sources.c.recorded_by,
-    )
     query = select(
-        sources.c.id, sources.c.path_digest, sources.c.path_text, sources.c.meta, *before,
+        sources.c.id, sources.c.path_digest, sources.c.path_text, sources.c.meta,
+        sources.c.recorded_unix_ms, sources.c.recorded_utc_offset_s, sources.c.recorded_by,
         clips.c.told_start, clips.c.told_by,
     ).select_from(sources.outerjoin(clips, clips.c.id == sources.c.clip_id))  # fmt: skip
-    query = query.where(sources.c.id > bindparam("last"), *conditions)
-    query = query.order_by(sources.c.id).limit(_PAGE)
-    last = 0
-    while True:
-        with reading(engine) as conn:
-            rows = conn.execute(query, {"last": last}).all()
-        if not rows:
-            return
-        last = rows[-1].id
+    query = page_of(query.where(*conditions), sources.c.id, _PAGE)
+    for rows in pages(engine, query, _PAGE):
         yield [
             UntimedSource(
-                row[1],
-                row[2],
-                row[3],
-                (row[4], row[5], row[6]),
-                (row[7], row[8]) if row[7] else None,
+                digest, text, meta, (at_ms, offset_s, by), (told, told_by) if told else None
             )
-            for row in rows
+            for _, digest, text, meta, at_ms, offset_s, by, told, told_by in rows
         ]
 
 
@@ -144,16 +112,16 @@ def store_times(engine: Engine, times: Sequence[SourceTime]) -> None:
             conn.execute(statement, rows)
 
 
-def stored_rules(engine: Engine) -> list[StoredRule]:
+def stored_rules(engine: Engine) -> list[TimeRule]:
     """The rules that were stated, by folder."""
     columns = (time_rules.c.folder, time_rules.c.pattern, time_rules.c.timezone)
     with reading(engine) as conn:
         rows = conn.execute(select(*columns).order_by(time_rules.c.folder, time_rules.c.id))
-        return [StoredRule(*row) for row in rows]
+        return [TimeRule(*row) for row in rows]
 
 
-def state_rule(engine: Engine, rule: StoredRule, now: datetime) -> None:
-    """Store the rule of a folder; what it leaves open (None) stays as it was, "" is forgotten."""
+def store_rule(engine: Engine, rule: TimeRule, now: datetime) -> None:
+    """Store the rule of a folder. What is None keeps its stored value, "" deletes that."""
     with writing(engine) as conn:
         is_same = time_rules.c.folder == rule.folder
         columns = (time_rules.c.pattern, time_rules.c.timezone)

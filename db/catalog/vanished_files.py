@@ -8,27 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from sqlalchemy import (
-    ColumnElement,
-    Engine,
-    FromClause,
-    and_,
-    bindparam,
-    case,
-    func,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Engine, FromClause, and_, case, func, or_, select, update
 
-from db.catalog.sources import pending_row
-from db.engine import reading, upsert, writing
+from db.catalog.sources import store_pending
+from db.engine import reading, writing
+from db.paging import batches, page_of, pages
 from db.records import KnownSource, SeenSource
 from db.schema.tables import run_items, sources
 from db.types import path_digest
 
 _PAGE = 5_000
-_BATCH = 1_000
 
 
 def present_sources(engine: Engine, roots: Sequence[bytes]) -> Iterator[list[KnownSource]]:
@@ -79,21 +68,9 @@ def _below(table: FromClause, roots: Sequence[bytes]) -> ColumnElement[bool]:
 def _pages(
     engine: Engine, conditions: Sequence[ColumnElement[bool]]
 ) -> Iterator[list[KnownSource]]:
-    query = (
-        select(sources.c.id, sources.c.path_digest, sources.c.path)
-        .where(sources.c.id > bindparam("last"), *conditions)
-        .order_by(sources.c.id)
-        .limit(_PAGE)
-    )
-    last = 0
-    while True:
-        with reading(engine) as conn:
-            rows = conn.execute(query, {"last": last}).all()
-        if rows:
-            last = rows[-1].id
-            yield [KnownSource(*row) for row in rows]
-        if len(rows) < _PAGE:
-            return
+    query = select(sources.c.id, sources.c.path_digest, sources.c.path).where(*conditions)
+    for rows in pages(engine, page_of(query, sources.c.id, _PAGE), _PAGE):
+        yield [KnownSource(*row) for row in rows]
 
 
 def mark_missing(engine: Engine, digests: Sequence[bytes], now: datetime) -> int:
@@ -101,8 +78,8 @@ def mark_missing(engine: Engine, digests: Sequence[bytes], now: datetime) -> int
     return _update(engine, digests, sources.c.status != "missing", status="missing", missing_at=now)
 
 
-def mark_back(engine: Engine, seen: Sequence[SeenSource]) -> int:
-    """Give files that were missing, and are as they were, the status they had."""
+def mark_present(engine: Engine, seen: Sequence[SeenSource]) -> int:
+    """Give files that were missing, and are back unchanged, the status that they had before."""
     was = case(
         (sources.c.reason.is_not(None), "failed"),
         (sources.c.clip_id.is_not(None), "identified"),
@@ -114,38 +91,9 @@ def mark_back(engine: Engine, seen: Sequence[SeenSource]) -> int:
 
 def mark_waiting(engine: Engine, seen: Sequence[SeenSource], now: datetime) -> None:
     """Store files that are too young to be read as pending, and since when they are unchanged."""
-    if not seen:
-        return
-    rows = {path_digest(s.path): s for s in seen}
-    with writing(engine) as conn:
-        statement = upsert(conn, sources)
-        new = statement.excluded
-        is_same = and_(
-            sources.c.size_bytes == new.size_bytes,
-            sources.c.mtime_ns == new.mtime_ns,
-            sources.c.waiting_since.is_not(None),
-        )
-        statement = statement.on_conflict_do_update(
-            index_elements=[sources.c.path_digest],
-            set_={
-                "status": new.status,
-                "reason": None,
-                "reason_detail": None,
-                "clip_id": None,
-                "missing_at": None,
-                "waiting_since": case((is_same, sources.c.waiting_since), else_=new.waiting_since),
-                "size_bytes": new.size_bytes,
-                "mtime_ns": new.mtime_ns,
-            },
-        )
-        # In the order of the digests, as `enrol`: no two transactions wait for each other.
-        conn.execute(
-            statement,
-            [
-                {**pending_row(digest, rows[digest], now), "waiting_since": now}
-                for digest in sorted(rows)
-            ],
-        )
+    if seen:
+        with writing(engine) as conn:
+            store_pending(conn, {path_digest(s.path): s for s in seen}, now, is_waiting=True)
 
 
 def count_moved(engine: Engine, since: datetime) -> int:
@@ -163,9 +111,7 @@ def count_moved(engine: Engine, since: datetime) -> int:
 
 def _update(engine: Engine, digests: Sequence[bytes], where: object, **values: object) -> int:
     count = 0
-    wanted = sorted(set(digests))
-    for start in range(0, len(wanted), _BATCH):
-        part = wanted[start : start + _BATCH]
+    for part in batches(sorted(set(digests))):
         with writing(engine) as conn:
             # Locked in the order of the digests, as everywhere.
             locked = select(sources.c.id).where(sources.c.path_digest.in_(part), where)  # type: ignore[arg-type]

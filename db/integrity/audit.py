@@ -6,23 +6,16 @@ open while files are read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import (
-    Engine,
-    Row,
-    Select,
-    and_,
-    bindparam,
-    exists,
-    func,
-    or_,
-    select,
-)
+from sqlalchemy import Connection, Engine, Table, and_, bindparam, exists, func, or_, select
 
 from db.engine import reading
+from db.ledger.label_rows import Row
+from db.paging import PAGE, page_of, paged_rows
+from db.record_columns import columns_for
 from db.records import Variant
 from db.schema.tables import (
     clip_scores,
@@ -33,35 +26,37 @@ from db.schema.tables import (
     parameter_sets,
     sources,
 )
-from db.types import SCORE_SCALE
 
 RESET = "reset by a repair"
-RESET_SPEAKER = "reset by a repair; it spoke for its clip"
+RESET_CURRENT = "reset by a repair; it spoke for its clip"
 """Notes of labellings that are to be made again; the second was its clip's current one."""
-
-_PAGE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """A labelling's rows; scores in the steps of 1/10,000 that are stored.
+    """A labelling's rows without its id: scores by node id, detections also by start patch."""
 
-    `scores`: (peak, mean) by node id. `detections`: (end patch, peak patch, peak, mean) by node id
-    and start patch.
-    """
+    scores: dict[int, Row]
+    detections: dict[tuple[int, int], Row]
 
-    scores: dict[int, tuple[int, int]]
-    detections: dict[tuple[int, int], tuple[int, int, int, int]]
+    @classmethod
+    def of(cls, scores: Iterable[Row], found: Iterable[Row]) -> Labels:
+        """Labels from rows, as `db.ledger.label_rows.label_rows` makes them."""
+        return cls(
+            {row["node_id"]: row for row in scores},
+            {(row["node_id"], row["start_patch"]): row for row in found},
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class DoneLabelling:
-    """A finished labelling, and what it promises; `token` tells whether it changed since."""
+    """A finished labelling, and what it promises; by its `token` a later change is seen."""
 
     labelling_id: int
     token: int
     clip_id: int
-    variant: Variant
+    model_id: int
+    parameter_set_id: int
     clip_sha256: str
     n_samples: int
     sample_rate_hz: int
@@ -71,6 +66,11 @@ class DoneLabelling:
     scores_sha256: str | None
     embeddings_path: str | None
     embeddings_sha256: str | None
+
+    @property
+    def variant(self) -> Variant:
+        """The model and the set of parameters that it was made with."""
+        return Variant(self.model_id, self.parameter_set_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +95,13 @@ class StoredVariant:
 class UndoneLabelling:
     """A labelling that a repair has reset.
 
-    `speaker_id` is the labelling that speaks for the clip, and shall go on; None if this one did.
+    `current_id` is the clip's current labelling, which is to stay so; None if this one was it.
     """
 
     labelling_id: int
     clip_id: int
     clip_sha256: str
-    speaker_id: int | None
+    current_id: int | None
 
 
 def count_done(engine: Engine) -> int:
@@ -118,12 +118,7 @@ def stored_variants(engine: Engine) -> dict[Variant, StoredVariant]:
         select(
             used.c.model_id,
             used.c.parameter_set_id,
-            models.c.name,
-            models.c.version,
-            models.c.n_classes,
-            models.c.embedding_dim,
-            parameter_sets.c.digest,
-            parameter_sets.c.parameters,
+            *columns_for(StoredVariant, models, parameter_sets, model=models.c.name),
         )
         .join(models, models.c.id == used.c.model_id)
         .join(parameter_sets, parameter_sets.c.id == used.c.parameter_set_id)
@@ -133,122 +128,80 @@ def stored_variants(engine: Engine) -> dict[Variant, StoredVariant]:
         return {Variant(row[0], row[1]): StoredVariant(*row[2:]) for row in conn.execute(query)}
 
 
-def iter_done(engine: Engine, page: int = _PAGE) -> Iterator[DoneLabelling]:
+def iter_done(engine: Engine, page: int = PAGE) -> Iterator[DoneLabelling]:
     """Every finished labelling, by id."""
-    # The page is cut before the join, or a database without statistics would sort everything.
-    part = (
-        select(labellings)
-        .where(labellings.c.status == "done", labellings.c.id > bindparam("last"))
-        .order_by(labellings.c.id)
-        .limit(page)
-        .subquery()
+    finished = select(labellings).where(labellings.c.status == "done")
+    part = page_of(finished, labellings.c.id, page).subquery()
+    columns = columns_for(
+        DoneLabelling, part, clips, labelling_id=part.c.id, clip_sha256=clips.c.sha256
     )
-    query = (
-        select(
-            part.c.id,
-            part.c.token,
-            part.c.clip_id,
-            part.c.model_id,
-            part.c.parameter_set_id,
-            clips.c.sha256,
-            clips.c.n_samples,
-            clips.c.sample_rate_hz,
-            part.c.n_patches,
-            part.c.score_dtype,
-            part.c.scores_path,
-            part.c.scores_sha256,
-            part.c.embeddings_path,
-            part.c.embeddings_sha256,
-        )
-        .join(clips, clips.c.id == part.c.clip_id)
-        .order_by(part.c.id)
-    )
-    for row in _paged(engine, query, page):
-        labelling_id, token, clip_id, model_id, parameter_set_id, *rest = row
-        variant = Variant(model_id, parameter_set_id)
-        yield DoneLabelling(labelling_id, token, clip_id, variant, *rest)
+    query = select(*columns).join(clips, clips.c.id == part.c.clip_id).order_by(part.c.id)
+    for row in paged_rows(engine, query, page):
+        yield DoneLabelling(*row)
 
 
 def iter_undone(
-    engine: Engine, variant: Variant | None = None, page: int = _PAGE
+    engine: Engine, variant: Variant | None = None, page: int = PAGE
 ) -> Iterator[UndoneLabelling]:
     """Labellings that a repair has reset and nobody has taken up since, by id.
 
     A claim always has a run; only `db.integrity.repair.reset_labelling` leaves none.
     """
-    speaker = labellings.alias("speaker")
-    is_speaker = and_(
-        speaker.c.clip_id == labellings.c.clip_id,
-        speaker.c.is_current,
-        labellings.c.note != RESET_SPEAKER,
+    current = labellings.alias("current")
+    is_current = and_(
+        current.c.clip_id == labellings.c.clip_id,
+        current.c.is_current,
+        labellings.c.note != RESET_CURRENT,
     )
     query = (
-        select(labellings.c.id, labellings.c.clip_id, clips.c.sha256, speaker.c.id)
+        select(labellings.c.id, labellings.c.clip_id, clips.c.sha256, current.c.id)
         .join(clips, clips.c.id == labellings.c.clip_id)
-        .outerjoin(speaker, is_speaker)
-        .where(
-            labellings.c.status == "claimed",
-            labellings.c.run_id.is_(None),
-            labellings.c.id > bindparam("last"),
-        )
-        .order_by(labellings.c.id)
-        .limit(page)
+        .outerjoin(current, is_current)
+        .where(labellings.c.status == "claimed", labellings.c.run_id.is_(None))
     )
     if variant is not None:
         query = query.where(
             labellings.c.model_id == variant.model_id,
             labellings.c.parameter_set_id == variant.parameter_set_id,
         )
-    for row in _paged(engine, query, page):
+    for row in paged_rows(engine, query, page, key=labellings.c.id):
         yield UndoneLabelling(*row)
 
 
 def iter_sources(
-    engine: Engine, clip_id: int, page: int = _PAGE
+    engine: Engine, clip_id: int, page: int = PAGE
 ) -> Iterator[tuple[bytes, int, int]]:
     """(path, size in bytes, mtime in ns) of each place where the clip was seen."""
-    query = (
-        select(sources.c.id, sources.c.path, sources.c.size_bytes, sources.c.mtime_ns)
-        .where(sources.c.clip_id == clip_id, sources.c.id > bindparam("last"))
-        .order_by(sources.c.id)
-        .limit(page)
-    )
-    for row in _paged(engine, query, page):
-        yield row[1], row[2], row[3]
+    columns = (sources.c.id, sources.c.path, sources.c.size_bytes, sources.c.mtime_ns)
+    query = select(*columns).where(sources.c.clip_id == clip_id)
+    for _, path, size_bytes, mtime_ns in paged_rows(engine, query, page, key=sources.c.id):
+        yield path, size_bytes, mtime_ns
 
 
-def iter_stray_labels(engine: Engine, page: int = _PAGE) -> Iterator[tuple[int, str]]:
+def iter_stray_labels(engine: Engine, page: int = PAGE) -> Iterator[tuple[int, str]]:
     """(id, clip) of unfinished labellings that have labels all the same."""
     has_rows = or_(*(_has_rows(table) for table in (clip_scores, detections)))
     query = (
         select(labellings.c.id, clips.c.sha256)
         .join(clips, clips.c.id == labellings.c.clip_id)
-        .where(labellings.c.status != "done", has_rows, labellings.c.id > bindparam("last"))
-        .order_by(labellings.c.id)
-        .limit(page)
+        .where(labellings.c.status != "done", has_rows)
     )
-    for row in _paged(engine, query, page):
+    for row in paged_rows(engine, query, page, key=labellings.c.id):
         yield row[0], row[1]
 
 
-def iter_speechless(engine: Engine, page: int = _PAGE) -> Iterator[tuple[int, str]]:
+def iter_without_current(engine: Engine, page: int = PAGE) -> Iterator[tuple[int, str]]:
     """(id, SHA-256) of clips whose current labelling is none of the finished ones."""
-    own, speaker = labellings.alias("own"), labellings.alias("speaker")
-    has_speaker = exists().where(
-        speaker.c.clip_id == own.c.clip_id, speaker.c.is_current, speaker.c.status == "done"
+    own, current = labellings.alias("own"), labellings.alias("current")
+    has_current = exists().where(
+        current.c.clip_id == own.c.clip_id, current.c.is_current, current.c.status == "done"
     )
     is_wrong = or_(
-        and_(own.c.status == "done", ~has_speaker), and_(own.c.status != "done", own.c.is_current)
+        and_(own.c.status == "done", ~has_current), and_(own.c.status != "done", own.c.is_current)
     )
-    query = (
-        select(clips.c.id, clips.c.sha256)
-        .where(
-            exists().where(own.c.clip_id == clips.c.id, is_wrong), clips.c.id > bindparam("last")
-        )
-        .order_by(clips.c.id)
-        .limit(page)
-    )
-    for row in _paged(engine, query, page):
+    has_wrong = exists().where(own.c.clip_id == clips.c.id, is_wrong)
+    query = select(clips.c.id, clips.c.sha256).where(has_wrong)
+    for row in paged_rows(engine, query, page, key=clips.c.id):
         yield row[0], row[1]
 
 
@@ -266,40 +219,17 @@ def named_files(engine: Engine, clip_sha256s: Sequence[str]) -> set[str]:
 
 def labels_of(engine: Engine, labelling_id: int) -> Labels:
     """The rows of a labelling."""
-    own = {"key": labelling_id}
-    scores = select(clip_scores).where(clip_scores.c.labelling_id == bindparam("key"))
-    found = select(detections).where(detections.c.labelling_id == bindparam("key"))
     with reading(engine) as conn:
-        return Labels(
-            {s.node_id: (step(s.peak), step(s.mean)) for s in conn.execute(scores, own)},
-            {
-                (d.node_id, d.start_patch): (
-                    d.end_patch,
-                    d.peak_patch,
-                    step(d.peak),
-                    step(d.mean),
-                )
-                for d in conn.execute(found, own)
-            },
+        return Labels.of(
+            *(_rows_of(conn, table, labelling_id) for table in (clip_scores, detections))
         )
 
 
-def step(score: float) -> int:
-    """A score as it is stored."""
-    return round(score * SCORE_SCALE)
+def _rows_of(conn: Connection, table: Table, labelling_id: int) -> list[Row]:
+    columns = [column for column in table.c if column.name != "labelling_id"]
+    rows = conn.execute(select(*columns).where(table.c.labelling_id == labelling_id))
+    return [dict(row) for row in rows.mappings()]
 
 
 def _has_rows(table: Any) -> Any:
     return exists().where(table.c.labelling_id == labellings.c.id)
-
-
-def _paged(engine: Engine, query: Select[Any], page: int) -> Iterator[Row[Any]]:
-    """Rows of a query that is cut to a page, and ordered by its first column above `last`."""
-    last = -1
-    while True:
-        with reading(engine) as conn:
-            rows = conn.execute(query, {"last": last}).all()
-        yield from rows
-        if len(rows) < page:
-            return
-        last = rows[-1][0]

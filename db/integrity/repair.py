@@ -12,46 +12,41 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, select, update
+from sqlalchemy import Connection, Engine, select, update
 
-from db.catalog.clips import insert_labels, lock_clips, remove_unreferenced
+from db.catalog.clips import lock_clips, remove_unreferenced
 from db.engine import upsert, writing
-from db.integrity.audit import RESET, RESET_SPEAKER, DoneLabelling, Labels
-from db.ledger.claims import ENDED
+from db.integrity.audit import RESET, RESET_CURRENT, DoneLabelling, Labels
+from db.ledger.claims import ENDED, NO_RESULT
+from db.ledger.label_rows import delete_labels, insert_rows
 from db.schema.tables import clip_scores, clips, detections, labellings, models
-from db.types import SCORE_SCALE
 
 
 def reset_labelling(engine: Engine, done: DoneLabelling) -> bool:
     """Make a finished labelling undone, so that the next run labels its clip again.
 
     Its rows go, its sources stay as they are, and another finished labelling, if there is one,
-    speaks for the clip meanwhile. False if somebody changed it since it was read.
+    represents the clip meanwhile. False if somebody changed it since it was read.
     """
     with writing(engine) as conn:
         lock_clips(conn, [done.clip_id])
         spoke = conn.execute(select(labellings.c.is_current).where(_as_seen(done))).scalar()
-        # No run: nobody renews the lease or drops the claim, the next `admit` takes it.
-        undone = update(labellings).where(_as_seen(done)).values(
-            status="claimed",
-            token=labellings.c.token + 1,
-            lease_until=ENDED,
-            run_id=None,
-            source_id=None,
-            n_patches=None,
-            scores_path=None,
-            scores_sha256=None,
-            score_dtype=None,
-            embeddings_path=None,
-            embeddings_sha256=None,
-            note=RESET_SPEAKER if spoke else RESET,
-            is_current=False,
-            labelled_at=None,
-        )  # fmt: skip
+        # No run: nobody renews the lease or drops the claim, the next `claim_clip` takes it.
+        values = NO_RESULT | {
+            "status": "claimed",
+            "token": labellings.c.token + 1,
+            "lease_until": ENDED,
+            "run_id": None,
+            "source_id": None,
+            "note": RESET_CURRENT if spoke else RESET,
+            "is_current": False,
+            "labelled_at": None,
+        }
+        undone = update(labellings).where(_as_seen(done)).values(values)
         if not conn.execute(undone).rowcount:
             return False
-        _delete_labels(conn, done.labelling_id)
-        _choose_speaker(conn, done.clip_id)
+        delete_labels(conn, done.labelling_id)
+        _choose_current(conn, done.clip_id)
         return True
 
 
@@ -68,25 +63,10 @@ def rewrite_labels(engine: Engine, done: DoneLabelling, right: Labels) -> bool:
         lock_clips(conn, [done.clip_id])
         if conn.execute(select(labellings.c.id).where(_as_seen(done))).one_or_none() is None:
             return False
-        _delete_labels(conn, done.labelling_id)
+        delete_labels(conn, done.labelling_id)
         key = {"labelling_id": done.labelling_id}
-        score_rows = (
-            {**key, "node_id": node_id, "peak": peak / SCORE_SCALE, "mean": mean / SCORE_SCALE}
-            for node_id, (peak, mean) in right.scores.items()
-        )
-        detection_rows = (
-            {
-                **key,
-                "node_id": node_id,
-                "start_patch": start,
-                "end_patch": end,
-                "peak": peak / SCORE_SCALE,
-                "mean": mean / SCORE_SCALE,
-                "peak_patch": peak_patch,
-            }
-            for (node_id, start), (end, peak_patch, peak, mean) in right.detections.items()
-        )
-        insert_labels(conn, score_rows, detection_rows)
+        insert_rows(conn, clip_scores, (key | row for row in right.scores.values()))
+        insert_rows(conn, detections, (key | row for row in right.detections.values()))
         return True
 
 
@@ -101,11 +81,11 @@ def remove_stray_labels(engine: Engine, labelling_id: int) -> bool:
         # Under the lock no commit comes between this look and the deletion.
         if conn.execute(own.where(labellings.c.status != "done")).scalar() is None:
             return False
-        _delete_labels(conn, labelling_id)
+        delete_labels(conn, labelling_id)
         return True
 
 
-def choose_speaker(engine: Engine, clip_id: int) -> None:
+def choose_current(engine: Engine, clip_id: int) -> None:
     """Make one of the clip's finished labellings its current one, if none is."""
     with writing(engine) as conn:
         lock_clips(conn, [clip_id])
@@ -113,11 +93,11 @@ def choose_speaker(engine: Engine, clip_id: int) -> None:
             labellings.c.clip_id == clip_id, labellings.c.is_current, labellings.c.status != "done"
         )
         conn.execute(wrong.values(is_current=False))
-        _choose_speaker(conn, clip_id)
+        _choose_current(conn, clip_id)
 
 
-def restore_speakers(engine: Engine, pairs: Sequence[tuple[int, int]]) -> None:
-    """Of (labelled again, speaks instead): give the word back that a commit took as the newest."""
+def restore_current(engine: Engine, pairs: Sequence[tuple[int, int]]) -> None:
+    """Of (labelled again, current before): make the second, which the first replaced, current."""
     for again, before in pairs:
         with writing(engine) as conn:
             clip_id = select(labellings.c.clip_id).where(labellings.c.id == again)
@@ -134,13 +114,13 @@ def restore_speakers(engine: Engine, pairs: Sequence[tuple[int, int]]) -> None:
 
 
 @contextmanager
-def holding_unwanted(
+def holding_stray_file(
     engine: Engine, path: str, clip_sha256: str, silent_since: datetime, now: datetime
 ) -> Iterator[bool]:
-    """Whether no row names the file and nobody may still name it; it stays so inside the block.
+    """Whether no row names the file, nor will; that stays so inside the block.
 
-    A claim on the clip whose lease was in force after `silent_since` may be about to. Others lose
-    their claim here, so that whoever sleeps since then commits nothing that is deleted meanwhile.
+    A claim on the clip whose lease was in force after `silent_since` may still name it. Older
+    claims are revoked here: a worker that wakes up late commits no file that is deleted meanwhile.
     """
     with writing(engine) as conn:
         clip_id = _hold_clip(conn, clip_sha256, now)
@@ -165,13 +145,8 @@ def _as_seen(done: DoneLabelling) -> Any:
     )
 
 
-def _delete_labels(conn: Connection, labelling_id: int) -> None:
-    for table in (clip_scores, detections):
-        conn.execute(delete(table).where(table.c.labelling_id == labelling_id))
-
-
-def _choose_speaker(conn: Connection, clip_id: int) -> None:
-    """The promoted model's, else one with scores, else the newest, if none speaks."""
+def _choose_current(conn: Connection, clip_id: int) -> None:
+    """The promoted model's, else one with scores, else the newest, if none is current."""
     own = labellings.c.clip_id == clip_id
     if conn.execute(select(labellings.c.id).where(own, labellings.c.is_current)).first():
         return
@@ -194,9 +169,9 @@ def _choose_speaker(conn: Connection, clip_id: int) -> None:
 
 
 def _hold_clip(conn: Connection, clip_sha256: str, now: datetime) -> int:
-    """The locked row of a clip; a clip that nobody knows has one until the transaction ends.
+    """The locked row of a clip; an unknown clip has one until the transaction ends.
 
-    Without it, somebody could admit, write and commit that clip between a look and a deletion.
+    Without it, somebody could claim, write and commit that clip between a look and a deletion.
     """
     unknown = {"size_bytes": 0, "duration_s": 0.0, "sample_rate_hz": 0, "n_channels": 0}
     row = {**unknown, "n_samples": 0, "format": "", "sha256": clip_sha256, "first_seen_at": now}

@@ -1,7 +1,7 @@
 """A sample to judge by ear, drawn at random within strata: a class, and a part of its scores.
 
-So many classes are asked one by one as can have enough clips each; clips of all others are asked
-about the node itself, so that every clip has a chance to be drawn and the sample speaks for all.
+As many classes are asked about one by one as can have enough clips each. Clips of all other classes
+are asked about the node itself: so every clip can be drawn, and the sample represents all of them.
 
 Source: Cochran, Sampling Techniques (1977), chapter 5 (stratified random sampling).
 """
@@ -15,16 +15,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, and_, func, select
+from sqlalchemy import Connection, Engine, Select, and_, select
 
 from db.engine import reading
-from db.query.current_labelling import floor, model_ids
+from db.query.current_labelling import floor, model_ids, with_facts
 from db.query.find import prepared
 from db.query.question import Question
 from db.query.statements import best_of_clips, found_query, intervals_query, with_source
 from db.query.subtrees import node_id
-from db.query.time_spans import end_s, newly_covered, peak_s, start_s, written
-from db.schema.tables import clips, detections, labellings, models, nodes, parameter_sets
+from db.query.time_spans import covered_seconds, end_s, peak_s, rounded_s, start_s
+from db.schema.tables import clips, detections, labellings, nodes
 
 MOST_BINS = 5
 """Equal parts of the scores from which a class's clips are drawn."""
@@ -32,7 +32,7 @@ _LEAST_PER_BIN = 2
 _PAGE = 10_000
 
 _Drawn = tuple[int, int, int, float, float]
-"""(lot, labelling id, node id of the best class, its score, seconds in which the sound is heard)"""
+"""(rank, labelling id, node id of the best class, its score, seconds of the sound)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +114,15 @@ def review_sample(
         query = _population(conn, question)
         with conn.execution_options(yield_per=_PAGE).execute(query) as rows:
             for sha256, labelling_id, node, peak, heard_s in rows:
-                pool.add((lot(seed, sha256), labelling_id, node, peak, round(heard_s or 0.0, 3)))
+                pool.add(
+                    (random_rank(seed, sha256), labelling_id, node, peak, round(heard_s or 0.0, 3))
+                )
         own, others = _asked_one_by_one(pool.n_of_class(), max(1, size // per_class), per_class)
         groups: list[tuple[int | None, set[int]]] = [(node, {node}) for node in own]
         if others:
             groups.append((None, set(others)))
         named = {row.id: (row.mid, row.name) for row in conn.execute(_names(own, others, root))}
-        strata, dealt = pool.dealt(groups, {node: named[node][0] for node in own})
+        strata, dealt = pool.strata_and_clips(groups, {node: named[node][0] for node in own})
         items = [
             _item(conn, drawn, named[drawn[2] if drawn[2] in own else root], stratum)
             for stratum, drawn in sorted(dealt, key=lambda each: each[1], reverse=True)
@@ -131,14 +133,18 @@ def review_sample(
 
 
 def score_bin(score: float, least: float, n_bins: int) -> int:
-    """Which of `n_bins` equal parts of [least, 1] a score lies in; 1 lies in the last."""
+    """Which of `n_bins` equal parts of [least, 1] a score lies in; 1 lies in the last.
+
+    >>> [score_bin(score, least=0.5, n_bins=5) for score in (0.5, 0.59, 0.6, 1.0)]
+    [0, 0, 1, 4]
+    """
     span = max(1.0 - least, 1e-9)
     return min(n_bins - 1, max(0, int((score - least) / span * n_bins + 1e-9)))
 
 
 @dataclass(slots=True)
 class _Pool:
-    """Clips by best class and part of the scores: how many there are, and the first by lot."""
+    """Clips by best class and part of the scores: their number, and those of the first ranks."""
 
     least: float
     n_bins: int
@@ -147,7 +153,7 @@ class _Pool:
     sums: dict[tuple[int, int], Stratum] = field(default_factory=dict)
 
     def add(self, drawn: _Drawn) -> None:
-        """Count a clip, and keep it if its lot is among the first of its part."""
+        """Count a clip, and keep it if its rank is among the first of its part."""
         _, _, node, score, heard_s = drawn
         key = node, score_bin(score, self.least, self.n_bins)
         sums = self.sums.setdefault(key, Stratum(None, 0.0))
@@ -167,7 +173,7 @@ class _Pool:
             found[node] += sums.n_clips
         return found
 
-    def dealt(
+    def strata_and_clips(
         self, groups: Sequence[tuple[int | None, set[int]]], mids: dict[int, str]
     ) -> tuple[tuple[Stratum, ...], list[tuple[int, _Drawn]]]:
         """The strata that have clips, and (stratum, clip) of one group after the other in turn."""
@@ -211,10 +217,10 @@ def _in_turn(parts: Sequence[Sequence[Any]], size: int) -> list[Any]:
     return [each for _, each in zip(range(size), turns, strict=False)]
 
 
-def lot(seed: int, clip: str) -> int:
-    """A number drawn for a clip: what decides depends on neither the database nor its order.
+def random_rank(seed: int, clip: str) -> int:
+    """A random number for a clip, by the seed and its id alone: the same on every database.
 
-    Negative, so that a heap, which gives its least, gives up the clip that was drawn last.
+    Negative, so that a heap, which removes its least value, removes the clip of the last rank.
     """
     digest = hashlib.blake2b(f"{seed} {clip}".encode(), digest_size=8).digest()
     return -int.from_bytes(digest, "big")
@@ -227,16 +233,11 @@ def _population(conn: Connection, question: Question) -> Select[Any]:
     within = intervals_query(tree, question.min_score, allowed, question)
     if question.span is not None:
         within = with_source(within)
-    covered = newly_covered(within.subquery("within"), "labelling_id").c
-    heard = (
-        select(covered.labelling_id, func.sum(covered.new_s).label("heard_s"))
-        .group_by(covered.labelling_id)
-        .subquery("heard")
-    )
+    heard = covered_seconds(within, "labelling_id").subquery("heard")
     found = within if by_interval else found_query(tree, question.min_score, allowed)
     best = best_of_clips(found).c
     return (
-        select(clips.c.sha256, best.labelling_id, best.node_id, best.peak, heard.c.heard_s)
+        select(clips.c.sha256, best.labelling_id, best.node_id, best.peak, heard.c.seconds)
         .join(clips, clips.c.id == best.clip_id)
         .outerjoin(heard, heard.c.labelling_id == best.labelling_id)
     )
@@ -251,12 +252,11 @@ def _item(conn: Connection, drawn: _Drawn, asked: tuple[str, str], stratum: int)
     _, labelling_id, best, score, heard_s = drawn
     interval = and_(detections.c.labelling_id == labellings.c.id, detections.c.node_id == best)
     row = conn.execute(
-        select(clips.c.sha256, start_s(detections), end_s(detections), peak_s(detections),
-               written(clips.c.duration_s))
-        .select_from(labellings)
-        .join(clips, clips.c.id == labellings.c.clip_id)
-        .join(models, models.c.id == labellings.c.model_id)
-        .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
+        with_facts(
+            select(clips.c.sha256, start_s(detections), end_s(detections), peak_s(detections),
+                   rounded_s(clips.c.duration_s))
+            .select_from(labellings)
+        )
         .outerjoin(detections, interval)
         .where(labellings.c.id == labelling_id)
         .order_by(detections.c.peak.desc(), detections.c.start_patch)

@@ -1,4 +1,4 @@
-"""Samples that were drawn to be judged, kept so that verdicts can speak for all of the clips."""
+"""Samples that were drawn to be judged, kept so that verdicts on them count for all clips."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from db.catalog.clips import clip_ids
 from db.catalog.ontology import node_ids
 from db.engine import reading, writing
 from db.judging.review_sample import ReviewSample
-from db.judging.verdicts import newest
+from db.judging.verdicts import with_history
 from db.query.subtrees import node_id
-from db.schema.tables import closure, nodes, review_items, review_strata, reviews, verdicts
+from db.record_columns import columns_for
+from db.schema.tables import closure, nodes
+from db.schema.verdict_tables import review_items, review_strata, reviews
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +80,8 @@ def store_review(engine: Engine, sample: ReviewSample, now: datetime) -> int:
             for item in sample.items
         ]
         strata = [
-            {
-                "position": n,
-                "node_id": None if s.mid is None else ids[s.mid],
-                "low": s.low,
-                "n_clips": s.n_clips,
-                "heard_s": s.heard_s,
-                "heard_s2": s.heard_s2,
-            }
-            for n, s in enumerate(sample.strata)
+            {"position": position, "node_id": ids.get(row.pop("mid")), **row}
+            for position, row in enumerate(map(asdict, sample.strata))
         ]
         known = _same(conn, row, {(i["clip_id"], i["stratum"]) for i in items}, strata)
         if known is not None:
@@ -117,19 +112,22 @@ def judged_reviews(engine: Engine, mid: str) -> Iterator[JudgedReview]:
 def _judged(conn: Connection, root: int, review: Row[Any]) -> JudgedReview:
     own = review_strata.c.review_id == review.id
     strata = (
-        select(review_strata, nodes.c.name)
+        select(*columns_for(StoredStratum, review_strata, nodes))
+        .select_from(review_strata)
         .outerjoin(nodes, nodes.c.id == review_strata.c.node_id)
         .where(own)
         .order_by(review_strata.c.position)
     )
-    said: dict[int, list[Row[Any]]] = {}
+    verdicts = with_history()
     of_sample = (
         select(verdicts)
         .join(review_items, review_items.c.clip_id == verdicts.c.clip_id)
         .join(closure, closure.c.descendant_id == verdicts.c.node_id)
         .where(review_items.c.review_id == review.id, closure.c.ancestor_id == root)
+        .where(verdicts.c.is_newest)
     )
-    for verdict in newest(conn.execute(of_sample)):
+    said: dict[int, list[Row[Any]]] = {}
+    for verdict in conn.execute(of_sample):
         said.setdefault(verdict.clip_id, []).append(verdict)
     items, n_contradicting = [], 0
     query = select(review_items).where(review_items.c.review_id == review.id)
@@ -142,10 +140,7 @@ def _judged(conn: Connection, root: int, review: Row[Any]) -> JudgedReview:
         review.id,
         review.drawn_at,
         review.question,
-        tuple(
-            StoredStratum(s.name, s.low, s.n_clips, s.heard_s, s.heard_s2)
-            for s in conn.execute(strata)
-        ),
+        tuple(StoredStratum(*stratum) for stratum in conn.execute(strata)),
         tuple(items),
         n_contradicting,
     )

@@ -1,4 +1,4 @@
-"""Verdicts of people: stored once, never altered; the newest of a person speaks.
+"""Verdicts of people: stored once, never altered; of one person the newest counts.
 
 The clip, the class and the span (whole milliseconds, or None for the whole clip) say what was
 judged. Reading the same file again adds only what could not be stored before.
@@ -6,26 +6,37 @@ judged. Reading the same file again adds only what could not be stored before.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Engine, Row, Select, exists, func, insert, select
+from sqlalchemy import (
+    ColumnElement,
+    Double,
+    Engine,
+    Select,
+    Subquery,
+    exists,
+    func,
+    insert,
+    literal,
+    select,
+)
 
 from db.catalog.clips import clip_ids
 from db.catalog.ontology import node_ids
 from db.engine import reading, upsert, writing
 from db.errors import DatabaseUserError
+from db.paging import PAGE, batches, paged_rows, rows_where_in
 from db.query.paths import first_source
 from db.query.subtrees import node_id
-from db.schema.tables import clips, closure, nodes, sources, verdict_files, verdicts
-from db.schema.verdict_tables import VERDICTS
+from db.record_columns import columns_for
+from db.schema.tables import clips, closure, nodes, sources
+from db.schema.verdict_tables import VERDICTS, verdict_files, verdicts
 
 UNKNOWN = "unknown"
-"""Who judged, where nobody said it."""
-_BATCH = 1_000
+"""Who judged, where it is not stated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +77,7 @@ class FileSummary:
 
 @dataclass(frozen=True, slots=True)
 class StoredVerdict:
-    """A verdict with its history: whether it speaks, and where it came from."""
+    """A verdict with its history: whether it counts, and where it came from."""
 
     clip: str
     path_text: str
@@ -106,7 +117,7 @@ def store_verdicts(
         id_of = clip_ids(conn, sorted({each.clip for each in found}))
         known: set[tuple[Any, ...]] = set()
         for stored in conn.execute(_keys().where(verdicts.c.verdict_file_id == file_id)):
-            # Who does not say who judged says nothing new, whoever it was.
+            # The same verdict without a name is not new.
             known |= {tuple(stored), (*stored[:-1], UNKNOWN)}
         rows = []
         for each in found:
@@ -119,69 +130,49 @@ def store_verdicts(
                     **dict(zip(_KEY, key, strict=True)),
                     "judged_at": each.judged_at, "verdict_file_id": file_id,
                 })  # fmt: skip
-        for first in range(0, len(rows), _BATCH):
-            conn.execute(insert(verdicts), rows[first : first + _BATCH])
+        for batch in batches(rows):
+            conn.execute(insert(verdicts), batch)
         return len(rows)
 
 
-def iter_recordings(engine: Engine) -> Iterator[tuple[int, str, bytes, str | None]]:
+def iter_recordings(
+    engine: Engine, page: int = PAGE
+) -> Iterator[tuple[int, str, bytes, str | None]]:
     """(clip's id, clip, path, user id) of every place of every clip."""
-    query = (
-        select(sources.c.id, clips.c.id, clips.c.sha256, sources.c.path, sources.c.user_id)
-        .join(clips, clips.c.id == sources.c.clip_id)
-        .order_by(sources.c.id)
-        .limit(_BATCH)
-    )
-    last = -1
-    while True:
-        with reading(engine) as conn:
-            rows = conn.execute(query.where(sources.c.id > last)).all()
-        for row in rows:
-            yield row[1], row[2], row[3], row[4]
-        if len(rows) < _BATCH:
-            return
-        last = rows[-1][0]
+    columns = (sources.c.id, clips.c.id, clips.c.sha256, sources.c.path, sources.c.user_id)
+    query = select(*columns).join(clips, clips.c.id == sources.c.clip_id)
+    for row in paged_rows(engine, query, page, key=sources.c.id):
+        yield row[1], row[2], row[3], row[4]
 
 
 def clip_facts(engine: Engine, ids: Sequence[int]) -> dict[int, tuple[str, float]]:
     """(clip, duration in seconds) by the clip's id."""
-    found: dict[int, tuple[str, float]] = {}
+    query = select(clips.c.id, clips.c.sha256, clips.c.duration_s)
     with reading(engine) as conn:
-        for first in range(0, len(ids), _BATCH):
-            query = select(clips.c.id, clips.c.sha256, clips.c.duration_s)
-            part = conn.execute(query.where(clips.c.id.in_(ids[first : first + _BATCH])))
-            found.update((row.id, (row.sha256, row.duration_s)) for row in part)
-    return found
+        rows = rows_where_in(conn, query, clips.c.id, ids)
+        return {row.id: (row.sha256, row.duration_s) for row in rows}
 
 
-def newest(rows: Iterable[Row[Any]]) -> Iterator[Row[Any]]:
-    """Of rows of `verdicts` those that speak: the newest of a clip, class, span and person."""
-    speaking: dict[tuple[Any, ...], Row[Any]] = {}
-    for row in sorted(rows, key=attrgetter("judged_at", "id")):
-        speaking[row.clip_id, row.node_id, row.start_ms, row.end_ms, row.judged_by] = row
-    yield from speaking.values()
+def with_history() -> Subquery:
+    """The rows of `verdicts`, and `is_newest`: of its clip, class, span and person. These count."""
+    same = [verdicts.c[name] for name in ("clip_id", "node_id", "start_ms", "end_ms", "judged_by")]
+    newest_first = (verdicts.c.judged_at.desc(), verdicts.c.id.desc())
+    place = func.row_number().over(partition_by=same, order_by=newest_first)
+    return select(verdicts, (place == 1).label("is_newest")).subquery("said")
 
 
 def imported_files(engine: Engine) -> list[FileSummary]:
     """Every file that was imported, the newest first."""
-    said = {name: func.count().filter(verdicts.c.verdict == name).label(name) for name in VERDICTS}
+    said = {f"n_{name}": func.count().filter(verdicts.c.verdict == name) for name in VERDICTS}
+    n_clips = func.count(verdicts.c.clip_id.distinct())
     query = (
-        select(
-            verdict_files, *said.values(),
-            func.count(verdicts.c.clip_id.distinct()).label("n_clips"),
-        )
+        select(*columns_for(FileSummary, verdict_files, n_clips=n_clips, **said))
         .outerjoin(verdicts, verdicts.c.verdict_file_id == verdict_files.c.id)
         .group_by(verdict_files.c.id)
         .order_by(verdict_files.c.id.desc())
-    )  # fmt: skip
+    )
     with reading(engine) as conn:
-        return [
-            FileSummary(
-                row.name, row.sha256, row.format, row.imported_at, row.present, row.absent,
-                row.unsure, row.n_clips,
-            )
-            for row in conn.execute(query)
-        ]  # fmt: skip
+        return [FileSummary(*row) for row in conn.execute(query)]
 
 
 def find_verdicts(
@@ -192,37 +183,29 @@ def find_verdicts(
     Raises:
         DatabaseUserError: unknown MID.
     """
-    query = (
-        select(verdicts, clips.c.sha256, nodes.c.mid, nodes.c.name, nodes.c.position,
-               verdict_files.c.name.label("file"), _path().label("path_text"))
-        .join(clips, clips.c.id == verdicts.c.clip_id)
-        .join(nodes, nodes.c.id == verdicts.c.node_id)
-        .join(verdict_files, verdict_files.c.id == verdicts.c.verdict_file_id)
+    said = with_history()
+    columns = columns_for(
+        StoredVerdict, said, nodes,
+        clip=clips.c.sha256, path_text=func.coalesce(_path(), ""), file=verdict_files.c.name,
+        start_s=_seconds(said.c.start_ms), end_s=_seconds(said.c.end_ms),
     )  # fmt: skip
+    begins, ends = (func.coalesce(at, 0) for at in (said.c.start_ms, said.c.end_ms))
+    query = (
+        select(*columns)
+        .join(clips, clips.c.id == said.c.clip_id)
+        .join(nodes, nodes.c.id == said.c.node_id)
+        .join(verdict_files, verdict_files.c.id == said.c.verdict_file_id)
+        .order_by(clips.c.sha256, begins, ends, nodes.c.position, said.c.judged_at, said.c.id)
+    )
     if clip is not None:
         query = query.where(clips.c.sha256 == clip)
+    if not history:
+        query = query.where(said.c.is_newest)
     with reading(engine) as conn:
         if under is not None:
-            root = node_id(conn, under)
-            query = query.where(
-                exists().where(
-                    closure.c.ancestor_id == root, closure.c.descendant_id == verdicts.c.node_id
-                )
-            )
-        rows = conn.execute(query).all()
-    speaking = {row.id for row in newest(rows)}
-    rows = [row for row in rows if history or row.id in speaking]
-    rows.sort(
-        key=lambda r: (r.sha256, r.start_ms or 0, r.end_ms or 0, r.position, r.judged_at, r.id)
-    )
-    return [
-        StoredVerdict(
-            row.sha256, row.path_text or "", row.mid, row.name, _seconds(row.start_ms),
-            _seconds(row.end_ms), row.verdict, row.judged_by, row.judged_at, row.file, row.place,
-            row.id in speaking,
-        )
-        for row in rows
-    ]  # fmt: skip
+            below = closure.c.ancestor_id == node_id(conn, under)
+            query = query.where(exists().where(below, closure.c.descendant_id == said.c.node_id))
+        return [StoredVerdict(*row) for row in conn.execute(query)]
 
 
 _KEY = ("clip_id", "node_id", "start_ms", "end_ms", "verdict", "place", "judged_by")
@@ -239,5 +222,5 @@ def _path() -> Any:
     return select(shown.c.path_text).where(shown.c.id == first).correlate(clips).scalar_subquery()
 
 
-def _seconds(time_ms: int | None) -> float | None:
-    return None if time_ms is None else time_ms / 1000
+def _seconds(time_ms: ColumnElement[int]) -> ColumnElement[float]:
+    return time_ms.op("/", return_type=Double())(literal(1000.0, Double))

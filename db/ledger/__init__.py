@@ -3,5 +3,5 @@
 A run's files are in `db.catalog`.
 """
 
-PUBLIC = ("claims", "labels_by_branch", "runs")
+PUBLIC = ("claims", "label_rows", "labels_by_branch", "runs")
 """What other rooms may import."""

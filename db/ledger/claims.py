@@ -8,25 +8,20 @@ one order everywhere (clips by id, sources by path digest, labellings by id): no
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import Any
 
-from sqlalchemy import Connection, Engine, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, delete, select, update
 
-from db.catalog.clips import (
-    insert_labels,
-    lock_clips,
-    remove_unreferenced,
-    store_clip,
-    write_figures,
-)
-from db.catalog.copies import FailedCopy, are_of_one_run, copies_of_failed
+from db.catalog.clips import lock_clips, remove_unreferenced, store_clip, write_figures
+from db.catalog.copies import are_of_one_run, copies_of_failed
 from db.engine import Prepared, repeatable, upsert, writing
-from db.errors import DatabaseError, InvalidValueError
-from db.records import AdmissionOutcome, Claim, Clip, Failure, Labelling, Variant
+from db.errors import DatabaseError
+from db.ledger.label_rows import category_nodes, insert_rows, label_rows
+from db.records import Claim, Clip, FailedSource, Failure, Labelling, Lease, NotClaimed, Variant
 from db.schema.tables import (
-    categories,
     clip_scores,
     detections,
     labelling_remarks,
@@ -37,41 +32,46 @@ from db.schema.tables import (
 )
 
 ENDED = datetime(1970, 1, 1, tzinfo=UTC)
-"""A lease that is over whatever the clock says."""
+"""The end of a lease that is over, whatever the clock says."""
+
+NO_RESULT: dict[str, Any] = {
+    field.name: None if field.default is MISSING else field.default
+    for field in fields(Labelling)
+    if field.name in labellings.c
+}
+"""The columns that a commit writes, as they are before it: fields of `Labelling`, by name."""
 
 
 @repeatable
-def admit(
+def claim_clip(
     engine: Engine,
     source_id: int,
     clip: Clip,
     variant: Variant,
-    run_id: str,
-    lease_s: float,
-    now: datetime,
+    lease: Lease,
     *,
     mtime_ns: int | None = None,
-) -> Claim | AdmissionOutcome:
+) -> Claim | NotClaimed:
     """Record which clip the source holds, and claim its labelling if nobody has it.
 
     `mtime_ns` is the file's time when it was read (None keeps the one from discovery). A claim that
     the same run took for the same source is taken over: its task died, and is tried again. So is
-    one with a lease longer than there are: it was taken before the clock was set back.
+    one whose lease ends later than any lease can: it was taken before the clock was set back.
     """
     with writing(engine) as conn:
-        clip_id = store_clip(conn, clip, now)
-        _identify(conn, source_id, clip, clip_id, mtime_ns, now)
+        clip_id = store_clip(conn, clip, lease.begins_at)
+        _identify(conn, source_id, clip, clip_id, mtime_ns, lease.begins_at)
         row = _CLAIM.execute(
             conn,
             {
                 "clip_id": clip_id,
                 "model_id": variant.model_id,
                 "parameter_set_id": variant.parameter_set_id,
-                "lease_until": now + timedelta(seconds=lease_s),
-                "run_id": run_id,
+                "lease_until": lease.ends_at,
+                "run_id": lease.run_id,
                 "source_id": source_id,
-                "asked_at": now,
-                "no_lease_until": now + timedelta(seconds=2 * lease_s),
+                "asked_at": lease.begins_at,
+                "no_lease_until": lease.ends_at + timedelta(seconds=lease.duration_s),
             },
         ).one_or_none()
         if row is not None:
@@ -84,10 +84,10 @@ def admit(
             )
         ).one()
         if held.status != "done":
-            is_copy = are_of_one_run(conn, run_id, held.run_id)
-            return AdmissionOutcome.COPY if is_copy else AdmissionOutcome.BUSY
-        is_again = (held.run_id, held.source_id) == (run_id, source_id)
-        return AdmissionOutcome.AGAIN if is_again else AdmissionOutcome.DONE
+            is_copy = are_of_one_run(conn, lease.run_id, held.run_id)
+            return NotClaimed.COPY if is_copy else NotClaimed.BUSY
+        is_again = (held.run_id, held.source_id) == (lease.run_id, source_id)
+        return NotClaimed.AGAIN if is_again else NotClaimed.DONE
 
 
 @repeatable
@@ -109,7 +109,7 @@ def commit_labellings(
     with writing(engine) as conn:
         lock_clips(conn, (labelling.claim.clip_id for labelling in batch))
         node_of = category_nodes(conn, variant.model_id)
-        # Judged in the order of ids; told in the order given.
+        # Committed in the order of ids; the answer is in the order given.
         order = sorted(range(len(batch)), key=lambda at: batch[at].claim.labelling_id)
         kept = [at for at in order if _mark_done(conn, batch[at], run_id, now)]
         done = [batch[at] for at in kept]
@@ -121,18 +121,19 @@ def commit_labellings(
 
 
 @repeatable
-def renew_leases(engine: Engine, run_id: str, lease_s: float, now: datetime) -> int:
-    """A run's sign of life: extend the leases that it still holds; returns how many."""
+def renew_leases(engine: Engine, lease: Lease) -> int:
+    """Extend the leases that a run still holds, and record that it is at work; returns how many."""
     with writing(engine) as conn:
-        held = _held_by(conn, run_id)
-        _set_leases(conn, held, now + timedelta(seconds=lease_s))
-        conn.execute(update(runs).where(runs.c.id == run_id).values(seen_at=now))
+        held = _held_by(conn, lease.run_id)
+        _set_leases(conn, held, lease.ends_at)
+        is_own = runs.c.id == lease.run_id
+        conn.execute(update(runs).where(is_own).values(seen_at=lease.begins_at))
     return len(held)
 
 
 @repeatable
 def release_claims(engine: Engine, claims: Sequence[Claim]) -> None:
-    """Give claims back, so that the next `admit` of their clips succeeds at once."""
+    """Release claims, so that the next `claim_clip` of their clips succeeds at once."""
     with writing(engine) as conn:
         for claim in _in_order(claims):
             conn.execute(update(labellings).where(_held(claim)).values(lease_until=ENDED))
@@ -141,7 +142,7 @@ def release_claims(engine: Engine, claims: Sequence[Claim]) -> None:
 @repeatable
 def record_failures(
     engine: Engine, failures: Sequence[Failure], now: datetime, run_id: str | None = None
-) -> list[FailedCopy]:
+) -> list[FailedSource]:
     """Mark sources as failed, drop their claims and the clips that nothing refers to any more.
 
     Copies that the run left to one of these claims fail with it; they are returned.
@@ -172,12 +173,6 @@ def record_failures(
             conn.execute(delete(labellings).where(_held(claim)))
         remove_unreferenced(conn, touched)
     return copies
-
-
-def category_nodes(conn: Connection, model_id: int) -> dict[int, int]:
-    """Node id by index of the model's output."""
-    query = select(categories.c.idx, categories.c.node_id).where(categories.c.model_id == model_id)
-    return {row.idx: row.node_id for row in conn.execute(query)}
 
 
 def end_leases(conn: Connection, run_id: str) -> None:
@@ -284,7 +279,7 @@ def _identify(
     if clip.told_start is not None:
         values["recorded_by"] = None  # the start is looked for again, with what the file tells
     if not conn.execute(_IDENTIFY, values).rowcount:
-        raise DatabaseError(f"there is no source {source_id}; enrol it first")
+        raise DatabaseError(f"there is no source {source_id}; add it to a work list first")
 
 
 _MARK_DONE = (
@@ -305,15 +300,8 @@ def _mark_done(conn: Connection, labelling: Labelling, run_id: str, now: datetim
             "key": labelling.claim.labelling_id,
             "held_token": labelling.claim.token,
             "run_id": run_id,
-            "n_patches": labelling.n_patches,
-            "scores_path": labelling.scores_path,
-            "scores_sha256": labelling.scores_sha256,
-            "score_dtype": labelling.score_dtype,
-            "embeddings_path": labelling.embeddings_path,
-            "embeddings_sha256": labelling.embeddings_sha256,
-            "note": labelling.note,
-            "is_partial": labelling.is_partial,
             "labelled_at": now,
+            **{name: getattr(labelling, name) for name in NO_RESULT},
         },
     )
     return result.rowcount == 1
@@ -325,8 +313,8 @@ def _make_current(conn: Connection, model_id: int, done: Sequence[Labelling]) ->
         labellings.c.clip_id.in_([labelling.claim.clip_id for labelling in done]),
         labellings.c.is_current,
     )
-    speaker = {row.clip_id: row.model_id for row in conn.execute(current)}
-    done = [new for new in done if _may_speak(new, model_id, speaker, promoted)]
+    model_of = {row.clip_id: row.model_id for row in conn.execute(current)}
+    done = [new for new in done if _becomes_current(new, model_id, model_of, promoted)]
     if not done:
         return
     clip_ids = [{"key": labelling.claim.clip_id} for labelling in done]
@@ -339,14 +327,14 @@ def _make_current(conn: Connection, model_id: int, done: Sequence[Labelling]) ->
     conn.execute(new.values(is_current=True), labelling_ids)
 
 
-def _may_speak(
-    new: Labelling, model_id: int, speaker: Mapping[int, int], promoted: int | None
+def _becomes_current(
+    new: Labelling, model_id: int, model_of: Mapping[int, int], promoted: int | None
 ) -> bool:
-    """Whether a labelling takes the word for its clip from the model that has it."""
-    has_it = speaker.get(new.claim.clip_id)
-    if has_it is None:
+    """Whether a labelling replaces the current one of its clip; `model_of` by the clip's id."""
+    before = model_of.get(new.claim.clip_id)
+    if before is None:
         return True
-    return new.scores_path is not None and (has_it != promoted or model_id == promoted)
+    return new.scores_path is not None and (before != promoted or model_id == promoted)
 
 
 def _write_rows(conn: Connection, done: Sequence[Labelling], node_of: dict[int, int]) -> None:
@@ -354,42 +342,14 @@ def _write_rows(conn: Connection, done: Sequence[Labelling], node_of: dict[int, 
     keys = [{"key": labelling.claim.labelling_id} for labelling in done]
     for table in (clip_scores, detections, labelling_remarks):
         conn.execute(delete(table).where(table.c.labelling_id == bindparam("key")), keys)
-    score_rows = (
-        {
-            "labelling_id": labelling.claim.labelling_id,
-            "node_id": _node(node_of, score.category_index),
-            "peak": score.peak,
-            "mean": score.mean,
-        }
-        for labelling in done
-        for score in labelling.class_scores
+    by_id = [(labelling.claim.labelling_id, labelling) for labelling in done]
+    scores = (label_rows(each.class_scores, node_of, labelling_id=key) for key, each in by_id)
+    insert_rows(conn, clip_scores, chain.from_iterable(scores))
+    found = (label_rows(each.detections, node_of, labelling_id=key) for key, each in by_id)
+    insert_rows(conn, detections, chain.from_iterable(found))
+    remarks = (
+        {"labelling_id": key, "position": at, **asdict(remark)}
+        for key, each in by_id
+        for at, remark in enumerate(each.remarks)
     )
-    detection_rows = (
-        {
-            "labelling_id": labelling.claim.labelling_id,
-            "node_id": _node(node_of, detection.category_index),
-            "start_patch": detection.start_patch,
-            "end_patch": detection.end_patch,
-            "peak": detection.peak,
-            "mean": detection.mean,
-            "peak_patch": detection.peak_patch,
-        }
-        for labelling in done
-        for detection in labelling.detections
-    )
-    insert_labels(conn, score_rows, detection_rows)
-    remark_rows = [
-        {"labelling_id": labelling.claim.labelling_id, "position": at, **asdict(remark)}
-        for labelling in done
-        for at, remark in enumerate(labelling.remarks)
-    ]
-    if remark_rows:
-        conn.execute(insert(labelling_remarks), remark_rows)
-
-
-def _node(node_of: dict[int, int], category_index: int) -> int:
-    try:
-        return node_of[category_index]
-    except KeyError:
-        message = f"the model has no category {category_index} (it has {len(node_of)})"
-        raise InvalidValueError(message) from None
+    insert_rows(conn, labelling_remarks, remarks)

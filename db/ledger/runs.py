@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import Connection, Engine, Row, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, func, insert, select, update
 
 from db.engine import reading, repeatable, writing
 from db.errors import DatabaseError
 from db.ledger.claims import drop_claims, end_leases
-from db.records import Run, RunCounts, RunStatus
+from db.records import Run, RunCounts, RunOrigin, RunStatus
 from db.schema.tables import clips, labellings, run_items, runs
 
 
@@ -22,24 +23,19 @@ def start_run(
     pid: int,
     parameters: Mapping[str, Any],
     now: datetime,
-    *,
-    flow_run_name: str | None = None,
-    flow_run_id: str | None = None,
-    parent_id: str | None = None,
+    origin: RunOrigin | None = None,
 ) -> None:
-    """Record that a run has begun; `parent_id` is the run whose work it does a part of."""
+    """Record that a run has begun."""
     row = {
         "id": run_id,
-        "flow_run_name": flow_run_name,
-        "flow_run_id": flow_run_id,
-        "parent_id": parent_id,
+        **asdict(origin or RunOrigin()),
         "seen_at": now,
         "host": host,
         "pid": pid,
         "status": RunStatus.RUNNING.value,
         "started_at": now,
         "parameters": dict(parameters),
-        **_counts(RunCounts()),
+        **asdict(RunCounts()),
     }
     with writing(engine) as conn:
         conn.execute(insert(runs), row)
@@ -47,28 +43,17 @@ def start_run(
 
 def running_runs(engine: Engine) -> list[Run]:
     """Runs that have not ended, oldest first; some may be dead."""
-    query = select(runs).where(runs.c.status == RunStatus.RUNNING.value)
-    with reading(engine) as conn:
-        return [_run(row) for row in conn.execute(query.order_by(runs.c.started_at, runs.c.id))]
-
-
-def recent_runs(engine: Engine, limit: int = 20) -> list[Run]:
-    """The latest runs, newest first."""
-    query = select(runs).order_by(runs.c.started_at.desc(), runs.c.id).limit(limit)
-    with reading(engine) as conn:
-        return [_run(row) for row in conn.execute(query)]
+    return _runs(engine, runs.c.status == RunStatus.RUNNING.value)
 
 
 @repeatable
 def child_runs(engine: Engine, run_id: str) -> list[Run]:
     """The runs that did parts of a run's work, oldest first."""
-    query = select(runs).where(runs.c.parent_id == run_id)
-    with reading(engine) as conn:
-        return [_run(row) for row in conn.execute(query.order_by(runs.c.started_at, runs.c.id))]
+    return _runs(engine, runs.c.parent_id == run_id)
 
 
 _SAME = ("flow", "paths", "manifest", "model")
-"""Parameters in which runs agree that are compared with each other."""
+"""Runs are compared with each other if they agree in these parameters."""
 
 
 def summary_before(
@@ -108,9 +93,9 @@ def summary_of(engine: Engine, run_id: str) -> Mapping[str, Any] | None:
 
 @repeatable
 def note_progress(engine: Engine, run_id: str, counts: RunCounts, now: datetime) -> None:
-    """Note how far the run is, so that it is known whatever becomes of it."""
+    """Record how far the run is, so that this is known however the run ends."""
     with writing(engine) as conn:
-        row = {"seen_at": now, **_counts(counts)}
+        row = {"seen_at": now, **asdict(counts)}
         conn.execute(update(runs).where(runs.c.id == run_id).values(row))
 
 
@@ -122,7 +107,7 @@ def labelled_by(engine: Engine, run_id: str) -> tuple[int, float]:
 
 
 @repeatable
-def sign_of_life(engine: Engine, run_id: str, now: datetime) -> None:
+def record_heartbeat(engine: Engine, run_id: str, now: datetime) -> None:
     """Note that the run is at work, where nothing else says so for a while."""
     with writing(engine) as conn:
         conn.execute(update(runs).where(runs.c.id == run_id).values(seen_at=now))
@@ -157,7 +142,7 @@ def is_to_stop(engine: Engine, run_id: str) -> bool:
 def abandon_run(engine: Engine, run_id: str, now: datetime) -> bool:
     """Mark a dead run as crashed and free what it had claimed; False if it had ended already.
 
-    Its counts become what it has committed, which is more than what it lived to count.
+    Its counts become what it has committed, which may be more than it had counted.
     """
     with writing(engine) as conn:
         is_running = (runs.c.id == run_id) & (runs.c.status == RunStatus.RUNNING.value)
@@ -187,7 +172,7 @@ def finish_run(
         "status": RunStatus(status).value,
         "ended_at": now,
         "summary": None if summary is None else dict(summary),
-        **_counts(counts),
+        **asdict(counts),
     }
     with writing(engine) as conn:
         if not conn.execute(update(runs).where(runs.c.id == run_id).values(values)).rowcount:
@@ -206,26 +191,20 @@ def _labelled_by(conn: Connection, run_id: str) -> tuple[int, float]:
     return int(n_clips), float(audio_s)
 
 
-def _counts(counts: RunCounts) -> dict[str, Any]:
-    return {
-        "n_found": counts.n_found,
-        "n_labelled": counts.n_labelled,
-        "n_known": counts.n_known,
-        "n_failed": counts.n_failed,
-        "audio_s": counts.audio_s,
-    }
+def _runs(engine: Engine, condition: ColumnElement[bool]) -> list[Run]:
+    query = select(runs).where(condition).order_by(runs.c.started_at, runs.c.id)
+    with reading(engine) as conn:
+        return [_run(row) for row in conn.execute(query)]
 
 
 def _run(row: Row[Any]) -> Run:
     counts = RunCounts(row.n_found, row.n_labelled, row.n_known, row.n_failed, row.audio_s)
     return Run(
         row.id,
-        row.flow_run_name,
         row.host,
         row.pid,
         RunStatus(row.status),
         row.started_at,
-        row.ended_at,
         counts,
         row.parent_id,
         row.flow_run_id,

@@ -1,4 +1,4 @@
-"""Classes that AudioSet itself calls source-ambiguous, and when they speak for a source.
+"""Classes that AudioSet itself calls source-ambiguous, and when they count for a source.
 
 Fifteen classes stand both below a source and below 'Source-ambiguous sounds': Hiss is below
 Cat, Snake and Steam, Tick below Clock, Chirp below Bird. Such a sound alone says nothing of its

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, FromClause, Row, Select, and_, func, select
+from sqlalchemy import ColumnElement, FromClause, Row, Select, and_, false, func, select
 
 from db.answer_records import Hit
 from db.query.paths import first_source, is_there
-from db.query.time_spans import end_s, peak_s, start_s, written
+from db.query.time_spans import end_s, peak_s, rounded_s, start_s
+from db.record_columns import columns_for
 from db.schema.tables import clips, detections, labellings, models, nodes, parameter_sets, sources
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -28,8 +30,9 @@ def with_details(
     `chosen` has labelling_id, clip_id, node_id, peak, and NULL where there is still to be found
     which source and which of the `intervals`.
     """
-    columns = (chosen, clips.c.sha256, clips.c.duration_s)
-    best = select(*columns).join(clips, clips.c.id == chosen.c.clip_id)
+    best = select(chosen, clips.c.sha256, clips.c.duration_s).join(
+        clips, clips.c.id == chosen.c.clip_id
+    )
     if order == "score":
         best = best.order_by(
             chosen.c.peak.desc(), clips.c.sha256, chosen.c.start_patch, chosen.c.node_id
@@ -47,23 +50,19 @@ def with_details(
         found.c.start_patch == func.coalesce(part.c.start_patch, _best_start(part, intervals)),
     )
     begins, ends = start_s(found), end_s(found, part)
+    columns = columns_for(
+        Hit, first, nodes,
+        clip=part.c.sha256,
+        n_sources=copies.correlate(part).scalar_subquery(),
+        is_missing=func.coalesce(~is_there(first), false()),
+        score=part.c.peak,
+        start_s=begins,
+        end_s=ends,
+        peak_s=peak_s(found),
+        duration_s=rounded_s(part.c.duration_s),
+    )  # fmt: skip
     query = (
-        select(
-            part.c.sha256,
-            first.c.path,
-            first.c.path_text,
-            (~is_there(first)).label("is_missing"),
-            first.c.recorded_unix_ms,
-            first.c.recorded_utc_offset_s,
-            copies.correlate(part).scalar_subquery().label("copies"),
-            nodes.c.mid,
-            nodes.c.name,
-            part.c.peak,
-            written(part.c.duration_s).label("duration_s"),
-            begins.label("start_s"),
-            ends.label("end_s"),
-            peak_s(found).label("peak_s"),
-        )
+        select(*columns, first.c.recorded_unix_ms, first.c.recorded_utc_offset_s)
         .select_from(part)
         .join(nodes, nodes.c.id == part.c.node_id)
         .join(labellings, labellings.c.id == part.c.labelling_id)
@@ -86,27 +85,15 @@ def with_details(
 
 def hit_of(row: Row[Any]) -> Hit:
     """A row of `with_details` as a record."""
-    recorded_at = heard_at = None
-    if row.recorded_unix_ms is not None:
-        recorded_at = clock_time(row.recorded_unix_ms, row.recorded_utc_offset_s)
-        if row.start_s is not None:
-            heard_at = recorded_at + timedelta(milliseconds=round(row.start_s * 1_000))
-    return Hit(
-        clip=row.sha256,
-        path=row.path,
-        path_text=row.path_text,
-        n_sources=row.copies,
-        is_missing=bool(row.is_missing),
-        mid=row.mid,
-        name=row.name,
-        score=row.peak,
-        start_s=row.start_s,
-        end_s=row.end_s,
-        peak_s=row.peak_s,
-        duration_s=row.duration_s,
-        recorded_at=recorded_at,
-        heard_at=heard_at,
-    )
+    *told, unix_ms, utc_offset_s = row
+    hit = Hit(*told)
+    if unix_ms is None:
+        return hit
+    began = clock_time(unix_ms, utc_offset_s)
+    if hit.start_s is None:
+        return replace(hit, recorded_at=began)
+    heard_at = began + timedelta(milliseconds=round(hit.start_s * 1_000))
+    return replace(hit, recorded_at=began, heard_at=heard_at)
 
 
 def clock_time(unix_ms: int, utc_offset_s: int | None) -> datetime:

@@ -1,4 +1,4 @@
-"""Which labelling speaks for a clip: the current one, or the newest of a model that is named."""
+"""Which labelling represents a clip: the current one, or the newest of a model that is named."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, exists, func, or_, select, true
 
 from db.errors import DatabaseUserError
-from db.schema.tables import labellings, models, parameter_sets
+from db.schema.tables import clips, labellings, models, parameter_sets
+
+
+def with_facts(query: Select[Any]) -> Select[Any]:
+    """A query over labellings, joined with their clips, models and sets of parameters."""
+    return (
+        query.join(clips, clips.c.id == labellings.c.clip_id)
+        .join(models, models.c.id == labellings.c.model_id)
+        .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
+    )
 
 
 def model_ids(conn: Connection, model: str | None) -> list[int] | None:
@@ -68,8 +77,8 @@ def has_row(query: Select[Any]) -> ColumnElement[bool]:
     return query.limit(1).scalar_subquery().is_not(None)
 
 
-def speaks(ids: Sequence[int] | None, table: Any = labellings) -> ColumnElement[bool]:
-    """The condition that a row of labellings is the one that speaks for its clip."""
+def represents_clip(ids: Sequence[int] | None, table: Any = labellings) -> ColumnElement[bool]:
+    """The condition that a row of labellings is the one that represents its clip."""
     row = table.c
     if ids is None:
         return and_(row.is_current)

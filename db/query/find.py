@@ -11,28 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Engine,
-    FromClause,
-    Select,
-    and_,
-    exists,
-    func,
-    select,
-)
+from sqlalchemy import ColumnElement, Connection, Engine, FromClause, Select, and_, func, select
 
 from db.answer_records import Hit
 from db.engine import reading
 from db.errors import DatabaseUserError
 from db.query.answers import hit_of
-from db.query.current_labelling import floor, model_ids, speaks
-from db.query.paths import at_paths, is_there
-from db.query.question import Question
+from db.query.current_labelling import floor, model_ids, represents_clip
+from db.query.question import Question, clip_conditions
 from db.query.statements import answers, found_query, intervals_query, kth_peak_query
-from db.query.subtrees import Subtree, heard_in, predicted_below, subtree
-from db.schema.tables import clip_scores, clips, labellings, sources
+from db.query.subtrees import Subtree, predicted_below, subtree
+from db.schema.tables import clip_scores, clips, sources
 
 # So many clips are read one by one sooner than a large subtree is searched.
 _FEW_CLIPS = 20_000
@@ -92,13 +81,7 @@ def allowed_clips(
     ids = model_ids(conn, question.model)
     stored = "detection_threshold" if by_interval else "score_floor"
     _check_floor(question.min_score, floor(conn, ids, stored), by_interval)
-    return and_(speaks(ids), *clip_conditions(conn, question, heard))
-
-
-def file_conditions(question: Question) -> list[ColumnElement[bool]]:
-    """What must hold of a row of sources."""
-    meant = [at_paths(question.paths)] if question.paths else []
-    return [*meant, is_there()] if question.there_only else meant
+    return and_(represents_clip(ids), *clip_conditions(conn, question, heard))
 
 
 def few_clips(conn: Connection, question: Question) -> Select[Any] | None:
@@ -149,23 +132,6 @@ def _check_floor(min_score: float, stored_from: float, by_interval: bool) -> Non
             f"{what} below {stored_from:g} are not stored, so {min_score:g} would miss {missed}"
         )
         raise DatabaseUserError(f"{message}; ask for at least {stored_from:g}, or for no minimum")
-
-
-def clip_conditions(
-    conn: Connection, question: Question, heard: FromClause = clip_scores
-) -> list[ColumnElement[bool]]:
-    """What must hold of a row of labellings, whichever of them speaks."""
-    least, lone = question.min_score, question.with_ambiguous
-    all_of = [subtree(conn, [mid], with_ambiguous=lone) for mid in question.all_of]
-    wanted = [heard_in(tree, least, heard) for tree in all_of]
-    if question.not_under:
-        unwanted = subtree(conn, question.not_under, with_ambiguous=True)
-        wanted.append(~heard_in(unwanted, least, heard))
-    of_files = file_conditions(question)
-    if of_files:
-        own = sources.c.clip_id == labellings.c.clip_id
-        wanted.append(exists().where(own, *of_files).correlate(labellings))
-    return wanted
 
 
 def _lower_bounds(

@@ -31,7 +31,7 @@ from db.query.paths import first_source
 from db.query.question import Question
 from db.query.statements import intervals_query, with_source
 from db.query.subtrees import Subtree, predicted_below
-from db.query.time_spans import DAY_MS, Span, in_span, newly_covered
+from db.query.time_spans import DAY_MS, covered_seconds, in_span
 from db.schema.tables import categories, edges, nodes, sources
 
 Grouping = Literal["second-level", "class", "day", "source"]
@@ -77,30 +77,22 @@ def hours_heard(engine: Engine, question: Question, by: Grouping) -> list[HeardF
     return sorted(heard, key=lambda row: (-row.hours, row.what))
 
 
-def covered_query(
-    found: Select[Any], by: str, paths: tuple[str, ...] = (), span: Span | None = None
-) -> Select[Any]:
-    """Seconds covered and clips, by what the rows of an `intervals_query` are grouped by."""
-    part = found.subquery("found")
-    its = occasions(paths).subquery("its") if by == "day" else None
-    what = _what(part, by, paths, its)
-    grouped = select(part.c.labelling_id, part.c.start_s, part.c.end_s, what.label("what"))
-    if its is not None:
-        is_its = its.c.clip_id == part.c.clip_id
-        if span is not None:
-            is_its = and_(is_its, in_span(span, its, part.c.start_s, part.c.end_s))
-        grouped = grouped.join_from(part, its, is_its, isouter=span is None)
-    row = newly_covered(grouped.subquery("intervals"), "what", "labelling_id").c
-    n_clips = func.count(row.labelling_id.distinct()).label("n_clips")
-    return select(row.what, n_clips, func.sum(row.new_s).label("seconds")).group_by(row.what)
-
-
 def _query(conn: Connection, question: Question, by: str) -> Select[Any]:
+    """Seconds covered and clips, by what the intervals of a question are grouped by."""
     tree, allowed = prepared(conn, question, by_interval=True)
     found = intervals_query(tree, question.min_score, allowed, question, few_clips(conn, question))
     if question.span is not None:
         found = with_source(found)
-    return covered_query(found, by, question.paths, question.span)
+    part = found.subquery("found")
+    its = occasions(question.paths).subquery("its") if by == "day" else None
+    what = _what(part, by, question.paths, its)
+    grouped = select(part.c.labelling_id, part.c.start_s, part.c.end_s, what.label("what"))
+    if its is not None:
+        is_its = its.c.clip_id == part.c.clip_id
+        if question.span is not None:
+            is_its = and_(is_its, in_span(question.span, its, part.c.start_s, part.c.end_s))
+        grouped = grouped.join_from(part, its, is_its, isouter=question.span is None)
+    return covered_seconds(grouped, "what")
 
 
 def _what(part: Any, by: str, paths: tuple[str, ...], its: Any) -> Any:
@@ -108,17 +100,14 @@ def _what(part: Any, by: str, paths: tuple[str, ...], its: Any) -> Any:
     if by == "class":
         return part.c.node_id
     if by == "source":
-        return func.coalesce(part.c.source_id, _first(part, paths))
+        first = first_source(part.c.clip_id, paths).correlate(part).scalar_subquery()
+        return func.coalesce(part.c.source_id, first)
     if by == "day":
         local_ms = its.c.recorded_unix_ms + its.c.recorded_utc_offset_s * 1_000
         began_ms = local_ms + cast(func.round(part.c.start_s * 1_000.0), BigInteger)
         # Without a remainder, so that both databases divide alike.
         return cast((began_ms - began_ms % DAY_MS) / DAY_MS, Integer)
     return literal(0, Integer)
-
-
-def _first(part: Any, paths: tuple[str, ...]) -> Any:
-    return first_source(part.c.clip_id, paths).correlate(part).scalar_subquery()
 
 
 def _branches(conn: Connection, question: Question) -> list[HeardFor]:

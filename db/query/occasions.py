@@ -6,23 +6,23 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Select, func, select
 
-from db.query.paths import at_paths, tells
+from db.query.paths import at_paths, is_trusted
 from db.schema.tables import sources
 
 
 def occasions(
     paths: Sequence[str] = (), clip_id: ColumnElement[int] | int | None = None
 ) -> Select[tuple[int, int, int]]:
-    """(clip_id, recorded_unix_ms, recorded_utc_offset_s), once for each moment that files tell.
+    """(clip_id, recorded_unix_ms, recorded_utc_offset_s), once for each start that is known.
 
-    Those of the files that speak for the clip (`db.query.paths`); `paths` and `clip_id` are
-    conditions on them.
+    Of the files that are asked about the clip (`db.query.paths.is_trusted`); `paths` and `clip_id`
+    are conditions on them.
     """
     offset_s = func.max(sources.c.recorded_utc_offset_s).label("recorded_utc_offset_s")
     query = (
         select(sources.c.clip_id, sources.c.recorded_unix_ms, offset_s)
         .where(sources.c.clip_id.is_not(None), sources.c.recorded_unix_ms.is_not(None))
-        .where(tells())
+        .where(is_trusted())
         .group_by(sources.c.clip_id, sources.c.recorded_unix_ms)
     )
     if paths:

@@ -9,8 +9,8 @@ What a person writes for a file means the same in every question:
   them; the name of a file that exists is taken as it is, whatever is in it.
 
 A clip may lie in several files. One of them stands for it: one that is there before one that is
-missing, then the one that was seen first. A file that is gone tells nothing of when its clip was
-recorded where another one is there: it may have had a wrong name.
+missing, then the one that was seen first. A missing file is not asked when its clip was
+recorded while another one is there: its name may have been wrong.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def at_paths(paths: Sequence[str], of: Any = sources) -> ColumnElement[bool]:
     """The condition that a source's path is meant by any of what a person wrote.
 
     Raises:
-        DatabaseUserError: that is no path.
+        DatabaseUserError: a path is empty, or not a valid pattern.
     """
     return or_(*(of.c.path_text.regexp_match(glob_regex(as_glob(path))) for path in paths))
 
@@ -58,10 +58,13 @@ def as_glob(path: str) -> str:
 
 
 def glob_regex(glob: str) -> str:
-    """A regular expression that Python and PostgreSQL read alike.
+    """A glob as a regular expression that Python and PostgreSQL understand alike.
+
+    >>> glob_regex("site-[0-9]/*")
+    '(^|/)site\\\\-[0-9]/.*(/.*)?$'
 
     Raises:
-        DatabaseUserError: it is none.
+        DatabaseUserError: it is not a valid pattern.
     """
     # Every second part is a wildcard.
     parts = re.split(r"(\*|\?|\[!?[^\]/]+\])", glob.rstrip("/"))
@@ -70,7 +73,7 @@ def glob_regex(glob: str) -> str:
     try:
         re.compile(expression)
     except re.error as error:
-        raise DatabaseUserError(f"{glob!r} is no pattern for paths: {error}") from None
+        raise DatabaseUserError(f"{glob!r} is not a valid pattern for paths: {error}") from None
     return expression
 
 
@@ -79,8 +82,8 @@ def is_there(of: Any = sources) -> ColumnElement[bool]:
     return of.c.status != "missing"  # type: ignore[no-any-return]
 
 
-def tells(of: Any = sources) -> ColumnElement[bool]:
-    """The condition that a source speaks for its clip: it is there, or no other one is."""
+def is_trusted(of: Any = sources) -> ColumnElement[bool]:
+    """The condition that a file is asked about its clip: it is there, or no other file is."""
     other = sources.alias("there")
     elsewhere = select(other.c.id).where(other.c.clip_id == of.c.clip_id, is_there(other))
     return or_(is_there(of), ~elsewhere.correlate(of).exists())

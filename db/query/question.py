@@ -1,11 +1,20 @@
-"""A question: what to look for, and which conditions hold."""
+"""A question: what to look for, and what must hold of clips, files and intervals.
+
+A further condition is a field here and a line in one of the three functions: every question, export
+and sample then takes it.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from db.query.time_spans import Span
+from sqlalchemy import ColumnElement, Connection, FromClause, exists
+
+from db.query.paths import at_paths, is_there
+from db.query.subtrees import heard_in, subtree
+from db.query.time_spans import Span, end_s, is_long_enough, start_s
+from db.schema.tables import clip_scores, labellings, sources
 
 Order = Literal["score", "time", "duration", "path"]
 
@@ -34,3 +43,34 @@ class Question:
     order: Order = "score"
     limit: int | None = 100
     with_ambiguous: bool = False
+
+
+def clip_conditions(
+    conn: Connection, question: Question, heard: FromClause = clip_scores
+) -> list[ColumnElement[bool]]:
+    """What must hold of a row of labellings, beside that it represents its clip."""
+    least, lone = question.min_score, question.with_ambiguous
+    all_of = [subtree(conn, [mid], with_ambiguous=lone) for mid in question.all_of]
+    wanted = [heard_in(tree, least, heard) for tree in all_of]
+    if question.not_under:
+        unwanted = subtree(conn, question.not_under, with_ambiguous=True)
+        wanted.append(~heard_in(unwanted, least, heard))
+    of_files = file_conditions(question)
+    if of_files:
+        own = sources.c.clip_id == labellings.c.clip_id
+        wanted.append(exists().where(own, *of_files).correlate(labellings))
+    return wanted
+
+
+def file_conditions(question: Question) -> list[ColumnElement[bool]]:
+    """What must hold of a row of sources."""
+    meant = [at_paths(question.paths)] if question.paths else []
+    return [*meant, is_there()] if question.there_only else meant
+
+
+def interval_conditions(question: Question, intervals: Any) -> list[ColumnElement[bool]]:
+    """What must hold of a row of detections, or of `intervals`; the span is about files too."""
+    if question.min_duration_s <= 0:
+        return []
+    begins, ends = start_s(intervals), end_s(intervals)
+    return [is_long_enough(begins, ends, question.min_duration_s)]

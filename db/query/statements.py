@@ -7,10 +7,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, FromClause, Integer, Select, and_, cast, func, null, select
 
 from db.query.answers import with_details
-from db.query.paths import first_source, tells
-from db.query.question import Question
+from db.query.paths import first_source, is_trusted
+from db.query.question import Question, interval_conditions
 from db.query.subtrees import Subtree, counts, reaches
-from db.query.time_spans import end_s, in_span, lasts, start_s, timed
+from db.query.time_spans import end_s, in_span, start_s, timed
 from db.schema.tables import (
     clip_scores,
     clips,
@@ -96,14 +96,12 @@ def fitting_intervals(
 ) -> Select[Any]:
     """The rows of `intervals` that are long enough and lie in the span, whatever is heard."""
     begins, ends = start_s(intervals), end_s(intervals)
-    conditions = [allowed]
+    conditions = [allowed, *interval_conditions(question, intervals)]
     if within is not None:
         conditions.append(labellings.c.clip_id.in_(within))
-    if question.min_duration_s > 0:
-        conditions.append(lasts(begins, ends, question.min_duration_s))
     source_id: ColumnElement[Any] = UNKNOWN
     if question.span is not None:
-        in_time = and_(tells(), in_span(question.span, sources, begins, ends))
+        in_time = and_(is_trusted(), in_span(question.span, sources, begins, ends))
         first = first_source(labellings.c.clip_id, question.paths, in_time)
         fitting = first.correlate(labellings, intervals, clips, models, parameter_sets)
         source_id = fitting.scalar_subquery()

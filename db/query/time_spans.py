@@ -1,4 +1,4 @@
-"""From where to where a sound is heard: in its clip, and on the clock on the wall.
+"""From when to when a sound is heard: in its clip, and by the clock.
 
 Times are whole milliseconds, in which SQLite and PostgreSQL divide alike.
 """
@@ -24,7 +24,8 @@ from sqlalchemy import (
     select,
 )
 
-from db.schema.tables import clips, detections, labellings, models, parameter_sets
+from db.query.current_labelling import with_facts
+from db.schema.tables import clips, detections, labellings, models, nodes, parameter_sets
 
 DAY_MS = 86_400_000
 _SLACK_S = 1e-6
@@ -44,7 +45,7 @@ class Span:
     is_daily: bool = False
 
 
-def written(seconds: ColumnElement[float]) -> ColumnElement[float]:
+def rounded_s(seconds: ColumnElement[float]) -> ColumnElement[float]:
     """Seconds as people write them: 6.24, not 6.239999999999999; to the microsecond."""
     whole: ColumnElement[float] = func.round(seconds * _MICROSECONDS, type_=Double)
     # SQLAlchemy's own division casts to a type that PostgreSQL does not know.
@@ -53,12 +54,12 @@ def written(seconds: ColumnElement[float]) -> ColumnElement[float]:
 
 def start_s(row: Any, parameters: Any = parameter_sets) -> ColumnElement[float]:
     """Where a detection begins in its clip."""
-    return written(row.c.start_patch * parameters.c.patch_hop_s)
+    return rounded_s(row.c.start_patch * parameters.c.patch_hop_s)
 
 
 def peak_s(row: Any, parameters: Any = parameter_sets) -> ColumnElement[float]:
     """Where the best patch of a detection begins in its clip."""
-    return written(row.c.peak_patch * parameters.c.patch_hop_s)
+    return rounded_s(row.c.peak_patch * parameters.c.patch_hop_s)
 
 
 def end_s(
@@ -69,7 +70,7 @@ def end_s(
     The one place where SQL says so; in Python that is `audioset_core.scores.coverage.end_s`.
     """
     last = row.c.end_patch * parameters.c.patch_hop_s + model.c.window_s
-    return written(case((last > clip.c.duration_s, clip.c.duration_s), else_=last))
+    return rounded_s(case((last > clip.c.duration_s, clip.c.duration_s), else_=last))
 
 
 def timed(*columns: Any, of: Any = detections) -> Select[Any]:
@@ -77,17 +78,20 @@ def timed(*columns: Any, of: Any = detections) -> Select[Any]:
 
     Joined are labellings, clips, models and parameter_sets.
     """
-    return (
-        select(*columns, start_s(of).label("start_s"), end_s(of).label("end_s"))
-        .select_from(of)
-        .join(labellings, labellings.c.id == of.c.labelling_id)
-        .join(clips, clips.c.id == labellings.c.clip_id)
-        .join(models, models.c.id == labellings.c.model_id)
-        .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
-    )
+    query = select(*columns, start_s(of).label("start_s"), end_s(of).label("end_s"))
+    return with_facts(query.join_from(of, labellings, labellings.c.id == of.c.labelling_id))
 
 
-def lasts(begins_s: ColumnElement[float], ends_s: ColumnElement[float], least_s: float) -> Any:
+def detected(*columns: Any) -> Select[Any]:
+    """The columns, then the fields of `db.answer_records.Interval`, of each detection."""
+    own = (nodes.c.mid, nodes.c.name, detections.c.peak, detections.c.mean)
+    query = timed(*columns, *own, peak_s(detections).label("peak_s"))
+    return query.join(nodes, nodes.c.id == detections.c.node_id)
+
+
+def is_long_enough(
+    begins_s: ColumnElement[float], ends_s: ColumnElement[float], least_s: float
+) -> Any:
     """The condition that something is long enough; sums of hops are not exact."""
     return ends_s - begins_s >= least_s - _SLACK_S
 
@@ -112,6 +116,16 @@ def newly_covered(part: FromClause, *group: str) -> Subquery:
         else_=0.0,
     )
     return select(row, new_s.label("new_s")).subquery("covered")
+
+
+def covered_seconds(found: Select[Any], key: str) -> Select[Any]:
+    """(key, n_clips, seconds): how long the intervals of each key last together.
+
+    What overlaps in a clip counts once. `found` has start_s, end_s, labelling_id and the key.
+    """
+    row = newly_covered(found.subquery("found"), *dict.fromkeys((key, "labelling_id"))).c
+    n_clips = func.count(row.labelling_id.distinct()).label("n_clips")
+    return select(row[key], n_clips, func.sum(row.new_s).label("seconds")).group_by(row[key])
 
 
 def in_span(

@@ -1,19 +1,6 @@
 """Views for people who write plain SQL; the same text runs on SQLite and PostgreSQL.
 
-    labels           clip, duration_s, mid, name, peak, mean, model, model_version
-    subtree_labels   ancestor_mid, ancestor_name, clip, duration_s, mid, name, peak
-    detection_times  clip, mid, name, start_s, end_s, peak, peak_s, model
-    sound_times      path, clip, mid, name, start_s, end_s, peak, heard_unix_s, heard_hour, model
-    clip_sources     clip, path, status, reason, reason_detail, user_id, size_bytes,
-                     modified_unix_s, missing_at, waiting_since, recorded_unix_s,
-                     recorded_utc_offset_s, recorded_by, latitude_deg, longitude_deg
-    interval_times   threshold_set, set_version, clip, mid, name, start_s, end_s, peak, peak_s,
-                     model
-    class_hours      mid, name, n_clips, hours
-    remarks          path, clip, kind, detail, start_s, end_s, is_partial, model
-    verdicts_now     clip, mid, name, start_s, end_s, verdict, judged_by, judged_at, file,
-                     file_sha256
-    failures         path, reason, reason_detail, user_id, size_bytes, last_read_at
+The columns of each view are in docs/database.md.
 
 `clip` is the SHA-256 of the content; scores are in [0, 1]; each clip counts under its current
 labelling only. Views are dropped before and created after every migration, so a revision may
@@ -28,17 +15,9 @@ from typing import Any
 
 from sqlalchemy import ClauseElement, Connection, func, literal_column, select
 
-from db.query.paths import tells
-from db.query.time_spans import end_s, newly_covered, peak_s, start_s, timed, written
-from db.schema.tables import (
-    clips,
-    detections,
-    labellings,
-    models,
-    nodes,
-    parameter_sets,
-    sources,
-)
+from db.query.paths import is_trusted
+from db.query.time_spans import end_s, newly_covered, peak_s, rounded_s, start_s, timed
+from db.schema.tables import clips, detections, labellings, models, nodes, parameter_sets, sources
 
 
 def _text(part: ClauseElement) -> str:
@@ -53,7 +32,7 @@ _TIMED: dict[str, Any] = {
 }
 _START_S = _text(start_s(detections.alias("d"), _TIMED["parameters"]))
 _PEAK_S = _text(peak_s(detections.alias("d"), _TIMED["parameters"]))
-_DURATION_S = _text(written(_TIMED["clip"].c.duration_s))
+_DURATION_S = _text(rounded_s(_TIMED["clip"].c.duration_s))
 _END_S = _text(end_s(detections.alias("d"), **_TIMED))
 
 _CURRENT_DETECTIONS = """
@@ -65,12 +44,12 @@ JOIN detections AS d ON d.labelling_id = l.id
 JOIN nodes AS n ON n.id = d.node_id
 """
 
-# A file that is gone tells nothing where another one of the clip is there.
+# A missing file is not asked about its clip while another one is there.
 _OWN = sources.alias("own")
-_TELLING = f"({_text(select(_OWN).where(_OWN.c.clip_id.is_not(None), tells(_OWN)))})"
+_TELLING = f"({_text(select(_OWN).where(_OWN.c.clip_id.is_not(None), is_trusted(_OWN)))})"
 
-# A set of a model has what the newest labelling by that model says, as every question by it.
-_SPEAKS_FOR_SET = """(
+# A set for one model belongs to the newest labelling by that model, as every question to the model.
+_REPRESENTS_CLIP_IN_SET = """(
     (t.model IS NULL AND l.is_current)
     OR ((t.model = m.name OR t.model = m.name || '@' || m.version) AND NOT EXISTS (
         SELECT 1 FROM labellings AS l2 JOIN models AS m2 ON m2.id = l2.model_id
@@ -149,7 +128,7 @@ VIEWS = {
         JOIN {_TELLING} AS f ON f.clip_id = c.id
         WHERE l.is_current
     """,
-    # An interval of a score file that is no longer the labelling's has no place here.
+    # Without intervals of a score file that the labelling has no longer.
     "interval_times": f"""
         SELECT t.name AS threshold_set, t.version AS set_version, c.sha256 AS clip,
                n.mid AS mid, n.name AS name, {_START_S} AS start_s, {_END_S} AS end_s,
@@ -163,7 +142,7 @@ VIEWS = {
         JOIN models AS m ON m.id = l.model_id
         JOIN parameter_sets AS p ON p.id = l.parameter_set_id
         JOIN nodes AS n ON n.id = d.node_id
-        WHERE l.status = 'done' AND {_SPEAKS_FOR_SET}
+        WHERE l.status = 'done' AND {_REPRESENTS_CLIP_IN_SET}
     """,
     "clip_sources": """
         SELECT c.sha256 AS clip, s.path_text AS path, s.status AS status, s.reason AS reason,
@@ -189,7 +168,7 @@ VIEWS = {
         LEFT JOIN {_TELLING} AS f ON f.clip_id = c.id
         WHERE l.is_current
     """,
-    # Of the verdicts of one person on one class in one span, the newest speaks.
+    # Of the verdicts of one person on one class in one span, the newest counts.
     "verdicts_now": """
         SELECT c.sha256 AS clip, n.mid AS mid, n.name AS name,
                CAST(v.start_ms AS DOUBLE PRECISION) / 1000 AS start_s,

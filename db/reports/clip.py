@@ -1,4 +1,4 @@
-"""Reports: one clip in full, failures, the collection at a glance, models, rows for export."""
+"""Reports: one clip in full, failures, the collection at a glance, rows for the JSON export."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, Select, and_, case, exists, func, or_, select
+from sqlalchemy import Connection, Engine, Select, and_, exists, func, or_, select
 
 from db.answer_records import (
     ClipReport,
@@ -16,16 +16,16 @@ from db.answer_records import (
     Interval,
     Label,
     LabellingReport,
-    ModelReport,
     PredictionRow,
     SourceReport,
     track_of,
 )
 from db.engine import reading
 from db.errors import DatabaseUserError
-from db.query.current_labelling import model_ids, speaks
+from db.query.current_labelling import model_ids, represents_clip, with_facts
 from db.query.paths import first_source, there_first
-from db.query.time_spans import peak_s, timed
+from db.query.time_spans import detected
+from db.record_columns import columns_for
 from db.schema.tables import (
     clip_scores,
     clips,
@@ -73,8 +73,7 @@ def clip_by_ref(engine: Engine, ref: str | bytes) -> ClipReport:
 
 def failures(engine: Engine, limit: int | None = None) -> list[FailureReport]:
     """Files that could not be labelled, by reason, then in the order they were seen."""
-    columns = [sources.c[name] for name in FailureReport.__dataclass_fields__]
-    query = select(*columns).where(sources.c.status == "failed")
+    query = select(*columns_for(FailureReport, sources)).where(sources.c.status == "failed")
     with reading(engine) as conn:
         rows = conn.execute(query.order_by(sources.c.reason, sources.c.id).limit(limit))
         return [FailureReport(*row) for row in rows]
@@ -99,24 +98,6 @@ def corpus_summary(engine: Engine) -> CorpusSummary:
     )
 
 
-def models_known(engine: Engine) -> list[ModelReport]:
-    """Registered models, oldest first, with what they labelled."""
-    is_done = and_(labellings.c.model_id == models.c.id, labellings.c.status == "done")
-    columns = [models.c[name] for name in list(ModelReport.__dataclass_fields__)[:-2]]
-    query = (
-        select(
-            *columns,
-            func.count(labellings.c.id),
-            func.coalesce(func.sum(case((labellings.c.is_current, 1), else_=0)), 0),
-        )
-        .select_from(models.outerjoin(labellings, is_done))
-        .group_by(models.c.id, *columns)
-        .order_by(models.c.registered_at, models.c.id)
-    )
-    with reading(engine) as conn:
-        return [ModelReport(*row) for row in conn.execute(query)]
-
-
 def prediction_rows(engine: Engine, model: str | None = None) -> Iterator[PredictionRow]:
     """Rows for the JSON export, by clip and then as sources were seen; memory stays flat.
 
@@ -138,27 +119,16 @@ def _prediction_query(ids: list[int] | None) -> Select[Any]:
     first_id = first_source(clips.c.id, of=own).correlate(clips).scalar_subquery()
     first = and_(sources.c.id == first_id, ~annotated)
     is_annotated = or_(sources.c.user_id.is_not(None), sources.c.meta.is_not(None))
+    columns = columns_for(
+        PredictionRow, sources, labellings, parameter_sets,
+        clip=clips.c.sha256, model=models.c.name, model_version=models.c.version,
+        labelling_id=labellings.c.id,
+    )  # fmt: skip
+    query = select(*columns).select_from(labellings)
     return (
-        select(
-            clips.c.sha256,
-            sources.c.user_id,
-            sources.c.path,
-            sources.c.path_text,
-            sources.c.meta,
-            labellings.c.scores_path,
-            parameter_sets.c.patch_hop_s,
-            labellings.c.n_patches,
-            models.c.name,
-            models.c.version,
-            labellings.c.is_partial,
-            labellings.c.id.label("labelling_id"),
-        )
-        .select_from(labellings)
-        .join(clips, clips.c.id == labellings.c.clip_id)
-        .join(models, models.c.id == labellings.c.model_id)
-        .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
+        with_facts(query)
         .outerjoin(sources, and_(sources.c.clip_id == clips.c.id, or_(is_annotated, first)))
-        .where(speaks(ids))
+        .where(represents_clip(ids))
         .order_by(clips.c.sha256, sources.c.id)
     )
 
@@ -196,39 +166,25 @@ def _clip_starting(conn: Connection, ref: str) -> int:
 
 
 def _sources(conn: Connection, clip_id: int) -> tuple[SourceReport, ...]:
-    columns = [sources.c[name] for name in SourceReport.__dataclass_fields__]
-    query = select(*columns).where(sources.c.clip_id == clip_id)
+    query = select(*columns_for(SourceReport, sources)).where(sources.c.clip_id == clip_id)
     query = query.order_by(there_first(), sources.c.id)
     return tuple(SourceReport(*row) for row in conn.execute(query))
 
 
 def _labellings(conn: Connection, clip_id: int) -> tuple[LabellingReport, ...]:
+    columns = columns_for(
+        LabellingReport, labellings, parameter_sets,
+        model=models.c.name, model_version=models.c.version,
+    )  # fmt: skip
     query = (
-        select(
-            models.c.name,
-            models.c.version,
-            labellings.c.status,
-            labellings.c.is_current,
-            labellings.c.labelled_at,
-            labellings.c.n_patches,
-            labellings.c.scores_path,
-            labellings.c.embeddings_path,
-            labellings.c.note,
-            parameter_sets.c.patch_hop_s,
-            parameter_sets.c.score_floor,
-            parameter_sets.c.detection_threshold,
-            labellings.c.is_partial,
-            parameter_sets.c.parameters,
-        )
+        select(*columns, parameter_sets.c.parameters)
         .select_from(labellings)
-        .join(models, models.c.id == labellings.c.model_id)
-        .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
         .where(labellings.c.clip_id == clip_id)
         .order_by(labellings.c.is_current.desc(), labellings.c.labelled_at, labellings.c.id)
     )
     return tuple(
         replace(LabellingReport(*row[:-1]), track=track_of(row.parameters))
-        for row in conn.execute(query)
+        for row in conn.execute(with_facts(query))
     )
 
 
@@ -268,14 +224,7 @@ def _labels(conn: Connection, clip_id: int) -> tuple[Label, ...]:
 
 def _intervals(conn: Connection, clip_id: int) -> tuple[Interval, ...]:
     query = (
-        timed(
-            nodes.c.mid,
-            nodes.c.name,
-            detections.c.peak,
-            detections.c.mean,
-            peak_s(detections).label("peak_s"),
-        )
-        .join(nodes, nodes.c.id == detections.c.node_id)
+        detected()
         .where(labellings.c.clip_id == clip_id, labellings.c.is_current)
         .order_by(detections.c.start_patch, detections.c.peak.desc(), nodes.c.id)
     )

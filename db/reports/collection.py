@@ -11,22 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Engine,
-    Subquery,
-    and_,
-    func,
-    select,
-)
+from sqlalchemy import ColumnElement, Engine, Subquery, and_, func, select
 
 from db.answer_records import Track, track_of
 from db.engine import reading
 from db.query.ambiguous_classes import counting_pairs
-from db.query.current_labelling import speaks
+from db.query.current_labelling import represents_clip
 from db.query.occasions import occasions
 from db.query.paths import first_source, there_first
 from db.query.time_spans import DAY_MS, newly_covered, timed
+from db.record_columns import columns_for
 from db.schema.tables import (
     categories,
     clip_scores,
@@ -106,7 +100,7 @@ def recorded_days(engine: Engine) -> list[DayHours]:
     query = (
         select(days.c.day, func.count(), func.sum(clips.c.duration_s) / 3600)
         .select_from(of_labellings)
-        .where(speaks(None))
+        .where(represents_clip(None))
         .group_by(days.c.day)
         .order_by(days.c.day)
     )
@@ -127,7 +121,7 @@ def branch_days(
             .join(clip_scores, clip_scores.c.labelling_id == labellings.c.id)
             .join(closure, closure.c.descendant_id == clip_scores.c.node_id)
             .join(nodes, nodes.c.id == closure.c.ancestor_id)
-            .where(speaks(None), nodes.c.mid.in_(mids), clip_scores.c.peak >= min_score)
+            .where(represents_clip(None), nodes.c.mid.in_(mids), clip_scores.c.peak >= min_score)
             .where(counting_pairs(conn))
             .group_by(nodes.c.mid, days.c.day)
             .order_by(nodes.c.mid, days.c.day)
@@ -155,10 +149,9 @@ def failure_reasons(engine: Engine, n_examples: int = 3) -> list[ReasonCount]:
 
 def places(engine: Engine, sha256: str) -> list[Place]:
     """Where a clip lay when it was last seen, those that are not missing first."""
-    names = [name for name in Place.__dataclass_fields__ if name != "track"]
     current = and_(labellings.c.clip_id == clips.c.id, labellings.c.is_current)
     query = (
-        select(*(sources.c[name] for name in names), parameter_sets.c.parameters)
+        select(*columns_for(Place, sources), parameter_sets.c.parameters)
         .join(clips, clips.c.id == sources.c.clip_id)
         .outerjoin(labellings, current)
         .outerjoin(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
@@ -213,6 +206,6 @@ def _new_seconds(min_score: float, counts: ColumnElement[bool]) -> Subquery:
     below = (
         timed(closure.c.ancestor_id, detections.c.labelling_id)
         .join(closure, closure.c.descendant_id == detections.c.node_id)
-        .where(and_(speaks(None), detections.c.peak >= min_score, counts))
+        .where(and_(represents_clip(None), detections.c.peak >= min_score, counts))
     )
     return newly_covered(below.subquery("below"), "ancestor_id", "labelling_id")

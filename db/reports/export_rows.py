@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, select
 
-from db.query.current_labelling import model_ids
-from db.query.find import allowed_clips, file_conditions
-from db.query.paths import tells
-from db.query.question import Question
+from db.answer_records import Interval
+from db.query.current_labelling import model_ids, with_facts
+from db.query.find import allowed_clips
+from db.query.paths import is_trusted
+from db.query.question import Question, file_conditions, interval_conditions
 from db.query.subtrees import counts, reaches, subtree
-from db.query.time_spans import end_s, in_span, lasts, peak_s, start_s, timed, written
+from db.query.time_spans import detected, end_s, in_span, rounded_s, start_s
+from db.record_columns import columns_for
 from db.reports.clip import remarks_of
 from db.schema.tables import (
     categories,
@@ -42,7 +44,7 @@ _ROWS = 2_000
 
 @dataclass(frozen=True, slots=True)
 class RecordingRow:
-    """A file of a clip, and the labelling that speaks for the clip."""
+    """A file of a clip, and the labelling that represents the clip."""
 
     source_id: int
     labelling_id: int
@@ -63,19 +65,6 @@ class RecordingRow:
     is_partial: bool
     remarks: str = ""
     """In one line."""
-
-
-@dataclass(frozen=True, slots=True)
-class EventRow:
-    """A detection in seconds."""
-
-    mid: str
-    name: str
-    start_s: float
-    end_s: float
-    peak: float
-    mean: float
-    peak_s: float
 
 
 def check(conn: Connection, question: Question) -> None:
@@ -99,14 +88,16 @@ def recordings(conn: Connection, question: Question, page: int = _PAGE) -> Itera
 
 def paths(conn: Connection, question: Question) -> Iterator[bytes]:
     """Only the paths of `recordings`."""
-    query = _recording_query(conn, question).with_only_columns(sources.c.id, sources.c.path)
+    query = _recording_query(conn, question).with_only_columns(
+        sources.c.id.label("source_id"), sources.c.path
+    )
     for rows in _pages(conn, query, 10 * _PAGE):
         yield from (row.path for row in rows)
 
 
 def labelled(
     conn: Connection, question: Question, page: int = _PAGE
-) -> Iterator[tuple[RecordingRow, Iterator[EventRow]]]:
+) -> Iterator[tuple[RecordingRow, Iterator[Interval]]]:
     """Each of `recordings`, with its detections by start, which may be none.
 
     Read them before the next recording: they are not kept.
@@ -145,41 +136,26 @@ def classes(conn: Connection, question: Question) -> list[tuple[str, str]]:
 def _pages(conn: Connection, query: Select[Any], page: int) -> Iterator[list[Row[Any]]]:
     last = 0
     while rows := list(conn.execute(query.where(sources.c.id > last).limit(page))):
-        last = rows[-1].id
+        last = rows[-1].source_id
         yield rows
 
 
 def _recording_query(conn: Connection, question: Question) -> Select[Any]:
     # Which of a clip's files are meant is asked of each file here.
     of_clip = replace(question, paths=(), there_only=False)
-    return (
-        select(
-            sources.c.id,
-            labellings.c.id.label("labelling_id"),
-            clips.c.sha256,
-            sources.c.path,
-            sources.c.path_text,
-            sources.c.user_id,
-            written(clips.c.duration_s),
-            clips.c.sample_rate_hz,
-            models.c.name,
-            models.c.version,
-            models.c.window_s,
-            parameter_sets.c.patch_hop_s,
-            parameter_sets.c.detection_threshold,
-            parameter_sets.c.parameters,
-            func.coalesce(labellings.c.n_patches, 0),
-            labellings.c.scores_path,
-            labellings.c.is_partial,
-        )
-        .select_from(sources)
-        .join(clips, clips.c.id == sources.c.clip_id)
-        .join(labellings, labellings.c.clip_id == clips.c.id)
-        .join(models, models.c.id == labellings.c.model_id)
-        .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
+    columns = columns_for(
+        RecordingRow, sources, labellings, clips, models, parameter_sets,
+        source_id=sources.c.id, labelling_id=labellings.c.id, clip=clips.c.sha256,
+        duration_s=rounded_s(clips.c.duration_s), model=models.c.name,
+        model_version=models.c.version, n_patches=func.coalesce(labellings.c.n_patches, 0),
+    )  # fmt: skip
+    query = (
+        select(*columns)
+        .join_from(sources, labellings, labellings.c.clip_id == sources.c.clip_id)
         .where(allowed_clips(conn, of_clip, by_interval=True), *file_conditions(question))
         .order_by(sources.c.id)
     )
+    return with_facts(query)
 
 
 def _recordings(conn: Connection, rows: Sequence[Row[Any]]) -> list[RecordingRow]:
@@ -202,17 +178,9 @@ def _remark(remark: Remark) -> str:
 
 
 def _detections_of(rows: Sequence[RecordingRow], wanted: list[ColumnElement[bool]]) -> Select[Any]:
-    own = timed(
-        sources.c.id.label("source_id"),
-        nodes.c.mid,
-        nodes.c.name,
-        detections.c.peak,
-        detections.c.mean,
-        peak_s(detections).label("peak_s"),
-    )
     return (
-        own.join(sources, sources.c.clip_id == labellings.c.clip_id)
-        .join(nodes, nodes.c.id == detections.c.node_id)
+        detected(sources.c.id.label("source_id"))
+        .join(sources, sources.c.clip_id == labellings.c.clip_id)
         .where(
             sources.c.id.in_([row.source_id for row in rows]),
             labellings.c.id.in_(list({row.labelling_id for row in rows})),
@@ -224,20 +192,21 @@ def _detections_of(rows: Sequence[RecordingRow], wanted: list[ColumnElement[bool
     )
 
 
-def _events(rows: Iterator[Row[Any]]) -> Iterator[EventRow]:
+def _events(rows: Iterator[Row[Any]]) -> Iterator[Interval]:
     for _, mid, name, peak, mean, best_s, begins_s, ends_s in rows:
-        yield EventRow(mid, name, begins_s, ends_s, peak, mean, best_s)
+        yield Interval(mid, name, begins_s, ends_s, peak, mean, best_s)
 
 
 def _wanted(conn: Connection, question: Question) -> list[ColumnElement[bool]]:
     """What must hold of a row of detections, and of the file that it is written for."""
     begins, ends = start_s(detections), end_s(detections)
-    conditions = [reaches(detections, question.min_score)]
+    conditions = [
+        reaches(detections, question.min_score),
+        *interval_conditions(question, detections),
+    ]
     if question.under:
         tree = subtree(conn, question.under, with_ambiguous=question.with_ambiguous)
         conditions.append(counts(detections, tree))
-    if question.min_duration_s > 0:
-        conditions.append(lasts(begins, ends, question.min_duration_s))
     if question.span is not None:
-        conditions += [tells(), in_span(question.span, sources, begins, ends)]
+        conditions += [is_trusted(), in_span(question.span, sources, begins, ends)]
     return conditions

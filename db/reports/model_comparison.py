@@ -1,36 +1,19 @@
-"""Models side by side: which one speaks, and where two of them disagree."""
+"""Models side by side: which one is current, and where two of them disagree."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import (
-    Connection,
-    Engine,
-    Select,
-    and_,
-    func,
-    literal,
-    select,
-    union_all,
-    update,
-)
+from sqlalchemy import Connection, Engine, Select, and_, func, literal, select, union_all, update
 
 from db.engine import reading, writing
 from db.errors import DatabaseUserError
-from db.query.current_labelling import model_ids, newest_version, speaks
+from db.paging import batches
+from db.query.current_labelling import model_ids, newest_version, represents_clip
 from db.query.paths import first_source
-from db.query.time_spans import newly_covered, timed
-from db.schema.tables import (
-    clip_scores,
-    clips,
-    detections,
-    labellings,
-    models,
-    nodes,
-    sources,
-)
+from db.query.time_spans import covered_seconds, timed
+from db.schema.tables import clip_scores, clips, detections, labellings, models, nodes, sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +48,9 @@ class Comparison:
 
 
 def promote(engine: Engine, model: str) -> str:
-    """Let a model (NAME or NAME@VERSION) speak for every clip that it labelled.
+    """Make the labellings of a model (NAME or NAME@VERSION) the current ones of their clips.
 
-    Later labellings by other models stand beside it and do not take its place. Returns
+    Later labellings by other models do not replace them. Returns
     ``NAME@VERSION``.
 
     Raises:
@@ -77,14 +60,18 @@ def promote(engine: Engine, model: str) -> str:
         chosen = newest_version(conn, model)
         conn.execute(update(models).where(models.c.is_promoted).values(is_promoted=False))
         conn.execute(update(models).where(models.c.id == chosen.id).values(is_promoted=True))
-        own = select(labellings.c.id, labellings.c.clip_id).where(speaks([chosen.id])).subquery()
+        own = (
+            select(labellings.c.id, labellings.c.clip_id)
+            .where(represents_clip([chosen.id]))
+            .subquery()
+        )
         others = update(labellings).where(
             labellings.c.is_current, labellings.c.clip_id.in_(select(own.c.clip_id))
         )
         newest = list(conn.execute(select(own.c.id)).scalars())
         conn.execute(others.values(is_current=False))
-        for start in range(0, len(newest), 1_000):
-            some = labellings.c.id.in_(newest[start : start + 1_000])
+        for batch in batches(newest):
+            some = labellings.c.id.in_(batch)
             conn.execute(update(labellings).where(some).values(is_current=True))
         return f"{chosen.name}@{chosen.version}"
 
@@ -111,7 +98,7 @@ def _pairs(ids_a: list[int], ids_b: list[int]) -> Any:
     return (
         select(a.c.clip_id, a.c.id.label("id_a"), b.c.id.label("id_b"))
         .join_from(a, b, a.c.clip_id == b.c.clip_id)
-        .where(speaks(ids_a, a), speaks(ids_b, b), scored)
+        .where(represents_clip(ids_a, a), represents_clip(ids_b, b), scored)
         .cte("pairs")
     )
 
@@ -129,13 +116,9 @@ def _seconds(pairs: Any, labelling_id: Any) -> Select[Any]:
     """Seconds covered by each class's detections in those labellings."""
     heard = timed(detections.c.labelling_id, detections.c.node_id)
     heard = heard.join(pairs, labelling_id == detections.c.labelling_id)
-    covered = newly_covered(heard.subquery("heard"), "node_id", "labelling_id")
-    return (
-        select(nodes.c.mid, nodes.c.name, func.sum(covered.c.new_s))
-        .select_from(covered)
-        .join(nodes, nodes.c.id == covered.c.node_id)
-        .group_by(nodes.c.id, nodes.c.mid, nodes.c.name)
-    )
+    covered = covered_seconds(heard, "node_id").subquery("covered")
+    query = select(nodes.c.mid, nodes.c.name, covered.c.seconds)
+    return query.join_from(covered, nodes, nodes.c.id == covered.c.node_id)
 
 
 def _disagreements(conn: Connection, pairs: Any, limit: int) -> tuple[Disagreement, ...]:

@@ -1,64 +1,15 @@
-"""Questions by ontology subtree. A subtree's score is the best of the categories below it.
-
-Source-ambiguous classes count only in company (`db.query.ambiguous_classes`), unless asked for.
-"""
+"""What models can predict, what they have labelled, and from which score on that is stored."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from sqlalchemy import Engine, and_, case, func, select
 
-from sqlalchemy import Engine, select
-
-from db.answer_records import Hit
+from db.answer_records import ModelReport
 from db.engine import reading
 from db.query.current_labelling import floor, model_ids
-from db.query.find import find_clips, find_intervals
-from db.query.question import Question
 from db.query.subtrees import predicted_below
-from db.reports.clip import clip_by_ref, corpus_summary, failures, models_known, prediction_rows
-from db.schema.tables import categories, nodes
-
-__all__ = [
-    "Question",
-    "categories_of",
-    "clip_by_ref",
-    "corpus_summary",
-    "failures",
-    "find_clips",
-    "find_intervals",
-    "models_known",
-    "predictable_members",
-    "prediction_rows",
-    "score_floor",
-    "top_clips",
-]
-
-
-def top_clips(
-    engine: Engine,
-    under: str,
-    not_under: Sequence[str] = (),
-    min_score: float = 0.0,
-    limit: int | None = 100,
-    model: str | None = None,
-    *,
-    with_ambiguous: bool = False,
-) -> list[Hit]:
-    """The best clips in the subtree of a MID, best first: `find_clips` for the plainest question.
-
-    Raises:
-        DatabaseUserError: unknown MID or model, nothing below can be predicted, or `min_score` is
-            below what is stored.
-    """
-    question = Question(
-        under=(under,),
-        not_under=tuple(not_under),
-        min_score=min_score,
-        model=model,
-        limit=limit,
-        with_ambiguous=with_ambiguous,
-    )
-    return find_clips(engine, question)
+from db.record_columns import columns_for
+from db.schema.tables import categories, labellings, models, nodes
 
 
 def predictable_members(
@@ -87,3 +38,22 @@ def categories_of(engine: Engine, model: str) -> list[tuple[int, str, str]]:
             .order_by(categories.c.idx)
         )
         return [(row[0], row[1], row[2]) for row in conn.execute(query)]
+
+
+def models_known(engine: Engine) -> list[ModelReport]:
+    """Registered models, oldest first, with what they labelled."""
+    is_done = and_(labellings.c.model_id == models.c.id, labellings.c.status == "done")
+    columns = columns_for(
+        ModelReport,
+        models,
+        n_labelled=func.count(labellings.c.id),
+        n_current=func.coalesce(func.sum(case((labellings.c.is_current, 1), else_=0)), 0),
+    )
+    query = (
+        select(*columns)
+        .select_from(models.outerjoin(labellings, is_done))
+        .group_by(models.c.id)
+        .order_by(models.c.registered_at, models.c.id)
+    )
+    with reading(engine) as conn:
+        return [ModelReport(*row) for row in conn.execute(query)]

@@ -7,6 +7,7 @@ and exact.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, func, select
 
@@ -14,7 +15,7 @@ from db.engine import reading
 from db.query.find import prepared
 from db.query.question import Question
 from db.query.subtrees import counts, node_id, reaches
-from db.query.time_spans import newly_covered, timed
+from db.query.time_spans import covered_seconds, timed
 from db.schema.tables import clip_scores, closure, detections, labellings, nodes
 
 
@@ -53,8 +54,8 @@ def score_curves(engine: Engine, under: str, min_score: float) -> list[ScoreCurv
         counting = and_(counts(clip_scores, tree), allowed)
         whole = conn.execute(_subtree_counts(counting)).all()
         curves = [_curve(row.mid, row.name, [(r[0], r[1]) for r in whole], None)]
-        query = _hours(and_(counts(detections, tree), allowed), min_score)
-        hours = {r[0]: float(r[1]) for r in conn.execute(query)}
+        query = _heard(and_(counts(detections, tree), allowed), min_score)
+        hours = {row.node_id: float(row.seconds) / 3600 for row in conn.execute(query)}
         classes = _class_curves(conn, row.id, counting, hours)
     rank = sorted(classes, key=lambda c: (-(c.hours or 0.0), -c.clips_at_least(min_score), c.mid))
     return curves + rank
@@ -102,9 +103,6 @@ def _class_counts(counting: ColumnElement[bool]) -> Select[tuple[int, float, int
     )
 
 
-def _hours(counting: ColumnElement[bool], min_score: float) -> Select[tuple[int, float]]:
+def _heard(counting: ColumnElement[bool], min_score: float) -> Select[Any]:
     heard = timed(detections.c.labelling_id, detections.c.node_id)
-    heard = heard.where(counting, reaches(detections, min_score))
-    covered = newly_covered(heard.subquery("heard"), "node_id", "labelling_id")
-    hours = func.sum(covered.c.new_s) / 3600
-    return select(covered.c.node_id, hours).group_by(covered.c.node_id)
+    return covered_seconds(heard.where(counting, reaches(detections, min_score)), "node_id")

@@ -6,37 +6,34 @@ which takes as long as to ask a question.
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Index, text
+from sqlalchemy import Index, text
 
+from db.schema import tables, threshold_tables, verdict_tables
 from db.schema.base import metadata
-from db.schema.tables import labellings, models, sources
 
-
-def _partial(
-    name: str, of: Column[int], sqlite: str, postgresql: str, *, unique: bool = False
-) -> Index:
-    return Index(
-        name, of, unique=unique, sqlite_where=text(sqlite), postgresql_where=text(postgresql)
-    )
-
-
-_PARTIAL_INDEXES = (
-    _partial(
-        "uq_models_promoted",
-        models.c.is_promoted,
-        "is_promoted = 1",
-        "is_promoted",
-        unique=True,
-    ),
-    _partial("ix_sources_untimed", sources.c.id, "recorded_by IS NULL", "recorded_by IS NULL"),
-    _partial(
-        "uq_labellings_current",
-        labellings.c.clip_id,
-        "is_current = 1",
-        "is_current",
-        unique=True,
-    ),
-)
+_MODULES = (tables, threshold_tables, verdict_tables)
+"""Loaded so that `schema` has their tables."""
 
 schema = metadata
-"""Every table with every index: these joined their tables when they were made."""
+"""Every table with every index."""
+
+Index(
+    "uq_models_promoted",
+    tables.models.c.is_promoted,
+    unique=True,
+    sqlite_where=text("is_promoted = 1"),
+    postgresql_where=text("is_promoted"),
+)
+Index(
+    "ix_sources_untimed",
+    tables.sources.c.id,
+    sqlite_where=text("recorded_by IS NULL"),
+    postgresql_where=text("recorded_by IS NULL"),
+)
+Index(
+    "uq_labellings_current",
+    tables.labellings.c.clip_id,
+    unique=True,
+    sqlite_where=text("is_current = 1"),
+    postgresql_where=text("is_current"),
+)

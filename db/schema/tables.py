@@ -20,43 +20,8 @@ from sqlalchemy import (
     false,
 )
 
-from db.schema.base import column, metadata
-from db.schema.threshold_tables import derivations, intervals, threshold_sets, thresholds
-from db.schema.verdict_tables import (
-    review_items,
-    review_strata,
-    reviews,
-    verdict_files,
-    verdicts,
-)
+from db.schema.base import belongs_to, column, interval_columns, metadata, refers_to
 from db.types import CleanJson, CleanText, FiniteFloat, ScoreType, UtcDateTime
-
-__all__ = [
-    "categories",
-    "clip_scores",
-    "clips",
-    "closure",
-    "derivations",
-    "detections",
-    "edges",
-    "intervals",
-    "labelling_remarks",
-    "labellings",
-    "models",
-    "node_examples",
-    "nodes",
-    "parameter_sets",
-    "review_items",
-    "review_strata",
-    "reviews",
-    "run_items",
-    "runs",
-    "sources",
-    "threshold_sets",
-    "thresholds",
-    "verdict_files",
-    "verdicts",
-]
 
 SOURCE_STATUSES = ("pending", "identified", "failed", "missing")
 LABELLING_STATUSES = ("claimed", "done")
@@ -87,8 +52,8 @@ nodes = Table(
 edges = Table(
     "edges",
     metadata,
-    column("parent_id", Integer, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True),
-    column("child_id", Integer, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True),
+    belongs_to("nodes", "parent_id", primary_key=True),
+    belongs_to("nodes", "child_id", primary_key=True),
     column("position", Integer),
 )
 
@@ -97,14 +62,8 @@ edges = Table(
 closure = Table(
     "closure",
     metadata,
-    column("ancestor_id", Integer, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True),
-    column(
-        "descendant_id",
-        Integer,
-        ForeignKey("nodes.id", ondelete="CASCADE"),
-        primary_key=True,
-        index=True,
-    ),
+    belongs_to("nodes", "ancestor_id", primary_key=True),
+    belongs_to("nodes", "descendant_id", primary_key=True, index=True),
     column("depth", Integer),
 )
 
@@ -113,7 +72,7 @@ closure = Table(
 node_examples = Table(
     "node_examples",
     metadata,
-    column("node_id", Integer, ForeignKey("nodes.id", ondelete="CASCADE"), primary_key=True),
+    belongs_to("nodes", "node_id", primary_key=True),
     column("position", Integer, primary_key=True),
     column("uri", CleanText),
 )
@@ -141,9 +100,9 @@ models = Table(
 categories = Table(
     "categories",
     metadata,
-    column("model_id", Integer, ForeignKey("models.id", ondelete="CASCADE"), primary_key=True),
+    belongs_to("models", "model_id", primary_key=True),
     column("idx", Integer, primary_key=True),
-    column("node_id", Integer, ForeignKey("nodes.id")),
+    refers_to("nodes", "node_id"),
     column("name", CleanText),
     UniqueConstraint("model_id", "node_id"),
 )
@@ -197,7 +156,7 @@ sources = Table(
     column("status", CleanText),
     column("reason", CleanText, nullable=True),
     column("reason_detail", CleanText, nullable=True),
-    column("clip_id", Integer, ForeignKey("clips.id"), index=True, nullable=True),
+    refers_to("clips", "clip_id", index=True, nullable=True),
     column("user_id", CleanText, index=True, nullable=True),
     column("meta", CleanJson, nullable=True),
     column("first_seen_at", UtcDateTime),
@@ -258,7 +217,7 @@ run_items = Table(
     metadata,
     column("run_id", CleanText, ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True),
     column("position", Integer, primary_key=True),
-    column("source_id", Integer, ForeignKey("sources.id", ondelete="CASCADE")),
+    belongs_to("sources", "source_id"),
     column("estimated_s", FiniteFloat),
     column("bytes", BigInteger),
 )
@@ -271,9 +230,9 @@ labellings = Table(
     "labellings",
     metadata,
     column("id", Integer, primary_key=True),
-    column("clip_id", Integer, ForeignKey("clips.id", ondelete="CASCADE")),
-    column("model_id", Integer, ForeignKey("models.id")),
-    column("parameter_set_id", Integer, ForeignKey("parameter_sets.id")),
+    belongs_to("clips", "clip_id"),
+    refers_to("models", "model_id"),
+    refers_to("parameter_sets", "parameter_set_id"),
     column("status", CleanText),
     column("token", Integer),
     column("lease_until", UtcDateTime, nullable=True),
@@ -301,9 +260,7 @@ labellings = Table(
 labelling_remarks = Table(
     "labelling_remarks",
     metadata,
-    column(
-        "labelling_id", Integer, ForeignKey("labellings.id", ondelete="CASCADE"), primary_key=True
-    ),
+    belongs_to("labellings", "labelling_id", primary_key=True),
     column("position", Integer, primary_key=True),
     column("kind", CleanText),
     column("detail", CleanText),
@@ -317,10 +274,8 @@ labelling_remarks = Table(
 clip_scores = Table(
     "clip_scores",
     metadata,
-    column(
-        "labelling_id", Integer, ForeignKey("labellings.id", ondelete="CASCADE"), primary_key=True
-    ),
-    column("node_id", Integer, ForeignKey("nodes.id"), primary_key=True),
+    belongs_to("labellings", "labelling_id", primary_key=True),
+    refers_to("nodes", "node_id", primary_key=True),
     column("peak", ScoreType),
     column("mean", ScoreType),
     Index(None, "node_id", "peak", "labelling_id"),
@@ -328,18 +283,11 @@ clip_scores = Table(
 )
 
 
-# A merged interval of one category in one clip; `end_patch` is the last patch inside.
+# A merged interval of one category in one clip.
 detections = Table(
     "detections",
     metadata,
-    column(
-        "labelling_id", Integer, ForeignKey("labellings.id", ondelete="CASCADE"), primary_key=True
-    ),
-    column("node_id", Integer, ForeignKey("nodes.id"), primary_key=True),
-    column("start_patch", Integer, primary_key=True),
-    column("end_patch", Integer),
-    column("peak", ScoreType),
-    column("mean", ScoreType),
-    column("peak_patch", Integer),
+    belongs_to("labellings", "labelling_id", primary_key=True),
+    *interval_columns(),
     sqlite_with_rowid=False,
 )

@@ -6,9 +6,9 @@ makes of the same scores; any number of sets lie side by side.
 
 from __future__ import annotations
 
-from sqlalchemy import ForeignKey, Index, Integer, String, Table, UniqueConstraint
+from sqlalchemy import Index, Integer, String, Table, UniqueConstraint
 
-from db.schema.base import column, metadata
+from db.schema.base import belongs_to, column, interval_columns, metadata, refers_to
 from db.types import CleanJson, CleanText, FiniteFloat, ScoreType, UtcDateTime
 
 # One version of a named set; never altered. Without a default high, only listed classes.
@@ -33,13 +33,8 @@ threshold_sets = Table(
 thresholds = Table(
     "thresholds",
     metadata,
-    column(
-        "threshold_set_id",
-        Integer,
-        ForeignKey("threshold_sets.id", ondelete="CASCADE"),
-        primary_key=True,
-    ),
-    column("node_id", Integer, ForeignKey("nodes.id"), primary_key=True),
+    belongs_to("threshold_sets", "threshold_set_id", primary_key=True),
+    refers_to("nodes", "node_id", primary_key=True),
     column("high", ScoreType),
     column("low", ScoreType),
 )
@@ -49,16 +44,8 @@ thresholds = Table(
 derivations = Table(
     "derivations",
     metadata,
-    column(
-        "labelling_id", Integer, ForeignKey("labellings.id", ondelete="CASCADE"), primary_key=True
-    ),
-    column(
-        "threshold_set_id",
-        Integer,
-        ForeignKey("threshold_sets.id", ondelete="CASCADE"),
-        primary_key=True,
-        index=True,
-    ),
+    belongs_to("labellings", "labelling_id", primary_key=True),
+    belongs_to("threshold_sets", "threshold_set_id", primary_key=True, index=True),
     column("scores_sha256", String(64), nullable=True),
     column("n_intervals", Integer),
     column("derived_at", UtcDateTime),
@@ -69,21 +56,9 @@ derivations = Table(
 intervals = Table(
     "intervals",
     metadata,
-    column(
-        "labelling_id", Integer, ForeignKey("labellings.id", ondelete="CASCADE"), primary_key=True
-    ),
-    column(
-        "threshold_set_id",
-        Integer,
-        ForeignKey("threshold_sets.id", ondelete="CASCADE"),
-        primary_key=True,
-    ),
-    column("node_id", Integer, ForeignKey("nodes.id"), primary_key=True),
-    column("start_patch", Integer, primary_key=True),
-    column("end_patch", Integer),
-    column("peak", ScoreType),
-    column("mean", ScoreType),
-    column("peak_patch", Integer),
+    belongs_to("labellings", "labelling_id", primary_key=True),
+    belongs_to("threshold_sets", "threshold_set_id", primary_key=True),
+    *interval_columns(),
     Index(None, "threshold_set_id", "node_id", "peak", "labelling_id"),
     sqlite_with_rowid=False,
 )

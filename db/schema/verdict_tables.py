@@ -1,14 +1,14 @@
 """What people judged, and the samples they were asked about; see `db.schema.tables` for the rest.
 
-A verdict is never altered or deleted: the newest of a clip, span, class and person speaks
+A verdict is never altered or deleted: the newest of a clip, span, class and person counts
 (the view `verdicts_now`).
 """
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, String, Table
+from sqlalchemy import BigInteger, CheckConstraint, Index, Integer, String, Table
 
-from db.schema.base import column, metadata
+from db.schema.base import belongs_to, column, metadata, refers_to
 from db.types import CleanJson, CleanText, FiniteFloat, ScoreType, UtcDateTime
 
 VERDICTS = ("present", "absent", "unsure")
@@ -32,14 +32,14 @@ verdicts = Table(
     "verdicts",
     metadata,
     column("id", Integer, primary_key=True),
-    column("clip_id", Integer, ForeignKey("clips.id", ondelete="CASCADE")),
-    column("node_id", Integer, ForeignKey("nodes.id")),
+    belongs_to("clips", "clip_id"),
+    refers_to("nodes", "node_id"),
     column("start_ms", BigInteger, nullable=True),
     column("end_ms", BigInteger, nullable=True),
     column("verdict", CleanText),
     column("judged_by", CleanText),
     column("judged_at", UtcDateTime),
-    column("verdict_file_id", Integer, ForeignKey("verdict_files.id"), index=True),
+    refers_to("verdict_files", "verdict_file_id", index=True),
     column("place", CleanText),
     CheckConstraint(f"verdict IN {VERDICTS}", name="verdict"),
     Index(None, "clip_id", "node_id"),
@@ -51,7 +51,7 @@ reviews = Table(
     "reviews",
     metadata,
     column("id", Integer, primary_key=True),
-    column("node_id", Integer, ForeignKey("nodes.id"), index=True),
+    refers_to("nodes", "node_id", index=True),
     column("question", CleanJson),
     column("seed", BigInteger),
     column("drawn_at", UtcDateTime),
@@ -64,9 +64,9 @@ reviews = Table(
 review_strata = Table(
     "review_strata",
     metadata,
-    column("review_id", Integer, ForeignKey("reviews.id", ondelete="CASCADE"), primary_key=True),
+    belongs_to("reviews", "review_id", primary_key=True),
     column("position", Integer, primary_key=True),
-    column("node_id", Integer, ForeignKey("nodes.id"), nullable=True),
+    refers_to("nodes", "node_id", nullable=True),
     column("low", ScoreType),
     column("n_clips", Integer),
     column("heard_s", FiniteFloat),
@@ -78,10 +78,10 @@ review_strata = Table(
 review_items = Table(
     "review_items",
     metadata,
-    column("review_id", Integer, ForeignKey("reviews.id", ondelete="CASCADE"), primary_key=True),
-    column("clip_id", Integer, ForeignKey("clips.id", ondelete="CASCADE"), primary_key=True),
+    belongs_to("reviews", "review_id", primary_key=True),
+    belongs_to("clips", "clip_id", primary_key=True),
     column("stratum", Integer),
-    column("node_id", Integer, ForeignKey("nodes.id")),
+    refers_to("nodes", "node_id"),
     column("score", ScoreType),
     column("peak_ms", BigInteger, nullable=True),
     column("heard_s", FiniteFloat),

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Engine, Select, and_, select
+from sqlalchemy import ColumnElement, Engine, Select, and_, case, func, select
 
 from db.engine import reading
 from db.errors import DatabaseUserError
-from db.query.current_labelling import model_ids, speaks
-from db.query.find import clip_conditions
+from db.query.current_labelling import model_ids, represents_clip, with_facts
 from db.query.paths import first_source
-from db.query.question import Question
+from db.query.question import Question, clip_conditions
+from db.record_columns import columns_for
 from db.reports.clip import clip_by_ref
 from db.schema.tables import clips, labellings, models, parameter_sets, sources
 
@@ -51,32 +51,22 @@ def vectors_of(engine: Engine, ref: str | bytes, model: str | None = None) -> Ve
     """
     clip = clip_by_ref(engine, ref).clip.sha256
     with reading(engine) as conn:
-        query = (
-            select(
-                labellings.c.embeddings_path, labellings.c.scores_path, models.c.name,
-                models.c.version, labellings.c.model_id, labellings.c.parameter_set_id,
-                parameter_sets.c.patch_hop_s, models.c.window_s, clips.c.duration_s,
-            )
-            .join_from(labellings, clips, clips.c.id == labellings.c.clip_id)
-            .join(models, models.c.id == labellings.c.model_id)
-            .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
-            .where(clips.c.sha256 == clip, speaks(model_ids(conn, model)))
+        columns = columns_for(
+            Vectors, labellings, models, parameter_sets, clips,
+            clip=clips.c.sha256,
+            kind=case((labellings.c.embeddings_path.is_not(None), "embeddings"), else_="scores"),
+            path=func.coalesce(labellings.c.embeddings_path, labellings.c.scores_path),
+            model=models.c.name + "@" + models.c.version,
         )  # fmt: skip
-        row = conn.execute(query).first()
-    if row is None or not (row.embeddings_path or row.scores_path):
-        raise DatabaseUserError(f"nothing is stored of clip {clip[:12]} to compare")
-    kind: Literal["embeddings", "scores"] = "embeddings" if row.embeddings_path else "scores"
-    return Vectors(
-        clip=clip,
-        kind=kind,
-        path=row.embeddings_path or row.scores_path,
-        model=f"{row.name}@{row.version}",
-        model_id=row.model_id,
-        parameter_set_id=row.parameter_set_id,
-        patch_hop_s=row.patch_hop_s,
-        window_s=row.window_s,
-        duration_s=row.duration_s,
-    )
+        query = (
+            select(*columns)
+            .select_from(labellings)
+            .where(clips.c.sha256 == clip, represents_clip(model_ids(conn, model)))
+        )
+        row = conn.execute(with_facts(query)).first()
+    if row is None or row.path is None:
+        raise DatabaseUserError(f"no scores or embeddings of clip {clip[:12]} are stored")
+    return Vectors(*row)
 
 
 def comparable(engine: Engine, query: Vectors, question: Question) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Labellings that speak for their clips, and where their scores lie; intervals derived from them.
+"""Labellings that represent their clips, and where their scores lie; intervals derived from them.
 
 Read in pages: memory stays flat, and no transaction stays open while score files are read.
 """
@@ -8,43 +8,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 
-from sqlalchemy import (
-    ColumnElement,
-    Engine,
-    Select,
-    and_,
-    bindparam,
-    delete,
-    exists,
-    func,
-    insert,
-    select,
-)
+from sqlalchemy import ColumnElement, Engine, and_, bindparam, delete, exists, func, select
 
+from audioset_core.records import Detection
 from db.catalog.clips import lock_clips
 from db.engine import reading, upsert, writing
 from db.errors import DatabaseUserError
-from db.query.current_labelling import model_ids, speaks
-from db.records import DetectionRow
-from db.schema.tables import (
-    clips,
-    derivations,
-    intervals,
-    labellings,
-    models,
-    parameter_sets,
-    sources,
-    threshold_sets,
-)
+from db.ledger.label_rows import Row, insert_rows, label_rows
+from db.paging import PAGE, page_of, paged_rows
+from db.query.current_labelling import model_ids, represents_clip, with_facts
+from db.record_columns import columns_for
+from db.schema.tables import clips, labellings, models, parameter_sets, sources
+from db.schema.threshold_tables import derivations, intervals, threshold_sets
 from db.thresholds.sets import StoredSet
-
-_PAGE = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class ScoredClip:
-    """A clip, the labelling that speaks for it, and what its score file must be."""
+    """A clip, the labelling that represents it, and what its score file must be."""
 
     labelling_id: int
     clip_id: int
@@ -60,7 +43,7 @@ class ScoredClip:
     scores_sha256: str | None
 
 
-def iter_scored(engine: Engine, model: str | None, page: int = _PAGE) -> Iterator[ScoredClip]:
+def iter_scored(engine: Engine, model: str | None, page: int = PAGE) -> Iterator[ScoredClip]:
     """The current labelling of every clip, or the newest by a model that is named.
 
     Raises:
@@ -68,12 +51,10 @@ def iter_scored(engine: Engine, model: str | None, page: int = _PAGE) -> Iterato
     """
     with reading(engine) as conn:
         ids = model_ids(conn, model)
-    yield from _iter(engine, speaks(ids), page)
+    yield from _iter(engine, represents_clip(ids), page)
 
 
-def iter_named(
-    engine: Engine, model: str | None, page: int = _PAGE
-) -> Iterator[tuple[int, str, bytes, str | None]]:
+def iter_named(engine: Engine, model: str | None) -> Iterator[tuple[int, str, bytes, str | None]]:
     """(labelling id, clip, path, user id) of every place of every clip as in `iter_scored`.
 
     Raises:
@@ -85,28 +66,19 @@ def iter_named(
         select(sources.c.id, labellings.c.id, clips.c.sha256, sources.c.path, sources.c.user_id)
         .join(clips, clips.c.id == sources.c.clip_id)
         .join(labellings, labellings.c.clip_id == clips.c.id)
-        .where(speaks(ids), labellings.c.status == "done", sources.c.id > bindparam("last"))
-        .order_by(sources.c.id)
-        .limit(page)
+        .where(represents_clip(ids), labellings.c.status == "done")
     )
-    last = -1
-    while True:
-        with reading(engine) as conn:
-            rows = conn.execute(query, {"last": last}).all()
-        for row in rows:
-            yield row[1], row[2], row[3], row[4]
-        if len(rows) < page:
-            return
-        last = rows[-1][0]
+    for _, labelling_id, sha256, path, user_id in paged_rows(engine, query, key=sources.c.id):
+        yield labelling_id, sha256, path, user_id
 
 
-def iter_underived(engine: Engine, stored: StoredSet, page: int = _PAGE) -> Iterator[ScoredClip]:
+def iter_underived(engine: Engine, stored: StoredSet) -> Iterator[ScoredClip]:
     """Those to which the set was not applied yet, or only to scores that they no longer have.
 
     Raises:
         DatabaseUserError: no labels by the set's model.
     """
-    yield from _iter(engine, _is_underived(engine, stored), page)
+    yield from _iter(engine, _is_underived(engine, stored), PAGE)
 
 
 def count_underived(engine: Engine, stored: StoredSet) -> int:
@@ -123,7 +95,7 @@ def count_underived(engine: Engine, stored: StoredSet) -> int:
 def commit_intervals(
     engine: Engine,
     stored: StoredSet,
-    batch: Sequence[tuple[ScoredClip, Sequence[DetectionRow]]],
+    batch: Sequence[tuple[ScoredClip, Sequence[Detection]]],
     node_of: dict[int, dict[int, int]],
     now: datetime,
 ) -> int:
@@ -157,42 +129,22 @@ def commit_intervals(
             intervals.c.threshold_set_id == stored.set_id,
         )
         conn.execute(old, [{"key": clip.labelling_id} for clip, _ in kept])
-        new_rows = [
-            {
-                "labelling_id": clip.labelling_id,
-                "threshold_set_id": stored.set_id,
-                "node_id": node_of[clip.model_id][row.category_index],
-                "start_patch": row.start_patch,
-                "end_patch": row.end_patch,
-                "peak": row.peak,
-                "mean": row.mean,
-                "peak_patch": row.peak_patch,
-            }
-            for clip, rows in kept
-            for row in rows
+        own = [
+            ({"labelling_id": clip.labelling_id, "threshold_set_id": stored.set_id}, clip, found)
+            for clip, found in kept
         ]
-        if new_rows:
-            conn.execute(insert(intervals), new_rows)
+        rows = (label_rows(found, node_of[clip.model_id], **key) for key, clip, found in own)
+        insert_rows(conn, intervals, chain.from_iterable(rows))
+        facts: list[Row] = [
+            {"scores_sha256": clip.scores_sha256, "n_intervals": len(found), "derived_at": now}
+            for _, clip, found in own
+        ]
         mark = upsert(conn, derivations)
         mark = mark.on_conflict_do_update(
             index_elements=["labelling_id", "threshold_set_id"],
-            set_={
-                name: mark.excluded[name] for name in ("scores_sha256", "n_intervals", "derived_at")
-            },
+            set_={name: mark.excluded[name] for name in facts[0]},
         )
-        conn.execute(
-            mark,
-            [
-                {
-                    "labelling_id": clip.labelling_id,
-                    "threshold_set_id": stored.set_id,
-                    "scores_sha256": clip.scores_sha256,
-                    "n_intervals": len(rows),
-                    "derived_at": now,
-                }
-                for clip, rows in kept
-            ],
-        )
+        conn.execute(mark, [key | fact for (key, *_), fact in zip(own, facts, strict=True)])
         return len(kept)
 
 
@@ -204,45 +156,19 @@ def _is_underived(engine: Engine, stored: StoredSet) -> ColumnElement[bool]:
         derivations.c.labelling_id == labellings.c.id,
         derivations.c.scores_sha256.is_not_distinct_from(labellings.c.scores_sha256),
     )
-    return and_(speaks(ids), labellings.c.status == "done", ~derived)
+    return and_(represents_clip(ids), labellings.c.status == "done", ~derived)
 
 
 def _iter(engine: Engine, which: ColumnElement[bool], page: int) -> Iterator[ScoredClip]:
-    # The page is cut before the join, or a database without statistics would sort everything.
-    part: Select[tuple[int]] = (
-        select(labellings.c.id)
-        .where(which, labellings.c.id > bindparam("last"))
-        .order_by(labellings.c.id)
-        .limit(page)
-    )
-    own = part.subquery()
+    own = page_of(select(labellings.c.id).where(which), labellings.c.id, page).subquery()
+    columns = columns_for(
+        ScoredClip, labellings, clips, models, parameter_sets,
+        labelling_id=labellings.c.id, clip_sha256=clips.c.sha256,
+    )  # fmt: skip
     query = (
-        select(
-            labellings.c.id,
-            labellings.c.clip_id,
-            clips.c.sha256,
-            clips.c.duration_s,
-            labellings.c.model_id,
-            models.c.n_classes,
-            models.c.window_s,
-            parameter_sets.c.patch_hop_s,
-            labellings.c.n_patches,
-            labellings.c.score_dtype,
-            labellings.c.scores_path,
-            labellings.c.scores_sha256,
-        )
+        select(*columns)
         .join_from(own, labellings, labellings.c.id == own.c.id)
-        .join(clips, clips.c.id == labellings.c.clip_id)
-        .join(models, models.c.id == labellings.c.model_id)
-        .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
         .order_by(labellings.c.id)
     )
-    last = -1
-    while True:
-        with reading(engine) as conn:
-            rows = conn.execute(query, {"last": last}).all()
-        for row in rows:
-            yield ScoredClip(*row)
-        if len(rows) < page:
-            return
-        last = rows[-1][0]
+    for row in paged_rows(engine, with_facts(query), page):
+        yield ScoredClip(*row)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from sqlalchemy import Engine, select
 
 from db.engine import reading
 from db.query.answers import clock_time
+from db.query.current_labelling import with_facts
 from db.query.find import prepared
 from db.query.occasions import occasions
 from db.query.paths import first_source
 from db.query.question import Question
 from db.query.statements import best_of_clips, found_query
 from db.query.subtrees import counts, reaches
+from db.record_columns import columns_for
 from db.schema.tables import (
     categories,
     clip_scores,
@@ -43,14 +45,14 @@ class ScoreFile:
 
     clip: str
     path_text: str | None
-    recorded_at: tuple[datetime, ...]
     scores_path: str
     n_patches: int
     patch_hop_s: float
     window_s: float
     duration_s: float
     peak: float
-    classes: Mapping[int, tuple[str, str]]
+    recorded_at: tuple[datetime, ...] = ()
+    classes: Mapping[int, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def bound(self) -> float:
@@ -61,7 +63,7 @@ class ScoreFile:
 def score_files(engine: Engine, question: Question) -> Iterator[ScoreFile]:
     """Clips with a sound of the question in them, highest peak first, then by clip id.
 
-    Reads on as it is asked to: whoever has enough stops. The order, the limit, the length and the
+    Reads on as long as it is asked to. The order, the limit, the length and the
     span of the question are not for this.
 
     Raises:
@@ -71,21 +73,20 @@ def score_files(engine: Engine, question: Question) -> Iterator[ScoreFile]:
         tree, allowed = prepared(conn, question, by_interval=False)
         best = best_of_clips(found_query(tree, question.min_score, allowed))
         first_id = first_source(best.c.clip_id, question.paths).correlate(best).scalar_subquery()
+        columns = columns_for(
+            ScoreFile, best, labellings, clips, models, parameter_sets, sources,
+            clip=clips.c.sha256,
+        )  # fmt: skip
         query = (
-            select(
-                best.c.labelling_id, best.c.peak, labellings.c.model_id, labellings.c.scores_path,
-                labellings.c.n_patches, parameter_sets.c.patch_hop_s, models.c.window_s,
-                clips.c.sha256, clips.c.duration_s, sources.c.path_text, best.c.clip_id,
+            with_facts(
+                select(
+                    *columns, best.c.labelling_id, labellings.c.model_id, best.c.clip_id
+                ).join_from(best, labellings, labellings.c.id == best.c.labelling_id)
             )
-            .select_from(best)
-            .join(labellings, labellings.c.id == best.c.labelling_id)
-            .join(clips, clips.c.id == best.c.clip_id)
-            .join(models, models.c.id == labellings.c.model_id)
-            .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
             .outerjoin(sources, sources.c.id == first_id)
             .where(labellings.c.scores_path.is_not(None))
             .order_by(best.c.peak.desc(), clips.c.sha256)
-        )  # fmt: skip
+        )
         for row in conn.execution_options(yield_per=_PAGE).execute(query):
             its = (
                 select(categories.c.idx, nodes.c.mid, nodes.c.name)
@@ -101,17 +102,10 @@ def score_files(engine: Engine, question: Question) -> Iterator[ScoreFile]:
                 .order_by(categories.c.idx)
             )
             began = conn.execute(occasions(question.paths, row.clip_id))
-            yield ScoreFile(
-                clip=row.sha256,
-                path_text=row.path_text,
+            yield replace(
+                ScoreFile(*row[:-3]),
                 recorded_at=tuple(
                     clock_time(at.recorded_unix_ms, at.recorded_utc_offset_s) for at in began
                 ),
-                scores_path=row.scores_path,
-                n_patches=row.n_patches,
-                patch_hop_s=row.patch_hop_s,
-                window_s=row.window_s,
-                duration_s=row.duration_s,
-                peak=row.peak,
                 classes={one.idx: (one.mid, one.name) for one in conn.execute(its)},
             )

@@ -17,7 +17,8 @@ from db.query.find import few_clips, prepared
 from db.query.question import Question
 from db.query.statements import answers, fitting_intervals
 from db.query.subtrees import counts
-from db.schema.tables import derivations, intervals, labellings
+from db.schema.tables import labellings
+from db.schema.threshold_tables import derivations, intervals
 from db.thresholds.sets import StoredSet
 
 
@@ -41,7 +42,7 @@ def _find(engine: Engine, stored: StoredSet, question: Question, *, once: bool) 
     question = replace(question, model=stored.values.model, min_score=0.0)
     own = intervals.c.threshold_set_id == stored.set_id
     of_set = select(intervals).where(own).subquery("of_set")
-    # Intervals of scores that have since been replaced are none.
+    # Intervals of scores that have been replaced since do not count.
     is_fresh = exists().where(
         derivations.c.labelling_id == labellings.c.id,
         derivations.c.threshold_set_id == stored.set_id,

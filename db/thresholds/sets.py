@@ -1,37 +1,25 @@
-"""Named, versioned sets of thresholds: stored once, never altered; the newest answers to a name."""
+"""Named, versioned sets of thresholds: stored once, never altered; a name means its newest."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, delete, func, insert, select
 
+from audioset_core.records import Threshold, ThresholdSet
 from db.catalog.ontology import node_ids
 from db.engine import reading, writing
 from db.errors import DatabaseUserError
-from db.schema.tables import derivations, nodes, threshold_sets, thresholds
+from db.record_columns import columns_for
+from db.schema.tables import nodes
+from db.schema.threshold_tables import derivations, threshold_sets, thresholds
 from db.types import SCORE_SCALE
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-@dataclass(frozen=True, slots=True)
-class ThresholdSet:
-    """What a set says: (high, low) by MID, and for every other class unless None.
-
-    `model`: the one whose scores it is for; None for any. `how` it was made, in JSON.
-    """
-
-    model: str | None
-    default: tuple[float, float] | None
-    by_mid: Mapping[str, tuple[float, float]]
-    min_duration_s: float = 0.0
-    merge_gap_s: float = 0.0
-    how: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +31,7 @@ class StoredSet:
     version: int
     made_at: datetime
     values: ThresholdSet
-    by_node: Mapping[int, tuple[float, float]]
+    by_node: Mapping[int, Threshold]
     names: Mapping[str, str]
     """Names of the classes that are listed, by MID."""
 
@@ -71,12 +59,12 @@ def store_set(engine: Engine, name: str, wanted: ThresholdSet, now: datetime) ->
     """Store a set as the name's next version; the same values as the newest one's: that one.
 
     Raises:
-        DatabaseUserError: the name is none, or a class is not in the ontology of the database.
+        DatabaseUserError: the name is not valid, or a class is not in the ontology of the database.
     """
     if not _NAME.fullmatch(name):
         raise DatabaseUserError(
-            f"{name!r} is no name for a set of thresholds: "
-            "letters, digits, '.', '_', '-', at most 64"
+            f"{name!r} is not a valid name for a set of thresholds: use "
+            "letters, digits, '.', '_' and '-', at most 64"
         )
     with writing(engine) as conn:
         ids = node_ids(conn)
@@ -90,13 +78,12 @@ def store_set(engine: Engine, name: str, wanted: ThresholdSet, now: datetime) ->
             stored = _stored(conn, newest)
             if _values(stored.values) == _values(wanted):
                 return stored
-        default = wanted.default or (None, None)
         row = {
             "name": name,
             "version": 1 if newest is None else newest.version + 1,
             "model": wanted.model,
-            "default_high": default[0],
-            "default_low": default[1],
+            "default_high": wanted.default.high if wanted.default else None,
+            "default_low": wanted.default.low if wanted.default else None,
             "min_duration_s": wanted.min_duration_s,
             "merge_gap_s": wanted.merge_gap_s,
             "how": dict(wanted.how),
@@ -105,8 +92,8 @@ def store_set(engine: Engine, name: str, wanted: ThresholdSet, now: datetime) ->
         added = insert(threshold_sets).values(row).returning(threshold_sets.c.id)
         set_id = conn.execute(added).scalar_one()
         rows = [
-            {"threshold_set_id": set_id, "node_id": ids[mid], "high": high, "low": low}
-            for mid, (high, low) in wanted.by_mid.items()
+            {"threshold_set_id": set_id, "node_id": ids[mid], "high": each.high, "low": each.low}
+            for mid, each in wanted.by_mid.items()
         ]
         if rows:
             conn.execute(insert(thresholds), rows)
@@ -140,24 +127,25 @@ def list_sets(engine: Engine) -> list[SetSummary]:
         .group_by(derivations.c.threshold_set_id)
         .subquery()
     )
+    columns = columns_for(
+        SetSummary,
+        threshold_sets,
+        n_classes=func.coalesce(listed.c.n, 0),
+        n_derived=func.coalesce(derived.c.n, 0),
+        n_intervals=func.coalesce(derived.c.total, 0),
+    )
     query = (
-        select(threshold_sets, listed.c.n, derived.c.n, derived.c.total)
+        select(*columns)
         .outerjoin(listed, listed.c.threshold_set_id == threshold_sets.c.id)
         .outerjoin(derived, derived.c.threshold_set_id == threshold_sets.c.id)
         .order_by(threshold_sets.c.name, threshold_sets.c.version.desc())
     )
     with reading(engine) as conn:
-        return [
-            SetSummary(
-                row.name, row.version, row.model, row[-3] or 0, row[-2] or 0, int(row[-1] or 0),
-                row.made_at, row.how,
-            )
-            for row in conn.execute(query)
-        ]  # fmt: skip
+        return [SetSummary(*row) for row in conn.execute(query)]
 
 
 def remove_set(engine: Engine, text: str) -> str:
-    """Delete one version and its intervals; its title.
+    """Delete one version and its intervals; returns its title.
 
     Raises:
         DatabaseUserError: there is none.
@@ -168,25 +156,24 @@ def remove_set(engine: Engine, text: str) -> str:
         return f"{row.name}@{row.version}"
 
 
-def _newest(conn: Connection, name: str) -> Row[Any] | None:
+def _newest(conn: Connection, name: str, version: int | None = None) -> Row[Any] | None:
     query = select(threshold_sets).where(threshold_sets.c.name == name)
+    if version is not None:
+        query = query.where(threshold_sets.c.version == version)
     return conn.execute(query.order_by(threshold_sets.c.version.desc()).limit(1)).one_or_none()
 
 
 def _found(conn: Connection, text: str) -> Row[Any]:
     name, _, version = text.partition("@")
-    query = select(threshold_sets).where(threshold_sets.c.name == name)
-    if version:
-        # What is no number of a version is none of them.
-        number = int(version) if version.isdecimal() and len(version) < 10 else -1
-        query = query.where(threshold_sets.c.version == number)
-    found = conn.execute(query.order_by(threshold_sets.c.version.desc()).limit(1)).one_or_none()
+    # No version has a negative number.
+    number = int(version) if version.isdecimal() and len(version) < 10 else -1
+    found = _newest(conn, name, number if version else None)
     if found is None:
         every = select(threshold_sets.c.name, threshold_sets.c.version)
         rows = conn.execute(every.order_by(threshold_sets.c.name, threshold_sets.c.version))
         known = ", ".join(f"{row.name}@{row.version}" for row in rows)
         advice = known or "none yet: audioset thresholds fit, or import"
-        raise DatabaseUserError(f"no set of thresholds is called {text!r}; there is {advice}")
+        raise DatabaseUserError(f"no set of thresholds is called {text!r}; known sets: {advice}")
     return found
 
 
@@ -200,13 +187,13 @@ def _stored(conn: Connection, row: Row[Any]) -> StoredSet:
     listed: Sequence[Row[Any]] = conn.execute(query).all()
     values = ThresholdSet(
         row.model,
-        None if row.default_high is None else (row.default_high, row.default_low),
-        {each.mid: (each.high, each.low) for each in listed},
+        None if row.default_high is None else Threshold(row.default_high, row.default_low),
+        {each.mid: Threshold(each.high, each.low) for each in listed},
         row.min_duration_s,
         row.merge_gap_s,
         row.how,
     )
-    by_node = {each.id: (each.high, each.low) for each in listed}
+    by_node = {each.id: values.by_mid[each.mid] for each in listed}
     names = {each.mid: each.name for each in listed}
     return StoredSet(row.id, row.name, row.version, row.made_at, values, by_node, names)
 
@@ -216,11 +203,11 @@ def _values(of: ThresholdSet) -> tuple[Any, ...]:
     return (
         of.model,
         None if of.default is None else _steps(of.default),
-        {mid: _steps(pair) for mid, pair in of.by_mid.items()},
+        {mid: _steps(each) for mid, each in of.by_mid.items()},
         float(of.min_duration_s),
         float(of.merge_gap_s),
     )
 
 
-def _steps(pair: tuple[float, float]) -> tuple[int, ...]:
-    return tuple(round(score * SCORE_SCALE) for score in pair)
+def _steps(threshold: Threshold) -> tuple[int, int]:
+    return round(threshold.high * SCORE_SCALE), round(threshold.low * SCORE_SCALE)

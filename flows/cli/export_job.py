@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine
 from audioset_core.errors import AudioError, Reason, UserError
 from audioset_core.export_formats.file_names import common_folder, flat_name
 from audioset_core.export_formats.rows import Labelled
+from db.answer_records import Interval
 from db.engine import reading
 from db.query.question import Question
 from db.reports import export_rows as exports
@@ -76,7 +77,7 @@ class Job:
             if first is not None:
                 yield recording, self._counted(chain([first], events))
 
-    def _counted(self, events: Iterable[exports.EventRow]) -> Iterator[exports.EventRow]:
+    def _counted(self, events: Iterable[Interval]) -> Iterator[Interval]:
         for event in events:
             self.counts["detections"] += 1
             yield event

@@ -31,7 +31,7 @@ from db.ledger.runs import (
     running_runs,
     start_run,
 )
-from db.records import Run, RunStatus
+from db.records import Run, RunOrigin, RunStatus
 from flows.run_report.summary import Summary
 from tasks.labelling.job import LEASE_S, now, stop_event
 
@@ -65,7 +65,7 @@ def recorded_run(
         abandon_dead_runs(engine, home)
         start_run(
             engine, run.run_id, socket.gethostname(), os.getpid(), parameters, run.started_at,
-            flow_run_name=flow_run_name, flow_run_id=flow_run_id, parent_id=parent_id,
+            RunOrigin(flow_run_name, flow_run_id, parent_id),
         )  # fmt: skip
         status = RunStatus.FAILED
         try:

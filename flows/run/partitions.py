@@ -14,7 +14,7 @@ from audioset_core.errors import UserError
 from db.catalog.sources import iter_items
 from db.engine import has_password
 from db.errors import DatabaseError
-from db.ledger.runs import child_runs, sign_of_life, summary_of
+from db.ledger.runs import child_runs, record_heartbeat, summary_of
 from flows.run_options import ExecutionOptions, LabelOptions
 from flows.run_report.prefect_artifacts import Monitor
 from flows.run_report.summary import Summary
@@ -111,7 +111,7 @@ def _show(job: Job, monitor: Monitor) -> None:
         return
     engine = engine_for(job.database_url)
     with suppress(DatabaseError):  # away for a moment; the children retry what matters
-        sign_of_life(engine, job.run_id, now())
+        record_heartbeat(engine, job.run_id, now())
         counts = [run.counts for run in child_runs(engine, job.run_id)]
         monitor.part(
             n_labelled=sum(c.n_labelled for c in counts),

@@ -16,7 +16,7 @@ from audioset_core.errors import AudiosetError, UserError
 from audioset_core.models.registry import find_bundle
 from audioset_core.weights import locate as weights_files
 from db.integrity.audit import StoredVariant, iter_undone, stored_variants
-from db.integrity.repair import restore_speakers
+from db.integrity.repair import restore_current
 from db.records import Variant
 from flows.run.settings import labelling_settings
 from flows.run_options import LabelOptions
@@ -65,7 +65,7 @@ def _label_variant(engine: Engine, variant: Variant, options: LabelOptions, run:
             lines = (json.dumps({"path": os.fsdecode(path)}) for path, _ in batch)
             manifest.write_text("".join(f"{line}\n" for line in lines))
             n_failed += run(manifest, options)
-        restore_speakers(engine, [pair for _, pair in batch if pair is not None])
+        restore_current(engine, [pair for _, pair in batch if pair is not None])
     return n_failed
 
 
@@ -76,8 +76,8 @@ def _with_sources(
     for undone in iter_undone(engine, variant):
         path = existing_source(engine, undone.clip_id)
         if path is not None:
-            has_speaker = undone.speaker_id is not None
-            yield path, (undone.labelling_id, undone.speaker_id or 0) if has_speaker else None
+            has_speaker = undone.current_id is not None
+            yield path, (undone.labelling_id, undone.current_id or 0) if has_speaker else None
 
 
 def _options(stored: StoredVariant, weights: Path | None) -> LabelOptions:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from audioset_core.inputs.walk import PassedOver
-from db.records import RunCounts, Verdict
+from db.records import FileState, RunCounts
 from flows.run_report.drift import Share
 from flows.terminal import one_line
 from tasks.labelling.shards import Receipt
@@ -58,8 +58,8 @@ class Summary:
         return cls(
             model=model,
             n_found=found.n_found,
-            n_known=found.verdicts[Verdict.DONE],
-            n_failed_before=found.verdicts[Verdict.FAILED],
+            n_known=found.verdicts[FileState.DONE],
+            n_failed_before=found.verdicts[FileState.FAILED],
             n_waiting=found.n_waiting,
             n_missing=found.n_missing,
             n_back=found.n_back,

@@ -14,15 +14,14 @@ from pathlib import Path
 from sqlalchemy import Engine
 
 from audioset_core.errors import AudioError, Reason, UserError
-from audioset_core.scores.thresholds import IntervalRules, Threshold, derive_intervals
+from audioset_core.records import Detection
+from audioset_core.scores.thresholds import IntervalRules, derive_intervals
 from audioset_core.storage.score_file_check import Promise, check_file
 from audioset_core.storage.score_files import ScoreArray, read_scores
 from db.engine import reading
-from db.ledger.claims import category_nodes
-from db.records import DetectionRow
+from db.ledger.label_rows import category_nodes
 from db.score_files.labelled import ScoredClip, commit_intervals, count_underived, iter_underived
 from db.thresholds.sets import StoredSet
-from tasks.labelling.score_rows import detection_rows
 
 Progress = Callable[[int, int], None]
 
@@ -60,7 +59,7 @@ def derive_set(
         )
     rules = _Rules(engine, stored)
     done = Derived()
-    batch: list[tuple[ScoredClip, list[DetectionRow]]] = []
+    batch: list[tuple[ScoredClip, list[Detection]]] = []
 
     def commit() -> None:
         n_kept = commit_intervals(engine, stored, batch, rules.node_of, datetime.now(UTC))
@@ -111,10 +110,13 @@ class _Rules:
         self.node_of: dict[int, dict[int, int]] = {}
         self._rules: dict[int, IntervalRules] = {}
 
-    def intervals_of(self, home: Path, clip: ScoredClip) -> list[DetectionRow]:
+    def intervals_of(self, home: Path, clip: ScoredClip) -> list[Detection]:
         rules = self._of(clip.model_id)
         logits = checked_scores(home, clip)
-        return [] if logits is None else list(_intervals(logits, rules, clip))
+        if logits is None:
+            return []
+        hop_s, window_s = clip.patch_hop_s, clip.window_s
+        return list(derive_intervals(logits, rules, patch_hop_s=hop_s, window_s=window_s))
 
     def _of(self, model_id: int) -> IntervalRules:
         if model_id not in self._rules:
@@ -123,9 +125,9 @@ class _Rules:
             values = self._stored.values
             self.node_of[model_id] = node_of
             self._rules[model_id] = IntervalRules(
-                None if values.default is None else Threshold(*values.default),
+                values.default,
                 {
-                    index: Threshold(*self._stored.by_node[node_id])
+                    index: self._stored.by_node[node_id]
                     for index, node_id in node_of.items()
                     if node_id in self._stored.by_node
                 },
@@ -133,10 +135,3 @@ class _Rules:
                 merge_gap_s=values.merge_gap_s,
             )
         return self._rules[model_id]
-
-
-def _intervals(
-    logits: ScoreArray, rules: IntervalRules, clip: ScoredClip
-) -> tuple[DetectionRow, ...]:
-    found = derive_intervals(logits, rules, patch_hop_s=clip.patch_hop_s, window_s=clip.window_s)
-    return detection_rows(found)

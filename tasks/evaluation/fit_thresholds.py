@@ -9,7 +9,7 @@ from typing import Any
 
 from audioset_core.errors import UserError
 from audioset_core.evaluation.metrics import Best, best_threshold
-from db.thresholds.sets import ThresholdSet
+from audioset_core.records import Threshold, ThresholdSet
 from db.types import SCORE_SCALE
 from tasks.evaluation.score_truth import Scored
 
@@ -53,7 +53,9 @@ def fitted_set(
         UserError: no class could be fitted.
     """
     by_mid = {
-        each.mid: (each.high, max(1, round(each.high * low_share * SCORE_SCALE)) / SCORE_SCALE)
+        each.mid: Threshold(
+            each.high, max(1, round(each.high * low_share * SCORE_SCALE)) / SCORE_SCALE
+        )
         for each in fitted
         if each.high is not None
     }

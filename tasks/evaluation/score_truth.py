@@ -23,7 +23,7 @@ from audioset_core.scores.pooling import pool
 from audioset_core.storage.score_files import ScoreArray
 from db.catalog.ontology import node_ids
 from db.engine import reading
-from db.ledger.claims import category_nodes
+from db.ledger.label_rows import category_nodes
 from db.score_files.labelled import ScoredClip, iter_named, iter_scored
 from tasks.evaluation.derive_intervals import checked_scores
 from tasks.evaluation.match_truth import match_items

@@ -17,7 +17,7 @@ from audioset_core.audio.remarks import Remark
 from audioset_core.cores import n_cores
 from audioset_core.features.patch_reader import ClipReader, Piece
 from audioset_core.storage.score_files import Kind
-from db.records import Claim, Clip, Failure, WorkItem
+from db.records import Claim, Clip, FailedSource, WorkItem
 
 Results = dict[Kind, NDArray[np.floating[Any]]]
 """``scores``: logits ``[n_patches, n_classes]``; ``embeddings``: ``[n_patches, dim]``.
@@ -97,14 +97,6 @@ class ClipPiece:
     piece: Piece
     clip: Clip | None
     remarks: tuple[Remark, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class FailedSource:
-    """A failure to be recorded, with the path for people."""
-
-    path: bytes
-    failure: Failure
 
 
 @dataclass(frozen=True, slots=True)

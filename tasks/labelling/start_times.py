@@ -8,12 +8,12 @@ from sqlalchemy import Engine
 
 from audioset_core.inputs.name_times import Series, needs_neighbours
 from audioset_core.inputs.start_times import (
-    TimeRule,
     not_understood,
     rule_for,
     start_time,
     unread_starts,
 )
+from audioset_core.records import TimeRule
 from db.catalog.start_times import (
     NOT_FOUND,
     SourceTime,
@@ -32,9 +32,7 @@ def time_recordings(engine: Engine, *, again: bool = False) -> int:
 
     Where the names of a folder decide together, those that were looked at before are read anew.
     """
-    rules = tuple(
-        TimeRule(rule.folder, rule.pattern, rule.timezone) for rule in stored_rules(engine)
-    )
+    rules = tuple(stored_rules(engine))
     n_looked_at = 0
     folders: set[str] = set()
     for page in sources_to_time(engine, again=again):

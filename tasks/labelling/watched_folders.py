@@ -19,10 +19,10 @@ from sqlalchemy import Engine
 from audioset_core.errors import UserError
 from audioset_core.inputs.walk import Found
 from db.catalog.vanished_files import copies_elsewhere, mark_missing, present_sources
-from db.records import Judgement, KnownSource, Verdict
+from db.records import FileState, KnownSource, Triaged
 from db.types import path_digest
 
-_KNOWN_CONTENT = frozenset({Verdict.DONE, Verdict.FAILED, Verdict.UNLABELLED})
+_KNOWN_CONTENT = frozenset({FileState.DONE, FileState.FAILED, FileState.UNLABELLED})
 
 
 def usable_roots(roots: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -70,14 +70,14 @@ class Watch:
         """Note that a file is there."""
         self._met.append(_key(path_digest(found.path)))
 
-    def is_ready(self, found: Found, judgement: Judgement) -> bool:
+    def is_ready(self, found: Found, judgement: Triaged) -> bool:
         """Whether a file may be read now.
 
         Known content always may. Another file must not have been touched for the settle time, by
         the file system's clock; or, as that clock may be wrong, it was seen so long ago with the
         same size and time.
         """
-        if self._settle_s is None or judgement.verdict in _KNOWN_CONTENT:
+        if self._settle_s is None or judgement.state in _KNOWN_CONTENT:
             return True
         waiting_since = judgement.waiting_since
         settle = timedelta(seconds=self._settle_s)

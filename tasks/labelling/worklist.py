@@ -19,11 +19,11 @@ from audioset_core.audio.recording import stated_duration_s, usual_duration_s
 from audioset_core.audio.remarks import STRICTLY
 from audioset_core.errors import Reason
 from audioset_core.inputs.walk import Found, Inputs, PassedOver, find_recordings, read_inputs
-from db.catalog.sources import enrol, triage, update_annotations
-from db.catalog.vanished_files import mark_back, mark_missing, mark_waiting
+from db.catalog.sources import add_to_work_list, triage, update_annotations
+from db.catalog.vanished_files import mark_missing, mark_present, mark_waiting
 from db.engine import reading
-from db.ledger.runs import sign_of_life
-from db.records import Judgement, SeenSource, Variant, Verdict
+from db.ledger.runs import record_heartbeat
+from db.records import FileState, SeenSource, Triaged, Variant
 from db.types import path_digest
 from tasks.labelling.job import now
 from tasks.labelling.watched_folders import Watch, mark_moved_away
@@ -34,7 +34,7 @@ _BATCH = 2_000
 _PROBE_FROM_S = 60.0
 _KINDS_REMEMBERED = 10_000
 _SIGN_OF_LIFE_S = 30.0
-_SETTLED = frozenset({Verdict.DONE, Verdict.FAILED})
+_SETTLED = frozenset({FileState.DONE, FileState.FAILED})
 PASSING_REASONS = frozenset(str(reason) for reason in Reason if not reason.is_lasting)
 
 
@@ -42,7 +42,7 @@ PASSING_REASONS = frozenset(str(reason) for reason in Reason if not reason.is_la
 class Discovery:
     """What a walk over the inputs found."""
 
-    verdicts: Counter[Verdict] = field(default_factory=Counter)
+    verdicts: Counter[FileState] = field(default_factory=Counter)
     passed_over: PassedOver = field(default_factory=PassedOver)
     n_items: int = 0
     estimated_s: float = 0.0
@@ -74,7 +74,7 @@ def discover(
     is_strict: bool = False,
     watch: Watch | None = None,
 ) -> Discovery:
-    """Walk the inputs and enrol what needs labelling as the run's work list.
+    """Walk the inputs, and put what needs labelling on the run's work list.
 
     What a strict run refused is tried again by one that is not. Vanished files are marked;
     with a `watch` of its own, what is not ready waits.
@@ -90,29 +90,29 @@ def discover(
         ready, waiting, settled, back = [], [], [], []
         result.n_missing += _mark_gone(engine, batch, judgements)
         for found, seen, judgement in zip(batch, sources, judgements, strict=True):
-            result.verdicts[judgement.verdict] += 1
+            result.verdicts[judgement.state] += 1
             if _is_gone(found, judgement):
                 continue
             if judgement.is_back:
                 back.append(seen)
-            if judgement.verdict in _SETTLED:
+            if judgement.state in _SETTLED:
                 settled.append(seen)
             elif not watch.is_ready(found, judgement):
                 waiting.append(seen)
             else:
                 ready.append((seen, lengths.estimated_s(seen)))
             watch.meet(found)
-        mark_back(engine, back)
+        mark_present(engine, back)
         update_annotations(engine, settled)
         mark_waiting(engine, waiting, now())
-        enrol(engine, run_id, ready, start=result.n_items, now=now())
+        add_to_work_list(engine, run_id, ready, start=result.n_items, now=now())
         result.n_items += len(ready)
         result.estimated_s += sum(estimated_s for _, estimated_s in ready)
         result.n_waiting += len(waiting)
         result.n_back += len(back)
         if (now() - alive_at).total_seconds() > _SIGN_OF_LIFE_S:
             alive_at = now()
-            sign_of_life(engine, run_id, alive_at)
+            record_heartbeat(engine, run_id, alive_at)
     n_vanished, problems = watch.mark_vanished(engine, now())
     result.n_missing += n_vanished
     result.problems = [*inputs.remarks, *problems]
@@ -133,28 +133,28 @@ def look_for_work(
         engine, variant, inputs, result.passed_over, is_strict=is_strict
     ):
         of_file = list(zip(batch, seen, judgements, strict=True))
-        if not all(j.verdict in _SETTLED or _is_gone(found, j) for found, _, j in of_file):
+        if not all(j.state in _SETTLED or _is_gone(found, j) for found, _, j in of_file):
             return None
         result.n_missing += _mark_gone(engine, batch, judgements)
         for found in batch:
             watch.meet(found)
         update_annotations(engine, seen)
         back = [s for found, s, j in of_file if j.is_back and not _is_gone(found, j)]
-        mark_back(engine, back)
+        mark_present(engine, back)
         result.n_back += len(back)
-        result.verdicts.update(judgement.verdict for judgement in judgements)
+        result.verdicts.update(judgement.state for judgement in judgements)
     n_vanished, problems = watch.mark_vanished(engine, now())
     result.n_missing += n_vanished + mark_moved_away(engine, result.roots, None, now())
     result.problems = [*inputs.remarks, *problems]
     return result
 
 
-def _is_gone(found: Found, judgement: Judgement) -> bool:
+def _is_gone(found: Found, judgement: Triaged) -> bool:
     """Whether a file that is named is not there, and was read before: its labels are kept."""
-    return not found.is_there and judgement.verdict not in (Verdict.NEW, Verdict.RETRY)
+    return not found.is_there and judgement.state not in (FileState.NEW, FileState.RETRY)
 
 
-def _mark_gone(engine: Engine, batch: Sequence[Found], judgements: Sequence[Judgement]) -> int:
+def _mark_gone(engine: Engine, batch: Sequence[Found], judgements: Sequence[Triaged]) -> int:
     gone = [f.path for f, j in zip(batch, judgements, strict=True) if _is_gone(f, j)]
     mark_missing(engine, [path_digest(path) for path in gone], now())
     return len(gone)
@@ -167,7 +167,7 @@ def _triaged(
     passed_over: PassedOver,
     *,
     is_strict: bool,
-) -> Iterator[tuple[list[Found], list[SeenSource], list[Judgement]]]:
+) -> Iterator[tuple[list[Found], list[SeenSource], list[Triaged]]]:
     recordings = find_recordings(inputs, passed_over)
     while batch := list(islice(recordings, _BATCH)):
         seen = [_seen(found) for found in batch]

@@ -32,7 +32,7 @@ from db.engine import reading
 from db.integrity import audit, repair
 from db.integrity.audit import DoneLabelling, Labels, StoredVariant
 from db.integrity.closure import closure_differences, rebuild_closure
-from db.ledger.claims import category_nodes
+from db.ledger.label_rows import category_nodes
 from db.types import path_text
 from tasks.store_check.expected_labels import difference, pooled_labels
 from tasks.store_check.report import Damage, Finding, Outcome, Report
@@ -241,10 +241,10 @@ class _Check:
             # Safe beside its run: under the clip's lock, and a commit writes its rows afresh.
             is_repaired = self.is_repair and repair.remove_stray_labels(self.engine, labelling_id)
             self._add(Damage.STRAY, clip, "not done, and yet it has labels", is_repaired)
-        for clip_id, clip in audit.iter_speechless(self.engine):
+        for clip_id, clip in audit.iter_without_current(self.engine):
             if self.is_repair:
                 # Safe beside a commit, which takes the word under the same lock.
-                repair.choose_speaker(self.engine, clip_id)
+                repair.choose_current(self.engine, clip_id)
             self._add(Damage.SPEECHLESS, clip, "queries do not see it", self.is_repair)
         wrong = closure_differences(self.engine)
         if wrong and self.is_repair:

@@ -7,7 +7,9 @@ from typing import Any, TypeVar
 
 from audioset_core.scores.pooling import pool
 from audioset_core.storage.score_files import ScoreArray
-from db.integrity.audit import Labels, step
+from db.integrity.audit import Labels
+from db.ledger.label_rows import Row, label_rows
+from db.types import SCORE_SCALE
 
 K = TypeVar("K")
 
@@ -22,18 +24,8 @@ def pooled_labels(
     """
     floor, threshold = parameters["score_floor"], parameters["detection_threshold"]
     pooled = pool(logits, floor=floor, threshold=threshold)
-    return Labels(
-        {node_of[s.category_index]: (step(s.peak), step(s.mean)) for s in pooled.class_scores},
-        {
-            (node_of[d.category_index], d.start_patch): (
-                d.end_patch,
-                d.peak_patch,
-                step(d.peak),
-                step(d.mean),
-            )
-            for d in pooled.detections
-        },
-    )
+    found = (pooled.class_scores, pooled.detections)
+    return Labels.of(*(label_rows(each, node_of) for each in found))
 
 
 def difference(stored: Labels, right: Labels) -> str:
@@ -48,9 +40,7 @@ def difference(stored: Labels, right: Labels) -> str:
     return ", ".join(differences)
 
 
-def _differences(
-    what: str, rows: Mapping[K, tuple[int, ...]], wanted: Mapping[K, tuple[int, ...]]
-) -> Iterator[str]:
+def _differences(what: str, rows: Mapping[K, Row], wanted: Mapping[K, Row]) -> Iterator[str]:
     counts = {
         "missing": len(wanted.keys() - rows.keys()),
         "too many": len(rows.keys() - wanted.keys()),
@@ -61,8 +51,15 @@ def _differences(
     return (f"{count} {what} {how}" for how, count in counts.items() if count)
 
 
-def _agree(row: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    """Patches exactly; peak and mean, the last two, to one step."""
-    if row[:-2] != wanted[:-2]:
-        return False
-    return all(abs(a - b) <= 1 for a, b in zip(row[-2:], wanted[-2:], strict=True))
+def _agree(row: Row, wanted: Row) -> bool:
+    return all(
+        abs(_step(row[name]) - _step(wanted[name])) <= 1
+        if name in ("peak", "mean")
+        else row[name] == wanted[name]
+        for name in wanted
+    )
+
+
+def _step(score: float) -> int:
+    """A score as it is stored."""
+    return round(score * SCORE_SCALE)

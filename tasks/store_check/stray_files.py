@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 
 from audioset_core.storage.score_file_check import StoredFile, stored_files
 from db.integrity.audit import named_files
-from db.integrity.repair import holding_unwanted
+from db.integrity.repair import holding_stray_file
 from tasks.labelling.job import now
 from tasks.store_check.report import Damage, Finding, Outcome, Report
 
@@ -74,7 +74,7 @@ def _delete_orphan(engine: Engine, home: Path, report: Report, file: StoredFile,
     moment = now()
     silent_since = moment - timedelta(seconds=GRACE_S)
     # Safe: nobody can claim or commit the clip inside the block, and silent claims are void.
-    with holding_unwanted(engine, file.path, clip, silent_since, moment) as is_unwanted:
+    with holding_stray_file(engine, file.path, clip, silent_since, moment) as is_unwanted:
         if is_unwanted:
             _report(report, Damage.ORPHAN, file, _deleted(home, file, is_deleting=True))
     return is_unwanted

@@ -14,9 +14,10 @@ from typing import Any
 
 from sqlalchemy import Engine, text
 
+from db.answer_records import Interval
 from db.engine import reading
 from db.query.question import Question
-from db.reports.export_rows import EventRow, RecordingRow, labelled
+from db.reports.export_rows import RecordingRow, labelled
 from flows.analysis.dataframes import Labels
 from tests.answers.corpus import CLIPS
 from tests.answers.rows import ROOTS
@@ -81,7 +82,7 @@ class Asker:
         assert found is not None
         return json.loads(found[1])
 
-    def labelled(self, **conditions: Any) -> Iterable[tuple[RecordingRow, list[EventRow]]]:
+    def labelled(self, **conditions: Any) -> Iterable[tuple[RecordingRow, list[Interval]]]:
         """What every export is made of."""
         with reading(self.engine) as conn:
             return [(row, list(events)) for row, events in labelled(conn, Question(**conditions))]

@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Connection, Engine, insert, select
 
+from audioset_core.records import Threshold, ThresholdSet
 from audioset_core.storage.score_files import npy_bytes
 from db.engine import writing
 from db.ledger.runs import start_run
-from db.schema.tables import derivations, intervals, labelling_remarks, nodes, sources
-from db.thresholds.sets import ThresholdSet, store_set
+from db.schema.tables import labelling_remarks, nodes, sources
+from db.schema.threshold_tables import derivations, intervals
+from db.thresholds.sets import store_set
 from tests.answers.rows import (
     CAT,
     CLASSES,
@@ -69,8 +71,8 @@ LABELLINGS = (
     ("short", "a", 0.48, True),
 )
 SETS = {
-    "own": ThresholdSet(None, (0.5, 0.3), {}),
-    "of-a": ThresholdSet("a", (0.6, 0.3), {CAT: (0.2, 0.15)}),
+    "own": ThresholdSet(None, Threshold(0.5, 0.3), {}),
+    "of-a": ThresholdSet("a", Threshold(0.6, 0.3), {CAT: Threshold(0.2, 0.15)}),
 }
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from db.query.time_spans import Span
 from db.reports.collection import failure_reasons, node_hours, places, recorded_days
-from db.reports.model_coverage import top_clips
 from tests.answers.asking import EVERYTHING, INTERVAL, hours, picked, records, spans_by, union_s
 from tests.answers.corpus import CLIPS
 from tests.answers.rows import ANIMAL, CAT, DOG, MIDS, MUSIC, ROOTS
@@ -46,7 +45,7 @@ from tests.answers.ways import (
     tree,
     viewed,
 )
-from tests.db.build import sha
+from tests.db.build import sha, top_clips
 
 HOURS = ("hours", "--by", "class", *ALL_SCORES)
 QUESTIONS: dict[str, dict[str, Way]] = {
@@ -128,7 +127,7 @@ QUESTIONS: dict[str, dict[str, Way]] = {
     "how many clips have what is below a node": {
         "query": clips_by_query,
         "python": lambda ask: {
-            mid: len(found) for mid in MIDS if (found := top_clips(ask.engine, mid, (), 0.5))
+            mid: len(found) for mid in MIDS if (found := top_clips(ask.engine, mid, min_score=0.5))
         },
         "curve": clips_by_curve,
         "report": lambda ask: {mid: node["c"] for mid, node in tree(ask).items()},

@@ -13,7 +13,7 @@ from sqlalchemy import Double, Engine, Integer, bindparam, select
 from audioset_core.export_formats.sed_scores import frame_borders
 from audioset_core.scores.coverage import end_s
 from db.engine import reading
-from db.query.time_spans import written
+from db.query.time_spans import rounded_s
 from flows.terminal import print_csv, print_json
 
 HOPS_S = [round(k / 100, 2) for k in range(1, 97)]
@@ -22,7 +22,7 @@ WINDOW_S = 0.96
 
 
 def test_sql_writes_products_of_the_hop_as_people_do(fresh_db: Engine) -> None:
-    query = select(written(bindparam("patch", type_=Integer) * bindparam("hop_s", type_=Double)))
+    query = select(rounded_s(bindparam("patch", type_=Integer) * bindparam("hop_s", type_=Double)))
     stray = 0
     with reading(fresh_db) as conn:
         for patch, hop_s in itertools.product(PATCHES, HOPS_S):

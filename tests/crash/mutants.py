@@ -19,7 +19,7 @@ from sqlalchemy import Engine, bindparam, insert, select, text, update
 from audioset_core.storage import atomic_files as durable
 from db.engine import reading, writing
 from db.ledger import claims
-from db.records import AdmissionOutcome, Claim
+from db.records import Claim, NotClaimed
 from db.schema.tables import labellings
 from flows.run import lifecycle as run_ledger
 from tasks import persist
@@ -175,10 +175,10 @@ def _temporaries_are_numbered() -> list[Change]:
 def _select_then_insert() -> list[Change]:
     """A look whether somebody has the clip, and then a claim; needs `drop_unique_key`."""
 
-    def looking(engine: Engine, source_id: int, clip: Any, variant: Any, *rest: Any) -> Any:
+    def looking(engine: Engine, source_id: int, clip: Any, variant: Any, lease: Any) -> Any:
         with writing(engine) as conn:
-            clip_id = claims.store_clip(conn, clip, rest[-1])
-            claims._identify(conn, source_id, clip, clip_id, None, rest[-1])
+            clip_id = claims.store_clip(conn, clip, lease.begins_at)
+            claims._identify(conn, source_id, clip, clip_id, None, lease.begins_at)
         query = select(labellings.c.status).where(
             labellings.c.clip_id == clip_id,
             labellings.c.model_id == variant.model_id,
@@ -187,18 +187,17 @@ def _select_then_insert() -> list[Change]:
         with reading(engine) as conn:
             statuses = set(conn.execute(query).scalars())
         if statuses:
-            return AdmissionOutcome.DONE if "done" in statuses else AdmissionOutcome.BUSY
-        run_id, lease_s, now = rest
+            return NotClaimed.DONE if "done" in statuses else NotClaimed.BUSY
         row = {
             "clip_id": clip_id, "model_id": variant.model_id, "status": "claimed", "token": 1,
-            "parameter_set_id": variant.parameter_set_id, "is_current": False, "run_id": run_id,
-            "lease_until": now + claims.timedelta(seconds=lease_s), "source_id": source_id,
+            "parameter_set_id": variant.parameter_set_id, "is_current": False,
+            "run_id": lease.run_id, "lease_until": lease.ends_at, "source_id": source_id,
         }  # fmt: skip
         with writing(engine) as conn:
             (labelling_id,) = conn.execute(insert(labellings), row).inserted_primary_key
         return Claim(labelling_id, 1, clip_id, source_id, clip.sha256)
 
-    return [(claims, "admit", looking)]
+    return [(claims, "claim_clip", looking)]
 
 
 MUTANTS: dict[str, Callable[[], list[Change]]] = {

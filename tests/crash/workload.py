@@ -25,25 +25,27 @@ from audioset_core.ontology.graph import load_default
 from audioset_core.storage.atomic_files import TEMP_SUFFIX
 from audioset_core.weights.locate import ReadyWeights
 from db.catalog.model_registry import find_variant, register_model, register_parameters
-from db.catalog.sources import enrol, iter_items, triage
+from db.catalog.sources import add_to_work_list, iter_items, triage
 from db.engine import open_engine, reading, writing
 from db.ledger import claims
 from db.migrate import ensure_schema
 from db.records import (
-    AdmissionOutcome,
     Claim,
     Clip,
+    FailedSource,
     Failure,
+    FileState,
+    Lease,
+    NotClaimed,
     Parameters,
     SeenSource,
-    Verdict,
     WorkItem,
 )
 from flows.run import lifecycle as run_ledger
 from tasks import persist
 from tasks.labelling import job
 from tasks.labelling.job import LEASE_S, Job, labelling_parameters
-from tasks.labelling.shards import FailedSource, FinishedClip, Receipt, Shard, ShardScores
+from tasks.labelling.shards import FinishedClip, Receipt, Shard, ShardScores
 from tasks.load_ontology import model_record, store_ontology
 from tasks.store_check import stray_files as store_folders
 from tasks.store_check.report import Report
@@ -211,9 +213,9 @@ def _run(
         open_files = [
             (file, 1.0)
             for file, judgement in zip(seen, judged, strict=True)
-            if judgement.verdict not in (Verdict.DONE, Verdict.FAILED)
+            if judgement.state not in (FileState.DONE, FileState.FAILED)
         ]
-        enrol(engine, run.run_id, open_files, start=0, now=job.now())
+        add_to_work_list(engine, run.run_id, open_files, start=0, now=job.now())
         items = tuple(iter_items(engine, run.run_id))
         shard = Shard(1, 1, items, estimated_s=5.0, budget_s=60.0)
         run.summary.add(_label(engine, own, shard))
@@ -224,12 +226,12 @@ def _label(engine: Engine, own: Job, shard: Shard) -> Receipt:
     scores = ShardScores()
     for item in shard.items:
         clip = _clip(item)
-        outcome = claims.admit(
-            engine, item.source_id, clip, own.variant, own.run_id, LEASE_S, job.now()
+        outcome = claims.claim_clip(
+            engine, item.source_id, clip, own.variant, Lease(own.run_id, LEASE_S, job.now())
         )
         if not isinstance(outcome, Claim):
-            scores.n_known += outcome in (AdmissionOutcome.DONE, AdmissionOutcome.COPY)
-            scores.n_busy += outcome is AdmissionOutcome.BUSY
+            scores.n_known += outcome in (NotClaimed.DONE, NotClaimed.COPY)
+            scores.n_busy += outcome is NotClaimed.BUSY
         elif _letter(item) == "f":
             failure = Failure(item.source_id, "truncated", "ends early", outcome)
             scores.failures.append(FailedSource(item.path, failure))

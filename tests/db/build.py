@@ -9,19 +9,21 @@ from datetime import UTC, datetime
 
 from sqlalchemy import Engine
 
+from audioset_core.records import ClassScore, Detection, Node
+from db.answer_records import Hit
 from db.catalog.model_registry import register_model, register_parameters
 from db.catalog.ontology import load_ontology
-from db.catalog.sources import enrol, iter_items
-from db.ledger.claims import admit, commit_labellings
+from db.catalog.sources import add_to_work_list, iter_items
+from db.ledger.claims import claim_clip, commit_labellings
 from db.ledger.runs import start_run
+from db.query.find import find_clips
+from db.query.question import Question
 from db.records import (
     Claim,
-    ClassScore,
     Clip,
-    DetectionRow,
     Labelling,
+    Lease,
     Model,
-    Node,
     Parameters,
     SeenSource,
     Variant,
@@ -69,7 +71,7 @@ def closure_of(mids: Iterable[str], edges: Sequence[tuple[str, str]]) -> list[tu
 
 
 def nodes_of(mids: Iterable[str]) -> list[Node]:
-    return [Node(mid, f"name {mid}", False, False) for mid in mids]
+    return [Node(mid, f"name {mid}") for mid in mids]
 
 
 def load(engine: Engine, mids: Sequence[str] = MIDS, edges: Sequence[tuple[str, str]] = EDGES):
@@ -104,14 +106,16 @@ def clip(name: str, duration_s: float = 10.0) -> Clip:
 
 def enrolled(world: World, *files: SeenSource, run_id: str = RUN) -> list[WorkItem]:
     start = len(list(iter_items(world.engine, run_id)))
-    enrol(world.engine, run_id, [(f, 1.0) for f in files], start=start, now=NOW)
+    add_to_work_list(world.engine, run_id, [(f, 1.0) for f in files], start=start, now=NOW)
     return list(iter_items(world.engine, run_id))[start:]
 
 
 def claimed(world: World, name: str, path: str | None = None, now: datetime = NOW) -> Claim:
-    """Enrol a file that holds the clip called `name`, and claim it."""
+    """List a file that holds the clip called `name`, and claim it."""
     (item,) = enrolled(world, seen(path or f"/audio/{name}.wav"))
-    claim = admit(world.engine, item.source_id, clip(name), world.variant, RUN, LEASE_S, now)
+    claim = claim_clip(
+        world.engine, item.source_id, clip(name), world.variant, Lease(RUN, LEASE_S, now)
+    )
     assert isinstance(claim, Claim)
     return claim
 
@@ -120,7 +124,7 @@ def labelling(
     claim: Claim,
     name: str,
     peaks: Mapping[str, float] | None = None,
-    detections: Sequence[DetectionRow] = (),
+    detections: Sequence[Detection] = (),
     duration_s: float = 10.0,
     index: Mapping[str, int] = INDEX,
 ) -> Labelling:
@@ -140,7 +144,7 @@ def labelled(
     world: World,
     name: str,
     peaks: Mapping[str, float],
-    detections: Sequence[DetectionRow] = (),
+    detections: Sequence[Detection] = (),
     now: datetime = NOW,
     **kwargs: object,
 ) -> Claim:
@@ -154,3 +158,11 @@ def other_variant(world: World, model: Model | None = None) -> Variant:
     """Another version of the model (or the model given), with the same parameters."""
     wanted = model or replace(MODEL, version="2", weights_sha256="b" * 64)
     return replace(world.variant, model_id=register_model(world.engine, wanted, NOW))
+
+
+def top_clips(
+    engine: Engine, under: str, not_under: Sequence[str] = (), **conditions: object
+) -> list[Hit]:
+    """The best clips in the subtree of a MID, best first."""
+    question = Question(under=(under,), not_under=tuple(not_under), **conditions)  # type: ignore[arg-type]
+    return find_clips(engine, question)

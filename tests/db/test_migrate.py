@@ -15,7 +15,7 @@ from sqlalchemy import Engine, inspect, text
 
 from db.engine import open_engine, reading, writing
 from db.errors import DatabaseUserError
-from db.migrate import HEAD, REVISIONS, VERSION_TABLE, ensure_schema
+from db.migrate import VERSION_TABLE, ensure_schema, revisions
 from db.query.views import VIEWS
 from db.schema.complete import schema
 
@@ -70,12 +70,12 @@ def test_migrations_give_the_checks_and_options_of_the_metadata(
     assert _details(fresh_db) == details
 
 
-def test_constants_name_the_revisions() -> None:
+def test_files_are_named_by_their_revisions() -> None:
     config = Config()
     config.set_main_option("script_location", "db:migrations")
     script = ScriptDirectory.from_config(config)
-    assert script.get_heads() == [HEAD]
-    assert tuple(r.revision for r in script.walk_revisions())[::-1] == REVISIONS
+    assert script.get_heads() == revisions()[-1:]
+    assert [r.revision for r in script.walk_revisions()][::-1] == revisions()
 
 
 def test_ensure_schema_twice_changes_nothing(fresh_db: Engine) -> None:

@@ -14,11 +14,10 @@ from audioset_core.storage.atomic_files import write_atomically
 from audioset_core.storage.score_files import npy_bytes
 from db.catalog.model_registry import register_model, register_parameters
 from db.engine import open_engine, sqlite_url
-from db.ledger.claims import admit, commit_labellings
+from db.ledger.claims import claim_clip, commit_labellings
 from db.ledger.runs import start_run
 from db.migrate import ensure_schema
-from db.records import Claim, Labelling, Model, Parameters, Variant
-from tasks.labelling.score_rows import class_score_rows, detection_rows
+from db.records import Claim, Labelling, Lease, Model, Parameters, Variant
 from tasks.load_ontology import store_ontology
 from tests.db.build import LEASE_S, NOW, RUN, World, clip, enrolled, seen, sha
 
@@ -65,7 +64,9 @@ def make_collection(
 def _store(made: Collection, world: World, name: str) -> None:
     (item,) = enrolled(world, seen(f"/audio/{name}"))
     described = clip(name, DURATION_S)
-    claim = admit(world.engine, item.source_id, described, world.variant, RUN, LEASE_S, NOW)
+    claim = claim_clip(
+        world.engine, item.source_id, described, world.variant, Lease(RUN, LEASE_S, NOW)
+    )
     assert isinstance(claim, Claim)
     for kind, array in (("scores", made.logits[name]), ("embeddings", made.embeddings[name])):
         write_atomically(made.home / kind / f"{sha(name)}.npy", npy_bytes(array))
@@ -79,7 +80,7 @@ def _store(made: Collection, world: World, name: str) -> None:
         score_dtype="float16",
         embeddings_path=f"embeddings/{sha(name)}.npy",
         embeddings_sha256="a" * 64,
-        class_scores=class_score_rows(pooled.class_scores),
-        detections=detection_rows(pooled.detections),
+        class_scores=pooled.class_scores,
+        detections=pooled.detections,
     )
     assert commit_labellings(world.engine, world.variant, [row], RUN, NOW) == [True]

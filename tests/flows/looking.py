@@ -17,21 +17,21 @@ from audioset_core.ontology.graph import load_default
 from audioset_core.scores.pooling import pool
 from audioset_core.storage.score_files import npy_bytes
 from db.catalog.model_registry import register_model, register_parameters
-from db.catalog.sources import enrol, iter_items
+from db.catalog.sources import add_to_work_list, iter_items
 from db.engine import open_engine
-from db.ledger.claims import admit, commit_labellings
+from db.ledger.claims import claim_clip, commit_labellings
 from db.ledger.runs import start_run
 from db.migrate import ensure_schema
 from db.records import (
     Claim,
     Clip,
     Labelling,
+    Lease,
     Model,
     Parameters,
     SeenSource,
     Variant,
 )
-from tasks.labelling.score_rows import class_score_rows, detection_rows
 from tasks.load_ontology import store_ontology
 
 RATE_HZ = 16_000
@@ -87,16 +87,16 @@ class Collection:
         seen = path.stat()
         start = len(list(iter_items(self.engine, RUN)))
         source = SeenSource(str(path).encode(), seen.st_size, seen.st_mtime_ns)
-        enrol(self.engine, RUN, [(source, 1.0)], start=start, now=NOW)
+        add_to_work_list(self.engine, RUN, [(source, 1.0)], start=start, now=NOW)
         (item,) = list(iter_items(self.engine, RUN))[start:]
         clip = Clip(sha, len(content), duration_s, RATE_HZ, 1, n_samples, "WAV/PCM_16")
-        claim = admit(self.engine, item.source_id, clip, self.variant, RUN, 60.0, NOW)
+        claim = claim_clip(self.engine, item.source_id, clip, self.variant, Lease(RUN, 60.0, NOW))
         assert isinstance(claim, Claim)
         row = Labelling(
             claim=claim, clip=clip, n_patches=n_patches, scores_path=f"scores/{sha}.npy",
             scores_sha256=hashlib.sha256(data).hexdigest(), score_dtype="float32",
-            class_scores=class_score_rows(pooled.class_scores),
-            detections=detection_rows(pooled.detections),
+            class_scores=pooled.class_scores,
+            detections=pooled.detections,
         )  # fmt: skip
         assert commit_labellings(self.engine, self.variant, [row], RUN, NOW) == [True]
         return sha

@@ -18,21 +18,21 @@ from audioset_core.ontology.graph import load_default
 from audioset_core.scores.pooling import pool
 from audioset_core.storage.score_files import npy_bytes, scores_path
 from db.catalog.model_registry import register_model, register_parameters
-from db.catalog.sources import enrol, iter_items
+from db.catalog.sources import add_to_work_list, iter_items
 from db.engine import open_engine
-from db.ledger.claims import admit, commit_labellings
+from db.ledger.claims import claim_clip, commit_labellings
 from db.ledger.runs import start_run
 from db.migrate import ensure_schema
 from db.records import (
     Claim,
     Clip,
     Labelling,
+    Lease,
     Model,
     Parameters,
     SeenSource,
     Variant,
 )
-from tasks.labelling.score_rows import class_score_rows, detection_rows
 from tasks.load_ontology import store_ontology
 
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -88,9 +88,9 @@ class Collection:
         clip = Clip(clip_sha256, 9, duration_s, 16_000, 1, round(duration_s * 16_000), "wav")
         start = len(list(iter_items(self.engine, RUN)))
         seen = SeenSource(path.encode(), 9, 9, user_id)
-        enrol(self.engine, RUN, [(seen, 1.0)], start=start, now=NOW)
+        add_to_work_list(self.engine, RUN, [(seen, 1.0)], start=start, now=NOW)
         item = list(iter_items(self.engine, RUN))[-1]
-        claim = admit(self.engine, item.source_id, clip, self.variant, RUN, 60.0, NOW)
+        claim = claim_clip(self.engine, item.source_id, clip, self.variant, Lease(RUN, 60.0, NOW))
         assert isinstance(claim, Claim)
         pooled = pool(logits, floor=0.1, threshold=0.1)
         labelling = Labelling(
@@ -100,8 +100,8 @@ class Collection:
             scores_path=relative if n_patches else None,
             scores_sha256=digest if n_patches else None,
             score_dtype="float32" if n_patches else None,
-            class_scores=class_score_rows(pooled.class_scores),
-            detections=detection_rows(pooled.detections),
+            class_scores=pooled.class_scores,
+            detections=pooled.detections,
         )
         assert commit_labellings(self.engine, self.variant, [labelling], RUN, NOW) == [True]
         return clip_sha256

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from audioset_core.inputs.start_times import ASSUMED, compiled, find_zone
-from db.catalog.start_times import StoredRule, state_rule, stored_rules, times_found
+from audioset_core.records import TimeRule
+from db.catalog.start_times import store_rule, stored_rules, times_found
 from db.read_only import may_write
 from flows.cli.shared_options import AsJson, Store
 from flows.cli.wall_clock import note_assumed_zone
@@ -53,7 +54,7 @@ def times(
         if timezone is not None or pattern is not None:
             for folder in folders or [""]:
                 absolute = os.path.abspath(folder) if folder else ""  # noqa: PTH100
-                state_rule(engine, StoredRule(absolute, pattern, timezone), datetime.now(UTC))
+                store_rule(engine, TimeRule(absolute, pattern, timezone), datetime.now(UTC))
             time_recordings(engine, again=True)
         elif may_write(engine):
             time_recordings(engine)

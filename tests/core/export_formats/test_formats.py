@@ -497,8 +497,9 @@ class TestSedScores:
 
 def test_every_recording_is_written_with_what_it_says_of_itself() -> None:
     """The dataclasses of these tests stand for the database's records."""
-    from db.reports.export_rows import EventRow, RecordingRow
+    from db.answer_records import Interval
+    from db.reports.export_rows import RecordingRow
 
     assert set(Rec.__dataclass_fields__) <= set(RecordingRow.__dataclass_fields__)
-    assert list(Ev.__dataclass_fields__) == list(EventRow.__dataclass_fields__)
+    assert list(Ev.__dataclass_fields__) == list(Interval.__dataclass_fields__)
     assert replace(PLAIN, path=b"/x\n").path_text == "/x\\x0a"

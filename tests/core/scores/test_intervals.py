@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audioset_core.errors import AudioError, UserError
+from audioset_core.records import Threshold
 from audioset_core.scores.pooling import pool
 from audioset_core.scores.thresholds import (
     IntervalRules,
-    Threshold,
     derive_intervals,
     least_patches,
     most_missing,

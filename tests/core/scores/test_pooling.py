@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from audioset_core.errors import AudioError
+from audioset_core.records import ClassScore
 from audioset_core.scores.pooling import (
-    ClassScore,
     Detection,
     Pooled,
     pool,

@@ -4,14 +4,14 @@ from datetime import timedelta
 
 from sqlalchemy import Engine, select, text
 
+from audioset_core.records import TimeRule
 from db.catalog.sources import update_annotations
 from db.catalog.start_times import (
     NOT_FOUND,
     SourceTime,
-    StoredRule,
     TimesFound,
     sources_to_time,
-    state_rule,
+    store_rule,
     store_times,
     stored_rules,
     times_found,
@@ -57,22 +57,22 @@ def test_new_meta_means_another_look(fresh_db: Engine) -> None:
 
 def test_a_rule_takes_the_place_of_the_one_before(fresh_db: Engine) -> None:
     make_world(fresh_db)
-    state_rule(fresh_db, StoredRule("/b", None, "UTC"), NOW)
-    state_rule(fresh_db, StoredRule("", "%Y%j", None), NOW)
-    state_rule(fresh_db, StoredRule("/b", None, "+02:00"), NOW + timedelta(hours=1))
+    store_rule(fresh_db, TimeRule("/b", None, "UTC"), NOW)
+    store_rule(fresh_db, TimeRule("", "%Y%j", None), NOW)
+    store_rule(fresh_db, TimeRule("/b", None, "+02:00"), NOW + timedelta(hours=1))
     assert stored_rules(fresh_db) == [
-        StoredRule("", "%Y%j", None),
-        StoredRule("/b", None, "+02:00"),
+        TimeRule("", "%Y%j", None),
+        TimeRule("/b", None, "+02:00"),
     ]
 
 
 def test_a_rule_adds_to_the_one_of_its_folder_and_takes_nothing_away(fresh_db: Engine) -> None:
     make_world(fresh_db)
-    state_rule(fresh_db, StoredRule("/b", None, "UTC"), NOW)
-    state_rule(fresh_db, StoredRule("/b", "%Y%j", None), NOW)
-    assert stored_rules(fresh_db) == [StoredRule("/b", "%Y%j", "UTC")]
-    state_rule(fresh_db, StoredRule("/b", "", None), NOW)
-    assert stored_rules(fresh_db) == [StoredRule("/b", None, "UTC")]
+    store_rule(fresh_db, TimeRule("/b", None, "UTC"), NOW)
+    store_rule(fresh_db, TimeRule("/b", "%Y%j", None), NOW)
+    assert stored_rules(fresh_db) == [TimeRule("/b", "%Y%j", "UTC")]
+    store_rule(fresh_db, TimeRule("/b", "", None), NOW)
+    assert stored_rules(fresh_db) == [TimeRule("/b", None, "UTC")]
 
 
 def _times(engine: Engine) -> dict[str, tuple[int | None, str | None]]:

@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Engine, select
 
+from audioset_core.records import Node
 from db.catalog.model_registry import find_variant, register_model, register_parameters
 from db.catalog.ontology import load_ontology
 from db.engine import reading
 from db.errors import DatabaseUserError
-from db.records import Node, Parameters, Variant
+from db.records import Parameters, Variant
 from db.reports.model_coverage import categories_of, models_known, predictable_members
 from db.schema.tables import closure, edges, node_examples, nodes
 from tests.db.build import (
@@ -65,10 +66,10 @@ def test_a_new_ontology_keeps_ids_and_nodes(fresh_db: Engine) -> None:
 
 
 def test_descriptions_and_examples_are_overwritten_only_by_given_ones(fresh_db: Engine) -> None:
-    full = [Node("/x", "X", True, False, "text %s", "https://x", ("u1", "u2"))]
+    full = [Node("/x", "X", (), True, False, "text %s", "https://x", ("u1", "u2"))]
     own = [("/x", "/x", 0)]
     load_ontology(fresh_db, full, [], own)
-    assert load_ontology(fresh_db, [Node("/x", "X", True, False)], [], own) is False
+    assert load_ontology(fresh_db, [Node("/x", "X", is_abstract=True)], [], own) is False
     assert load_ontology(fresh_db, [replace(full[0], examples=("u3",))], [], own) is True
     row = _dump(fresh_db)["nodes"][0]
     assert row[2:] == ("X", 0, True, False, "text %s", "https://x")

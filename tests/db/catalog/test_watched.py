@@ -6,17 +6,17 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, select, update
 
-from db.catalog.sources import enrol, iter_items, triage
+from db.catalog.sources import add_to_work_list, iter_items, triage
 from db.catalog.vanished_files import (
     copies_elsewhere,
     count_moved,
-    mark_back,
     mark_missing,
+    mark_present,
     mark_waiting,
     present_sources,
 )
 from db.engine import reading, writing
-from db.ledger.claims import admit
+from db.ledger.claims import claim_clip
 from db.ledger.labels_by_branch import clips_by_branch
 from db.ledger.runs import (
     ask_to_stop,
@@ -30,13 +30,15 @@ from db.ledger.runs import (
 )
 from db.query.ambiguous_classes import SOURCE_AMBIGUOUS_MID
 from db.records import (
-    AdmissionOutcome,
     Claim,
-    Judgement,
+    FileState,
     KnownSource,
+    Lease,
+    NotClaimed,
     RunCounts,
+    RunOrigin,
     RunStatus,
-    Verdict,
+    Triaged,
 )
 from db.schema.tables import nodes, sources
 from db.types import path_digest
@@ -72,7 +74,7 @@ def _known(world: World, path: bytes) -> KnownSource:
     return found
 
 
-def _judge(world: World, *files) -> list[Judgement]:
+def _judge(world: World, *files) -> list[Triaged]:
     with reading(world.engine) as conn:
         return triage(conn, world.variant, files)
 
@@ -89,7 +91,7 @@ def test_sources_below_a_root_and_no_neighbour_of_it(world: World) -> None:
 def test_names_that_are_not_text_are_found(world: World) -> None:
     path = b"/in/\xff\xfe\n%_'.wav"
     source = seen("/in/x")
-    enrol(world.engine, RUN, [(type(source)(path, 1, 1), 1.0)], now=NOW)
+    add_to_work_list(world.engine, RUN, [(type(source)(path, 1, 1), 1.0)], now=NOW)
     assert _paths(world, b"/in") == [path]
     assert _paths(world, b"/in/\xff") == []
 
@@ -108,9 +110,9 @@ def test_missing_keeps_what_is_known_and_back_restores_it(world: World) -> None:
     assert mark_missing(world.engine, [source.path_digest], LATER) == 0
     assert _paths(world, b"/audio") == []
     file = seen("/audio/a.wav")
-    assert _judge(world, file) == [Judgement(Verdict.DONE, is_back=True)]
-    assert mark_back(world.engine, [file]) == 1
-    assert _judge(world, file) == [Judgement(Verdict.DONE)]
+    assert _judge(world, file) == [Triaged(FileState.DONE, is_back=True)]
+    assert mark_present(world.engine, [file]) == 1
+    assert _judge(world, file) == [Triaged(FileState.DONE)]
     with reading(world.engine) as conn:
         row = conn.execute(select(sources.c.status, sources.c.missing_at)).one()
     assert tuple(row) == ("identified", None)
@@ -120,21 +122,23 @@ def test_waiting_since_lasts_while_nothing_changes(world: World) -> None:
     file = seen("/in/a")
     mark_waiting(world.engine, [file], NOW)
     mark_waiting(world.engine, [file], LATER)
-    assert _judge(world, file) == [Judgement(Verdict.NEW, waiting_since=NOW)]
+    assert _judge(world, file) == [Triaged(FileState.NEW, waiting_since=NOW)]
     grown = seen("/in/a", size=2_000)
-    assert _judge(world, grown) == [Judgement(Verdict.CHANGED)]
+    assert _judge(world, grown) == [Triaged(FileState.CHANGED)]
     mark_waiting(world.engine, [grown], LATER)
-    assert _judge(world, grown) == [Judgement(Verdict.NEW, waiting_since=LATER)]
+    assert _judge(world, grown) == [Triaged(FileState.NEW, waiting_since=LATER)]
     enrolled(world, grown)
-    assert _judge(world, grown) == [Judgement(Verdict.NEW)]
+    assert _judge(world, grown) == [Triaged(FileState.NEW)]
 
 
 def test_a_moved_file_is_one_whose_content_is_elsewhere_now(world: World) -> None:
     labelled(world, "a", {})
     labelled(world, "gone", {})
     (moved,) = enrolled(world, seen("/new/a.wav"))
-    outcome = admit(world.engine, moved.source_id, clip("a"), world.variant, RUN, LEASE_S, NOW)
-    assert outcome is AdmissionOutcome.DONE
+    outcome = claim_clip(
+        world.engine, moved.source_id, clip("a"), world.variant, Lease(RUN, LEASE_S, NOW)
+    )
+    assert outcome is NotClaimed.DONE
     digests = [_known(world, path).path_digest for path in (b"/audio/a.wav", b"/audio/gone.wav")]
     assert mark_missing(world.engine, digests, LATER) == 2
     assert count_moved(world.engine, NOW) == 1
@@ -146,9 +150,11 @@ def test_the_same_run_takes_its_claim_over_for_the_same_source_only(world: World
     (copy,) = enrolled(world, seen("/copy.wav"))
 
     def again(source_id: int):
-        return admit(world.engine, source_id, clip("a"), world.variant, RUN, LEASE_S, NOW)
+        return claim_clip(
+            world.engine, source_id, clip("a"), world.variant, Lease(RUN, LEASE_S, NOW)
+        )
 
-    assert again(copy.source_id) is AdmissionOutcome.COPY
+    assert again(copy.source_id) is NotClaimed.COPY
     second = again(first.source_id)
     assert isinstance(second, Claim)
     assert second.token == first.token + 1
@@ -158,8 +164,8 @@ def test_the_same_run_takes_its_claim_over_for_the_same_source_only(world: World
     assert commit_labellings(world.engine, world.variant, rows, RUN, NOW) == [False]
     rows = [labelling(second, "a", {"/b": 0.5})]
     assert commit_labellings(world.engine, world.variant, rows, RUN, NOW) == [True]
-    assert again(first.source_id) is AdmissionOutcome.AGAIN
-    assert again(copy.source_id) is AdmissionOutcome.DONE
+    assert again(first.source_id) is NotClaimed.AGAIN
+    assert again(copy.source_id) is NotClaimed.DONE
 
 
 def test_a_part_of_a_work_list_and_what_is_left_of_it(world: World) -> None:
@@ -173,7 +179,7 @@ def test_a_part_of_a_work_list_and_what_is_left_of_it(world: World) -> None:
 
 
 def test_a_child_stops_with_its_parent(world: World) -> None:
-    start_run(world.engine, CHILD, "host", 2, {}, NOW, parent_id=RUN, flow_run_id="f")
+    start_run(world.engine, CHILD, "host", 2, {}, NOW, RunOrigin(parent_id=RUN, flow_run_id="f"))
     assert not is_to_stop(world.engine, CHILD)
     ask_to_stop(world.engine, RUN, NOW)
     assert is_to_stop(world.engine, RUN)
@@ -183,14 +189,14 @@ def test_a_child_stops_with_its_parent(world: World) -> None:
 
 
 def test_a_child_stops_when_its_parent_has_ended(world: World) -> None:
-    start_run(world.engine, CHILD, "host", 2, {}, NOW, parent_id=RUN)
+    start_run(world.engine, CHILD, "host", 2, {}, NOW, RunOrigin(parent_id=RUN))
     finish_run(world.engine, RUN, RunStatus.FAILED, RunCounts(), None, NOW)
     assert is_to_stop(world.engine, CHILD)
 
 
 def test_progress_is_in_the_row_before_the_end(world: World) -> None:
     note_progress(world.engine, RUN, RunCounts(n_labelled=7, audio_s=1.5), LATER)
-    start_run(world.engine, CHILD, "host", 2, {}, NOW, parent_id=RUN)
+    start_run(world.engine, CHILD, "host", 2, {}, NOW, RunOrigin(parent_id=RUN))
     note_progress(world.engine, CHILD, RunCounts(n_labelled=3), LATER)
     (child,) = child_runs(world.engine, RUN)
     assert (child.counts.n_labelled, child.seen_at) == (3, LATER)
@@ -203,7 +209,7 @@ HERE: dict[str, Any] = {"flow": "ingest-new", "paths": ["/a", "/b"], "model": "y
 def _ended(world: World, run_id: str, minute: int, n: int, **other: Any) -> None:
     start = NOW + timedelta(minutes=minute)
     parent = other.pop("parent_id", None)
-    start_run(world.engine, run_id, "host", 2, HERE | other, start, parent_id=parent)
+    start_run(world.engine, run_id, "host", 2, HERE | other, start, RunOrigin(parent_id=parent))
     counts, summary = RunCounts(n_labelled=n), {"labels": {run_id: n}}
     finish_run(world.engine, run_id, RunStatus.COMPLETED, counts, summary, LATER)
 
@@ -267,7 +273,9 @@ def test_paths_whose_content_lies_elsewhere(world: World) -> None:
         world, seen("/new/a.wav"), seen("/new/c.wav"), seen("/elsewhere/b.wav")
     )
     for item, name in ((copy, "a"), (other, "b")):
-        admit(world.engine, item.source_id, clip(name), world.variant, RUN, LEASE_S, NOW)
+        claim_clip(
+            world.engine, item.source_id, clip(name), world.variant, Lease(RUN, LEASE_S, NOW)
+        )
 
     def found(roots: list[bytes], run_id: str | None = None) -> list[bytes]:
         pages = copies_elsewhere(world.engine, roots, run_id)

@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, Row, delete, insert, select, update
 
+from audioset_core.records import Detection
 from db.catalog.sources import triage
 from db.engine import reading, writing
 from db.integrity import audit, repair
 from db.integrity.audit import DoneLabelling, Labels, UndoneLabelling
 from db.integrity.closure import ClosureDifference, closure_differences, rebuild_closure
-from db.ledger.claims import ENDED, admit, commit_labellings, renew_leases
+from db.ledger.claims import ENDED, claim_clip, commit_labellings, renew_leases
 from db.ledger.runs import finish_run, start_run
-from db.records import AdmissionOutcome, Claim, DetectionRow, RunCounts, RunStatus, Variant, Verdict
+from db.records import Claim, FileState, Lease, NotClaimed, RunCounts, RunStatus, Variant
 from db.reports.model_comparison import promote
 from db.schema.tables import clip_scores, clips, closure, detections, labellings, nodes, sources
 from tests.db.build import (
@@ -40,7 +41,7 @@ from tests.db.build import (
 
 LATER = NOW + timedelta(hours=3)
 OTHER_RUN = "00000000-0000-0000-0000-000000000002"
-DETECTION = DetectionRow(0, 3, 5, 0.9, 0.6, 4)
+DETECTION = Detection(0, 3, 5, 0.9, 0.6, 4)
 
 
 @pytest.fixture
@@ -67,12 +68,12 @@ def _reset(world: World, claim: Claim) -> bool:
     return repair.reset_labelling(world.engine, _done(world)[claim.labelling_id])
 
 
-def _again(world: World, name: str, variant: Variant | None = None) -> Claim | AdmissionOutcome:
+def _again(world: World, name: str, variant: Variant | None = None) -> Claim | NotClaimed:
     with reading(world.engine) as conn:
         path = select(sources.c.id).where(sources.c.path == f"/audio/{name}.wav".encode())
         source_id = conn.execute(path).scalar_one()
     chosen = variant or world.variant
-    return admit(world.engine, source_id, clip(name), chosen, OTHER_RUN, LEASE_S, LATER)
+    return claim_clip(world.engine, source_id, clip(name), chosen, Lease(OTHER_RUN, LEASE_S, LATER))
 
 
 def _label(world: World, name: str, variant: Variant) -> Claim:
@@ -100,7 +101,8 @@ class TestReading:
             labelling_id=min(made),
             token=1,
             clip_id=found[0].clip_id,
-            variant=world.variant,
+            model_id=world.variant.model_id,
+            parameter_set_id=world.variant.parameter_set_id,
             clip_sha256=sha("a"),
             n_samples=160_000,
             sample_rate_hz=16_000,
@@ -126,9 +128,17 @@ class TestReading:
         with reading(world.engine) as conn:
             ids = {row.mid: row.id for row in conn.execute(select(nodes))}
         assert audit.labels_of(world.engine, claim.labelling_id) == Labels(
-            {ids["/b"]: (5000, 2500), ids["/d"]: (1234, 617)},
-            {(ids["/b"], 3): (5, 4, 9000, 6000)},
-        )
+            {
+                ids["/b"]: {"node_id": ids["/b"], "peak": 0.5, "mean": 0.25},
+                ids["/d"]: {"node_id": ids["/d"], "peak": 0.1234, "mean": 0.0617},
+            },
+            {
+                (ids["/b"], 3): {
+                    "node_id": ids["/b"], "start_patch": 3, "end_patch": 5, "peak": 0.9,
+                    "mean": 0.6, "peak_patch": 4,
+                }
+            },
+        )  # fmt: skip
 
     def test_names_of_files_by_clip(self, world: World) -> None:
         labelled(world, "a", {})
@@ -156,7 +166,7 @@ class TestReading:
         claimed(world, "b")
         assert list(audit.iter_undone(world.engine)) == []
         assert list(audit.iter_stray_labels(world.engine)) == []
-        assert list(audit.iter_speechless(world.engine)) == []
+        assert list(audit.iter_without_current(world.engine)) == []
         assert closure_differences(world.engine) == []
 
 
@@ -178,7 +188,7 @@ class TestReset:
             assert set(before[table]) <= set(after[table])
         with reading(world.engine) as conn:
             (judged,) = triage(conn, world.variant, [seen("/audio/a.wav")])
-        assert judged.verdict is Verdict.UNLABELLED
+        assert judged.state is FileState.UNLABELLED
 
         start_run(world.engine, OTHER_RUN, "host", 2, {}, LATER)
         again = _again(world, "a")
@@ -194,7 +204,7 @@ class TestReset:
         assert _reset(world, claim)
         row = labelling(claim, "a", {"/b": 0.5})
         assert commit_labellings(world.engine, world.variant, [row], RUN, NOW) == [False]
-        assert renew_leases(world.engine, RUN, LEASE_S, NOW) == 0
+        assert renew_leases(world.engine, Lease(RUN, LEASE_S, NOW)) == 0
         finish_run(world.engine, RUN, RunStatus.COMPLETED, RunCounts(), None, NOW)
         assert _row(world, claim.labelling_id).lease_until == ENDED
 
@@ -229,7 +239,7 @@ class TestReset:
         assert _reset(world, second)
         assert _row(world, first.labelling_id).is_current
         (undone,) = audit.iter_undone(world.engine)
-        assert undone.speaker_id is None  # it takes the word back, as the newest
+        assert undone.current_id is None  # it takes the word back, as the newest
         again = _again(world, "a", other_variant(world))
         assert isinstance(again, Claim)
         row = labelling(again, "a", {"/b": 0.7})
@@ -241,7 +251,7 @@ class TestReset:
         second = _label(world, "a", other_variant(world))
         assert _reset(world, first)
         (undone,) = audit.iter_undone(world.engine)
-        assert undone.speaker_id == second.labelling_id
+        assert undone.current_id == second.labelling_id
         again = _again(world, "a")
         assert isinstance(again, Claim)
         row = labelling(again, "a", {"/b": 0.5})
@@ -249,7 +259,7 @@ class TestReset:
         assert _row(world, first.labelling_id).is_current
         pairs = [(first.labelling_id, second.labelling_id)]
         for _ in range(2):  # the second time there is nothing to give back
-            repair.restore_speakers(world.engine, pairs)
+            repair.restore_current(world.engine, pairs)
             assert _row(world, second.labelling_id).is_current
             assert not _row(world, first.labelling_id).is_current
 
@@ -324,12 +334,12 @@ class TestRows:
             one = labellings.c.id == unfinished.labelling_id
             conn.execute(update(labellings).where(one).values(is_current=True))
         for page in (1, 9):
-            assert list(audit.iter_speechless(world.engine, page)) == [
+            assert list(audit.iter_without_current(world.engine, page)) == [
                 (claims["b"].clip_id, sha("b")), (unfinished.clip_id, sha("d")),
             ]  # fmt: skip
-        for clip_id, _ in list(audit.iter_speechless(world.engine)):
-            repair.choose_speaker(world.engine, clip_id)
-        assert list(audit.iter_speechless(world.engine)) == []
+        for clip_id, _ in list(audit.iter_without_current(world.engine)):
+            repair.choose_current(world.engine, clip_id)
+        assert list(audit.iter_without_current(world.engine)) == []
         assert _row(world, claims["b"].labelling_id).is_current
         assert not _row(world, unfinished.labelling_id).is_current
 
@@ -382,7 +392,7 @@ class TestUnwantedFiles:
 
     def _is_unwanted(self, world: World, name: str, path: str = PATH) -> bool:
         silent_since = NOW - timedelta(hours=1)
-        with repair.holding_unwanted(world.engine, path, sha(name), silent_since, NOW) as is_so:
+        with repair.holding_stray_file(world.engine, path, sha(name), silent_since, NOW) as is_so:
             return is_so
 
     def test_a_named_file_is_wanted(self, world: World) -> None:
@@ -418,7 +428,7 @@ class TestUnwantedFiles:
         silent_since = NOW - timedelta(hours=1)
         with (
             pytest.raises(KeyboardInterrupt),
-            repair.holding_unwanted(world.engine, self.PATH, sha("a"), silent_since, NOW),
+            repair.holding_stray_file(world.engine, self.PATH, sha("a"), silent_since, NOW),
         ):
             raise KeyboardInterrupt
         row = labelling(claim, "a", {})
@@ -432,15 +442,15 @@ class TestUnwantedFiles:
         order: list[str] = []
 
         def come() -> None:
-            outcome = admit(
-                world.engine, item.source_id, clip(name), world.variant, RUN, LEASE_S, LATER
+            outcome = claim_clip(
+                world.engine, item.source_id, clip(name), world.variant, Lease(RUN, LEASE_S, LATER)
             )
             assert isinstance(outcome, Claim)
             order.append("claimed")
 
         thread = threading.Thread(target=come)
         silent_since = NOW - timedelta(hours=1)
-        with repair.holding_unwanted(
+        with repair.holding_stray_file(
             world.engine, self.PATH, sha(name), silent_since, NOW
         ) as is_unwanted:
             assert is_unwanted

@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, func, select, text
 
+from audioset_core.records import Detection
 from db.engine import reading
 from db.errors import DatabaseUserError
-from db.judging.review_sample import ReviewSample, lot, review_sample, score_bin
+from db.judging.review_sample import ReviewSample, random_rank, review_sample, score_bin
 from db.judging.reviews import judged_reviews, store_review
 from db.judging.verdicts import (
     UNKNOWN,
@@ -29,8 +30,7 @@ from db.judging.verdicts import (
     store_verdicts,
 )
 from db.query.question import Question
-from db.records import DetectionRow
-from db.schema.tables import review_items, reviews, verdicts
+from db.schema.verdict_tables import review_items, reviews, verdicts
 from tests.db.build import INDEX, NOW, World, labelled, make_world, sha
 
 FILE = VerdictFile("f" * 64, "/x/v.csv", "table")
@@ -108,13 +108,10 @@ class TestHistory:
         assert sorted(stored) == [0, 0, 0, 20]
         assert len(find_verdicts(world.engine, history=True)) == 20
 
-    def test_recordings_to_match_come_in_pages(
-        self, world: World, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("db.judging.verdicts._BATCH", 2)
+    def test_recordings_to_match_come_in_pages(self, world: World) -> None:
         for n in range(5):
             labelled(world, f"k{n}", {"/b": 0.9})
-        found = list(iter_recordings(world.engine))
+        found = list(iter_recordings(world.engine, page=2))
         assert [(clip, path) for _, clip, path, _ in found] == [
             (sha(f"k{n}"), b"/audio/k%d.wav" % n) for n in range(5)
         ]
@@ -174,8 +171,8 @@ def _has_clip(world: World) -> bool:
         return bool(conn.execute(text("SELECT COUNT(*) FROM clips")).scalar())
 
 
-def _heard(mid: str, start: int, end: int, peak: float) -> DetectionRow:
-    return DetectionRow(INDEX[mid], start, end, peak, peak / 2, start)
+def _heard(mid: str, start: int, end: int, peak: float) -> Detection:
+    return Detection(INDEX[mid], start, end, peak, peak / 2, start)
 
 
 def _many(world: World) -> None:
@@ -268,7 +265,9 @@ def test_lots_are_drawn_evenly() -> None:
     """Over many seeds each clip is as often among the first four of twelve."""
     clips, n_seeds = [sha(str(n)) for n in range(12)], 3_000
     times = Counter(
-        clip for seed in range(n_seeds) for clip in sorted(clips, key=partial(lot, seed))[:4]
+        clip
+        for seed in range(n_seeds)
+        for clip in sorted(clips, key=partial(random_rank, seed))[:4]
     )
     # 1,000 each, with a standard deviation of 26.
     assert {clip: abs(n - 1_000) < 4 * 26 for clip, n in times.items()} == dict.fromkeys(

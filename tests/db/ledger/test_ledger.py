@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import random
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import Engine, func, select
 
-from db.catalog.sources import count_items, enrol, iter_items, triage, update_annotations
+from audioset_core.records import ClassScore, Detection
+from db.catalog.sources import add_to_work_list, iter_items, triage, update_annotations
 from db.engine import reading
 from db.errors import DatabaseError, InvalidValueError
 from db.ledger.claims import (
-    admit,
+    claim_clip,
     commit_labellings,
     record_failures,
     release_claims,
@@ -24,22 +25,21 @@ from db.ledger.runs import (
     abandon_run,
     finish_run,
     labelled_by,
-    recent_runs,
     running_runs,
     start_run,
 )
 from db.records import (
-    AdmissionOutcome,
     Claim,
-    ClassScore,
-    DetectionRow,
     Failure,
-    Judgement,
+    FileState,
+    Lease,
+    NotClaimed,
     RunCounts,
+    RunOrigin,
     RunStatus,
-    Verdict,
+    Triaged,
 )
-from db.schema.tables import clip_scores, clips, detections, labellings, sources
+from db.schema.tables import clip_scores, clips, detections, labellings, runs, sources
 from tests.db.build import (
     LEASE_S,
     NOW,
@@ -66,9 +66,14 @@ def world(fresh_db: Engine) -> World:
     return made
 
 
-def _judge(world: World, *files, variant=None) -> list[Verdict]:
+def _judge(world: World, *files, variant=None) -> list[FileState]:
     with reading(world.engine) as conn:
-        return [j.verdict for j in triage(conn, variant or world.variant, files, PASSING)]
+        return [j.state for j in triage(conn, variant or world.variant, files, PASSING)]
+
+
+def _run(world: World):
+    with reading(world.engine) as conn:
+        return conn.execute(select(runs).where(runs.c.id == RUN)).mappings().one()
 
 
 def _count(world: World, table) -> int:
@@ -76,8 +81,10 @@ def _count(world: World, table) -> int:
         return conn.execute(select(func.count()).select_from(table)).scalar_one()
 
 
-def _admit(world: World, source_id: int, name: str, now=NOW, run_id=RUN):
-    return admit(world.engine, source_id, clip(name), world.variant, run_id, LEASE_S, now)
+def _claim(world: World, source_id: int, name: str, now=NOW, run_id=RUN):
+    return claim_clip(
+        world.engine, source_id, clip(name), world.variant, Lease(run_id, LEASE_S, now)
+    )
 
 
 def test_triage_tells_every_verdict(world: World) -> None:
@@ -99,45 +106,47 @@ def test_triage_tells_every_verdict(world: World) -> None:
         seen("/audio/done.wav", mtime=8),
         seen("/truncated", mtime=8),
     ) == [
-        Verdict.DONE,
-        Verdict.NEW,
-        Verdict.UNLABELLED,
-        Verdict.NEW,
-        Verdict.RETRY,
-        Verdict.FAILED,
-        Verdict.CHANGED,
-        Verdict.CHANGED,
-        Verdict.CHANGED,
+        FileState.DONE,
+        FileState.NEW,
+        FileState.UNLABELLED,
+        FileState.NEW,
+        FileState.RETRY,
+        FileState.FAILED,
+        FileState.CHANGED,
+        FileState.CHANGED,
+        FileState.CHANGED,
     ]
 
 
 def test_triage_under_another_or_no_variant_finds_content_unlabelled(world: World) -> None:
     labelled(world, "done", {})
     file = seen("/audio/done.wav")
-    assert _judge(world, file, variant=other_variant(world)) == [Verdict.UNLABELLED]
+    assert _judge(world, file, variant=other_variant(world)) == [FileState.UNLABELLED]
     with reading(world.engine) as conn:
-        assert triage(conn, None, [file]) == [Judgement(Verdict.UNLABELLED)]
+        assert triage(conn, None, [file]) == [Triaged(FileState.UNLABELLED)]
         assert triage(conn, None, []) == []
 
 
 def test_triage_crosses_batches(world: World) -> None:
     files = [seen(f"/many/{number}") for number in range(2_500)]
-    enrol(world.engine, RUN, [(file, 1.0) for file in files[::2]], now=NOW)
-    assert _judge(world, *files) == [Verdict.NEW] * 2_500
+    add_to_work_list(world.engine, RUN, [(file, 1.0) for file in files[::2]], now=NOW)
+    assert _judge(world, *files) == [FileState.NEW] * 2_500
 
 
-def test_enrol_keeps_order_and_takes_a_path_once(world: World) -> None:
+def test_the_work_list_keeps_order_and_takes_a_path_once(world: World) -> None:
     a, b, c = seen("/a"), seen("/b"), seen("/c")
-    assert enrol(world.engine, RUN, [(b, 2.0), (a, 1.0), (b, 2.0)], start=0, now=NOW) == 2
-    assert enrol(world.engine, RUN, [(c, 3.0)], start=2, now=NOW) == 3
-    assert enrol(world.engine, RUN, [], start=3, now=NOW) == 3
+    assert (
+        add_to_work_list(world.engine, RUN, [(b, 2.0), (a, 1.0), (b, 2.0)], start=0, now=NOW) == 2
+    )
+    assert add_to_work_list(world.engine, RUN, [(c, 3.0)], start=2, now=NOW) == 3
+    assert add_to_work_list(world.engine, RUN, [], start=3, now=NOW) == 3
     items = list(iter_items(world.engine, RUN, page=2))
     assert [(i.path, i.estimated_s) for i in items] == [(b"/b", 2.0), (b"/a", 1.0), (b"/c", 3.0)]
-    assert count_items(world.engine, RUN) == 3
-    assert count_items(world.engine, OTHER_RUN) == 0
+    assert len(list(iter_items(world.engine, RUN))) == 3
+    assert len(list(iter_items(world.engine, OTHER_RUN))) == 0
 
 
-def test_enrol_forgets_the_clip_of_changed_content_only(world: World) -> None:
+def test_the_work_list_forgets_the_clip_of_changed_content_only(world: World) -> None:
     labelled(world, "same", {})
     labelled(world, "changed", {})
     enrolled(world, seen("/audio/same.wav"), seen("/audio/changed.wav", size=5))
@@ -161,40 +170,42 @@ def test_annotations_reach_known_files_and_are_never_cleared(world: World) -> No
 def test_a_copy_is_done_without_a_claim(world: World) -> None:
     labelled(world, "a", {})
     (copy,) = enrolled(world, seen("/copy.wav"))
-    assert _admit(world, copy.source_id, "a") is AdmissionOutcome.DONE
-    assert _judge(world, seen("/copy.wav")) == [Verdict.DONE]
+    assert _claim(world, copy.source_id, "a") is NotClaimed.DONE
+    assert _judge(world, seen("/copy.wav")) == [FileState.DONE]
     assert _count(world, clips) == 1
 
 
 def test_two_copies_in_flight_are_claimed_once_even_by_one_run(world: World) -> None:
     claimed(world, "a")
     (copy,) = enrolled(world, seen("/copy.wav"))
-    assert _admit(world, copy.source_id, "a") is AdmissionOutcome.COPY
-    assert _admit(world, copy.source_id, "a", run_id=OTHER_RUN) is AdmissionOutcome.BUSY
+    assert _claim(world, copy.source_id, "a") is NotClaimed.COPY
+    assert _claim(world, copy.source_id, "a", run_id=OTHER_RUN) is NotClaimed.BUSY
     for part in ("part 1", "part 2"):
-        start_run(world.engine, part, "elsewhere", 3, {}, NOW, parent_id=RUN)
-        assert _admit(world, copy.source_id, "a", run_id=part) is AdmissionOutcome.COPY
-    claimed_by_part = _admit(world, copy.source_id, "b", run_id="part 1")
+        start_run(world.engine, part, "elsewhere", 3, {}, NOW, RunOrigin(parent_id=RUN))
+        assert _claim(world, copy.source_id, "a", run_id=part) is NotClaimed.COPY
+    claimed_by_part = _claim(world, copy.source_id, "b", run_id="part 1")
     assert isinstance(claimed_by_part, Claim)
     (other,) = enrolled(world, seen("/other.wav"))
-    assert _admit(world, other.source_id, "b", run_id="part 2") is AdmissionOutcome.COPY
-    assert _admit(world, other.source_id, "b", run_id=OTHER_RUN) is AdmissionOutcome.BUSY
+    assert _claim(world, other.source_id, "b", run_id="part 2") is NotClaimed.COPY
+    assert _claim(world, other.source_id, "b", run_id=OTHER_RUN) is NotClaimed.BUSY
 
 
-def test_admit_records_size_and_time_as_read(world: World) -> None:
+def test_a_claim_records_size_and_time_as_read(world: World) -> None:
     (item,) = enrolled(world, seen("/a", size=1, mtime=1))
-    admit(world.engine, item.source_id, clip("a"), world.variant, RUN, 9, NOW, mtime_ns=2)
-    assert _judge(world, seen("/a", size=1_000, mtime=2)) == [Verdict.UNLABELLED]
+    claim_clip(
+        world.engine, item.source_id, clip("a"), world.variant, Lease(RUN, 9, NOW), mtime_ns=2
+    )
+    assert _judge(world, seen("/a", size=1_000, mtime=2)) == [FileState.UNLABELLED]
     with pytest.raises(DatabaseError, match="no source 99"):
-        _admit(world, 99, "a")
+        _claim(world, 99, "a")
 
 
 def test_a_lease_expires_and_the_stale_token_loses(world: World) -> None:
     old = claimed(world, "a")
     at_end = NOW + timedelta(seconds=LEASE_S)
-    assert _admit(world, old.source_id, "a", at_end, OTHER_RUN) is AdmissionOutcome.BUSY
+    assert _claim(world, old.source_id, "a", at_end, OTHER_RUN) is NotClaimed.BUSY
     later = at_end + timedelta(seconds=1)
-    new = _admit(world, old.source_id, "a", later, OTHER_RUN)
+    new = _claim(world, old.source_id, "a", later, OTHER_RUN)
     assert isinstance(new, Claim)
     assert (new.labelling_id, new.token) == (old.labelling_id, old.token + 1)
     stale = labelling(old, "a", {"/b": 0.9})
@@ -211,9 +222,9 @@ def test_a_clock_that_is_set_back_locks_nobody_out_and_does_nothing_twice(world:
     """Of another host, whose run cannot be asked: it has a claim, and an hour ago begins now."""
     old = claimed(world, "a")
     hosts_differ = NOW - timedelta(seconds=LEASE_S - 1)
-    assert _admit(world, old.source_id, "a", hosts_differ, OTHER_RUN) is AdmissionOutcome.BUSY
+    assert _claim(world, old.source_id, "a", hosts_differ, OTHER_RUN) is NotClaimed.BUSY
     set_back = NOW - timedelta(hours=1)
-    new = _admit(world, old.source_id, "a", set_back, OTHER_RUN)
+    new = _claim(world, old.source_id, "a", set_back, OTHER_RUN)
     assert isinstance(new, Claim)
     rows = [labelling(new, "a", {"/b": 0.5})]
     assert commit_labellings(world.engine, world.variant, rows, OTHER_RUN, set_back) == [True]
@@ -225,12 +236,12 @@ def test_a_clock_that_is_set_back_locks_nobody_out_and_does_nothing_twice(world:
 def test_renewed_leases_hold_and_released_ones_do_not(world: World) -> None:
     claim = claimed(world, "a")
     (copy,) = enrolled(world, seen("/copy.wav"))
-    assert renew_leases(world.engine, RUN, 1_860, NOW) == 1
-    assert renew_leases(world.engine, OTHER_RUN, 1_860, NOW) == 0
+    assert renew_leases(world.engine, Lease(RUN, 1_860, NOW)) == 1
+    assert renew_leases(world.engine, Lease(OTHER_RUN, 1_860, NOW)) == 0
     soon = NOW + timedelta(minutes=30)
-    assert _admit(world, copy.source_id, "a", soon) is AdmissionOutcome.COPY
+    assert _claim(world, copy.source_id, "a", soon) is NotClaimed.COPY
     release_claims(world.engine, [claim])
-    assert isinstance(_admit(world, claim.source_id, "a", soon), Claim)
+    assert isinstance(_claim(world, claim.source_id, "a", soon), Claim)
 
 
 def test_abandoning_a_run_frees_its_claims_at_once(world: World) -> None:
@@ -238,20 +249,20 @@ def test_abandoning_a_run_frees_its_claims_at_once(world: World) -> None:
     assert [run.run_id for run in running_runs(world.engine)] == [RUN, OTHER_RUN]
     assert abandon_run(world.engine, RUN, NOW)
     assert not abandon_run(world.engine, RUN, NOW)
-    assert count_items(world.engine, RUN) == 0
+    assert len(list(iter_items(world.engine, RUN))) == 0
     assert [run.run_id for run in running_runs(world.engine)] == [OTHER_RUN]
-    assert isinstance(_admit(world, claim.source_id, "a", run_id=OTHER_RUN), Claim)
+    assert isinstance(_claim(world, claim.source_id, "a", run_id=OTHER_RUN), Claim)
 
 
 def test_an_abandoned_run_counts_what_it_committed_not_what_it_lived_to_count(world: World) -> None:
     labelled(world, "done", {"/b": 0.5})
     claimed(world, "left")
     assert abandon_run(world.engine, RUN, NOW)
-    run = next(run for run in recent_runs(world.engine) if run.run_id == RUN)
-    assert run.status is RunStatus.CRASHED
-    assert (run.counts.n_labelled, run.counts.audio_s) == labelled_by(world.engine, RUN)
-    assert run.counts.n_labelled == 1
-    assert run.counts.audio_s > 0
+    run = _run(world)
+    assert run["status"] == RunStatus.CRASHED
+    assert (run["n_labelled"], run["audio_s"]) == labelled_by(world.engine, RUN)
+    assert run["n_labelled"] == 1
+    assert run["audio_s"] > 0
 
 
 def test_finishing_a_run_keeps_what_is_done_and_drops_the_rest(world: World) -> None:
@@ -260,9 +271,10 @@ def test_finishing_a_run_keeps_what_is_done_and_drops_the_rest(world: World) -> 
     counts = RunCounts(n_found=2, n_labelled=1, audio_s=10.0)
     finish_run(world.engine, RUN, RunStatus.COMPLETED, counts, {"note": "ok"}, NOW)
     assert _count(world, labellings) == 1
-    assert count_items(world.engine, RUN) == 0
-    run = next(run for run in recent_runs(world.engine) if run.run_id == RUN)
-    assert (run.status, run.counts, run.ended_at) == (RunStatus.COMPLETED, counts, NOW)
+    assert len(list(iter_items(world.engine, RUN))) == 0
+    run = _run(world)
+    assert (run["status"], run["ended_at"]) == (RunStatus.COMPLETED, NOW)
+    assert RunCounts(**{name: run[name] for name in asdict(counts)}) == counts
     with pytest.raises(DatabaseError, match="no run 'x'"):
         finish_run(world.engine, "x", RunStatus.COMPLETED, counts, None, NOW)
 
@@ -270,7 +282,7 @@ def test_finishing_a_run_keeps_what_is_done_and_drops_the_rest(world: World) -> 
 def test_labelling_ids_are_not_reused(world: World) -> None:
     first = claimed(world, "a")
     finish_run(world.engine, RUN, RunStatus.FAILED, RunCounts(), None, NOW)
-    again = _admit(world, first.source_id, "a", run_id=OTHER_RUN)
+    again = _claim(world, first.source_id, "a", run_id=OTHER_RUN)
     assert isinstance(again, Claim)
     assert again.labelling_id != first.labelling_id
     stale = labelling(first, "a")
@@ -278,7 +290,7 @@ def test_labelling_ids_are_not_reused(world: World) -> None:
 
 
 def test_commit_stores_true_figures_and_rows(world: World) -> None:
-    found = DetectionRow(1, 3, 5, 0.9, 0.85, 4)
+    found = Detection(1, 3, 5, 0.9, 0.85, 4)
     labelled(world, "a", {"/b": 0.12345, "/c": 0.9}, [found], duration_s=9.5)
     with reading(world.engine) as conn:
         scores = conn.execute(select(clip_scores.c.peak).order_by(clip_scores.c.node_id)).scalars()
@@ -312,7 +324,7 @@ def test_a_commit_that_fails_in_the_middle_leaves_nothing(world: World, monkeypa
 def test_the_newest_labelling_is_current(world: World) -> None:
     first = labelled(world, "a", {"/b": 0.5})
     second = replace(world, variant=other_variant(world))
-    newer = _admit(second, first.source_id, "a")
+    newer = _claim(second, first.source_id, "a")
     commit_labellings(
         world.engine, second.variant, [labelling(newer, "a")], RUN, NOW + timedelta(days=1)
     )
@@ -338,13 +350,13 @@ def test_a_failure_gives_the_claim_back_and_removes_the_clip(world: World) -> No
 def test_a_failure_keeps_a_clip_that_others_need(world: World) -> None:
     done = labelled(world, "a", {})
     (copy,) = enrolled(world, seen("/copy.wav"))
-    _admit(world, copy.source_id, "a")
+    _claim(world, copy.source_id, "a")
     stale = replace(done, token=0, source_id=copy.source_id)
     record_failures(world.engine, [Failure(copy.source_id, "unreadable", claim=stale)], NOW)
     assert (_count(world, clips), _count(world, labellings)) == (1, 1)
     assert _judge(world, seen("/audio/a.wav"), seen("/copy.wav")) == [
-        Verdict.DONE,
-        Verdict.RETRY,
+        FileState.DONE,
+        FileState.RETRY,
     ]
 
 
@@ -356,15 +368,15 @@ def _failed(world: World) -> dict[bytes, tuple[str | None, str | None]]:
 
 @pytest.mark.parametrize("labelling_run", [RUN, "part"])
 def test_copies_left_to_a_claim_that_fails_fail_with_it(world: World, labelling_run: str) -> None:
-    start_run(world.engine, "part", "elsewhere", 3, {}, NOW, parent_id=RUN)
+    start_run(world.engine, "part", "elsewhere", 3, {}, NOW, RunOrigin(parent_id=RUN))
     files = [seen(f"/{name}.wav") for name in ("first", "second", "third", "later", "good")]
     first, second, third, later, good = enrolled(world, *files)
     (foreign,) = enrolled(world, seen("/foreign.wav"), run_id=OTHER_RUN)
-    claim = _admit(world, first.source_id, "a", run_id=labelling_run)
+    claim = _claim(world, first.source_id, "a", run_id=labelling_run)
     for item in (second, third):
-        assert _admit(world, item.source_id, "a") is AdmissionOutcome.COPY
-    assert _admit(world, foreign.source_id, "a", run_id=OTHER_RUN) is AdmissionOutcome.BUSY
-    _admit(world, good.source_id, "b")
+        assert _claim(world, item.source_id, "a") is NotClaimed.COPY
+    assert _claim(world, foreign.source_id, "a", run_id=OTHER_RUN) is NotClaimed.BUSY
+    _claim(world, good.source_id, "b")
     failure = Failure(first.source_id, "damaged", "at 3 s", claim)
     copies = record_failures(world.engine, [failure], NOW, labelling_run)
     assert sorted(copy.path for copy in copies) == [b"/second.wav", b"/third.wav"]
@@ -373,18 +385,18 @@ def test_copies_left_to_a_claim_that_fails_fail_with_it(world: World, labelling_
         b"/first.wav": ("damaged", "at 3 s"), b"/second.wav": why, b"/third.wav": why,
     }  # fmt: skip
     # The other run's file, and what this one has not come to, are judged by their own reading.
-    assert isinstance(_admit(world, foreign.source_id, "a", run_id=OTHER_RUN), Claim)
-    assert _judge(world, files[3]) == [Verdict.NEW]
+    assert isinstance(_claim(world, foreign.source_id, "a", run_id=OTHER_RUN), Claim)
+    assert _judge(world, files[3]) == [FileState.NEW]
     assert later.path == b"/later.wav"
 
 
 def test_a_claim_that_was_lost_fails_no_copy(world: World) -> None:
     first, second = enrolled(world, seen("/first.wav"), seen("/second.wav"))
-    claim = _admit(world, first.source_id, "a")
-    assert _admit(world, second.source_id, "a") is AdmissionOutcome.COPY
+    claim = _claim(world, first.source_id, "a")
+    assert _claim(world, second.source_id, "a") is NotClaimed.COPY
     abandon_run(world.engine, RUN, NOW)
     (foreign,) = enrolled(world, seen("/foreign.wav"), run_id=OTHER_RUN)
-    taken = _admit(world, foreign.source_id, "a", NOW + timedelta(hours=1), OTHER_RUN)
+    taken = _claim(world, foreign.source_id, "a", NOW + timedelta(hours=1), OTHER_RUN)
     assert isinstance(taken, Claim)
     failure = Failure(first.source_id, "damaged", "", claim)
     assert record_failures(world.engine, [failure], NOW, RUN) == []
@@ -406,7 +418,7 @@ def test_concurrent_workers_label_each_clip_exactly_once(world: World) -> None:
         choice.shuffle(mine)
         try:
             for source_id, name in mine:
-                claim = _admit(world, source_id, name, run_id=choice.choice([RUN, OTHER_RUN]))
+                claim = _claim(world, source_id, name, run_id=choice.choice([RUN, OTHER_RUN]))
                 if not isinstance(claim, Claim):
                     continue
                 if choice.random() < 0.3:
@@ -426,7 +438,7 @@ def test_concurrent_workers_label_each_clip_exactly_once(world: World) -> None:
     assert errors == []
     assert len(commits) == len(set(commits))
     for source_id, name in work:  # what every worker gave up
-        claim = _admit(world, source_id, name)
+        claim = _claim(world, source_id, name)
         if isinstance(claim, Claim):
             commits.append(name)
             rows = [labelling(claim, name, {"/b": 0.1, "/c": 0.5})]
@@ -452,10 +464,10 @@ def test_writers_in_opposite_orders_do_not_deadlock(world: World) -> None:
     jobs = [
         (commit_labellings, (world.variant, rows, RUN, NOW)),
         (commit_labellings, (world.variant, rows[::-1], RUN, NOW)),
-        (renew_leases, (RUN, 3600, NOW)),
+        (renew_leases, (Lease(RUN, 3600, NOW),)),
         (record_failures, (failed, NOW)),
         (record_failures, (failed[::-1], NOW)),
-        (enrol, (OTHER_RUN, again[::-1])),
+        (add_to_work_list, (OTHER_RUN, again[::-1])),
     ]
     threads = [threading.Thread(target=call, args=(job, *args)) for job, args in jobs]
     for thread in threads:
@@ -474,7 +486,7 @@ def test_select_then_insert_would_be_caught(world: World) -> None:
 
     def work(source_id: int) -> None:
         barrier.wait()
-        outcomes.append(_admit(world, source_id, "a"))
+        outcomes.append(_claim(world, source_id, "a"))
 
     threads = [threading.Thread(target=work, args=(item.source_id,)) for item in items]
     for thread in threads:
@@ -482,4 +494,4 @@ def test_select_then_insert_would_be_caught(world: World) -> None:
     for thread in threads:
         thread.join()
     assert sum(isinstance(outcome, Claim) for outcome in outcomes) == 1
-    assert outcomes.count(AdmissionOutcome.COPY) == 5
+    assert outcomes.count(NotClaimed.COPY) == 5

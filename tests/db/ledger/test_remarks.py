@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import Engine, delete, func, select, text
 
+from audioset_core.records import Detection
 from db.catalog.sources import triage
 from db.engine import reading, writing
 from db.ledger.claims import commit_labellings
 from db.query.question import Question
-from db.records import DetectionRow, Failure, Judgement, Remark, Verdict
+from db.records import Failure, FileState, Remark, Triaged
 from db.reports import clip as reports
 from db.reports import export_rows as exports
 from db.schema.tables import labelling_remarks, labellings, sources
@@ -19,7 +20,7 @@ from tests.db.build import INDEX, NOW, RUN, World, claimed, labelling, make_worl
 
 GAP = Remark("gap", "nothing is there; silence stands for it", 5.0, 9.5)
 TRACKS = Remark("tracks", "track 1 of 2 is labelled, not 2 (aac)")
-DETECTION = DetectionRow(INDEX["/b"], 0, 2, 0.9, 0.5, 1)
+DETECTION = Detection(INDEX["/b"], 0, 2, 0.9, 0.5, 1)
 
 
 @pytest.fixture
@@ -86,7 +87,10 @@ def test_what_who_is_strict_refused_is_worth_another_try(world: World) -> None:
     )
     with reading(world.engine) as conn:
         assert conn.execute(select(func.count()).where(sources.c.status == "failed")).scalar() == 2
-        for ending, expected in ((None, Verdict.FAILED), ("; refused by --strict", Verdict.RETRY)):
+        for ending, expected in (
+            (None, FileState.FAILED),
+            ("; refused by --strict", FileState.RETRY),
+        ):
             found = triage(
                 conn,
                 world.variant,
@@ -94,4 +98,4 @@ def test_what_who_is_strict_refused_is_worth_another_try(world: World) -> None:
                 frozenset(),
                 ending,
             )
-            assert found == [Judgement(expected), Judgement(Verdict.FAILED)]
+            assert found == [Triaged(expected), Triaged(FileState.FAILED)]

@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text
 
+from audioset_core.records import Detection
 from db.catalog.start_times import SourceTime, store_times
 from db.engine import reading
 from db.errors import DatabaseUserError
 from db.query import find as ask
-from db.query.current_labelling import speaks
+from db.query.current_labelling import represents_clip
 from db.query.find import few_clips, find_clips, find_intervals
 from db.query.paths import as_glob, glob_regex
 from db.query.question import Question
 from db.query.statements import intervals_query
 from db.query.subtrees import Subtree
 from db.query.time_spans import Span
-from db.records import DetectionRow
 from db.schema.base import metadata
 from db.types import path_digest
 from tests.db.build import INDEX, World, labelled, make_world, sha
@@ -33,8 +33,8 @@ DAY = datetime(2024, 5, 18, tzinfo=UTC)
 DAY_MS = round(DAY.timestamp() * 1_000)
 
 
-def _found(mid: str, start: int, end: int, peak: float) -> DetectionRow:
-    return DetectionRow(INDEX[mid], start, end, peak, peak, start)
+def _found(mid: str, start: int, end: int, peak: float) -> Detection:
+    return Detection(INDEX[mid], start, end, peak, peak, start)
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_globs(fresh_db: Engine, glob: str, fitting: str, other: str) -> None:
 
 
 def test_a_range_that_runs_backwards_is_no_glob() -> None:
-    with pytest.raises(DatabaseUserError, match=r"'\[z-a\]' is no pattern"):
+    with pytest.raises(DatabaseUserError, match=r"'\[z-a\]' is not a valid pattern"):
         glob_regex("[z-a]")
 
 
@@ -237,7 +237,7 @@ def test_intervals_are_sought_by_index(world: World) -> None:
     if world.engine.dialect.name != "sqlite":
         pytest.skip("the plan is SQLite's; PostgreSQL reads a small table whole")
     question = Question(under=("/a",), span=Span(0, 1), min_duration_s=1.0)
-    query = intervals_query(Subtree((1, 2, 3)), 0.5, speaks(None), question)
+    query = intervals_query(Subtree((1, 2, 3)), 0.5, represents_clip(None), question)
     compiled = query.compile(world.engine, compile_kwargs={"literal_binds": True})
     with reading(world.engine) as conn:
         plan = [row[3] for row in conn.execute(text(f"EXPLAIN QUERY PLAN {compiled}"))]
@@ -254,7 +254,7 @@ def test_a_short_span_is_sought_by_the_time_of_recording(world: World) -> None:
     with reading(world.engine) as conn:
         within = few_clips(conn, question)
         assert within is not None
-        query = intervals_query(Subtree((1, 2, 3)), 0.5, speaks(None), question, within)
+        query = intervals_query(Subtree((1, 2, 3)), 0.5, represents_clip(None), question, within)
         compiled = query.compile(world.engine, compile_kwargs={"literal_binds": True})
         plan = [row[3] for row in conn.execute(text(f"EXPLAIN QUERY PLAN {compiled}"))]
     lines = "\n".join(plan)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
+from audioset_core.records import Detection
 from db.catalog.start_times import SourceTime, store_times
 from db.judging.verdicts import Verdict, VerdictFile, store_verdicts
-from db.records import DetectionRow
 from db.types import path_digest
 from tests.db.build import INDEX, NOW, labelled, make_world, sha
 
@@ -21,7 +21,7 @@ QUERIES = re.findall(r"```sql\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.D
 @pytest.mark.parametrize("query", QUERIES)
 def test_it_runs(fresh_db: Engine, query: str) -> None:
     world = make_world(fresh_db)
-    labelled(world, "one", {"/b": 0.9}, [DetectionRow(INDEX["/b"], 0, 3, 0.9, 0.5, 1)])
+    labelled(world, "one", {"/b": 0.9}, [Detection(INDEX["/b"], 0, 3, 0.9, 0.5, 1)])
     store_times(fresh_db, [SourceTime(path_digest(b"/audio/one.wav"), 3_600_000, 3_600, "name")])
     said = Verdict(sha("one"), "/b", None, "absent", "anna", NOW, "line 2")
     store_verdicts(fresh_db, VerdictFile("f" * 64, "v.csv", "table"), [said], NOW)

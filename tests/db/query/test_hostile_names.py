@@ -11,14 +11,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, func, select
 
+from audioset_core.records import Node
 from db.catalog.model_registry import register_model
 from db.catalog.ontology import load_ontology
 from db.catalog.sources import update_annotations
 from db.errors import DatabaseUserError
-from db.ledger.claims import admit, commit_labellings, record_failures
-from db.records import Claim, Failure, Node, Variant
+from db.ledger.claims import claim_clip, commit_labellings, record_failures
+from db.records import Claim, Failure, Lease, Variant
 from db.reports.clip import clip_by_ref, failures
-from db.reports.model_coverage import top_clips
 from db.schema.tables import categories, labellings, nodes, sources
 from tests.db.build import (
     LEASE_S,
@@ -32,6 +32,7 @@ from tests.db.build import (
     make_world,
     seen,
     sha,
+    top_clips,
 )  # fmt: skip
 
 ATTACKS = (
@@ -70,7 +71,7 @@ def test_a_name_comes_back_as_it_went_in(
     world = World(fresh_db, variant)
     (item,) = enrolled(world, seen(path, user_id=user_id, meta=meta))
     assert item.path == path
-    claim = admit(fresh_db, item.source_id, clip(label), variant, RUN, LEASE_S, NOW)
+    claim = claim_clip(fresh_db, item.source_id, clip(label), variant, Lease(RUN, LEASE_S, NOW))
     assert isinstance(claim, Claim)
     done = labelling(claim, label, {"/d": 0.9})
     assert commit_labellings(fresh_db, variant, [done], RUN, NOW) == [True]
@@ -104,7 +105,7 @@ def test_nodes_of_any_name(fresh_db: Engine) -> None:
     mids = [f"/m/{number}" for number in range(len(ATTACKS))]
     load_ontology(
         fresh_db,
-        [Node(mid, text, False, False) for mid, text in zip(mids, ATTACKS, strict=True)],
+        [Node(mid, text) for mid, text in zip(mids, ATTACKS, strict=True)],
         [],
         [(mid, mid, 0) for mid in mids],
     )

@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from audioset_core.records import Detection
 from db.catalog.start_times import SourceTime, store_times
 from db.catalog.vanished_files import mark_missing
-from db.ledger.claims import admit
+from db.ledger.claims import claim_clip
 from db.query.hours import hours_heard
 from db.query.question import Question
 from db.query.time_spans import Span
-from db.records import DetectionRow
+from db.records import Lease
 from db.types import path_digest
 from tests.db.build import (
     INDEX,
@@ -32,8 +33,8 @@ HOUR_MS = 3_600_000
 BEGAN_MS = round(datetime(2024, 5, 18, 21, 45, tzinfo=UTC).timestamp() * 1_000)
 
 
-def _found(mid: str, start: int, end: int, peak: float = 0.9) -> DetectionRow:
-    return DetectionRow(INDEX[mid], start, end, peak, peak, start)
+def _found(mid: str, start: int, end: int, peak: float = 0.9) -> Detection:
+    return Detection(INDEX[mid], start, end, peak, peak, start)
 
 
 @pytest.fixture
@@ -97,7 +98,9 @@ def test_by_day_on_the_clock_of_the_recorder(world: World) -> None:
 def _recorded(world: World, path: str, unix_ms: int, offset_s: int = 7_200) -> None:
     """A further file of the long clip, recorded at another time."""
     (item,) = enrolled(world, seen(path))
-    admit(world.engine, item.source_id, clip("long", 1_800.0), world.variant, RUN, LEASE_S, NOW)
+    claim_clip(
+        world.engine, item.source_id, clip("long", 1_800.0), world.variant, Lease(RUN, LEASE_S, NOW)
+    )
     times = [SourceTime(path_digest(path.encode()), unix_ms, offset_s, "name")]
     store_times(world.engine, times)
 

@@ -8,25 +8,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, delete, insert, select, text
 
+from audioset_core.records import Detection
 from db.catalog.model_registry import register_parameters
 from db.catalog.start_times import SourceTime, store_times
 from db.engine import reading, writing
 from db.errors import DatabaseUserError
-from db.ledger.claims import admit, commit_labellings, record_failures
+from db.ledger.claims import claim_clip, commit_labellings, record_failures
 from db.query.ambiguous_classes import SOURCE_AMBIGUOUS_MID
 from db.query.answers import with_details
-from db.query.current_labelling import speaks
+from db.query.current_labelling import represents_clip
 from db.query.statements import found_query, kth_peak_query
 from db.query.subtrees import Subtree
-from db.records import Claim, DetectionRow, Failure, Parameters
-from db.reports.model_coverage import (
-    clip_by_ref,
-    corpus_summary,
-    failures,
-    prediction_rows,
-    score_floor,
-    top_clips,
-)
+from db.records import Claim, Failure, Lease, Parameters
+from db.reports.clip import clip_by_ref, corpus_summary, failures, prediction_rows
+from db.reports.model_coverage import score_floor
 from db.schema.base import metadata
 from db.schema.tables import categories, clip_scores, clips, labellings, nodes
 from db.types import path_digest
@@ -46,6 +41,7 @@ from tests.db.build import (
     other_variant,
     seen,
     sha,
+    top_clips,
 )
 
 
@@ -60,13 +56,13 @@ def _scores(hits) -> list[tuple[str, str, float]]:
 
 def test_a_hit_tells_where_to_listen(world: World) -> None:
     found = [
-        DetectionRow(INDEX["/d"], 0, 1, 0.5, 0.4, 1),
-        DetectionRow(INDEX["/d"], 10, 19, 0.9, 0.8, 12),
+        Detection(INDEX["/d"], 0, 1, 0.5, 0.4, 1),
+        Detection(INDEX["/d"], 10, 19, 0.9, 0.8, 12),
     ]
     labelled(world, "a", {"/b": 0.3, "/d": 0.9}, found, duration_s=9.7)
     enrolled(world, seen("/copy.wav"))
     (copy,) = enrolled(world, seen(b"/copy\xff.wav"))
-    admit(world.engine, copy.source_id, clip("a"), world.variant, RUN, LEASE_S, NOW)
+    claim_clip(world.engine, copy.source_id, clip("a"), world.variant, Lease(RUN, LEASE_S, NOW))
     (hit,) = top_clips(world.engine, "/a")
     assert (hit.clip, hit.mid, hit.name, hit.score) == (sha("a"), "/d", "name /d", 0.9)
     assert (hit.path, hit.path_text, hit.n_sources) == (b"/audio/a.wav", "/audio/a.wav", 2)
@@ -101,7 +97,7 @@ def test_current_and_named_models(world: World) -> None:
     claim = labelled(world, "a", {"/b": 0.5})
     other = replace(MODEL, name="other", weights_sha256="c" * 64)
     second = other_variant(world, other)
-    newer = admit(world.engine, claim.source_id, clip("a"), second, RUN, LEASE_S, NOW)
+    newer = claim_clip(world.engine, claim.source_id, clip("a"), second, Lease(RUN, LEASE_S, NOW))
     assert isinstance(newer, Claim)
     later = NOW + timedelta(hours=1)
     commit_labellings(world.engine, second, [labelling(newer, "a", {"/c": 0.4})], RUN, later)
@@ -110,7 +106,7 @@ def test_current_and_named_models(world: World) -> None:
     assert _scores(top_clips(world.engine, "/a", model="other")) == [(sha("a"), "/c", 0.4)]
     # A newer version of the same model speaks for it.
     third = other_variant(world, replace(MODEL, version="9", weights_sha256="d" * 64))
-    newest = admit(world.engine, claim.source_id, clip("a"), third, RUN, LEASE_S, NOW)
+    newest = claim_clip(world.engine, claim.source_id, clip("a"), third, Lease(RUN, LEASE_S, NOW))
     assert isinstance(newest, Claim)
     commit_labellings(world.engine, third, [labelling(newest, "a", {"/d": 0.2})], RUN, later)
     assert _scores(top_clips(world.engine, "/a", model="tiny")) == [(sha("a"), "/d", 0.2)]
@@ -230,7 +226,12 @@ def test_top_clips_equals_brute_force(
                 expected.append((sha(str(number)), mid, best))
         expected.sort(key=lambda hit: (-hit[2], hit[0]))
         hits = top_clips(
-            fresh_db, root, sorted(excluded), min_score, limit, with_ambiguous=with_ambiguous
+            fresh_db,
+            root,
+            sorted(excluded),
+            min_score=min_score,
+            limit=limit,
+            with_ambiguous=with_ambiguous,
         )
         assert _scores(hits) == expected[:limit]
 
@@ -259,7 +260,7 @@ def _insert_corpus(world: World, corpus) -> None:
 def test_the_top_query_seeks_in_the_covering_index(world: World) -> None:
     if world.engine.dialect.name != "sqlite":
         pytest.skip("the plan is SQLite's; PostgreSQL reads a small table whole")
-    tree, current = Subtree((1, 2, 3)), speaks(None)
+    tree, current = Subtree((1, 2, 3)), represents_clip(None)
     index = "USING COVERING INDEX ix_clip_scores_node_id_peak_labelling_id (node_id=? AND peak>?)"
     best = with_details(found_query(tree, 0.5, current).subquery(), (), "score", 100)
     for statement in (
@@ -278,9 +279,11 @@ def test_the_top_query_seeks_in_the_covering_index(world: World) -> None:
 def test_a_clip_is_found_by_prefix_and_by_path(world: World) -> None:
     path = b"/it's \xff%s\n.wav"
     (item,) = enrolled(world, seen(path, user_id="u1", meta={"k": 1}))
-    claim = admit(world.engine, item.source_id, clip("a"), world.variant, RUN, LEASE_S, NOW)
+    claim = claim_clip(
+        world.engine, item.source_id, clip("a"), world.variant, Lease(RUN, LEASE_S, NOW)
+    )
     assert isinstance(claim, Claim)
-    found = DetectionRow(INDEX["/b"], 2, 4, 0.6, 0.5, 3)
+    found = Detection(INDEX["/b"], 2, 4, 0.6, 0.5, 3)
     row = labelling(claim, "a", {"/b": 0.6, "/c": 0.7}, [found])
     commit_labellings(world.engine, world.variant, [row], RUN, NOW)
     report = clip_by_ref(world.engine, path)
@@ -343,7 +346,7 @@ def test_prediction_rows_follow_annotations(world: World) -> None:
     labelled(world, "b", {"/b": 0.5})
     copies = enrolled(world, seen("/u1", user_id="u1"), seen("/u2", meta={"k": 2}), seen("/plain"))
     for item in copies:
-        admit(world.engine, item.source_id, clip("b"), world.variant, RUN, LEASE_S, NOW)
+        claim_clip(world.engine, item.source_id, clip("b"), world.variant, Lease(RUN, LEASE_S, NOW))
     rows = [
         (row.clip, row.user_id, row.path_text, row.meta) for row in prediction_rows(world.engine)
     ]
@@ -365,11 +368,13 @@ def test_prediction_rows_follow_annotations(world: World) -> None:
 def test_views_give_the_right_numbers(world: World) -> None:
     claim = labelled(world, "a", {"/b": 0.9}, now=NOW)
     newer = replace(world, variant=other_variant(world))
-    again = admit(world.engine, claim.source_id, clip("a"), newer.variant, RUN, LEASE_S, NOW)
+    again = claim_clip(
+        world.engine, claim.source_id, clip("a"), newer.variant, Lease(RUN, LEASE_S, NOW)
+    )
     assert isinstance(again, Claim)
     found = [
-        DetectionRow(INDEX["/d"], 0, 1, 0.5, 0.4, 1),
-        DetectionRow(INDEX["/d"], 10, 19, 0.9876, 0.8, 12),
+        Detection(INDEX["/d"], 0, 1, 0.5, 0.4, 1),
+        Detection(INDEX["/d"], 10, 19, 0.9876, 0.8, 12),
     ]
     row = labelling(again, "a", {"/d": 0.9876, "/e": 0.1}, found)
     commit_labellings(world.engine, newer.variant, [row], RUN, NOW + timedelta(hours=1))
@@ -418,7 +423,7 @@ def test_views_give_the_right_numbers(world: World) -> None:
 
 
 def test_class_hours_count_no_moment_twice(world: World) -> None:
-    near = [DetectionRow(INDEX["/b"], start, start, 0.5, 0.5, start) for start in (0, 1, 5)]
+    near = [Detection(INDEX["/b"], start, start, 0.5, 0.5, start) for start in (0, 1, 5)]
     labelled(world, "a", {"/b": 0.5}, near)
     with reading(world.engine) as conn:
         (row,) = conn.execute(text("SELECT name, n_clips, hours FROM class_hours"))

@@ -8,12 +8,13 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Engine
 
+from audioset_core.records import Detection
 from db.errors import DatabaseUserError
-from db.ledger.claims import admit, commit_labellings
-from db.records import Claim, DetectionRow
-from db.reports.clip import clip_by_ref, models_known
+from db.ledger.claims import claim_clip, commit_labellings
+from db.records import Claim, Lease
+from db.reports.clip import clip_by_ref
 from db.reports.model_comparison import ClassChange, Disagreement, compare, promote
-from db.reports.model_coverage import top_clips
+from db.reports.model_coverage import models_known
 from tests.db.build import (
     INDEX,
     LEASE_S,
@@ -27,6 +28,7 @@ from tests.db.build import (
     make_world,
     other_variant,
     sha,
+    top_clips,
 )
 
 
@@ -38,14 +40,14 @@ def world(fresh_db: Engine) -> World:
 def _again(world: World, variant, source_id: int, name: str, peaks, detections=(), hours=1):
     """Label a known clip under another variant, some hours later."""
     later = NOW + timedelta(hours=hours)
-    claim = admit(world.engine, source_id, clip(name), variant, RUN, LEASE_S, later)
+    claim = claim_clip(world.engine, source_id, clip(name), variant, Lease(RUN, LEASE_S, later))
     assert isinstance(claim, Claim)
     row = labelling(claim, name, peaks, detections)
     assert commit_labellings(world.engine, variant, [row], RUN, later) == [True]
 
 
-def _detection(mid: str, first: int, last: int) -> DetectionRow:
-    return DetectionRow(INDEX[mid], first, last, 0.5, 0.4, first)
+def _detection(mid: str, first: int, last: int) -> Detection:
+    return Detection(INDEX[mid], first, last, 0.5, 0.4, first)
 
 
 def test_a_promoted_model_speaks_first(world: World) -> None:
@@ -116,7 +118,7 @@ def test_models_without_a_common_clip(world: World) -> None:
 def test_embeddings_are_part_of_a_labelling(world: World) -> None:
     claim = labelled(world, "a", {"/b": 0.5})
     second = other_variant(world)
-    again = admit(world.engine, claim.source_id, clip("a"), second, RUN, LEASE_S, NOW)
+    again = claim_clip(world.engine, claim.source_id, clip("a"), second, Lease(RUN, LEASE_S, NOW))
     assert isinstance(again, Claim)
     row = replace(
         labelling(again, "a"),

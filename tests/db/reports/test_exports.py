@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, insert, text, update
 
+from audioset_core.records import Detection
 from db.engine import open_engine, reading, writing
 from db.errors import DatabaseUserError
 from db.query.question import Question
-from db.records import DetectionRow
 from db.reports.export_rows import classes, labelled, paths, recordings
 from db.schema.tables import clips, detections, labellings, nodes, sources
 from tests.db.build import INDEX, MIDS, World, enrolled, make_world, seen, sha
@@ -24,8 +24,8 @@ from tests.db.build import labelled as commit
 COPY = b"/audio/sub/copy of one \xff\n.wav"
 
 
-def _detection(mid: str, first: int, last: int, peak: float) -> DetectionRow:
-    return DetectionRow(INDEX[mid], first, last, peak, peak / 2, first)
+def _detection(mid: str, first: int, last: int, peak: float) -> Detection:
+    return Detection(INDEX[mid], first, last, peak, peak / 2, first)
 
 
 @pytest.fixture

@@ -3,9 +3,10 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Engine
 
+from audioset_core.records import Detection
 from db.catalog.start_times import SourceTime, store_times
-from db.ledger.claims import admit
-from db.records import DetectionRow
+from db.ledger.claims import claim_clip
+from db.records import Lease
 from db.reports.collection import (
     branch_days,
     failure_reasons,
@@ -37,8 +38,8 @@ def world(fresh_db: Engine) -> World:
     return make_world(fresh_db)
 
 
-def _heard(mid: str, start: int, end: int, peak: float) -> DetectionRow:
-    return DetectionRow(INDEX[mid], start, end, peak, peak / 2, start)
+def _heard(mid: str, start: int, end: int, peak: float) -> Detection:
+    return Detection(INDEX[mid], start, end, peak, peak / 2, start)
 
 
 def _two_clips(world: World) -> None:
@@ -74,7 +75,9 @@ def test_a_clip_recorded_at_two_times_counts_on_both_days(world: World) -> None:
     for path, at_ms in (("/audio/one.wav", 3 * day_ms), ("/copy/one.wav", 3 * day_ms),
                         ("/audio/again.wav", 5 * day_ms + 1)):  # fmt: skip
         (item,) = enrolled(world, seen(path))
-        admit(world.engine, item.source_id, clip("one"), world.variant, RUN, LEASE_S, NOW)
+        claim_clip(
+            world.engine, item.source_id, clip("one"), world.variant, Lease(RUN, LEASE_S, NOW)
+        )
         store_times(world.engine, [SourceTime(path_digest(path.encode()), at_ms, 0, "name")])
     found = [(day.day, day.n_clips) for day in recorded_days(world.engine)]
     assert found == [(0, 1), (3, 1), (5, 1)]

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, text, update
 
+from audioset_core.errors import UserError
+from audioset_core.records import Detection, Threshold, ThresholdSet
 from db.answer_records import Hit
 from db.engine import reading, writing
-from db.errors import DatabaseUserError, InvalidValueError
+from db.errors import DatabaseUserError
 from db.ledger.claims import commit_labellings
 from db.query.question import Question
 from db.query.time_spans import Span
-from db.records import DetectionRow
 from db.schema.tables import labellings, sources
 from db.score_files.labelled import (
     ScoredClip,
@@ -23,7 +24,7 @@ from db.score_files.labelled import (
     iter_underived,
 )
 from db.thresholds.find import find_clips_of_set, find_intervals_of_set
-from db.thresholds.sets import StoredSet, ThresholdSet, find_set, list_sets, remove_set, store_set
+from db.thresholds.sets import StoredSet, find_set, list_sets, remove_set, store_set
 from tests.db.build import (
     INDEX,
     MIDS,
@@ -38,7 +39,9 @@ from tests.db.build import (
     make_world,
 )
 
-SET = ThresholdSet("tiny", (0.5, 0.3), {"/b": (0.4, 0.2)}, 1.0, 0.5, {"by": "hand"})
+SET = ThresholdSet(
+    "tiny", Threshold(0.5, 0.3), {"/b": Threshold(0.4, 0.2)}, 1.0, 0.5, {"by": "hand"}
+)
 
 
 @pytest.fixture
@@ -55,8 +58,8 @@ def by_index(world: World) -> dict[int, dict[int, int]]:
     return found
 
 
-def found(mid: str, start: int, end: int, peak: float) -> DetectionRow:
-    return DetectionRow(INDEX[mid], start, end, peak, peak / 2, start)
+def found(mid: str, start: int, end: int, peak: float) -> Detection:
+    return Detection(INDEX[mid], start, end, peak, peak / 2, start)
 
 
 def of_set(engine: Engine, stored: StoredSet, *under: str, **more: Any) -> list[Hit]:
@@ -83,7 +86,7 @@ class TestSets:
     def test_other_values_make_a_version_and_equal_ones_none(self, world: World) -> None:
         store_set(world.engine, "s", SET, NOW)
         assert store_set(world.engine, "s", replace(SET, how={}), NOW).version == 1
-        other = replace(SET, by_mid={"/b": (0.4, 0.1)})
+        other = replace(SET, by_mid={"/b": Threshold(0.4, 0.1)})
         assert store_set(world.engine, "s", other, NOW).version == 2
         assert find_set(world.engine, "s").version == 2
         assert find_set(world.engine, "s@1").values == SET
@@ -96,22 +99,23 @@ class TestSets:
 
     @pytest.mark.parametrize("name", ["", "a b", "x@1", "-x", "a" * 65, "é"])
     def test_a_name_that_is_none(self, world: World, name: str) -> None:
-        with pytest.raises(DatabaseUserError, match="no name for a set"):
+        with pytest.raises(DatabaseUserError, match="not a valid name for a set"):
             store_set(world.engine, name, SET, NOW)
 
     def test_a_class_that_is_not_in_the_ontology(self, world: World) -> None:
         with pytest.raises(DatabaseUserError, match="no node '/x'"):
-            store_set(world.engine, "s", replace(SET, by_mid={"/x": (0.5, 0.5)}), NOW)
+            store_set(world.engine, "s", replace(SET, by_mid={"/x": Threshold(0.5, 0.5)}), NOW)
 
-    def test_a_score_that_is_none_leaves_nothing(self, world: World) -> None:
-        with pytest.raises(InvalidValueError):
-            store_set(world.engine, "s", replace(SET, by_mid={"/b": (1.5, 0.5)}), NOW)
+    def test_a_threshold_that_would_be_stored_as_0_leaves_nothing(self, world: World) -> None:
+        tiny = replace(SET, by_mid={"/b": Threshold(0.00004, 0.00004)})
+        with pytest.raises(UserError, match="high 0 and low 0"):
+            store_set(world.engine, "s", tiny, NOW)
         assert list_sets(world.engine) == []
 
     @pytest.mark.parametrize("name", ["t", "s@2", "s@x", "s@99999999999999"])
     def test_an_unknown_set_names_those_there_are(self, world: World, name: str) -> None:
         store_set(world.engine, "s", SET, NOW)
-        with pytest.raises(DatabaseUserError, match=r"there is s@1"):
+        with pytest.raises(DatabaseUserError, match=r"known sets: s@1"):
             find_set(world.engine, name)
 
     def test_removing_takes_the_intervals_along(self, world: World) -> None:

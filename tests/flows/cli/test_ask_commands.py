@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from audioset_core.scores.pooling import sigmoid, sliding_scores
-from db.catalog.sources import enrol, iter_items
+from db.catalog.sources import add_to_work_list, iter_items
 from db.integrity.audit import stored_variants
-from db.ledger.claims import admit
+from db.ledger.claims import claim_clip
+from db.records import Lease
 from tests.db.build import LEASE_S, NOW, RUN, clip, seen, sha
 from tests.flows.collection import CLASSES, DURATION_S, Collection, make_collection
 
@@ -134,10 +135,12 @@ def test_the_same_bytes_at_two_times_count_on_both_days(audioset: Audioset, tmp_
     name = "20240518_050000.wav"
     made = make_collection(tmp_path / "home", (name,))
     again = [seen("/audio/20240520_050000.wav"), seen("/copy/20240518_050000.wav")]
-    enrol(made.engine, RUN, [(file, 1.0) for file in again], start=1, now=NOW)
+    add_to_work_list(made.engine, RUN, [(file, 1.0) for file in again], start=1, now=NOW)
     variant = next(iter(stored_variants(made.engine)))
     for item in list(iter_items(made.engine, RUN))[1:]:
-        admit(made.engine, item.source_id, clip(name, DURATION_S), variant, RUN, LEASE_S, NOW)
+        claim_clip(
+            made.engine, item.source_id, clip(name, DURATION_S), variant, Lease(RUN, LEASE_S, NOW)
+        )
     made.engine.dispose()
 
     def days(*options: str) -> dict[str, tuple[int, float]]:
@@ -203,7 +206,7 @@ def test_similar_by_recording_and_by_moment(ask: Audioset, made: Collection) -> 
         (["query", "--under", "Dog", "--between", "2024-05-19", "2024-05-18"], "not after"),
         (["query", "--under", "Dog", "--between", "2024-05-19", "2024-05-20",
           "--timezone", "Mars"], "no time zone is called 'Mars'"),
-        (["query", "--under", "Dog", "--source", "[z-a]"], "is no pattern"),
+        (["query", "--under", "Dog", "--source", "[z-a]"], "is not a valid pattern"),
         (["query", "--under", "Dog", "--intervals", "--min-score", "0.05"], "below 0.1"),
         (["hours", "--exact", "--between", "04:00", "05:00"], "leave out --between"),
         (["rank"], "say what to look for"),

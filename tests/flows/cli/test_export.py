@@ -16,11 +16,12 @@ import pytest
 from sqlalchemy import Engine, update
 
 from audioset_core.export_formats.registry import FILE_FORMATS, FOLDER_FORMATS
+from audioset_core.records import Detection
 from audioset_core.storage.score_files import npy_bytes
 from db.engine import open_engine, writing
 from db.ledger.claims import commit_labellings
 from db.migrate import ensure_schema
-from db.records import DetectionRow, Model
+from db.records import Model
 from db.schema.tables import labellings, sources
 from tests.db.build import NOW, RUN, claimed, labelling, make_world
 
@@ -65,11 +66,11 @@ def home(tmp_path: Path) -> Any:
     audio = str(tmp_path / "audio").encode()
     for n, name in enumerate(NAMES):
         claim = claimed(world, name.hex(), f"/placeholder/{n}")
-        intervals = [DetectionRow(1, 2, 4, 0.9 - n / 10, 0.4, 3)]
+        intervals = [Detection(1, 2, 4, 0.9 - n / 10, 0.4, 3)]
         peaks = {DOG: 0.9 - n / 10}
         if n == 0:
             intervals, peaks = (
-                [*intervals, DetectionRow(2, 0, 0, 0.3, 0.3, 0)],
+                [*intervals, Detection(2, 0, 0, 0.3, 0.3, 0)],
                 peaks | {MUSIC: 0.3},
             )
         row = labelling(claim, name.hex(), peaks, intervals, index=INDEX)

@@ -122,7 +122,7 @@ def test_an_error_in_any_task_is_raised_as_itself(
         raise ArithmeticError("the sum is off")
 
     if task == "featurize":
-        monkeypatch.setattr(chunk_and_featurize, "admit", fail)
+        monkeypatch.setattr(chunk_and_featurize, "claim_clip", fail)
     elif task == "infer":
         monkeypatch.setattr(Scorer, "run", fail)
     else:
@@ -139,30 +139,30 @@ def test_an_error_in_any_task_is_raised_as_itself(
 def test_a_failed_run_leaves_no_claim_however_slow_its_other_shards_are(
     lab: Lab, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A shard that is admitting clips while another fails must not claim behind the run's back."""
-    admit, admitted = chunk_and_featurize.admit, []
+    """A shard that is claiming clips while another fails must not claim behind the run's back."""
+    claim, claimed = chunk_and_featurize.claim_clip, []
 
     def slow(*arguments: Any, **named: Any) -> Any:
-        admitted.append(1)
-        if len(admitted) > 1:
+        claimed.append(1)
+        if len(claimed) > 1:
             # Until the run has been told to stop, and a little longer.
-            job.stop_event(arguments[4]).wait(10)
+            job.stop_event(arguments[4].run_id).wait(10)
             threading.Event().wait(0.5)
-        return admit(*arguments, **named)
+        return claim(*arguments, **named)
 
     def fail(*_: Any, **__: Any) -> Any:
         deadline = time.monotonic() + 10
-        while len(admitted) < 2 and time.monotonic() < deadline:
+        while len(claimed) < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
         raise ArithmeticError("the sum is off")
 
     # Enough for a second clip to be in flight: these are cut into parts.
     monkeypatch.setattr("flows.run.shard_scheduler.SHARDS_IN_FLIGHT", 4)
-    monkeypatch.setattr(chunk_and_featurize, "admit", slow)
+    monkeypatch.setattr(chunk_and_featurize, "claim_clip", slow)
     monkeypatch.setattr(persist, "commit_labellings", fail)
     with pytest.raises(ArithmeticError):
         lab.label(corpus)
-    assert len(admitted) > 1
+    assert len(claimed) > 1
     assert _no_claims(lab)
 
 

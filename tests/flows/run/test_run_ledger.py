@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from audioset_core.inference.scorer import Cancelled
-from db.engine import open_engine
-from db.ledger.runs import recent_runs, start_run
+from db.engine import open_engine, reading
+from db.ledger.runs import start_run
 from db.migrate import ensure_schema
+from db.schema.tables import runs
 from flows.run import lifecycle as run_ledger
 from flows.run.lifecycle import abandon_dead_runs, recorded_run
 from tasks.labelling.job import now, stop_event
@@ -32,7 +33,8 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 
 def _statuses(engine: Engine) -> list[str]:
-    return [run.status.value for run in reversed(recent_runs(engine))]
+    with reading(engine) as conn:
+        return list(conn.execute(select(runs.c.status).order_by(runs.c.started_at)).scalars())
 
 
 def test_a_live_run_is_left_alone(engine: Engine, tmp_path: Path) -> None:

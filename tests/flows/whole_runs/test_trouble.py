@@ -250,7 +250,7 @@ def test_postgresql_restarts_during_a_run(
         undo = _break_in_the_middle(once)
     else:
         owner, name = {
-            "claim": (chunk_and_featurize, "admit"),
+            "claim": (chunk_and_featurize, "claim_clip"),
             "commit": (persist, "commit_labellings"),
             "progress": (pipeline, "note_progress"),
         }[moment]

@@ -6,7 +6,7 @@ Nothing here runs a model, or imports Prefect or torch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,7 +15,8 @@ import typer
 
 from audioset_core.errors import UserError
 from audioset_core.ontology.graph import load_default
-from db.thresholds.sets import ThresholdSet, find_set, list_sets, remove_set, store_set
+from audioset_core.records import Threshold, ThresholdSet
+from db.thresholds.sets import find_set, list_sets, remove_set, store_set
 from flows.cli.command import command_group
 from flows.cli.shared_options import AsJson, Store
 from flows.cli.truth_report import Known, report_left_out
@@ -62,14 +63,14 @@ def fit(
 
     The truth is a file, a review (verdicts yes, no, unsure) or imported verdicts. No model runs.
     """
-    from audioset_core.scores.thresholds import IntervalRules, Threshold
+    from audioset_core.scores.thresholds import IntervalRules
     from tasks.evaluation.fit_thresholds import fit_classes, fitted_set
 
     default = None
     if default_high is not None:
-        default = (default_high, default_high * low_share)
+        default = Threshold(default_high, default_high * low_share)
     # Refuses values that are not allowed before anything is read.
-    IntervalRules(Threshold(*default) if default else None, {}, min_duration, merge_gap)
+    IntervalRules(default, {}, min_duration, merge_gap)
     with store.database() as engine:
         evidence = known.scored(engine, store.home, pooling="peak", reach="class")
         fitted = fit_classes(evidence.scored, min_positives=min_positives)
@@ -85,7 +86,8 @@ def fit(
         wanted = fitted_set(fitted, base, low_share=low_share, how=how)
         stored = store_set(engine, name, wanted, datetime.now(UTC))
     if as_json:
-        print_json({"set": stored.title, "thresholds": wanted.by_mid, "how": dict(wanted.how)})
+        pairs = {mid: (each.high, each.low) for mid, each in wanted.by_mid.items()}
+        print_json({"set": stored.title, "thresholds": pairs, "how": dict(wanted.how)})
     else:
         _print_fitted(fitted, wanted)
         print(f"{stored.title}: {len(wanted.by_mid):,} classes; audioset thresholds apply {name}")
@@ -97,7 +99,8 @@ def fit(
 def _print_fitted(fitted: Sequence[FittedClass], wanted: ThresholdSet) -> None:
     nodes = load_default().nodes
     rows = [
-        (nodes[each.mid].name, *(f"{value:.4f}" for value in wanted.by_mid[each.mid]),
+        (nodes[each.mid].name, f"{wanted.by_mid[each.mid].high:.4f}",
+         f"{wanted.by_mid[each.mid].low:.4f}",
          f"{each.best.f1:.2f}", f"{each.best.precision:.2f}", f"{each.best.recall:.2f}",
          str(each.n_positives), str(each.n_negatives))
         for each in fitted
@@ -154,12 +157,12 @@ def show(*, name: Name, store: Store, as_json: AsJson = False) -> None:
             "version": found.version,
             "made_at": found.made_at,
             "model": values.model,
-            "default": _pair_as_json(values.default),
+            "default": asdict(values.default) if values.default else None,
             "min_duration_s": values.min_duration_s,
             "merge_gap_s": values.merge_gap_s,
             "thresholds": [
-                {"mid": mid, "name": found.names[mid], "high": high, "low": low}
-                for mid, (high, low) in values.by_mid.items()
+                {"mid": mid, "name": found.names[mid], **asdict(each)}
+                for mid, each in values.by_mid.items()
             ],
             "how": dict(values.how),
         }
@@ -167,7 +170,7 @@ def show(*, name: Name, store: Store, as_json: AsJson = False) -> None:
         return
     other = "not detected"
     if values.default is not None:
-        other = f"begin at {values.default[0]:g}, continue down to {values.default[1]:g}"
+        other = f"begin at {values.default.high:g}, continue down to {values.default.low:g}"
     print(f"{found.title}, made {found.made_at:%Y-%m-%d %H:%M}Z for {values.model or 'any model'}")
     print(f"at least {values.min_duration_s:g} s long, gaps up to {values.merge_gap_s:g} s joined")
     print(f"classes that are not listed: {other}")
@@ -178,8 +181,8 @@ def show(*, name: Name, store: Store, as_json: AsJson = False) -> None:
     print_table(
         ("class", "mid", ">high", ">low"),
         [
-            (found.names[mid], mid, f"{high:g}", f"{low:g}")
-            for mid, (high, low) in values.by_mid.items()
+            (found.names[mid], mid, f"{each.high:g}", f"{each.low:g}")
+            for mid, each in values.by_mid.items()
         ],
     )
 
@@ -193,16 +196,8 @@ def import_(
     """Store a CSV as the next version of a set; the same values again change nothing."""
     from audioset_core.scores.threshold_csv import read_thresholds
 
-    table = read_thresholds(file, load_default())
-    default = None if table.default is None else (table.default.high, table.default.low)
-    wanted = ThresholdSet(
-        table.model,
-        default,
-        {mid: (each.high, each.low) for mid, each in table.by_mid.items()},
-        table.min_duration_s,
-        table.merge_gap_s,
-        {"by": "import", "file": one_line(str(file))},
-    )
+    how = {"by": "import", "file": one_line(str(file))}
+    wanted = replace(read_thresholds(file, load_default()), how=how)
     with store.database() as engine:
         stored = store_set(engine, name, wanted, datetime.now(UTC))
     print(f"{stored.title}: {len(stored.values.by_mid):,} classes")
@@ -210,19 +205,11 @@ def import_(
 
 def export(*, name: Name, store: Store) -> None:
     """Write a set as CSV to stdout, to change in a spreadsheet and import again."""
-    from audioset_core.scores.threshold_csv import COLUMNS, ThresholdTable, rows_of
-    from audioset_core.scores.thresholds import Threshold
+    from audioset_core.scores.threshold_csv import COLUMNS, rows_of
 
     with store.database() as engine:
         values = find_set(engine, name).values
-    table = ThresholdTable(
-        None if values.default is None else Threshold(*values.default),
-        {mid: Threshold(*pair) for mid, pair in values.by_mid.items()},
-        values.min_duration_s,
-        values.merge_gap_s,
-        values.model,
-    )
-    print_csv(COLUMNS, rows_of(table, load_default()))
+    print_csv(COLUMNS, rows_of(values, load_default()))
 
 
 def apply(*, name: Name, store: Store, as_json: AsJson = False) -> None:
@@ -261,10 +248,6 @@ def remove(
         raise UserError(f"which version of {name!r}? Write NAME@VERSION, see thresholds list")
     with store.database() as engine:
         print(f"removed {remove_set(engine, name)}")
-
-
-def _pair_as_json(pair: tuple[float, float] | None) -> dict[str, float] | None:
-    return None if pair is None else {"high": pair[0], "low": pair[1]}
 
 
 app = command_group(
