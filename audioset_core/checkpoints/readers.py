@@ -1,6 +1,6 @@
 """Reads the containers in which weights are published: by name, shapes first, nothing executed.
 
-HDF5, PyTorch state dicts, ``.npz``, TensorFlow checkpoints (V1 and V2) and SavedModels. A weights
+HDF5, PyTorch state dicts, TensorFlow checkpoints (V1 and V2) and SavedModels. A weights
 file is somebody else's input: HDF5 links that point elsewhere are refused, pickles never run, and
 of a SavedModel only the variables are read, never its graph. TensorFlow is needed for its own
 two formats only, and imported when one is opened.
@@ -14,8 +14,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,13 +26,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Kind = Literal["h5", "torch", "npz", "tensorflow"]
+Kind = Literal["h5", "torch", "tensorflow"]
 
-ENDINGS = ".ckpt, .h5, .hdf5, .index, .npz, .pt, .pth, or the folder of a SavedModel"
+ENDINGS = ".ckpt, .h5, .hdf5, .index, .pt, .pth, or the folder of a SavedModel"
 
-_SUFFIXES: dict[str, Kind] = {
-    ".h5": "h5", ".hdf5": "h5", ".pth": "torch", ".pt": "torch", ".npz": "npz",
-}  # fmt: skip
+_SUFFIXES: dict[str, Kind] = {".h5": "h5", ".hdf5": "h5", ".pth": "torch", ".pt": "torch"}
 _V1_CHECKPOINT = re.compile(r".*\.ckpt(-\d+)?")
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _MAX_GROUP_DEPTH = 16
@@ -63,19 +60,6 @@ class Container:
     """Every file that belongs to it, by a name that does not depend on where it lies."""
     prefix: Path
     """What TensorFlow's reader is given; elsewhere the file."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Lazy:
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    read: Callable[[], NDArray[Any]]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        del copy  # always fresh
-        import numpy as np
-
-        return np.asarray(self.read(), dtype)
 
 
 def find_container(path: Path) -> Container | None:
@@ -228,35 +212,6 @@ def _plain_numpy() -> list[Any]:
 
 
 @contextmanager
-def _open_npz(container: Container) -> Iterator[Mapping[str, Stored]]:
-    try:
-        with zipfile.ZipFile(container.path) as archive:
-            members = [name for name in archive.namelist() if name.endswith(".npy")]
-            yield {name.removesuffix(".npy"): _npz_member(archive, name) for name in members}
-    except WeightsError:
-        raise
-    except Exception as error:  # zipfile, zlib and numpy each have their own
-        raise WeightsError(f"{container.path.name} is not a readable .npz file") from error
-
-
-def _npz_member(archive: zipfile.ZipFile, name: str) -> Stored:
-    import numpy as np
-
-    def read() -> NDArray[Any]:
-        with archive.open(name) as file:
-            array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-            return array
-
-    with archive.open(name) as file:
-        version = np.lib.format.read_magic(file)
-        if version == (1, 0):
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        else:
-            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
-    return _Lazy(shape, dtype, read)
-
-
-@contextmanager
 def _open_tensorflow(container: Container) -> Iterator[Mapping[str, Stored]]:
     with _quiet():
         try:
@@ -291,12 +246,26 @@ def _variable_names(source: str, graph: Any, keys: Mapping[str, str]) -> dict[st
     return names | {key: key for key in unnamed}
 
 
+@dataclass(frozen=True, slots=True)
+class _TensorFlowVariable:
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    reader: Any
+    key: str
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        del copy  # always fresh
+        import numpy as np
+
+        return np.asarray(self.reader.get_tensor(self.key), dtype)
+
+
 def _tf_variable(reader: Any, key: str) -> Stored:
     import numpy as np
 
     shape = tuple(reader.get_variable_to_shape_map()[key])
     dtype = np.dtype(reader.get_variable_to_dtype_map()[key].as_numpy_dtype)
-    return _Lazy(shape, dtype, lambda: np.asarray(reader.get_tensor(key)))
+    return _TensorFlowVariable(shape, dtype, reader, key)
 
 
 @contextmanager
@@ -311,6 +280,5 @@ def _quiet() -> Iterator[None]:
 _OPENERS: dict[Kind, Any] = {
     "h5": _open_h5,
     "torch": _open_torch,
-    "npz": _open_npz,
     "tensorflow": _open_tensorflow,
 }
