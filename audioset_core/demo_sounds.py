@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from audioset_core.arrays import F64
 from audioset_core.storage.atomic_files import write_many
 
-Samples = npt.NDArray[np.float64]
+Samples = F64
 # (time of each sample in seconds, random numbers) -> samples, at any scale
 Make = Callable[[Samples, np.random.Generator], Samples]
 

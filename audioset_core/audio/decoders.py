@@ -14,20 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from audioset_core.arrays import F32
 from audioset_core.audio.ffmpeg import FFmpegSource, MixedTracks, Track
-from audioset_core.audio.mono import (
-    BLOCK_SAMPLES,
-    F32,
-    MAX_CHANNELS,
-    MAX_RATE_HZ,
-    MIN_RATE_HZ,
-    Decoder,
-    StreamInfo,
-    after,
-    check_range,
-    frames_per_block,
-    mix_to_mono,
-)
+from audioset_core.audio.mono import Decoder, StreamInfo, after, check_range
 from audioset_core.audio.remarks import Remark, RemarkKind, Remarks, refuse_partial
 from audioset_core.audio.sndfile import SndfileSource
 from audioset_core.errors import AudioError, Reason
@@ -46,21 +35,6 @@ from audioset_core.file_headers.stated_sizes import (
     what_follows,
     whole_size,
 )
-
-__all__ = [
-    "BLOCK_SAMPLES",
-    "F32",
-    "MAX_CHANNELS",
-    "MAX_RATE_HZ",
-    "MIN_RATE_HZ",
-    "DecodeOptions",
-    "Decoder",
-    "StreamInfo",
-    "after",
-    "frames_per_block",
-    "mix_to_mono",
-    "open_decoder",
-]
 
 _LIBSNDFILE_FIRST = frozenset({
     "WAV", "AIFF", "AU", "CAF", "W64", "FLAC", "OGG", "MP3", "NIST", "VOC",

@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from audioset_core.arrays import F32
 from audioset_core.audio.ffmpeg_formats import DEMUXERS, container_name
-from audioset_core.audio.mono import BLOCK_SAMPLES, F32, StreamInfo, frames_per_block, mono_of
+from audioset_core.audio.mono import BLOCK_SAMPLES, StreamInfo, frames_per_block, mono_of
 from audioset_core.audio.remarks import RemarkKind, Remarks
 from audioset_core.errors import AudioError, Reason
 from audioset_core.file_headers.file_view import FileView

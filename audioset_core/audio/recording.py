@@ -19,7 +19,9 @@ from typing import TypeVar
 import numpy as np
 import soxr
 
-from audioset_core.audio.decoders import F32, DecodeOptions, Decoder
+from audioset_core.arrays import F32
+from audioset_core.audio.decoders import DecodeOptions
+from audioset_core.audio.mono import Decoder
 from audioset_core.audio.remarks import Remark
 from audioset_core.audio.sandbox import open_contained
 from audioset_core.errors import AudioError, Reason

@@ -26,7 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from audioset_core.audio.decoders import F32, DecodeOptions, Decoder, StreamInfo, after
+from audioset_core.arrays import F32
+from audioset_core.audio.decoders import DecodeOptions
+from audioset_core.audio.mono import Decoder, StreamInfo, after
 from audioset_core.audio.remarks import Remark, RemarkKind
 from audioset_core.audio.sandbox_process import (
     CLOSE,
@@ -45,9 +47,9 @@ from audioset_core.audio.sandbox_process import (
     WAIT_S,
     WITH_JSON,
 )
-from audioset_core.cores import n_cores
 from audioset_core.errors import AudioError, Reason
 from audioset_core.file_headers.field_notes import FieldNotes
+from audioset_core.system import n_cores
 
 # Longer than the process gives itself: this is for one that the system cannot even end.
 _PATIENCE_S = WAIT_S + 30
@@ -102,7 +104,7 @@ class DecoderPool:
         def start() -> None:
             with suppress(AudioError, OSError):  # told to whoever needs one
                 for _ in range(n_workers):
-                    self.give_back(self.new())
+                    self.put_back(self.new())
 
         threading.Thread(target=start, name="start-decoders", daemon=True).start()
 
@@ -121,7 +123,7 @@ class DecoderPool:
             self._all.add(worker)
         return worker
 
-    def give_back(self, worker: _Worker) -> None:
+    def put_back(self, worker: _Worker) -> None:
         """A process that is done with its recording."""
         with self._lock:
             if len(self._idle) < self._most_idle:
@@ -294,7 +296,7 @@ class ContainedDecoder(Decoder):
         except _DiedError:
             worker.end()
         else:
-            self._pool.give_back(worker)
+            self._pool.put_back(worker)
 
     def _open(self, worker: _Worker) -> StreamInfo:
         worker.n_files += 1
@@ -350,7 +352,7 @@ class ContainedDecoder(Decoder):
         """The process has closed the recording by itself."""
         worker, self._worker, self._is_streaming = self._worker, None, False
         assert worker is not None  # noqa: S101 (for mypy: taken when opened)
-        self._pool.give_back(worker)
+        self._pool.put_back(worker)
 
 
 def _room() -> Any:

@@ -31,14 +31,9 @@ from typing import Any
 
 import numpy as np
 
-from audioset_core.audio.decoders import (
-    BLOCK_SAMPLES,
-    F32,
-    DecodeOptions,
-    Decoder,
-    StreamInfo,
-    open_decoder,
-)
+from audioset_core.arrays import F32
+from audioset_core.audio.decoders import DecodeOptions, open_decoder
+from audioset_core.audio.mono import BLOCK_SAMPLES, Decoder, StreamInfo
 from audioset_core.errors import AudioError, Reason
 
 N_SLOTS = 2

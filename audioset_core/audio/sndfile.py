@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 import soundfile
 
+from audioset_core.arrays import F32
 from audioset_core.audio.ffmpeg import spoken
-from audioset_core.audio.mono import F32, StreamInfo, after, frames_per_block
+from audioset_core.audio.mono import StreamInfo, after, frames_per_block
 from audioset_core.audio.remarks import Remarks
 from audioset_core.audio.vorbis import vorbis_blocks
 from audioset_core.errors import AudioError, Reason

@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from audioset_core.arrays import F32
 from audioset_core.file_headers.file_view import FileView
-
-F32 = NDArray[np.float32]
 
 
 def vorbis_blocks(

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from audioset_core.arrays import F32, Floats
 from audioset_core.checkpoints.readers import Kind, Stored
 from audioset_core.errors import WeightsError
 
-Arrays = dict[str, NDArray[np.float32]]
+Arrays = dict[str, F32]
 
 # Published kernel axes to PyTorch's: height, width, inputs, outputs; depthwise has its
 # multiplier last; dense is inputs, outputs.
@@ -47,7 +48,7 @@ class Target:
             published[theirs] = self.shape[ours]
         return tuple(published)
 
-    def place(self, array: NDArray[Any]) -> NDArray[np.float32]:
+    def place(self, array: NDArray[Any]) -> F32:
         """The array with our axes, contiguous, in float32."""
         moved = array if self.axes is None else array.transpose(self.axes)
         with np.errstate(over="ignore"):  # infinity is refused by name, later
@@ -64,7 +65,7 @@ class Layout:
 
     kind: Kind
     targets: Mapping[str, Target]
-    constants: Mapping[str, NDArray[np.floating[Any]]] = field(default_factory=dict)
+    constants: Mapping[str, Floats] = field(default_factory=dict)
     """What the file holds besides and we compute: must agree, is not used."""
     ones: tuple[str, ...] = ()
     """Our arrays that the file lacks because they are all one: scales of a batch norm."""

@@ -14,8 +14,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from audioset_core.audio.decoders import (
-    F32,
+from audioset_core.arrays import F32
+from audioset_core.audio.mono import (
     MAX_CHANNELS,
     MAX_RATE_HZ,
     MIN_RATE_HZ,

@@ -23,10 +23,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from audioset_core.arrays import F32
 from audioset_core.errors import UserError
 from audioset_core.evaluation.bootstrap import Intervals, resampled
 
-Scores = npt.NDArray[np.float32]
+Scores = F32
 Labels = npt.NDArray[np.int8]
 """1 there, 0 not there, -1 not known."""
 

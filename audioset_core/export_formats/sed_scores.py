@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from audioset_core.arrays import Floats
 from audioset_core.export_formats.text import number, one_line
-from audioset_core.scores.pooling import FloatArray, sigmoid
+from audioset_core.scores.pooling import sigmoid
 
 _RESERVED = frozenset({"onset", "offset"})
 _BLOCK_VALUES = 2**16
@@ -41,7 +42,7 @@ def column_names(classes: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def sed_scores_texts(
-    logits: FloatArray, columns: Sequence[int], names: Sequence[str], borders: Sequence[float]
+    logits: Floats, columns: Sequence[int], names: Sequence[str], borders: Sequence[float]
 ) -> Iterator[str]:
     """The table of one recording; reads the logits in blocks, so they may be memory-mapped.
 

@@ -15,12 +15,10 @@ last bit.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from audioset_core.arrays import F32
 from audioset_core.features.config import FrontendConfig
 from audioset_core.features.mel import log_mel_frames
-
-F32 = NDArray[np.float32]
 
 BLOCK_FRAMES = 250
 """Frames computed at a time: 2.5 s of sound, 0.5 MB of spectrum."""

@@ -17,11 +17,11 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from audioset_core.arrays import F32, F64, Floats
+
 if TYPE_CHECKING:
     from audioset_core.features.config import FrontendConfig
 
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
 
 _kept = threading.local()
 
@@ -46,7 +46,7 @@ _TF_WINDOW_STEPS = {
 
 
 @cache
-def mel_matrix(config: FrontendConfig) -> NDArray[np.floating[Any]]:
+def mel_matrix(config: FrontendConfig) -> Floats:
     """Weights from FFT bins to mel bands, read-only.
 
     Shape: ``[fft_samples // 2 + 1, n_mels]``, in the front end's precision.
@@ -59,7 +59,7 @@ def mel_matrix(config: FrontendConfig) -> NDArray[np.floating[Any]]:
 
 
 @cache
-def hann_window(config: FrontendConfig) -> NDArray[np.floating[Any]]:
+def hann_window(config: FrontendConfig) -> Floats:
     """Periodic Hann window, read-only, computed in the front end's precision.
 
     For float32 that is TensorFlow's window to the last bit: its rounding sets the noise floor

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from audioset_core.audio.decoders import F32
+from audioset_core.arrays import F32
 from audioset_core.audio.recording import Recording, resampled
 from audioset_core.features.config import FrontendConfig
 from audioset_core.features.log_mel import LogMelStream
@@ -75,7 +75,7 @@ class PatchReader(Protocol):
 def open_reader(
     blocks: Iterator[F32], rate_hz: int, config: FrontendConfig, *, as_waveform: bool
 ) -> PatchReader:
-    """A reader of what the network's device takes, see `audioset_core.inference.engines.hears`."""
+    """A reader of what the network takes; see `audioset_core.inference.engines.takes_waveforms`."""
     reader = WaveformReader if as_waveform else LogMelReader
     return reader(blocks, rate_hz, config)
 

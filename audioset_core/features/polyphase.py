@@ -18,9 +18,8 @@ from functools import cache
 
 import numpy as np
 import soxr
-from numpy.typing import NDArray
 
-F32 = NDArray[np.float32]
+from audioset_core.arrays import F32
 
 _LONGEST_BLOCK = 640
 """11,025 Hz needs it; rates with longer blocks (44,101 Hz) would need gigabytes of weights."""

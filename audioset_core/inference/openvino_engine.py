@@ -19,13 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from audioset_core.cores import n_cores
+from audioset_core.arrays import F32
 from audioset_core.errors import UserError, WeightsError
 from audioset_core.features.config import FrontendConfig
 from audioset_core.features.log_mel import patches
 from audioset_core.features.patch_reader import LogMelPiece, Piece
-from audioset_core.inference.engines import F32, Patches, Precision
+from audioset_core.inference.engines import Patches, Precision
 from audioset_core.models.registry import ModelBundle
+from audioset_core.system import n_cores
 from audioset_core.weights.convert import file_sha256
 from audioset_core.weights.locate import ReadyWeights, cache_dir
 
@@ -117,7 +118,7 @@ class OpenVinoNetwork:
     def patches(self, piece: Piece, config: FrontendConfig) -> Patches:
         """As the interface says."""
         if not isinstance(piece, LogMelPiece):
-            raise TypeError("waveforms are for GPUs, see audioset_core.inference.engines.hears")
+            raise TypeError("this engine takes log-mel frames, not waveforms")
         return patches(piece.frames, config)
 
     def forward(self, batch: Patches) -> tuple[F32 | None, F32]:

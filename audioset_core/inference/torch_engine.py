@@ -15,11 +15,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from audioset_core.arrays import F32
 from audioset_core.errors import UserError, WeightsError
 from audioset_core.features.config import FrontendConfig
 from audioset_core.features.patch_reader import Piece
 from audioset_core.features.torch_log_mel import TorchFrontend
-from audioset_core.inference.engines import F32, Device, Patches, Precision
+from audioset_core.inference.engines import Device, Patches, Precision
 from audioset_core.models.registry import ModelBundle
 from audioset_core.weights.locate import ReadyWeights
 

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from audioset_core.arrays import F64
 from audioset_core.checkpoints.layouts import Layout, Target
 from audioset_core.features.config import PANNS as FRONTEND
-from audioset_core.features.mel import F64, hann_window, mel_matrix
+from audioset_core.features.mel import hann_window, mel_matrix
 
 N_CLASSES = 527
 EMBEDDING_DIM = 2048

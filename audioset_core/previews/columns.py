@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from audioset_core.scores.pooling import Float32Array, FloatArray, sigmoid
+from audioset_core.arrays import F32, F64, Floats
+from audioset_core.scores.pooling import sigmoid
 
 _BLOCK_VALUES = 2**18
 # A patch that ends where a column begins, up to rounding of the two times, is not under it.
@@ -35,7 +36,7 @@ class ColumnPeaks:
         """Shape: ``[n_columns]`` or ``[n_columns, width]``; NaN where nothing arrived."""
         self.high = self.low.copy()
 
-    def push(self, items: FloatArray) -> None:
+    def push(self, items: Floats) -> None:
         """Take items in. Shape: ``[n]`` or ``[n, width]``."""
         first = self._n_seen
         self._n_seen += len(items)
@@ -49,13 +50,13 @@ class ColumnPeaks:
             extreme(part, extreme.reduceat(items, starts, axis=0), out=part)
 
 
-def column_edges(length_s: float, n_columns: int) -> npt.NDArray[np.float64]:
+def column_edges(length_s: float, n_columns: int) -> F64:
     """Times at which columns begin, and the end. Shape: ``[n_columns + 1]``."""
     return np.linspace(0.0, length_s, n_columns + 1)
 
 
 def covering_patches(
-    edges_s: npt.NDArray[np.float64], n_patches: int, *, hop_s: float, window_s: float
+    edges_s: F64, n_patches: int, *, hop_s: float, window_s: float
 ) -> npt.NDArray[np.int64]:
     """First and last patch (inclusive) under each column; none where the last is before the first.
 
@@ -73,7 +74,7 @@ def peak_scores(
     logits: npt.NDArray[Any],
     categories: npt.NDArray[np.int64],
     spans: npt.NDArray[np.int64],
-) -> Float32Array:
+) -> F32:
     """The highest score under each column; NaN where no patch is.
 
     Reads a memory-mapped file in blocks of columns.

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import soundfile
 
-from audioset_core.audio.decoders import F32, DecodeOptions
+from audioset_core.arrays import F32
+from audioset_core.audio.decoders import DecodeOptions
 from audioset_core.audio.recording import open_regular, resampled
 from audioset_core.audio.sandbox import open_contained
 from audioset_core.errors import AudioError, Reason

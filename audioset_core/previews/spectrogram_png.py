@@ -15,7 +15,7 @@ import zlib
 import numpy as np
 import numpy.typing as npt
 
-from audioset_core.features.log_mel import F32
+from audioset_core.arrays import F32
 
 # Dark to light, evenly spaced; between them colours are mixed.
 _ANCHORS = (

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audioset_core.audio.decoders import F32, DecodeOptions
+from audioset_core.arrays import F32
+from audioset_core.audio.decoders import DecodeOptions
 from audioset_core.audio.recording import Recording, resampled
 from audioset_core.errors import AudioError, Reason
 from audioset_core.features.config import YAMNET

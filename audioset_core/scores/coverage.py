@@ -8,7 +8,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.floating[Any]]
+from audioset_core.arrays import F64, Floats
 
 _BLOCK_VALUES = 2**20
 _DIGITS = 6
@@ -20,7 +20,7 @@ def end_s(last_patch: int, *, hop_s: float, window_s: float, duration_s: float) 
 @overload
 def end_s(
     last_patch: npt.NDArray[np.int64], *, hop_s: float, window_s: float, duration_s: float
-) -> npt.NDArray[np.float64]: ...
+) -> F64: ...
 def end_s(last_patch: Any, *, hop_s: float, window_s: float, duration_s: float) -> Any:
     """Where what is heard up to a patch ends: with the patch's window, or with the clip.
 
@@ -49,7 +49,7 @@ def covered_s(
 
 
 def reaching(
-    logits: FloatArray, groups: Mapping[Any, Sequence[int]], score: float
+    logits: Floats, groups: Mapping[Any, Sequence[int]], score: float
 ) -> dict[Any, npt.NDArray[np.bool_]]:
     """For each group of categories, the patches in which one of them has at least the score.
 

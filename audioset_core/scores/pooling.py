@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from audioset_core.arrays import F32, F64, Floats
 from audioset_core.errors import AudioError, Reason
-
-FloatArray = npt.NDArray[np.floating[Any]]
-Float32Array = npt.NDArray[np.float32]
 
 BLOCK_VALUES = 2**18
 """Values per block of rows: temporaries stay near the cache, memory flat for any length."""
@@ -61,8 +59,8 @@ class Runs:
     category: npt.NDArray[np.int64]
     start: npt.NDArray[np.int64]
     end: npt.NDArray[np.int64]
-    peak: Float32Array
-    total: npt.NDArray[np.float64]
+    peak: F32
+    total: F64
     peak_patch: npt.NDArray[np.int64]
     n_patches: npt.NDArray[np.int64]
 
@@ -71,16 +69,16 @@ class Runs:
         return Runs(*(getattr(self, each.name)[kept] for each in fields(self)))
 
 
-def sigmoid(logits: FloatArray) -> Float32Array:
+def sigmoid(logits: Floats) -> F32:
     """`1 / (1 + exp(-x))` in float32 without overflow; any shape."""
     x = logits.astype(np.float32)
     decay = np.exp(-np.abs(x))
-    scores: Float32Array = np.where(x >= 0, np.float32(1), decay) / (1 + decay)
+    scores: F32 = np.where(x >= 0, np.float32(1), decay) / (1 + decay)
     return scores
 
 
 def pool(
-    logits: FloatArray,
+    logits: Floats,
     *,
     floor: float,
     threshold: float,
@@ -115,11 +113,6 @@ def pool(
     )
 
 
-def top_categories(mean_scores: FloatArray, k: int) -> tuple[int, ...]:
-    """Indices of the `k` highest scores, best first; among equals the lower index."""
-    return tuple(np.argsort(-mean_scores, kind="stable")[:k].tolist())
-
-
 def window_spans(n_patches: int, *, window: int, stride: int) -> npt.NDArray[np.int64]:
     """First and last patch (inclusive) of each sliding window.
 
@@ -139,12 +132,12 @@ def window_spans(n_patches: int, *, window: int, stride: int) -> npt.NDArray[np.
 
 
 def sliding_scores(
-    logits: FloatArray,
+    logits: Floats,
     *,
     window: int,
     stride: int,
     mode: Literal["max", "mean"] = "max",
-) -> Float32Array:
+) -> F32:
     """Scores of sliding windows: maximum or mean of the logits, then sigmoid.
 
     The mean counts the patches that a window really has. `window_spans` says which those are.
@@ -168,14 +161,14 @@ def sliding_scores(
     return sigmoid(pooled)
 
 
-def score_blocks(logits: FloatArray, block_values: int) -> Iterator[tuple[int, Float32Array]]:
+def score_blocks(logits: Floats, block_values: int) -> Iterator[tuple[int, F32]]:
     """(first patch, scores) of block after block of rows."""
     n_rows = max(1, block_values // max(1, logits.shape[1]))
     for first in range(0, len(logits), n_rows):
         yield first, sigmoid(logits[first : first + n_rows])
 
 
-def runs_in(scores: Float32Array, threshold: np.float32 | Float32Array, first_patch: int) -> Runs:
+def runs_in(scores: F32, threshold: np.float32 | F32, first_patch: int) -> Runs:
     """Runs within one block of patches that begins at `first_patch`, by category and start.
 
     Shape:

@@ -9,14 +9,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
+from audioset_core.arrays import Floats
 from audioset_core.scores.pooling import sliding_scores, window_spans
-
-FloatArray = npt.NDArray[np.floating[Any]]
 
 
 class Rankable(Protocol):
@@ -60,7 +58,7 @@ def patches_in(seconds: float, *, hop_s: float, window_s: float) -> int:
 
 def best_windows(
     clips: Iterable[T],
-    read: Callable[[T], tuple[FloatArray, Sequence[int]]],
+    read: Callable[[T], tuple[Floats, Sequence[int]]],
     size: Callable[[T], tuple[int, int]],
     *,
     top: int,
@@ -105,7 +103,7 @@ class _Order:
 
 def _windows(
     clip: T,
-    logits: FloatArray,
+    logits: Floats,
     indices: Sequence[int],
     length: int,
     stride: int,

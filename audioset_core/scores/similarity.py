@@ -8,14 +8,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.floating[Any]]
-Float64Array = npt.NDArray[np.float64]
-Prepare = Callable[[FloatArray], FloatArray]
+from audioset_core.arrays import F64, Floats
+
+Prepare = Callable[[Floats], Floats]
 
 _BLOCK_VALUES = 2**20
 
@@ -29,7 +27,7 @@ class Neighbour:
     patch: int | None
 
 
-def mean_vector(matrix: FloatArray, prepare: Prepare) -> Float64Array:
+def mean_vector(matrix: Floats, prepare: Prepare) -> F64:
     """The mean of the patches' vectors; zeros without patches.
 
     Shape:
@@ -42,8 +40,8 @@ def mean_vector(matrix: FloatArray, prepare: Prepare) -> Float64Array:
 
 
 def nearest(
-    query: Float64Array,
-    clips: Iterable[tuple[str, FloatArray]],
+    query: F64,
+    clips: Iterable[tuple[str, Floats]],
     *,
     top: int,
     by_patch: bool,
@@ -85,7 +83,7 @@ class _Later:
         return self.clip > other.clip
 
 
-def _best_patch(wanted: Float64Array, matrix: FloatArray, prepare: Prepare) -> tuple[float, int]:
+def _best_patch(wanted: F64, matrix: Floats, prepare: Prepare) -> tuple[float, int]:
     best, patch = -np.inf, 0
     for first in range(0, len(matrix), _rows(matrix)):
         cosines = _unit(prepare(matrix[first : first + _rows(matrix)]).astype(np.float64)) @ wanted
@@ -95,12 +93,12 @@ def _best_patch(wanted: Float64Array, matrix: FloatArray, prepare: Prepare) -> t
     return best, patch
 
 
-def _unit(vectors: Float64Array) -> Float64Array:
+def _unit(vectors: F64) -> F64:
     """Vectors of length one; those of length zero stay, and are like nothing."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Float64Array = vectors / np.where(lengths > 0, lengths, 1.0)
+    unit: F64 = vectors / np.where(lengths > 0, lengths, 1.0)
     return unit
 
 
-def _rows(matrix: FloatArray) -> int:
+def _rows(matrix: Floats) -> int:
     return max(1, _BLOCK_VALUES // max(1, int(matrix.shape[1])))

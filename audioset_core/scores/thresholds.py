@@ -14,13 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from audioset_core.arrays import F32, Floats
 from audioset_core.errors import AudioError, Reason, UserError
 from audioset_core.scores.pooling import (
     BLOCK_VALUES,
     Detection,
-    FloatArray,
     Runs,
     detections_of,
     joined,
@@ -91,7 +90,7 @@ def most_missing(merge_gap_s: float, *, patch_hop_s: float, window_s: float) -> 
 
 
 def derive_intervals(
-    logits: FloatArray,
+    logits: Floats,
     rules: IntervalRules,
     *,
     patch_hop_s: float,
@@ -127,9 +126,7 @@ def derive_intervals(
     return detections_of(runs.where(runs.end - runs.start + 1 >= least))
 
 
-def _columns(
-    rules: IntervalRules, n_classes: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def _columns(rules: IntervalRules, n_classes: int) -> tuple[F32, F32]:
     """High and low by category; infinite for one that is not detected."""
     default = rules.default
     high = np.full(n_classes, default.high if default else np.inf, dtype=np.float32)

@@ -16,10 +16,11 @@ from enum import Enum
 from pathlib import Path, PurePosixPath
 from typing import get_args
 
+from audioset_core.arrays import Floats
 from audioset_core.errors import AudioError
 from audioset_core.features.config import FrontendConfig
 from audioset_core.storage.atomic_files import TEMP_SUFFIX
-from audioset_core.storage.score_files import Kind, ScoreArray, is_finite, read_scores, scores_path
+from audioset_core.storage.score_files import Kind, is_finite, read_scores, scores_path
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -160,7 +161,7 @@ def _digest_in_name(path: Path) -> str:
     return match[2] if match else ""
 
 
-def _read_in_full(path: Path, array: ScoreArray, promise: Promise) -> Checked:
+def _read_in_full(path: Path, array: Floats, promise: Promise) -> Checked:
     # Through read() first: a bad sector is an error there, and a signal in mapped memory.
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 import numpy.typing as npt
 
+from audioset_core.arrays import Floats
 from audioset_core.errors import AudioError, Reason
 
 SCORE_DTYPES = (np.dtype("<f2"), np.dtype("<f4"))
@@ -25,8 +26,6 @@ _SLUG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 Kind = Literal["scores", "embeddings"]
 """What a result file holds; also the name of its folder."""
-
-ScoreArray = npt.NDArray[np.floating[Any]]
 
 
 def check_scores(array: npt.NDArray[Any], n_classes: int, kind: Kind = "scores") -> None:
@@ -80,7 +79,7 @@ def npy_bytes(array: npt.NDArray[Any]) -> bytes:
     return b"".join(npy_blocks(array))
 
 
-def read_scores(path: Path, *, mmap: bool = False) -> ScoreArray:
+def read_scores(path: Path, *, mmap: bool = False) -> Floats:
     """Scores from an `.npy` file; `mmap` reads rows only as they are used.
 
     The size of the file is compared with its header before anything is allocated.

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from audioset_core.arrays import F32, F64
 from audioset_core.errors import WeightsError
 from audioset_core.features import config as frontend_config
 from audioset_core.features import log_mel as frontend
@@ -30,7 +30,6 @@ from audioset_core.weights.tensorflow_weights import model_of, read_weights
 if TYPE_CHECKING:
     from torch import nn
 
-F32 = NDArray[np.float32]
 
 LOG_MEL_MAX_BAR, LOG_MEL_MEAN_BAR = 1e-2, 1e-5
 NETWORK_BAR, END_TO_END_BAR = 1e-5, 1e-4
@@ -173,18 +172,18 @@ def sounds() -> tuple[Sound, ...]:
     """What both implementations hear: the same every time, 1 to 5 s each but one."""
     rng = np.random.default_rng(_SEED)
 
-    def seconds(n_samples: int) -> NDArray[np.float64]:
+    def seconds(n_samples: int) -> F64:
         return np.arange(n_samples) / _RATE_HZ
 
-    def sine(frequency_hz: float, n_samples: int) -> NDArray[np.float64]:
+    def sine(frequency_hz: float, n_samples: int) -> F64:
         return 0.5 * np.sin(2 * np.pi * frequency_hz * seconds(n_samples))
 
-    def chirp(start_hz: float, end_hz: float, n_samples: int) -> NDArray[np.float64]:
+    def chirp(start_hz: float, end_hz: float, n_samples: int) -> F64:
         t = seconds(n_samples)
         rate = (end_hz - start_hz) / (n_samples / _RATE_HZ)
         return 0.5 * np.sin(2 * np.pi * (start_hz + rate * t / 2) * t)
 
-    def noise(level: float, n_samples: int) -> NDArray[np.float64]:
+    def noise(level: float, n_samples: int) -> F64:
         return level * rng.standard_normal(n_samples)
 
     impulses = np.zeros(56_000)

@@ -20,11 +20,10 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from audioset_core.arrays import F32
 from audioset_core.errors import WeightsError
 
-F32 = NDArray[np.float32]
 Weights = Mapping[str, F32]
 """Published arrays under TensorFlow's names; see `audioset_core.weights.tensorflow_weights`."""
 

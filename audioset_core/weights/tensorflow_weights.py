@@ -16,12 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from audioset_core.arrays import F32
 from audioset_core.errors import WeightsError
 from audioset_core.weights.tensorflow_networks import load_tensorflow
-
-F32 = NDArray[np.float32]
 
 # Modules of the PyTorch VGGish by TensorFlow's names; the head is not Google's, its names ours.
 _VGGISH_TORCH = {

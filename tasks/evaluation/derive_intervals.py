@@ -13,10 +13,11 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
+from audioset_core.arrays import Floats
 from audioset_core.errors import AudioError, Reason, UserError
 from audioset_core.scores.thresholds import IntervalRules, Threshold, derive_intervals
 from audioset_core.storage.score_file_check import Promise, check_file
-from audioset_core.storage.score_files import ScoreArray, read_scores
+from audioset_core.storage.score_files import read_scores
 from db.engine import reading
 from db.ledger.claims import category_nodes
 from db.records import DetectionRow
@@ -85,7 +86,7 @@ def derive_set(
     return done
 
 
-def checked_scores(home: Path, clip: ScoredClip) -> ScoreArray | None:
+def checked_scores(home: Path, clip: ScoredClip) -> Floats | None:
     """The clip's logits, mapped, after a look at every byte; None where it has no patch.
 
     Raises:
@@ -135,8 +136,6 @@ class _Rules:
         return self._rules[model_id]
 
 
-def _intervals(
-    logits: ScoreArray, rules: IntervalRules, clip: ScoredClip
-) -> tuple[DetectionRow, ...]:
+def _intervals(logits: Floats, rules: IntervalRules, clip: ScoredClip) -> tuple[DetectionRow, ...]:
     found = derive_intervals(logits, rules, patch_hop_s=clip.patch_hop_s, window_s=clip.window_s)
     return detection_rows(found)

@@ -29,7 +29,7 @@ def _leave_one_decoder() -> None:
     pool = decoders()
     idle = pool.take()
     pool.close()
-    pool.give_back(idle)
+    pool.put_back(idle)
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ import pytest
 import soundfile
 
 from audioset_core.audio import decoders as decode
-from audioset_core.audio.decoders import MAX_CHANNELS, DecodeOptions, mix_to_mono, open_decoder
+from audioset_core.audio.decoders import DecodeOptions, open_decoder
 from audioset_core.audio.ffmpeg import FFmpegSource
+from audioset_core.audio.mono import MAX_CHANNELS, mix_to_mono
 from audioset_core.audio.recording import Recording
 from audioset_core.audio.remarks import RemarkKind, is_partial
 from audioset_core.errors import AudioError, Reason
