@@ -128,11 +128,13 @@ def check_predictable(
 
 def cannot_predict(engine: Engine, ontology: Ontology, node: Node, model: str | None) -> str:
     """Why a question about a node has no answer, with the nearest that has one."""
+    from audioset_core.models.registry import BUNDLES
+
     known = [m for m in queries.models_known(engine) if model in (None, m.name)]
     if known and not any(m.n_classes for m in known):
         return f"{known[-1].name} gives embeddings only here: there are no scores to query"
-    named = {"yamnet": "YAMNet", "vggish": "VGGish", "panns": "PANNs", "pocket": "Pocket"}
-    who = named.get(model or "yamnet", model or "")
+    bundle = BUNDLES.get(model or "yamnet")
+    who = bundle.title.split()[0] if bundle else model
     nearest = next(
         (
             n.name

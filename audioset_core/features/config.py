@@ -1,7 +1,9 @@
 """What turns samples into patches, for each model: numbers alone, which load nothing.
 
-Source: tensorflow/models, research/audioset/yamnet/params.py and vggish/vggish_params.py; Kong et
-al., PANNs, 2020 (arXiv:1912.10211).
+A model's own numbers are in its entry of `audioset_core.models.registry`; those of Google's models,
+which others share, are here.
+
+Source: tensorflow/models, research/audioset/yamnet/params.py and vggish/vggish_params.py.
 """
 
 from __future__ import annotations
@@ -12,10 +14,7 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontendConfig:
-    """What turns samples into patches; the defaults are common to YAMNet and VGGish.
-
-    Source: yamnet/params.py, vggish/vggish_params.py.
-    """
+    """What turns samples into patches; the defaults are common to YAMNet and VGGish."""
 
     log_offset: float
     """Added before the logarithm; of librosa's family, the least power it sees."""
@@ -84,20 +83,3 @@ class FrontendConfig:
 YAMNET = FrontendConfig(log_offset=0.001, patch_hop_frames=48, pads_tail=True)
 # VGGish's reference is numpy in float64, YAMNet's is TensorFlow in float32.
 VGGISH = FrontendConfig(log_offset=0.01, patch_hop_frames=96, pads_tail=False, precision="float64")
-# The network was trained on clips of 10 s, but pools over time and so takes any length. A patch
-# is 2 s: six steps on its last time axis (one is 0.32 s), short enough to say when a sound
-# occurs. 201 centred frames are what a recording of exactly 2 s has, and zeros fill a shorter
-# one before it is mirrored, as in training.
-# Source: arXiv:1912.10211, section IV; the 16 kHz settings of the released Cnn14_16k.
-PANNS = FrontendConfig(
-    log_offset=1e-10,
-    patch_hop_frames=100,
-    pads_tail=True,
-    frame_samples=512,
-    mel_min_hz=50.0,
-    mel_max_hz=8000.0,
-    patch_frames=201,
-    family="librosa",
-    precision="float64",
-    is_centred=True,
-)

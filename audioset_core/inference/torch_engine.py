@@ -21,6 +21,7 @@ from audioset_core.features.config import FrontendConfig
 from audioset_core.features.patch_reader import Piece
 from audioset_core.features.torch_log_mel import TorchFrontend
 from audioset_core.inference.engines import Device, Patches, Precision
+from audioset_core.models.folding import fold_batch_norm
 from audioset_core.models.registry import ModelBundle
 from audioset_core.weights.locate import ReadyWeights
 
@@ -160,8 +161,7 @@ def load_network(bundle: ModelBundle, weights: ReadyWeights) -> nn.Module:
         raise WeightsError(
             f"{weights.path} is damaged: delete it and run again, or convert it anew"
         ) from error
-    faster: nn.Module = model.eval().for_inference()  # type: ignore[operator]
-    return faster
+    return fold_batch_norm(model.eval())
 
 
 def resolve_device(device: Device) -> torch.device:

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from audioset_core.checkpoints.layouts import Layout, Target
-from audioset_core.models.folding import fold_batch_norm
 
 N_CLASSES = 521
 EMBEDDING_DIM = 320
@@ -32,7 +31,7 @@ class ConvNorm(nn.Module):
     def __init__(self, inputs: int, filters: int, kernel: int, *, stride: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, filters, kernel, stride, kernel // 2, bias=False)
-        self.bn: nn.Module = nn.BatchNorm2d(filters)
+        self.bn = nn.BatchNorm2d(filters)
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape: ``[B, C, H, W]`` -> ``[B, filters, ceil(H / stride), ceil(W / stride)]``."""
@@ -84,10 +83,6 @@ class Pocket(nn.Module):
         x = torch.relu(self.head(self.blocks(x)))
         embeddings = x.mean(dim=(2, 3))
         return self.classifier(embeddings), embeddings
-
-    def for_inference(self) -> Pocket:
-        """The same function, faster; see `fold_batch_norm`."""
-        return fold_batch_norm(self)
 
 
 def layouts() -> tuple[Layout, ...]:

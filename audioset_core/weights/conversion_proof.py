@@ -21,8 +21,8 @@ import numpy as np
 
 from audioset_core.arrays import F32, F64
 from audioset_core.errors import WeightsError
-from audioset_core.features import config as frontend_config
 from audioset_core.features import log_mel as frontend
+from audioset_core.models.registry import BUNDLES, find_bundle
 from audioset_core.weights.convert import load_published
 from audioset_core.weights.tensorflow_networks import MODELS, Reference
 from audioset_core.weights.tensorflow_weights import model_of, read_weights
@@ -43,8 +43,7 @@ NOTE_ON_TONES = (
 )
 HEADING = ("stage", "of", "sound", "largest", "bar", "mean", "bar", "")
 
-_FRONTENDS = {"yamnet": frontend_config.YAMNET, "vggish": frontend_config.VGGISH}
-# What `for_inference` does to each network.
+# What `fold_batch_norm` does to each network.
 _FASTER = {"yamnet": "folded", "vggish": "channels last"}
 _RATE_HZ = 16_000
 _SEED = 20_170_305
@@ -148,7 +147,7 @@ def verify_conversion(source: Path, model: str | None = None) -> Report:
             f"no reference network to compare {model!r} with; there is {', '.join(MODELS)}"
         )
     reference = MODELS[model](published)
-    config = _FRONTENDS[model]
+    config = BUNDLES[model].frontend
     networks = _networks(load_published(source, model=model), model)
     heard = sounds()
     ours = [frontend.log_mel(sound.samples, config) for sound in heard]
@@ -216,17 +215,13 @@ def _networks(arrays: Mapping[str, F32], model: str) -> dict[str, nn.Module]:
     """Our network as converted, and as `audioset_core.inference.scorer` runs it."""
     import torch
 
-    from audioset_core.models.vggish import VGGish
-    from audioset_core.models.yamnet import YAMNet
+    from audioset_core.models.folding import fold_batch_norm
 
-    network: YAMNet | VGGish
-    if model == "yamnet":
-        network = YAMNet()
-    else:
-        network = VGGish(has_head=any(name.startswith("head.") for name in arrays))
+    has_scores = model != "vggish" or any(name.startswith("head.") for name in arrays)
+    network = find_bundle(model, has_scores=has_scores).build()
     network.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
     network.eval()
-    return {"": network, f", {_FASTER[model]}": copy.deepcopy(network).for_inference()}
+    return {"": network, f", {_FASTER[model]}": fold_batch_norm(copy.deepcopy(network))}
 
 
 def _network_comparisons(

@@ -61,7 +61,10 @@ def tensors_sha256(arrays: Mapping[str, NDArray[Any]]) -> str:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file, read without its tensors and without torch.
+    """The metadata of a safetensors file, read without its tensors.
+
+    By hand, since safetensors' own reader imports numpy or torch, which `audioset models` needs
+    for nothing else.
 
     Keys: ``model``, ``version``, ``source_sha256`` and ``has_scores`` ("true" or "false").
 

@@ -141,9 +141,7 @@ class _Tiny:
     def build(self) -> Any:
         import torch
 
-        network = cast(Any, torch.nn.Linear(8, 5))
-        network.for_inference = lambda: network
-        return network
+        return torch.nn.Linear(8, 5)
 
 
 def check_safetensors(path: Path) -> None:
