@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from audioset_core.arrays import Floats
+from audioset_core.arrays import Floats, row_blocks
 from audioset_core.export_formats.text import number, one_line
 from audioset_core.scores.pooling import sigmoid
 
@@ -54,9 +54,8 @@ def sed_scores_texts(
     chosen = list(columns)
     # Nine digits give back every float32.
     line = "\t".join(["%s", "%s", *["%.9g"] * len(chosen)]) + "\n"
-    block = max(1, _BLOCK_VALUES // max(1, logits.shape[1]))
-    for first in range(0, len(logits), block):
-        scores = sigmoid(logits[first : first + block][:, chosen]).tolist()
+    for first, rows in row_blocks(logits, _BLOCK_VALUES):
+        scores = sigmoid(rows[:, chosen]).tolist()
         for at, row in enumerate(scores, start=first):
             yield line % (number(borders[at]), number(borders[at + 1]), *row)
 

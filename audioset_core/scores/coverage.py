@@ -8,9 +8,8 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from audioset_core.arrays import F64, Floats
+from audioset_core.arrays import F64, Floats, row_blocks
 
-_BLOCK_VALUES = 2**20
 _DIGITS = 6
 """Of seconds, as people write them: 6.24, not 6.239999999999999."""
 
@@ -53,16 +52,13 @@ def reaching(
 ) -> dict[Any, npt.NDArray[np.bool_]]:
     """For each group of categories, the patches in which one of them has at least the score.
 
-    Works through a memory-mapped file in blocks.
-
     Shape:
         logits: [n_patches, n_classes] -> each [n_patches]
     """
     least = np.float32(np.inf) if score >= 1 else np.float32(np.log(score / (1 - score)))
     marks = {key: np.zeros(len(logits), dtype=bool) for key in groups}
-    block = max(1, _BLOCK_VALUES // max(1, logits.shape[1]))
-    for first in range(0, len(logits), block):
-        rows = np.asarray(logits[first : first + block], dtype=np.float32)
+    for first, block in row_blocks(logits):
+        rows = np.asarray(block, dtype=np.float32)
         for key, indices in groups.items():
-            marks[key][first : first + block] = (rows[:, list(indices)] >= least).any(axis=1)
+            marks[key][first : first + len(rows)] = (rows[:, list(indices)] >= least).any(axis=1)
     return marks

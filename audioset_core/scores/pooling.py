@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from audioset_core.arrays import F32, F64, Floats
+from audioset_core.arrays import F32, F64, Floats, row_blocks
 from audioset_core.errors import AudioError, Reason
 
 BLOCK_VALUES = 2**18
@@ -163,9 +163,8 @@ def sliding_scores(
 
 def score_blocks(logits: Floats, block_values: int) -> Iterator[tuple[int, F32]]:
     """(first patch, scores) of block after block of rows."""
-    n_rows = max(1, block_values // max(1, logits.shape[1]))
-    for first in range(0, len(logits), n_rows):
-        yield first, sigmoid(logits[first : first + n_rows])
+    for first, rows in row_blocks(logits, block_values):
+        yield first, sigmoid(rows)
 
 
 def runs_in(scores: F32, threshold: np.float32 | F32, first_patch: int) -> Runs:

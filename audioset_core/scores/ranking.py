@@ -6,10 +6,9 @@ below the k-th score found, nothing that follows can be among the best k.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -73,40 +72,24 @@ def best_windows(
     Shape:
         logits: [n_patches, n_classes]
     """
-    best: list[tuple[_Order, Window[T]]] = []
+    best: list[Window[T]] = []
     n_read = 0
     for clip in clips:
-        at_least = best[0][1].score if len(best) == top else min_score
+        at_least = best[-1].score if len(best) == top else min_score
         if clip.bound < at_least:
             break
         logits, indices = read(clip)
         n_read += 1
-        for window in _windows(clip, logits, indices, *size(clip), mode, at_least, top):
-            entry = (_Order((-window.score, clip.clip, window.first_patch)), window)
-            if len(best) < top:
-                heapq.heappush(best, entry)
-            elif best[0] < entry:
-                heapq.heapreplace(best, entry)
-    ordered = sorted(best, reverse=True)
-    return Ranking(tuple(window for _, window in ordered), n_read)
-
-
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """Greater is better: a higher score, else the lower clip id, else the earlier window."""
-
-    key: tuple[float, str, int]
-
-    def __lt__(self, other: _Order) -> bool:
-        return self.key > other.key
+        found = _windows(clip, logits, indices, size(clip), mode, at_least, top)
+        best = sorted([*best, *found], key=_order)[:top]
+    return Ranking(tuple(best), n_read)
 
 
 def _windows(
     clip: T,
     logits: Floats,
     indices: Sequence[int],
-    length: int,
-    stride: int,
+    size: tuple[int, int],
     mode: Literal["max", "mean"],
     at_least: float,
     top: int,
@@ -114,6 +97,7 @@ def _windows(
     """The clip's own best windows, as many as can be among the best of all."""
     if not len(logits) or not len(indices):
         return
+    length, stride = size
     scores = sliding_scores(logits[:, list(indices)], window=length, stride=stride, mode=mode)
     which = scores.argmax(axis=1)
     best = scores[np.arange(len(scores)), which]
@@ -122,3 +106,7 @@ def _windows(
     for place in order[best[order] >= np.float32(at_least)].tolist():
         first, last = spans[place].tolist()
         yield Window(clip, float(best[place]), indices[which[place]], first, last)
+
+
+def _order(window: Window[Any]) -> tuple[float, str, int]:
+    return -window.score, window.of.clip, window.first_patch

@@ -11,11 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audioset_core.arrays import F64, Floats
+from audioset_core.arrays import F64, Floats, row_blocks
 
 Prepare = Callable[[Floats], Floats]
-
-_BLOCK_VALUES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +32,8 @@ def mean_vector(matrix: Floats, prepare: Prepare) -> F64:
         matrix: [n_patches, dim] -> [dim]
     """
     total = np.zeros(matrix.shape[1])
-    for first in range(0, len(matrix), _rows(matrix)):
-        total += prepare(matrix[first : first + _rows(matrix)]).sum(axis=0, dtype=np.float64)
+    for _, rows in row_blocks(matrix):
+        total += prepare(rows).sum(axis=0, dtype=np.float64)
     return total / max(1, len(matrix))
 
 
@@ -55,38 +53,28 @@ def nearest(
         query: [dim]; clips: [n_patches, dim] each
     """
     wanted = _unit(query[np.newaxis])[0]
-    best: list[tuple[float, _Later, int | None]] = []
-    for clip, matrix in clips:
-        if not len(matrix):
-            continue
-        if by_patch:
-            cosine, patch = _best_patch(wanted, matrix, prepare)
-        else:
-            mean = mean_vector(matrix, prepare)
-            cosine, patch = float(_unit(mean[np.newaxis])[0] @ wanted), None
-        entry = (cosine, _Later(clip), patch)
-        if len(best) < top:
-            heapq.heappush(best, entry)
-        elif entry[:2] > best[0][:2]:
-            heapq.heapreplace(best, entry)
-    ordered = sorted(best, key=lambda entry: (-entry[0], entry[1].clip))
-    return [Neighbour(later.clip, cosine, patch) for cosine, later, patch in ordered]
+    found = (
+        Neighbour(clip, *_compared(wanted, matrix, prepare, by_patch=by_patch))
+        for clip, matrix in clips
+        if len(matrix)
+    )
+    return heapq.nsmallest(top, found, key=lambda each: (-each.cosine, each.clip))
 
 
-@dataclass(frozen=True, slots=True, order=False)
-class _Later:
-    """Clip ids so that the lower one is the greater."""
-
-    clip: str
-
-    def __lt__(self, other: _Later) -> bool:
-        return self.clip > other.clip
+def _compared(
+    wanted: F64, matrix: Floats, prepare: Prepare, *, by_patch: bool
+) -> tuple[float, int | None]:
+    """The cosine of the best patch, and which that is; or of the mean, and None."""
+    if by_patch:
+        return _best_patch(wanted, matrix, prepare)
+    mean = mean_vector(matrix, prepare)
+    return float(_unit(mean[np.newaxis])[0] @ wanted), None
 
 
 def _best_patch(wanted: F64, matrix: Floats, prepare: Prepare) -> tuple[float, int]:
     best, patch = -np.inf, 0
-    for first in range(0, len(matrix), _rows(matrix)):
-        cosines = _unit(prepare(matrix[first : first + _rows(matrix)]).astype(np.float64)) @ wanted
+    for first, rows in row_blocks(matrix):
+        cosines = _unit(prepare(rows).astype(np.float64)) @ wanted
         place = int(cosines.argmax())
         if cosines[place] > best:
             best, patch = float(cosines[place]), first + place
@@ -98,7 +86,3 @@ def _unit(vectors: F64) -> F64:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: F64 = vectors / np.where(lengths > 0, lengths, 1.0)
     return unit
-
-
-def _rows(matrix: Floats) -> int:
-    return max(1, _BLOCK_VALUES // max(1, int(matrix.shape[1])))

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 import numpy.typing as npt
 
-from audioset_core.arrays import Floats
+from audioset_core.arrays import Floats, row_blocks
 from audioset_core.errors import AudioError, Reason
 
 SCORE_DTYPES = (np.dtype("<f2"), np.dtype("<f4"))
@@ -50,10 +50,7 @@ def is_finite(array: npt.NDArray[Any]) -> bool:
 
     Shape: ``[n, width]``
     """
-    n_rows = max(1, _BLOCK_VALUES // max(1, array.shape[1]))
-    return all(
-        np.isfinite(array[first : first + n_rows]).all() for first in range(0, len(array), n_rows)
-    )
+    return all(np.isfinite(rows).all() for _, rows in row_blocks(array, _BLOCK_VALUES))
 
 
 def npy_blocks(array: npt.NDArray[Any]) -> tuple[bytes, memoryview]:
