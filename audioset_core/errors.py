@@ -35,12 +35,12 @@ class Reason(StrEnum):
     INTERNAL = "internal error"
 
     @property
-    def is_lasting(self) -> bool:
-        """Whether the same bytes would fail again (else the next run tries once more)."""
-        return self not in _PASSING
+    def is_permanent(self) -> bool:
+        """Whether the same bytes would fail again; if not, the next run tries the file again."""
+        return self not in _TRANSIENT
 
 
-_PASSING = frozenset(
+_TRANSIENT = frozenset(
     {Reason.NO_SUCH_FILE, Reason.UNREADABLE, Reason.VANISHED, Reason.CHANGED, Reason.INTERNAL}
 )
 

@@ -9,32 +9,20 @@ has the whole policy.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from audioset_core.arrays import F32
 from audioset_core.audio.ffmpeg import FFmpegSource, MixedTracks, Track
+from audioset_core.audio.header_facts import HeaderFacts, look_at_header
 from audioset_core.audio.mono import Decoder, StreamInfo, after, check_range
 from audioset_core.audio.remarks import Remark, RemarkKind, Remarks, refuse_partial
 from audioset_core.audio.sndfile import SndfileSource
 from audioset_core.errors import AudioError, Reason
-from audioset_core.file_headers.field_notes import FieldNotes, field_notes
-from audioset_core.file_headers.file_view import FileView, without_tags, without_zeros_behind
-from audioset_core.file_headers.ogg_pages import OggFault, n_streams, ogg_fault
-from audioset_core.file_headers.signatures import kind_of, not_audio
-from audioset_core.file_headers.stated_sizes import (
-    SampleBytes,
-    has_mp4_index,
-    matroska_size,
-    mp3_tag,
-    mp4_goes_on,
-    rebuilt_wav,
-    sample_bytes,
-    what_follows,
-    whole_size,
-)
+from audioset_core.file_headers.file_view import without_tags
+from audioset_core.file_headers.signatures import not_audio
+from audioset_core.file_headers.stated_sizes import has_mp4_index, rebuilt_wav
 
 _LIBSNDFILE_FIRST = frozenset({
     "WAV", "AIFF", "AU", "CAF", "W64", "FLAC", "OGG", "MP3", "NIST", "VOC",
@@ -56,8 +44,6 @@ _SLACK_SAMPLES = 4 * 1152
 _ROUNDED = ("MP3/", "MPEG/", "MP4/", "Matroska/", "OGG/", "APM/", "AST/")
 _SLIGHT_S = 0.1
 """Less than this that is missing makes no recording partial."""
-_FRAMES = {"FLAC": 0, "AMR": 4, "AC-3": 4, "MPEG-TS": 4}
-"""Kinds of which zeros behind are no sound, and how many of these the last frame may end in."""
 _ESTIMATED = frozenset({"MP3", "AAC", "AC-3", "ID3 tag", "WAV", "AVI", None})
 """Kinds whose length FFmpeg guesses by their first frames, or by a size that is compared anyway."""
 _MUCH = 0.5
@@ -85,23 +71,6 @@ class _Source(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What a look at the header told."""
-
-    kind: str | None
-    view: FileView
-    is_whole_file: bool
-    remarks: tuple[Remark, ...] = ()
-    missing: tuple[int, int] | None = None
-    """(stated, present) bytes of samples, where fewer are present."""
-    fault: OggFault | None = None
-    tagged_samples: int | None = None
-    """An MP3's length by its tag."""
-    ffmpeg_first: bool = False
-    notes: FieldNotes | None = None
-
-
 def open_decoder(
     fd: int, size_bytes: int, options: DecodeOptions | None = None, *, is_for_a_part: bool = False
 ) -> Decoder:
@@ -111,14 +80,14 @@ def open_decoder(
         AudioError: not audio, a format that neither library knows, or figures out of range.
     """
     options = options or DecodeOptions()
-    seen = _look_at(without_tags(fd, size_bytes), size_bytes, is_for_a_part=is_for_a_part)
+    seen = look_at_header(without_tags(fd, size_bytes), size_bytes, is_for_a_part=is_for_a_part)
     return RecordingDecoder(seen, options)
 
 
 class RecordingDecoder(Decoder):
     """A recording by whichever decoder reads it, and by the other one from where that ends."""
 
-    def __init__(self, seen: _Seen, options: DecodeOptions) -> None:
+    def __init__(self, seen: HeaderFacts, options: DecodeOptions) -> None:
         self._seen, self._options = seen, options
         self._remarks = Remarks()
         self._remarks.extend(seen.remarks)
@@ -131,7 +100,7 @@ class RecordingDecoder(Decoder):
         self._openers = order
         source = self._next_source() or self._rebuilt()
         if source is None:
-            raise self._reason()
+            raise _why_unreadable(self._seen, self._errors)
         try:
             self.info = replace(self._announced(source), notes=seen.notes)
             check_range(self.info)
@@ -195,10 +164,6 @@ class RecordingDecoder(Decoder):
         if source is not None:
             self._remarks.add(RemarkKind.SIZE, "a chunk before the samples has a wrong size")
         return source
-
-    def _reason(self) -> AudioError:
-        """Why no library opens the file."""
-        return _why_unreadable(self._seen, self._errors)
 
     def _raw_blocks(self) -> Iterator[F32]:
         n_given, source, stopped = 0, self._sources[0], None
@@ -301,7 +266,7 @@ def _slack(info: StreamInfo) -> int:
     return _SLACK_SAMPLES if info.format.startswith(_ROUNDED) else 0
 
 
-def _sndfile(seen: _Seen, options: DecodeOptions, earlier: list[_Source]) -> _Source:
+def _sndfile(seen: HeaderFacts, options: DecodeOptions, earlier: list[_Source]) -> _Source:
     source = SndfileSource(seen.view, is_whole_file=seen.is_whole_file, fault=seen.fault)
     if earlier and source.info.sample_rate_hz != earlier[0].info.sample_rate_hz:
         source.close()
@@ -313,7 +278,7 @@ def _sndfile(seen: _Seen, options: DecodeOptions, earlier: list[_Source]) -> _So
     return source
 
 
-def _ffmpeg(seen: _Seen, options: DecodeOptions, earlier: list[_Source]) -> _Source:
+def _ffmpeg(seen: HeaderFacts, options: DecodeOptions, earlier: list[_Source]) -> _Source:
     rate_hz = earlier[0].info.sample_rate_hz if earlier else None
     if options.track == "all":
         return MixedTracks(seen.view, rate_hz)
@@ -321,72 +286,7 @@ def _ffmpeg(seen: _Seen, options: DecodeOptions, earlier: list[_Source]) -> _Sou
     return FFmpegSource(seen.view, options.track, rate_hz=rate_hz, demuxer=demuxer)
 
 
-def _look_at(view: FileView, size_bytes: int, *, is_for_a_part: bool) -> _Seen:
-    """What the header, and what stands around the samples, tell before anything is decoded."""
-    kind = kind_of(view.read(0, 256))
-    if kind in _FRAMES:
-        view = without_zeros_behind(view, _FRAMES[kind])
-    # libsndfile knows ID3 tags around MP3, and needs no view of ours for it.
-    has_own_tags = kind == "MP3" and os.pread(view.fd, 3, 0) in (b"ID3", view.read(0, 3))
-    is_whole = has_own_tags or (view.start == 0 and view.size_bytes == size_bytes)
-    seen = _Seen(kind, view, is_whole)
-    if kind == "OGG":
-        # A part is not worth a look at every page.
-        fault = None if is_for_a_part else ogg_fault(view)
-        remarks = (Remark(RemarkKind.DAMAGED, "an Ogg page is spoilt or missing"),)
-        return replace(
-            seen,
-            fault=fault,
-            ffmpeg_first=n_streams(view) > 1 or fault in ("damaged", "chained"),
-            remarks=remarks if fault == "damaged" else (),
-        )
-    if kind == "MP3":
-        tag = mp3_tag(view)
-        n_samples, n_bytes = tag or (None, 0)
-        # Some programs count the tags around, too.
-        is_confirmed = any(
-            abs(n_bytes - size) <= max(2048, min(8192, size // 100))
-            for size in (view.size_bytes, size_bytes)
-        )
-        return replace(seen, tagged_samples=n_samples, ffmpeg_first=not (tag and is_confirmed))
-    if kind == "MP4" and (at := mp4_goes_on(view)) is not None:
-        detail = f"another MP4 begins at byte {at:,}; the first alone is labelled"
-        return replace(seen, remarks=(Remark(RemarkKind.UNREAD, detail),))
-    if kind == "Matroska":
-        sizes = matroska_size(view)
-        return replace(seen, missing=sizes if sizes and sizes[0] > sizes[1] else None)
-    found = sample_bytes(view)
-    if kind == "WAV":
-        seen = replace(seen, notes=field_notes(view))
-    return seen if found is None else _with_sizes(seen, found)
-
-
-def _with_sizes(seen: _Seen, found: SampleBytes) -> _Seen:
-    """What follows from the size that the header states."""
-    if found.stated > found.present:
-        is_promise = not found.is_placeholder
-        return replace(seen, missing=(found.stated, found.present) if is_promise else None)
-    what, at = what_follows(seen.view, found)
-    if what in ("data", "recording"):
-        which = "another chunk of samples" if what == "data" else "another recording"
-        detail = f"{which} begins at byte {at:,}; what is before it is labelled"
-        return replace(seen, remarks=(Remark(RemarkKind.UNREAD, detail),))
-    if what != "sound":
-        return seen
-    n_bytes = whole_size(seen.view, found)
-    detail = f"the header states {found.stated:,} bytes of samples, {n_bytes:,} are there"
-    remarks = (Remark(RemarkKind.SIZE, detail),)
-    corrected = found.corrected(seen.view, n_bytes)
-    if corrected is not None:
-        return replace(seen, view=corrected, is_whole_file=False, remarks=remarks)
-    # No room for the true size in the header.
-    rebuilt = rebuilt_wav(seen.view, found.start, n_bytes)
-    if rebuilt is None:
-        return replace(seen, remarks=(Remark(RemarkKind.UNREAD, detail),))
-    return replace(seen, view=rebuilt, is_whole_file=False, remarks=remarks)
-
-
-def _why_unreadable(seen: _Seen, errors: list[AudioError]) -> AudioError:
+def _why_unreadable(seen: HeaderFacts, errors: list[AudioError]) -> AudioError:
     """One reason for what neither library opens."""
     for error in errors[::-1]:
         if error.reason in (Reason.UNSUPPORTED, Reason.EMPTY, Reason.OUT_OF_RANGE):

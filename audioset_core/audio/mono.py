@@ -153,13 +153,15 @@ def after(n_samples: int, blocks: Iterator[F32]) -> Iterator[F32]:
 
 
 def check_range(info: StreamInfo) -> None:
-    """Raises: AudioError: a rate or a number of channels that is not read."""
+    """Refuse figures that no model is given.
+
+    Raises:
+        AudioError: an unsupported sample rate or number of channels.
+    """
     if not MIN_RATE_HZ <= info.sample_rate_hz <= MAX_RATE_HZ:
-        raise AudioError(
-            Reason.OUT_OF_RANGE,
-            f"{info.sample_rate_hz} Hz; {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz are read",
-        )
+        allowed = f"{MIN_RATE_HZ // 1000} to {MAX_RATE_HZ // 1000} kHz"
+        detail = f"{info.sample_rate_hz} Hz; supported sample rates: {allowed}"
+        raise AudioError(Reason.OUT_OF_RANGE, detail)
     if not 1 <= info.n_channels <= MAX_CHANNELS:
-        raise AudioError(
-            Reason.OUT_OF_RANGE, f"{info.n_channels} channels; 1 to {MAX_CHANNELS} are read"
-        )
+        detail = f"{info.n_channels} channels; supported: 1 to {MAX_CHANNELS}"
+        raise AudioError(Reason.OUT_OF_RANGE, detail)

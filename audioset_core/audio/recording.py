@@ -23,7 +23,7 @@ from audioset_core.arrays import F32
 from audioset_core.audio.decoders import DecodeOptions
 from audioset_core.audio.mono import Decoder
 from audioset_core.audio.remarks import Remark
-from audioset_core.audio.sandbox import open_contained
+from audioset_core.audio.sandbox import open_sandboxed
 from audioset_core.errors import AudioError, Reason
 
 IN_MEMORY_BYTES = 8 << 20
@@ -129,7 +129,7 @@ class Recording:
         self.close()
 
     def _open_decoder(self) -> Decoder:
-        return self._watched(lambda: open_contained(self._fd, self.size_bytes, self._options))
+        return self._watched(lambda: open_sandboxed(self._fd, self.size_bytes, self._options))
 
     def _take_in(self) -> str:
         """Hash the bytes; a small file's move into memory so that these are what is decoded."""
@@ -204,7 +204,7 @@ def stated_duration_s(path: bytes) -> float | None:
     except AudioError:
         return None
     try:
-        decoder = open_contained(fd, os.fstat(fd).st_size)
+        decoder = open_sandboxed(fd, os.fstat(fd).st_size)
         info = decoder.info
         decoder.close()
     except (AudioError, OSError):

@@ -60,9 +60,9 @@ _CRASHES = frozenset({
 _MAY_BE_ANOTHERS = frozenset({Reason.CRASHED, Reason.TOO_LARGE, Reason.INTERNAL})
 
 
-def open_contained(
+def open_sandboxed(
     fd: int, size_bytes: int, options: DecodeOptions | None = None, start_s: float | None = None
-) -> ContainedDecoder:
+) -> SandboxedDecoder:
     """As `decode.open_decoder`, in another process; from about `start_s` on, if that is given.
 
     Raises:
@@ -72,10 +72,10 @@ def open_contained(
     track = {"default": 0, "all": -1}.get(str(options.track), options.track)
     start_s = -1.0 if start_s is None else start_s
     request = REQUEST.pack(size_bytes, int(track), options.is_strict, start_s)
-    return ContainedDecoder(fd, request, decoders())
+    return SandboxedDecoder(fd, request, decoder_pool())
 
 
-def decoders() -> DecoderPool:
+def decoder_pool() -> DecoderPool:
     """This process's decoders."""
     return _pool(os.getpid())  # a fork must not talk over its parent's sockets
 
@@ -98,7 +98,7 @@ class DecoderPool:
         self._all: set[_Worker] = set()
         self._lock = threading.Lock()
 
-    def begin(self, n_workers: int) -> None:
+    def start_workers(self, n_workers: int) -> None:
         """Start processes that will be needed soon, in a thread of its own."""
 
         def start() -> None:
@@ -248,7 +248,7 @@ class _Worker:
         return AudioError(Reason.CRASHED, f"its process ended with {how}")
 
 
-class ContainedDecoder(Decoder):
+class SandboxedDecoder(Decoder):
     """A recording in the hands of another process.
 
     Its blocks begin with the recording's sample number ``first_sample``.

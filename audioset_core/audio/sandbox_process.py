@@ -57,7 +57,7 @@ The slowest decoders here take 0.003 s a second."""
 WAIT_S = 120.0
 """Wall-clock time for one slot: only a file system that doesn't answer takes that long."""
 LENGTH_S, LENGTH_S_PER_BYTE = 24 * 3600.0, 1e-3
-"""Audio that a file may hold: a day, and more at 8 kbit/s. A day of silence is 30 kB of FLAC."""
+"""Longest audio of a file: 24 h, or more at 8 kbit/s and above. 24 h of silence: 30 kB of FLAC."""
 
 
 def main() -> None:
@@ -161,8 +161,8 @@ class _Work:
         if length_s > LENGTH_S + LENGTH_S_PER_BYTE * self._size_bytes:
             raise AudioError(
                 Reason.TOO_LONG,
-                f"{length_s / 3600:,.0f} h in {self._size_bytes:,} bytes; "
-                f"a day and 8 kbit/s are read",
+                f"{length_s / 3600:,.0f} h in {self._size_bytes:,} bytes: "
+                f"longer than 24 h at under 8 kbit/s is refused as implausible",
             )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 
 from audioset_core.arrays import F32
-from audioset_core.audio.ffmpeg import spoken
+from audioset_core.audio.ffmpeg import error_text
 from audioset_core.audio.mono import StreamInfo, after, frames_per_block
 from audioset_core.audio.remarks import Remarks
 from audioset_core.audio.vorbis import vorbis_blocks
@@ -49,7 +49,7 @@ class SndfileSource:
                 os.lseek(self._fd, 0, os.SEEK_SET)
                 self._file = _StreamedSoundFile(self._fd, closefd=False)
         except _ERRORS as error:
-            raise AudioError(Reason.DAMAGED, said(error)) from error
+            raise AudioError(Reason.DAMAGED, _libsndfile_text(error)) from error
         if self._file.subtype.startswith("MPEG") and self._file.format != "MP3":
             self._file.close()  # its count of samples is a guess
             raise AudioError(Reason.UNSUPPORTED, "MPEG audio in a WAV file")
@@ -123,14 +123,14 @@ class SndfileSource:
             try:
                 block = self._file.read(out=buffer)
             except _ERRORS as error:
-                raise AudioError(Reason.DAMAGED, said(error)) from error
+                raise AudioError(Reason.DAMAGED, _libsndfile_text(error)) from error
             if len(block):
                 yield block
             if len(block) < want:
                 return
 
 
-def said(error: Exception) -> str:
+def _libsndfile_text(error: Exception) -> str:
     """libsndfile's message without the name of the file, which is a number here."""
-    text = spoken(error)
+    text = error_text(error)
     return (text.partition(": ")[2] if text.startswith("Error opening") else text).rstrip(".")

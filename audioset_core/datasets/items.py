@@ -15,14 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audioset_core.arrays import F32
-from audioset_core.audio.mono import (
-    MAX_CHANNELS,
-    MAX_RATE_HZ,
-    MIN_RATE_HZ,
-    Decoder,
-    StreamInfo,
-    frames_per_block,
-)
+from audioset_core.audio.mono import Decoder, StreamInfo, check_range, frames_per_block
 from audioset_core.errors import AudioError, Reason, UserError
 
 T_co = TypeVar("T_co", covariant=True)
@@ -65,20 +58,14 @@ class ArrayDecoder(Decoder):
         self._data = _array(fields["data"])
         n_channels, self.n_samples = self._data.shape
         rate_hz = _rate_hz(fields["sr"])
-        if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
-            raise AudioError(
-                Reason.OUT_OF_RANGE,
-                f"sr is {rate_hz} Hz; {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz are read",
-            )
-        if not 1 <= n_channels <= MAX_CHANNELS:
-            raise AudioError(
-                Reason.OUT_OF_RANGE,
-                f"data has {n_channels} channels, 1 to {MAX_CHANNELS} are read; "
-                "its shape is [channels, samples]",
-            )
+        self.info = StreamInfo("array", rate_hz, n_channels, self.n_samples)
+        try:
+            check_range(self.info)
+        except AudioError as error:
+            shape = f"data of shape {self._data.shape} is [channels, samples]"
+            raise AudioError(error.reason, f"{error.detail}; {shape}") from None
         if not self.n_samples:
             raise AudioError(Reason.EMPTY, "data has no samples")
-        self.info = StreamInfo("array", rate_hz, n_channels, self.n_samples)
 
     def _raw_blocks(self) -> Iterator[F32]:
         want = frames_per_block(self.info.n_channels)
@@ -204,7 +191,7 @@ def _array(data: Any) -> NDArray[Any]:
         )
     if data.dtype.kind != "f" and data.dtype.newbyteorder("=") not in _INT_SCALES:
         raise RefusedError(
-            ItemReason.MALFORMED, f"data is {data.dtype}; float, int16 and int32 are read"
+            ItemReason.MALFORMED, f"data is {data.dtype}; supported types: float, int16, int32"
         )
     return np.asarray(data)
 

@@ -15,7 +15,7 @@ import soundfile
 from audioset_core.arrays import F32
 from audioset_core.audio.decoders import DecodeOptions
 from audioset_core.audio.recording import open_regular, resampled
-from audioset_core.audio.sandbox import open_contained
+from audioset_core.audio.sandbox import open_sandboxed
 from audioset_core.errors import AudioError, Reason
 from audioset_core.previews.waveform_overview import overview_of
 
@@ -85,7 +85,7 @@ def _decoded(
     fd: int, start_s: float, end_s: float, options: DecodeOptions | None
 ) -> tuple[F32, int]:
     """Mono samples of the span; the way to it is decoded or, where the format can, skipped."""
-    decoder = open_contained(fd, os.fstat(fd).st_size, options, start_s)
+    decoder = open_sandboxed(fd, os.fstat(fd).st_size, options, start_s)
     try:
         rate_hz = decoder.info.sample_rate_hz
         first, last = round(start_s * rate_hz), round(end_s * rate_hz)

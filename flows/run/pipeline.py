@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from audioset_core.audio.decoders import DecodeOptions
-from audioset_core.audio.sandbox import decoders
+from audioset_core.audio.sandbox import decoder_pool
 from audioset_core.errors import UserError
 from audioset_core.features.config import FrontendConfig
 from audioset_core.inference.engines import takes_waveforms
@@ -190,7 +190,7 @@ def label_here(
             monitor.advance(receipt)
             listener().advance(receipt)
             note_progress(engine, job.run_id, run.summary.counts, now())
-    decoders().close()  # a process that waits for the next run keeps none
+    decoder_pool().close()  # a process that waits for the next run keeps none
 
 
 def _look_back(
