@@ -13,7 +13,7 @@ from typing import Any
 
 from audioset_core.errors import UserError
 from audioset_core.models.classes import Category
-from audioset_core.storage.atomic_files import write_streams
+from audioset_core.storage.atomic_files import write_many
 
 _JSON_BLOCK_BYTES = 2**20
 _SEED_KEYS = frozenset({"id", "category_tsr_fname", "per_chunk_length", "meta"})
@@ -41,7 +41,7 @@ def write_seed_json(
         UserError: a prediction's meta or extra keys are no JSON (NaN is none); the old file stays.
         OSError: the disk is full, a sync failed, ...
     """
-    write_streams([(path, _blocks(_seed_json_lines(model, categories, predictions)))])
+    write_many([(path, _blocks(_seed_json_lines(model, categories, predictions)))])
 
 
 def _seed_json_lines(

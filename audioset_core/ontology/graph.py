@@ -67,13 +67,12 @@ class Ontology:
         """Nodes without a parent."""
         return tuple(self.nodes[mid] for mid, above in self._parents.items() if not above)
 
-    @property
-    def n_levels(self) -> int:
-        """Number of levels; a node's level is its shortest distance from a root."""
-        return 1 + max(self._depths.values())
-
     def depth(self, mid: str) -> int:
-        """Fewest edges between the node and a root; 0 for a root."""
+        """Fewest edges between the node and a root; 0 for a root.
+
+        >>> load_default().depth("/m/0bt9lr")  # Dog, below Domestic animals and pets, Animal
+        2
+        """
         return self._depths[self._known(mid)]
 
     def children(self, mid: str) -> tuple[Node, ...]:
@@ -146,14 +145,14 @@ class Ontology:
             )
         return self.nodes[chosen[0]]
 
-    def nearest(self, text: str, *, n: int = _N_NEAREST) -> tuple[str, ...]:
-        """The `n` names most like the text, best first; MIDs where the text looks like a MID."""
+    def nearest(self, text: str) -> tuple[str, ...]:
+        """The three names most like the text, best first; MIDs where the text looks like a MID."""
         from difflib import SequenceMatcher, get_close_matches
 
         wanted = text.strip()[:_MAX_GUESS_CHARS]
         if len(wanted) > 2 and wanted[0] == wanted[2] == "/":
             mids = {mid.casefold(): mid for mid in self.nodes}
-            close = get_close_matches(wanted.casefold(), mids, n=n, cutoff=0.5)
+            close = get_close_matches(wanted.casefold(), mids, n=_N_NEAREST, cutoff=0.5)
             return tuple(mids[each] for each in close)
         # Of a path, what it ends in.
         wanted = _fold(wanted.rstrip("/").rpartition("/")[2])
@@ -174,7 +173,7 @@ class Ontology:
 
         # sorted() is stable: among equals the order of the file decides.
         names = dict.fromkeys(node.name for node in self.nodes.values())
-        return tuple(sorted(names, key=score, reverse=True)[:n])
+        return tuple(sorted(names, key=score, reverse=True)[:_N_NEAREST])
 
     def search(self, text: str) -> tuple[Node, ...]:
         """Nodes whose name contains every word, then those whose description helps; any case."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -30,17 +30,6 @@ def write_atomically(path: Path, data: bytes) -> None:
         OSError: the disk is full, a sync failed, ...
     """
     write_many([(path, data)])
-
-
-def write_many(items: Iterable[tuple[Path, bytes | Sequence[Block]]]) -> None:
-    """Write several files, whole or in blocks, syncing each folder once; durable when it returns.
-
-    On an error nothing temporary is left; files renamed before it stay, whole but not promised.
-
-    Raises:
-        OSError: the disk is full, a sync failed, ...
-    """
-    write_streams((path, (data,) if isinstance(data, bytes) else data) for path, data in items)
 
 
 @contextmanager
@@ -75,17 +64,24 @@ def write_text(path: Path, texts: Iterable[str]) -> None:
             file.write(text.encode())
 
 
-def write_streams(items: Iterable[tuple[Path, Iterable[Block]]]) -> None:
-    """All temporaries written and synced, then all renamed, then each folder synced."""
+def write_many(items: Iterable[tuple[Path, bytes | Iterable[Block]]]) -> None:
+    """Write several files, whole or in blocks; durable when it returns.
+
+    All temporary files are written and synced, then all are renamed, then each folder is synced.
+    On an error no temporary file is left; files renamed before it stay, whole but not promised.
+
+    Raises:
+        OSError: the disk is full, a sync failed, ...
+    """
     written: list[tuple[Path, Path]] = []
     try:
-        for path, blocks in items:
+        for path, content in items:
             _make_folder(path.parent)
             temp = path.with_name(f".{secrets.token_hex(8)}{TEMP_SUFFIX}")
             descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
             written.append((temp, path))
             try:
-                for block in blocks:
+                for block in (content,) if isinstance(content, bytes) else content:
                     _write_all(descriptor, block)
                 os.fsync(descriptor)
             except OSError as error:

@@ -1,9 +1,10 @@
 """Proof of a conversion: our PyTorch beside the published network in TensorFlow.
 
 The published file is read twice, by `audioset_core.weights.convert` for PyTorch and,
-independently, by `audioset_core.weights.tensorflow_weights` for TensorFlow. Both hear the same
+independently, by `audioset_core.weights.tensorflow_weights` for TensorFlow. Both compute the same
 synthetic sounds, and every stage is compared: log-mel, the network on the same patches, waveform
-to score.
+to score. Between the lines of a pure tone there is nothing but the rounding noise of the FFT, and
+the logarithm shows it: no bar on the mean is applied to tones.
 
 Source: the bars are those of docs/numerics.md.
 """
@@ -37,10 +38,6 @@ EMBEDDING_BAR = 1e-4
 """Of a sound's largest embedding value, from patches and from the waveform."""
 
 ALL_SOUNDS = "all"
-NOTE_ON_TONES = (
-    "Between the lines of a pure tone (*) there is nothing but the rounding noise of the FFT, "
-    "and the logarithm shows it: the bar on the mean is not applied there."
-)
 HEADING = ("stage", "of", "sound", "largest", "bar", "mean", "bar", "")
 
 # What `fold_batch_norm` does to each network.
@@ -94,11 +91,6 @@ class Report:
         """Whether every comparison is within its bars."""
         return bool(self.comparisons) and all(each.passed for each in self.comparisons)
 
-    @property
-    def overall(self) -> tuple[Comparison, ...]:
-        """One comparison per stage over all sounds; its mean has no bar, each sound's has."""
-        return tuple(_over_all(group) for group in self._groups())
-
     def rows(self) -> tuple[tuple[str, ...], ...]:
         """A table as text, its heading first: each stage over all sounds, then every sound."""
         groups = self._groups()
@@ -111,23 +103,6 @@ class Report:
         for each in self.comparisons:
             groups.setdefault((each.stage, each.quantity), []).append(each)
         return list(groups.values())
-
-    def as_markdown(self) -> str:
-        """The table with a heading, the verdict and the note on tones."""
-        heading, *rows = self.rows()
-        verdict = "equal to the reference" if self.passed else "NOT equal to the reference"
-        lines = [
-            f"## {self.model}: {self.source_name}",
-            "",
-            f"The converted weights are {verdict}. Embeddings are measured as parts of the sound's "
-            "largest value.",
-            "",
-            *(f"| {' | '.join(row)} |" for row in (heading, ("---",) * len(heading), *rows)),
-            "",
-            NOTE_ON_TONES,
-            "",
-        ]
-        return "\n".join(lines).replace("*", r"\*")
 
 
 def verify_conversion(source: Path, model: str | None = None) -> Report:
@@ -149,9 +124,9 @@ def verify_conversion(source: Path, model: str | None = None) -> Report:
     reference = MODELS[model](published)
     config = BUNDLES[model].frontend
     networks = _networks(load_published(source, model=model), model)
-    heard = sounds()
-    ours = [frontend.log_mel(sound.samples, config) for sound in heard]
-    theirs = [reference.log_mel(sound.samples) for sound in heard]
+    made = sounds()
+    ours = [frontend.log_mel(sound.samples, config) for sound in made]
+    theirs = [reference.log_mel(sound.samples) for sound in made]
     stages = {
         "network": [reference.patches(frames) for frames in theirs],
         "end to end": [frontend.patches(frames, config) for frames in ours],
@@ -161,14 +136,14 @@ def verify_conversion(source: Path, model: str | None = None) -> Report:
             "log-mel", "log-mel", *each, LOG_MEL_MAX_BAR,
             mean_bar=None if each[0].is_tone else LOG_MEL_MEAN_BAR,
         )
-        for each in zip(heard, ours, theirs, strict=True)
+        for each in zip(made, ours, theirs, strict=True)
     ]  # fmt: skip
-    comparisons += _network_comparisons(heard, stages, networks, reference)
+    comparisons += _network_comparisons(made, stages, networks, reference)
     return Report(source_name=source.name, model=model, comparisons=tuple(comparisons))
 
 
 def sounds() -> tuple[Sound, ...]:
-    """What both implementations hear: the same every time, 1 to 5 s each but one."""
+    """The sounds of the comparison: the same every time, 1 to 5 s each but one."""
     rng = np.random.default_rng(_SEED)
 
     def seconds(n_samples: int) -> F64:
@@ -225,7 +200,7 @@ def _networks(arrays: Mapping[str, F32], model: str) -> dict[str, nn.Module]:
 
 
 def _network_comparisons(
-    heard: tuple[Sound, ...],
+    made: tuple[Sound, ...],
     stages: Mapping[str, list[F32]],
     networks: Mapping[str, nn.Module],
     reference: Reference,
@@ -244,7 +219,7 @@ def _network_comparisons(
                 if ours is None or theirs is None:
                     continue
                 each = zip(
-                    heard, _split(ours, inputs), _split(theirs, stages["network"]), strict=True
+                    made, _split(ours, inputs), _split(theirs, stages["network"]), strict=True
                 )
                 comparisons += [
                     _comparison(f"{stage}{suffix}", quantity, *rows, max_bar) for rows in each

@@ -64,10 +64,6 @@ class Reference:
             framed = tf.signal.frame(frames, _PATCH_FRAMES, self.patch_hop_frames, axis=0)
         return np.asarray(framed.numpy(), np.float32)
 
-    def end_to_end(self, samples: F32) -> tuple[F32 | None, F32]:
-        """Waveform at 16 kHz to scores and embeddings, as `network`."""
-        return self.network(self.patches(self.log_mel(samples)))
-
 
 @cache
 def load_tensorflow() -> Any:
