@@ -1,4 +1,4 @@
-"""How long patches cover: each hears a window, windows overlap, no moment counts twice."""
+"""Seconds that patches cover. Each covers a window; windows overlap, and no moment counts twice."""
 
 from __future__ import annotations
 
@@ -21,9 +21,14 @@ def end_s(
     last_patch: npt.NDArray[np.int64], *, hop_s: float, window_s: float, duration_s: float
 ) -> F64: ...
 def end_s(last_patch: Any, *, hop_s: float, window_s: float, duration_s: float) -> Any:
-    """Where what is heard up to a patch ends: with the patch's window, or with the clip.
+    """Where a detection ends, in seconds: with the window of its last patch, or with the clip.
 
-    The one place where Python says so; in SQL that is `db.query.time_spans.end_s`.
+    The only such rule in Python; the one in SQL is `db.query.time_spans.end_s`.
+
+    >>> end_s(3, hop_s=0.48, window_s=0.96, duration_s=10.0)
+    2.4
+    >>> end_s(3, hop_s=0.48, window_s=0.96, duration_s=2.0)
+    2.0
     """
     ends = np.round(np.minimum(last_patch * hop_s + window_s, duration_s), _DIGITS)
     return ends if isinstance(last_patch, np.ndarray) else float(ends)
@@ -32,7 +37,10 @@ def end_s(last_patch: Any, *, hop_s: float, window_s: float, duration_s: float) 
 def covered_s(
     is_heard: npt.NDArray[np.bool_], *, hop_s: float, window_s: float, duration_s: float
 ) -> float:
-    """Seconds within the clip that the marked patches hear.
+    """Seconds of the clip that the marked patches cover.
+
+    >>> covered_s(np.array([True, True, False]), hop_s=0.48, window_s=0.96, duration_s=10.0)
+    1.44
 
     Shape:
         is_heard: [n_patches]

@@ -70,7 +70,11 @@ class Runs:
 
 
 def sigmoid(logits: Floats) -> F32:
-    """`1 / (1 + exp(-x))` in float32 without overflow; any shape."""
+    """`1 / (1 + exp(-x))` in float32 without overflow; any shape.
+
+    >>> sigmoid(np.float16([-1000, 0, 3])).round(3).tolist()
+    [0.0, 0.5, 0.953000009059906]
+    """
     x = logits.astype(np.float32)
     decay = np.exp(-np.abs(x))
     scores: F32 = np.where(x >= 0, np.float32(1), decay) / (1 + decay)
@@ -117,7 +121,10 @@ def window_spans(n_patches: int, *, window: int, stride: int) -> npt.NDArray[np.
     """First and last patch (inclusive) of each sliding window.
 
     Windows start at 0, stride, 2 stride, ... until the clip is covered, and the last one ends
-    with the clip. Nothing is padded, so even and odd windows follow the same rule:
+    with the clip. Nothing is padded, so windows of even and odd length follow the same rule.
+
+    >>> window_spans(6, window=4, stride=3).tolist()
+    [[0, 3], [3, 5]]
 
     Shape:
         [1 + ceil(max(0, n_patches - window) / stride), 2]; [0, 2] without patches
@@ -140,7 +147,7 @@ def sliding_scores(
 ) -> F32:
     """Scores of sliding windows: maximum or mean of the logits, then sigmoid.
 
-    The mean counts the patches that a window really has. `window_spans` says which those are.
+    The mean is over the patches that a window really has, as `window_spans` lists them.
 
     Shape:
         logits: [n_patches, n_classes] -> [n_windows, n_classes]
@@ -222,7 +229,7 @@ def _reduced(first: npt.NDArray[np.int64], parts: Runs, *, shift: int = 0) -> Ru
 
 
 def detections_of(runs: Runs) -> tuple[Detection, ...]:
-    """As records, in the same order."""
+    """The runs as records, in the same order."""
     means = runs.total / runs.n_patches
     return tuple(
         map(

@@ -17,7 +17,7 @@ from audioset_core.scores.pooling import sliding_scores, window_spans
 
 
 class Rankable(Protocol):
-    """What is known of a clip before its scores are read."""
+    """What the database knows of a clip, before its scores are read."""
 
     @property
     def clip(self) -> str:
@@ -25,7 +25,7 @@ class Rankable(Protocol):
 
     @property
     def bound(self) -> float:
-        """No score of the clip is higher."""
+        """An upper limit: no score of the clip is higher."""
 
 
 T = TypeVar("T", bound=Rankable)
@@ -51,7 +51,11 @@ class Ranking(Generic[T]):
 
 
 def patches_in(seconds: float, *, hop_s: float, window_s: float) -> int:
-    """How many consecutive patches lie within so many seconds; at least one."""
+    """How many consecutive patches fit into so many seconds; at least one.
+
+    >>> patches_in(10.0, hop_s=0.48, window_s=0.96)
+    19
+    """
     return max(1, 1 + int((seconds - window_s) / hop_s + 1e-9))
 
 

@@ -82,7 +82,7 @@ def _best_patch(wanted: F64, matrix: Floats, prepare: Prepare) -> tuple[float, i
 
 
 def _unit(vectors: F64) -> F64:
-    """Vectors of length one; those of length zero stay, and are like nothing."""
+    """Vectors scaled to length one; those of length zero stay zero, with a cosine of 0 to all."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: F64 = vectors / np.where(lengths > 0, lengths, 1.0)
     return unit

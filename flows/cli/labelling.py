@@ -10,7 +10,7 @@ from pathlib import Path
 
 from audioset_core.audio.sandbox import decoder_pool
 from audioset_core.errors import UserError
-from audioset_core.inputs.walk import Inputs, barren_folders, read_inputs
+from audioset_core.inputs.walk import Inputs, folders_without_recordings, read_inputs
 from audioset_core.models.registry import ModelBundle, find_bundle
 from audioset_core.weights import locate as weights_files
 from audioset_core.weights.locate import ReadyWeights
@@ -40,7 +40,7 @@ def label_paths(
         UserError, DatabaseUserError: an input is off.
     """
     inputs = read_inputs(paths, manifest, follow_symlinks=options.follow_symlinks)
-    barren = barren_folders(inputs)
+    barren = folders_without_recordings(inputs)
     is_all = len(barren) == len(inputs.named_folders) and inputs.are_folders_named
     if barren and is_all:
         raise UserError("; ".join(barren))
