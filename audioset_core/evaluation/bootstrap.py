@@ -1,8 +1,8 @@
-"""Intervals of confidence for `evaluation.metrics`: percentiles over clips drawn again, seeded.
+"""Confidence intervals for `evaluation.metrics`: percentiles over resampled clips, with a seed.
 
-A clip that is drawn n times is a clip of weight n. scikit-learn takes weights too, but one resample
-at a time, at milliseconds each; this is the same arithmetic for all resamples at once, and tests
-compare both.
+A clip that is drawn n times counts as a clip of weight n. scikit-learn also takes weights, but
+needs milliseconds for one resample; this is the same arithmetic for all resamples at once, and
+tests compare the two.
 
 Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13
 """
@@ -19,13 +19,13 @@ import numpy.typing as npt
 from audioset_core.arrays import F32, F64
 
 _CONFIDENCE = 0.95
-# Weights that are held at a time: resamples times items.
+# Weights in memory at a time: resamples times items.
 _BLOCK_VALUES = 2**22
 
 
 @dataclass(frozen=True, slots=True)
 class Intervals:
-    """95 %, by measure (mAP, AUC, d_prime, lwlrap, zero_shot), and of AP by class index."""
+    """95 % by measure (mAP, AUC, d_prime, lwlrap, zero_shot), and of AP by class index."""
 
     of_measure: Mapping[str, tuple[float, float]]
     ap_of_class: Mapping[int, tuple[float, float]]
@@ -82,7 +82,7 @@ def weighted_ap_and_auc(scores: F32, truth: npt.NDArray[np.int8], weights: F64) 
         scores, truth: [n_items]; weights: [n_resamples, n_items] -> [n_resamples], twice
     """
     order = np.argsort(-scores, kind="stable")
-    # Equal scores are let in together.
+    # Items of equal score pass a threshold together.
     ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True)) if len(order) else order
     own = weights[:, order]
     hits = np.cumsum(own * (truth[order] == 1), axis=1)[:, ends]
@@ -101,7 +101,7 @@ def weighted_ap_and_auc(scores: F32, truth: npt.NDArray[np.int8], weights: F64) 
 
 
 def ranking_precision(scores: F32, labels: npt.NDArray[np.int8]) -> F64:
-    """Each item's label-ranking average precision; 0 without a label. A tie takes the worse rank.
+    """Each item's label-ranking average precision; 0 without a label. Ties get the worse rank.
 
     Shape:
         scores, labels: [n_items, n_classes] -> [n_items]
@@ -135,7 +135,7 @@ def _item_measures(
     weights: F64,
     is_exclusive: bool,
 ) -> tuple[F64, F64]:
-    """(lwlrap, share of right picks) of each resample; NaN where they cannot be said."""
+    """(lwlrap, share of right picks) of each resample; NaN where they are not defined."""
     nothing = np.full(len(weights), np.nan)
     picks = nothing
     if is_exclusive:
@@ -153,7 +153,7 @@ def _average(values: F64, weights: F64) -> F64:
 
 
 def _row_means(table: F64) -> F64:
-    """Over the classes that a resample can tell of."""
+    """Row means over the classes for which a resample has a value."""
     known = ~np.isnan(table)
     with np.errstate(invalid="ignore"):
         means: F64 = np.where(known, table, 0).sum(axis=1) / known.sum(axis=1)

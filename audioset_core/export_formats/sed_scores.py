@@ -1,8 +1,8 @@
 """Scores over time as sed_scores_eval reads them: a TSV per recording, a column per class.
 
-Rows are frames without gaps. A score is of a window (0.96 s), and windows overlap: each moment
+Rows are frames without gaps. A score covers a window (0.96 s), and windows overlap: each moment
 gets the score of the window whose centre is nearest, so a frame is as long as the hop. The first
-begins with the recording and the last one ends with it.
+frame begins with the recording and the last one ends with it.
 
 Source: github.com/fgnt/sed_scores_eval, `write_sed_scores` and `validate_score_dataframe`.
 """
@@ -23,7 +23,13 @@ _BLOCK_VALUES = 2**16
 def frame_borders(
     n_patches: int, patch_hop_s: float, window_s: float, duration_s: float
 ) -> list[float]:
-    """Onsets of all frames, and the last one's offset. Shape: ``[n_patches + 1]``."""
+    """Onsets of all frames, and the offset of the last one, in seconds.
+
+    Shape: ``[n_patches + 1]``.
+
+    >>> frame_borders(3, patch_hop_s=0.5, window_s=1.0, duration_s=2.0)
+    [0.0, 0.75, 1.25, 2.0]
+    """
     lead_s = (window_s - patch_hop_s) / 2
     borders = [0.0, *(round(n * patch_hop_s + lead_s, 6) for n in range(1, n_patches))]
     last_s = borders[-1]
@@ -32,7 +38,7 @@ def frame_borders(
 
 
 def column_names(classes: Sequence[tuple[str, str]]) -> list[str]:
-    """Names of (MID, name) as column titles: different ones, where two classes share a name too."""
+    """Column titles of classes (MID, name), unique also where two classes share a name."""
     names = [one_line(name) for _, name in classes]
     twice = Counter(names)
     return [

@@ -1,7 +1,7 @@
 """Reads the nodes of an ontology: the table shipped with the package, or an official JSON file.
 
-Everything that a crafted file can do wrong inside one entry ends in an OntologyError here; what
-needs the whole (cycles, missing children) is checked by `audioset_core.ontology.graph.Ontology`.
+Errors within one entry of a file raise an OntologyError here; errors of the whole (cycles, missing
+children) are found by `audioset_core.ontology.graph.Ontology`.
 
 Source: https://github.com/audioset/ontology (Google, CC BY-SA 4.0)
 """
@@ -17,7 +17,7 @@ from audioset_core.data import FOLDER
 from audioset_core.errors import OntologyError
 
 _TABLE = FOLDER / "ontology.tsv"
-# The official file is 0.3 MB; the bounds keep /dev/zero and crafted files from eating the memory.
+# The official file is 0.3 MB; the limits keep /dev/zero and malicious files out of the memory.
 _MAX_FILE_BYTES = 64 * 2**20
 _MAX_NODES = 100_000
 
@@ -26,8 +26,8 @@ _MAX_NODES = 100_000
 class Node:
     """One class of sounds.
 
-    Abstract: a heading that nobody would use as a label. Blacklisted: not used by the raters;
-    some model outputs are blacklisted all the same, so both are flags to show, not to filter by.
+    Abstract: a heading that nobody would use as a label. Blacklisted: not used by the raters. Some
+    model outputs are blacklisted, so both flags are for showing, not for filtering.
     """
 
     mid: str
@@ -82,7 +82,7 @@ def _read_json_list(path: Path) -> list[Any]:
         with path.open("rb") as file:
             data = file.read(_MAX_FILE_BYTES + 1)
         if len(data) > _MAX_FILE_BYTES:
-            raise OntologyError(f"{path} is larger than {_MAX_FILE_BYTES} bytes: no ontology")
+            raise OntologyError(f"{path} is larger than {_MAX_FILE_BYTES} bytes: not an ontology")
         entries = json.loads(data)
     except OSError as error:
         raise OntologyError(f"{path} cannot be read: {error.strerror}") from error

@@ -89,7 +89,11 @@ class Ontology:
         return tuple(self.nodes[each] for each in above if each != mid)
 
     def subtree(self, mid: str) -> tuple[Node, ...]:
-        """The node and everything below it, each once, nearest first."""
+        """The node and everything below it, each once, nearest first.
+
+        >>> [node.name for node in load_default().subtree("/m/07qf0zm")]
+        ['Howl']
+        """
         return tuple(self.nodes[each] for each in self._below(self._known(mid)))
 
     def descendants(self, mid: str) -> tuple[Node, ...]:
@@ -126,6 +130,9 @@ class Ontology:
         start at any node; names that contain '/' themselves are understood. No two nodes of the
         official ontology share a name; in a file where they do, a path or the MID decides.
 
+        >>> load_default().find("dog").mid
+        '/m/0bt9lr'
+
         Raises:
             UnknownNodeError: nothing matches; it carries the three nearest names (or MIDs).
             UserError: several nodes match.
@@ -146,7 +153,11 @@ class Ontology:
         return self.nodes[chosen[0]]
 
     def nearest(self, text: str) -> tuple[str, ...]:
-        """The three names most like the text, best first; MIDs where the text looks like a MID."""
+        """The three names most like the text, best first; MIDs where the text looks like a MID.
+
+        >>> load_default().nearest("dgo")
+        ('Dog', 'Goat', 'Gong')
+        """
         from difflib import SequenceMatcher, get_close_matches
 
         wanted = text.strip()[:_MAX_GUESS_CHARS]
@@ -221,7 +232,7 @@ def load_default() -> Ontology:
 
 
 def _fold(text: str) -> str:
-    """Case and blanks removed, also around '/', so that equal names compare equal."""
+    """The text in lower case without extra blanks, also around '/', for comparison."""
     return "/".join(" ".join(part.split()) for part in text.casefold().split("/"))
 
 

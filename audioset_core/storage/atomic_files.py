@@ -1,9 +1,9 @@
-"""Writes files so that a crash or a power cut leaves the old file or the new one, never half.
+"""Writes files so that a crash or a power cut leaves the old or the new file, never a half one.
 
 A file is written in full under a temporary name in its final folder, synced, renamed, and then
 its folder is synced: only after that may a database row point to it. A failed sync is never
-retried (the kernel may have dropped the pages: a second one would report success); the temporary
-file goes and the error is raised.
+retried (the kernel may have dropped the pages, and a second sync would report success): the
+temporary file is removed and the error is raised.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-# Temporary files end in this, so that what a killed process leaves can be told and removed.
+# The ending of temporary files, by which those of a killed process are found and removed.
 TEMP_SUFFIX = ".tmp"
 
 Block = bytes | memoryview
@@ -34,7 +34,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, which takes the place of `path` once the block has ended without an error.
+    """A file to write to; it replaces `path` when the block ends without an error.
 
     Raises:
         OSError: the disk is full, a sync failed, ...; the old file stays.
@@ -54,7 +54,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_text(path: Path, texts: Iterable[str]) -> None:
-    """Write a text in UTF-8, piece by piece, and put it in the place of `path`.
+    """Replace a file by a text in UTF-8, written part by part.
 
     Raises:
         OSError: the disk is full, a sync failed, ...; the old file stays.

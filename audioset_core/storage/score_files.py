@@ -29,13 +29,13 @@ Kind = Literal["scores", "embeddings"]
 
 
 def check_scores(array: npt.NDArray[Any], n_classes: int, kind: Kind = "scores") -> None:
-    """Refuse what must not be stored.
+    """Refuse arrays that must not be stored.
 
     Shape:
         array: [n_patches, n_classes], float16 or float32, finite (embeddings: [n_patches, dim])
 
     Raises:
-        AudioError: it is something else.
+        AudioError: another type or shape, or values that are not finite.
     """
     if array.dtype not in SCORE_DTYPES:
         raise _bad(kind, f"have the type {array.dtype}; allowed: float16, float32")
@@ -46,7 +46,7 @@ def check_scores(array: npt.NDArray[Any], n_classes: int, kind: Kind = "scores")
 
 
 def is_finite(array: npt.NDArray[Any]) -> bool:
-    """Whether all values are; block by block, for the answers for ten hours would be 40 MB.
+    """Whether all values are finite; block by block, as a mask for ten hours would take 40 MB.
 
     Shape: ``[n, width]``
     """
@@ -99,18 +99,21 @@ def read_scores(path: Path, *, mmap: bool = False) -> Floats:
 def scores_path(
     model_slug: str, clip_sha256: str, npy_sha256: str, kind: Kind = "scores"
 ) -> PurePosixPath:
-    """Where the results of a clip lie: `<kind>/<model>/<2 hex>/<clip>-<16 hex>.npy`.
+    """The path of a clip's results: `<kind>/<model>/<2 hex>/<clip>-<16 hex>.npy`.
 
-    The content is in the name, because the same clip may give other bytes on another device.
+    A digest of the content is in the name, as the same clip may give other bytes on another device.
+
+    >>> str(scores_path("yamnet-1", "ab" * 32, "cd" * 32))[:24]
+    'scores/yamnet-1/ab/ababa'
 
     Raises:
-        ValueError: a part is no slug or no lower-case SHA-256; user text never gets into a path.
+        ValueError: a part is not a slug or not a lower-case SHA-256; no user text gets into a path.
     """
     if not _SLUG.fullmatch(model_slug):
-        raise ValueError(f"model {model_slug!r} is no slug: a-z, 0-9, '.', '_', '-', at most 64")
+        raise ValueError(f"model {model_slug!r} is not a slug: a-z, 0-9, '.', '_', '-', at most 64")
     for digest in (clip_sha256, npy_sha256):
         if not _SHA256.fullmatch(digest):
-            raise ValueError(f"{digest!r} is no SHA-256 of 64 lower-case hex digits")
+            raise ValueError(f"{digest!r} is not a SHA-256 of 64 lower-case hex digits")
     name = f"{clip_sha256}-{npy_sha256[:16]}.npy"
     return PurePosixPath(kind, model_slug, clip_sha256[:2], name)
 
