@@ -1,10 +1,9 @@
-"""Which decoder reads a file, and what is said of one that is not as its header says.
+"""Which decoder reads a file, and the remarks on a file that differs from its header.
 
-Two decoders share the work, by the table `_LIBSNDFILE_FIRST`. Where the one that is asked first
-does not open the file, gives nothing, breaks off or ends early, the other is asked and goes on
-behind the last sample: a file fails only when both do. No length is believed before the end
-has been decoded; where a format states one exactly, a difference is a remark. docs/formats.md
-has the whole policy.
+Two decoders share the work; `_LIBSNDFILE_FIRST` says which one comes first. Where the first one
+does not open the file, gives nothing, fails or ends early, the other one continues after the last
+sample: a file fails only when both fail. A length is known only when the end has been decoded;
+where a format states an exact length, a difference is a remark. docs/formats.md has the policy.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ from audioset_core.file_headers.stated_sizes import has_mp4_index, rebuilt_wav
 _LIBSNDFILE_FIRST = frozenset({
     "WAV", "AIFF", "AU", "CAF", "W64", "FLAC", "OGG", "MP3", "NIST", "VOC",
 })  # fmt: skip
-"""Kinds that libsndfile is asked for first; FFmpeg is for all others, and for MP3 whose length no
-tag confirms: libsndfile ends at a guess there."""
+"""Formats that libsndfile reads first. FFmpeg is first for all others, and for an MP3 whose length
+no tag confirms: there libsndfile ends at an estimate."""
 
 _DEMUXERS = {
     "WAV": "wav", "AIFF": "aiff", "AU": "au", "CAF": "caf", "W64": "w64", "FLAC": "flac",
@@ -37,24 +36,24 @@ _DEMUXERS = {
     "RealMedia": "rm", "DSF": "dsf", "DSDIFF": "iff", "VOC": "voc", "NIST": "nistsphere",
     "MPEG-PS": "mpeg", "MPEG-TS": "mpegts",
 }  # fmt: skip
-"""FFmpeg's demuxer of the kinds that their first bytes tell; among others it chooses by itself."""
+"""FFmpeg's demuxer for formats that are known by their first bytes; FFmpeg chooses the others."""
 
 _SLACK_SAMPLES = 4 * 1152
-"""MP3 and AAC encoders round to frames of 1,152 and 1,024 and differ about their delay."""
+"""MP3 and AAC encoders round lengths to frames of 1,152 and 1,024, and their delays differ."""
 _ROUNDED = ("MP3/", "MPEG/", "MP4/", "Matroska/", "OGG/", "APM/", "AST/")
 _SLIGHT_S = 0.1
-"""Less than this that is missing makes no recording partial."""
+"""A recording that lacks less than this is not partial."""
 _ESTIMATED = frozenset({"MP3", "AAC", "AC-3", "ID3 tag", "WAV", "AVI", None})
-"""Kinds whose length FFmpeg guesses by their first frames, or by a size that is compared anyway."""
+"""Formats whose length FFmpeg estimates by the first frames, or by a size that is checked."""
 _MUCH = 0.5
-"""Of the length by an index or a container's own word should come out at least."""
+"""At least this part of the length that an index or a container states should be decoded."""
 _READ_AHEAD_BYTES = 1 << 16
 _DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
-    """How recordings are read. ``is_strict``: what is not whole is refused."""
+    """How recordings are read. ``is_strict``: recordings that are not whole are refused."""
 
     track: Track = "default"
     is_strict: bool = False
@@ -74,10 +73,10 @@ class _Source(Protocol):
 def open_decoder(
     fd: int, size_bytes: int, options: DecodeOptions | None = None, *, is_for_a_part: bool = False
 ) -> Decoder:
-    """A decoder for an open file. One ``is_for_a_part`` will be asked to `Decoder.skip`.
+    """A decoder for an open file; with ``is_for_a_part``, `Decoder.skip` will be called.
 
     Raises:
-        AudioError: not audio, a format that neither library knows, or figures out of range.
+        AudioError: not audio, an unknown format, or a sample rate or channels out of range.
     """
     options = options or DecodeOptions()
     seen = look_at_header(without_tags(fd, size_bytes), size_bytes, is_for_a_part=is_for_a_part)
@@ -85,7 +84,7 @@ def open_decoder(
 
 
 class RecordingDecoder(Decoder):
-    """A recording by whichever decoder reads it, and by the other one from where that ends."""
+    """A recording read by one decoder, and by the other one from where the first ends."""
 
     def __init__(self, seen: HeaderFacts, options: DecodeOptions) -> None:
         self._seen, self._options = seen, options
@@ -125,16 +124,16 @@ class RecordingDecoder(Decoder):
             source.close()
 
     def _announced(self, source: _Source) -> StreamInfo:
-        """The source's figures, with no promise that its format does not make."""
+        """The source's figures; a length counts only where the format states it exactly."""
         info = source.info
         if isinstance(source, SndfileSource):
             promised = info.promised_samples
             if self._seen.kind == "MP3":
                 promised = self._seen.tagged_samples
-            # A length of days is believed if its last sample is there.
+            # A length of days counts only if its last sample exists.
             elif (promised or 0) > _DAY_S * info.sample_rate_hz and not source.holds(promised or 0):
                 promised = None
-                self._remarks.add(RemarkKind.SIZE, "the header states a length that is not there")
+                self._remarks.add(RemarkKind.SIZE, "the file is shorter than its header states")
             return replace(info, promised_samples=promised)
         if (info.promised_samples or 0) > _DAY_S * info.sample_rate_hz:
             return replace(info, promised_samples=None)
@@ -154,7 +153,7 @@ class RecordingDecoder(Decoder):
         return None
 
     def _rebuilt(self) -> _Source | None:
-        """A decoder of a WAV file behind a header that is put in order."""
+        """A decoder of a WAV file with a corrected header."""
         view = rebuilt_wav(self._seen.view) if self._seen.kind == "WAV" else None
         if view is None:
             return None
@@ -177,7 +176,7 @@ class RecordingDecoder(Decoder):
                 stopped = error
             self._remarks.extend(source.remarks.all())
             if earlier is not None and n_given > n_before and not self._is_explained(n_before):
-                detail = f"spoilt near here ({earlier.detail})"
+                detail = f"damaged near here ({earlier.detail})"
                 self._remarks.add(RemarkKind.DAMAGED, detail, n_before / self.info.sample_rate_hz)
             if self._is_for_a_part or not self._is_short(source, n_given, stopped):
                 break
@@ -195,7 +194,7 @@ class RecordingDecoder(Decoder):
             )
 
     def _is_explained(self, n_samples: int) -> bool:
-        """Whether something is known to be wrong behind a sample at which one library stopped."""
+        """Whether a remark already explains why one library stopped at a sample."""
         here_s = n_samples / self.info.sample_rate_hz
         return any(
             (remark.kind.is_partial or remark.kind is RemarkKind.JOINED)
@@ -216,7 +215,7 @@ class RecordingDecoder(Decoder):
         missing = (self.info.promised_samples or 0) - n_given
         if missing > _slack(self.info) and self._seen.missing is None:
             return True
-        # What libsndfile was not asked for stands behind the stated end.
+        # Bytes that libsndfile did not read follow the stated end.
         return self._seen.kind == "FLAC" and source.bytes_left() > _READ_AHEAD_BYTES
 
     def _end(self, n_samples: int, opposed: Remarks) -> None:
@@ -228,7 +227,7 @@ class RecordingDecoder(Decoder):
             refuse_partial(self._remarks.all())
 
     def _compare(self, n_samples: int) -> None:
-        """What is there with what the header states exactly."""
+        """Compare the decoded length with what the header states exactly."""
         seen, rate_hz = self._seen, self.info.sample_rate_hz
         here_s = n_samples / rate_hz
         promised = max(self.info.promised_samples or 0, seen.tagged_samples or 0)
@@ -246,13 +245,13 @@ class RecordingDecoder(Decoder):
             self._remarks.drop_end(RemarkKind.DAMAGED, here_s - _SLIGHT_S)
             self._remarks.drop_end(RemarkKind.TRUNCATED, here_s - _SLIGHT_S)
             if self._remarks.has(RemarkKind.DAMAGED):
-                self._remarks.add(RemarkKind.DAMAGED, detail)  # what is missing was amid it
+                self._remarks.add(RemarkKind.DAMAGED, detail)  # the missing part was in the middle
             else:
                 is_slight = (promised - n_samples) / rate_hz < _SLIGHT_S
                 kind = RemarkKind.SIZE if is_slight else RemarkKind.TRUNCATED
                 self._remarks.add(kind, detail, here_s, promised / rate_hz)
         elif promised:
-            # All that is stated is there: what cannot be decoded behind it is no sound.
+            # The stated length is there: what cannot be decoded after it is not sound.
             self._remarks.drop_end(RemarkKind.TRUNCATED, here_s - _SLIGHT_S)
         elif seen.kind not in _ESTIMATED and here_s < _MUCH * (self.info.expected_s or 0.0):
             detail = f"the container lasts {self.info.expected_s:.2f} s, {here_s:.2f} s are there"
@@ -287,7 +286,7 @@ def _ffmpeg(seen: HeaderFacts, options: DecodeOptions, earlier: list[_Source]) -
 
 
 def _why_unreadable(seen: HeaderFacts, errors: list[AudioError]) -> AudioError:
-    """One reason for what neither library opens."""
+    """The reason why neither library opens the file."""
     for error in errors[::-1]:
         if error.reason in (Reason.UNSUPPORTED, Reason.EMPTY, Reason.OUT_OF_RANGE):
             return error

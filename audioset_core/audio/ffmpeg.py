@@ -1,8 +1,8 @@
 """FFmpeg's decoders, through PyAV: an audio track of nearly any container, at its own times.
 
-A frame stands where its time stamp says: silence is put where stamps jump forward or begin
-late, so that a time in the labels is the time in a player. A frame that cannot be decoded is left
-out with a remark, and so is what its container no longer gives.
+Every frame is put at its time stamp: silence fills the gap where stamps jump forward or begin late,
+so that a time in the labels is the time in a player. A frame that cannot be decoded is left out
+with a remark, and so is the rest of a container that breaks off.
 
 Source: https://ffmpeg.org/ffmpeg.html (stream selection).
 """
@@ -27,7 +27,7 @@ Track = int | str
 """A track's number, from 1; ``default`` for FFmpeg's choice; ``all`` for the mean of all."""
 
 _MAY_JUMP = 0x0200  # AVFMT_TS_DISCONT
-_SPOILT = "spoilt: it cannot be decoded"
+_SPOILT = "damaged: it cannot be decoded"
 _STATES_LENGTH = frozenset({
     "MP4", "AST", "APM", "TTA", "WavPack", "Monkey's Audio", "DSF", "TAK",
 })  # fmt: skip
@@ -96,13 +96,14 @@ class FFmpegSource:
 
     def close(self) -> None:
         """Release the container."""
-        with contextlib.suppress(Exception):  # also where it never came to be
+        with contextlib.suppress(Exception):  # also where it was never opened
             self._container.close()
         self._file.close()
 
     def _chosen(self, track: Track) -> Any:
-        """The stream to read, by number or as FFmpeg's command line chooses: the default flag,
-        then most channels, then the first.
+        """The stream to read: by number, or as FFmpeg's command line chooses.
+
+        That is the stream with the default flag, then with most channels, then the first.
         """
         from av.stream import Discard
 
@@ -157,7 +158,7 @@ class FFmpegSource:
         )
 
     def _promised(self, rate_hz: int) -> int | None:
-        """Samples per channel by an index or a header; most containers estimate."""
+        """Samples per channel by an index or a header; most containers only estimate."""
         stream = self._stream
         if self.name not in _STATES_LENGTH or not stream.duration or not rate_hz:
             return None
@@ -165,12 +166,12 @@ class FFmpegSource:
         return max(0, int((float(end_s) - self._origin_s()) * rate_hz)) or None
 
     def _origin_s(self) -> float:
-        """The time stamp of the recording's beginning; what is before it is a coder's run-up."""
+        """The time stamp of the recording's beginning; before it is the coder's delay."""
         start = self._container.start_time or 0
         return start / _TIME_BASE_HZ if start > 0 or start < -2 * JITTER_S * _TIME_BASE_HZ else 0.0
 
     def _placed(self) -> Iterator[F32]:
-        """Every frame's samples, with silence where the stamps leave room."""
+        """Every frame's samples, with silence where the time stamps leave a gap."""
         may_jump = bool(self._container.format.flags & _MAY_JUMP)
         rate_hz, origin_s = self.info.sample_rate_hz, self._origin_s()
         timeline = Timeline(rate_hz, origin_s, self.remarks, may_jump=may_jump)
@@ -220,7 +221,7 @@ class FFmpegSource:
         )
 
     def _packets(self) -> Iterator[Any]:
-        """What the container holds of the track, as far as it can be read."""
+        """The packets of the track, as far as the container can be read."""
         packets = self._container.demux(self._stream)
         while True:
             try:
@@ -244,7 +245,7 @@ class FFmpegSource:
             if frame.samples:
                 yield samples_of(frame), stamp_s
             return
-        # Some streams turn into another rate amid: they are brought to the one announced.
+        # Some streams change their rate midway: they are resampled to the announced rate.
         about = (frame.sample_rate, frame.layout.name, frame.format.name)
         if self._rate_changer is None or self._rate_changer[0] != about:
             import av
@@ -299,7 +300,7 @@ class MixedTracks:
                         is_open[at] = False
                     else:
                         held[at] = np.concatenate([held[at], block[0]])
-            # A track that has ended waits for no one, and nobody for it.
+            # Tracks that have ended are not waited for.
             lengths = [len(part) for part, goes_on in zip(held, is_open, strict=True) if goes_on]
             n = min(lengths) if lengths else max(map(len, held))
             if not n:
@@ -332,14 +333,14 @@ def samples_of(frame: Any) -> F32:
 
 
 def error_text(error: BaseException) -> str:
-    """A library's message on one short line, without its numbers and the names of functions."""
+    """A library's message as one short line, without its numbers and the names of functions."""
     text = getattr(error, "strerror", None) or str(error)
     return " ".join(str(text).split())[:160] or type(error).__name__
 
 
 @contextlib.contextmanager
 def _as_audio_errors() -> Iterator[None]:
-    """PyAV answers damage with any type at all: an error of ours in its place."""
+    """Turn what PyAV raises for damage, which may be any type, into an AudioError."""
     try:
         yield
     except (AudioError, MemoryError):

@@ -38,7 +38,7 @@ class HeaderFacts:
     """(stated, present) bytes of samples, where fewer are present."""
     fault: OggFault | None = None
     tagged_samples: int | None = None
-    """An MP3's length by its tag."""
+    """The length of an MP3 by its tag."""
     ffmpeg_first: bool = False
     notes: FieldNotes | None = None
 
@@ -48,7 +48,7 @@ def look_at_header(view: FileView, size_bytes: int, *, is_for_a_part: bool) -> H
     kind = kind_of(view.read(0, 256))
     if kind in _FRAMES:
         view = without_zeros_behind(view, _FRAMES[kind])
-    # libsndfile knows ID3 tags around MP3, and needs no view of ours for it.
+    # libsndfile reads ID3 tags around MP3 itself, and needs no view without them.
     has_own_tags = kind == "MP3" and os.pread(view.fd, 3, 0) in (b"ID3", view.read(0, 3))
     is_whole = has_own_tags or (view.start == 0 and view.size_bytes == size_bytes)
     seen = HeaderFacts(kind, view, is_whole)
@@ -84,14 +84,14 @@ def look_at_header(view: FileView, size_bytes: int, *, is_for_a_part: bool) -> H
 
 
 def _with_sizes(seen: HeaderFacts, found: SampleBytes) -> HeaderFacts:
-    """What follows from the size that the header states."""
+    """The facts with what follows from the size that the header states."""
     if found.stated > found.present:
         is_promise = not found.is_placeholder
         return replace(seen, missing=(found.stated, found.present) if is_promise else None)
     what, at = what_follows(seen.view, found)
     if what in ("data", "recording"):
         which = "another chunk of samples" if what == "data" else "another recording"
-        detail = f"{which} begins at byte {at:,}; what is before it is labelled"
+        detail = f"{which} begins at byte {at:,}; only what is before it is labelled"
         return replace(seen, remarks=(Remark(RemarkKind.UNREAD, detail),))
     if what != "sound":
         return seen
@@ -101,7 +101,7 @@ def _with_sizes(seen: HeaderFacts, found: SampleBytes) -> HeaderFacts:
     corrected = found.corrected(seen.view, n_bytes)
     if corrected is not None:
         return replace(seen, view=corrected, is_whole_file=False, remarks=remarks)
-    # No room for the true size in the header.
+    # The true size does not fit into the header.
     rebuilt = rebuilt_wav(seen.view, found.start, n_bytes)
     if rebuilt is None:
         return replace(seen, remarks=(Remark(RemarkKind.UNREAD, detail),))

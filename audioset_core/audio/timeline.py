@@ -9,18 +9,18 @@ from __future__ import annotations
 from audioset_core.audio.remarks import RemarkKind, Remarks
 
 JITTER_S = 0.1
-"""Stamps may differ by so much from the samples counted, as in FFmpeg's own resampler."""
+"""Stamps may differ so much from the count of samples, as in FFmpeg's own resampler."""
 _OVERLAP_S = 1.0
-"""A jump back of up to so much is a clock's drift; behind a longer one something new begins."""
+"""A jump back of up to so much is the drift of a clock; after a longer one a new part begins."""
 _DRIFT = 0.01
-"""Of the sound may be dropped to keep to such a clock; beyond that its stamps are not followed."""
+"""At most this part of the sound is dropped to follow such a clock; then its stamps are ignored."""
 _DISCONTINUITY_S = 10.0
-"""A jump forward from which on streams whose stamps may jump (MPEG-TS) go on without a pause."""
+"""In streams whose stamps may jump (MPEG-TS), a longer jump forward gets no silence."""
 _LONGEST_GAP_S = 12 * 3600.0
 
 
 class Timeline:
-    """Where samples stand: counts them, and compares with their time stamps."""
+    """Counts samples, and compares the count with their time stamps."""
 
     def __init__(
         self, rate_hz: int, origin_s: float, remarks: Remarks, *, may_jump: bool = False
@@ -32,7 +32,7 @@ class Timeline:
     def place(
         self, stamp_s: float | None, n_samples: int, is_behind_loss: bool = False
     ) -> tuple[int, int]:
-        """Samples of silence before these, and how many of these themselves are left out."""
+        """(samples of silence to put before these samples, how many of these to leave out)."""
         n_silent, n_dropped = 0, 0
         if stamp_s is not None:
             here_s = self._n / self._rate_hz
@@ -69,6 +69,6 @@ class Timeline:
             detail = f"the sound begins {ahead_s:.2f} s after the recording"
             self._remarks.add(RemarkKind.LATE, detail, 0.0, end_s)
         elif not is_behind_loss:
-            detail = "nothing is there; silence stands for it"
+            detail = "nothing was recorded here; silence is put in its place"
             self._remarks.add(RemarkKind.GAP, detail, here_s, end_s)
         return round(ahead_s * self._rate_hz)
