@@ -1,8 +1,8 @@
-"""Reads the containers in which weights are published: by name, shapes first, nothing executed.
+"""Reads the containers in which weights are published, without executing anything in them.
 
 HDF5, PyTorch state dicts, TensorFlow checkpoints (V1 and V2) and SavedModels. A weights
-file is somebody else's input: HDF5 links that point elsewhere are refused, pickles never run, and
-of a SavedModel only the variables are read, never its graph. TensorFlow is needed for its own
+file is not trusted: HDF5 links that point elsewhere are refused, pickles are never run, and of a
+SavedModel only the variables are read, never its graph. TensorFlow is needed for its own
 two formats only, and imported when one is opened.
 
 Source: https://www.tensorflow.org/guide/saved_model,
@@ -41,7 +41,7 @@ _NO_TENSORFLOW = (
 
 
 class Stored(Protocol):
-    """An array that is still in its file: shape and type are known, values come on request."""
+    """An array that is still in its file: shape and type are known, values are read on request."""
 
     @property
     def shape(self) -> tuple[int, ...] | None: ...  # noqa: D102
@@ -52,18 +52,18 @@ class Stored(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """Published weights on disk. ``kind`` is None where the ending says nothing."""
+    """Published weights on disk. ``kind`` is None where the ending is unknown."""
 
     path: Path
     kind: Kind | None
     files: tuple[tuple[str, Path], ...]
-    """Every file that belongs to it, by a name that does not depend on where it lies."""
+    """Every file that belongs to it, by a name that does not depend on its folder."""
     prefix: Path
-    """What TensorFlow's reader is given; elsewhere the file."""
+    """The argument for TensorFlow's reader; for other kinds the file."""
 
 
 def find_container(path: Path) -> Container | None:
-    """What lies at the path; None if nothing does.
+    """The weights at the path; None if there are none.
 
     A file, a SavedModel's folder, or a checkpoint by its prefix, its ``.index`` file or the
     folder that holds it alone.
@@ -96,7 +96,7 @@ def open_container(container: Container) -> Iterator[Mapping[str, Stored]]:
     """The arrays by name, to be read inside the ``with`` block.
 
     Raises:
-        WeightsError: damage, or something that weights never hold; also from within the block.
+        WeightsError: damage, or something that weights never contain; also from within the block.
     """
     if container.kind is None:
         raise WeightsError(f"{container.path.name}: no weights are known by that ending")
@@ -133,7 +133,7 @@ def _open_h5(container: Container) -> Iterator[Mapping[str, Stored]]:
     try:
         with h5py.File(container.path, "r") as file:
             yield _h5_datasets(container.path.name, file)
-    except (OSError, RuntimeError, ValueError, KeyError) as error:  # h5py's answers to damage
+    except (OSError, RuntimeError, ValueError, KeyError) as error:  # what h5py raises for damage
         raise WeightsError(f"{container.path.name} is not a readable HDF5 file") from error
 
 
@@ -142,7 +142,7 @@ def _h5_datasets(source: str, file: Any) -> dict[str, Stored]:
     import h5py
 
     datasets: dict[str, Stored] = {}
-    if not isinstance(file["/"], h5py.Group):  # h5py takes it for one unseen
+    if not isinstance(file["/"], h5py.Group):  # h5py does not check that
         raise ValueError("the root is no group")
     pending = [("", file)]
     while pending:
@@ -185,7 +185,7 @@ def _open_torch(container: Container) -> Iterator[Mapping[str, Stored]]:
     if strange:
         raise WeightsError(f"{source}: {strange[0]} is a sparse tensor")
     for name, tensor in state.items():
-        # A stride of 0 makes terabytes of one value, at the first copy.
+        # A stride of 0 turns one value into terabytes at the first copy.
         if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
             raise WeightsError(f"{source}: {name} claims more values than the file holds")
     yield {
@@ -195,9 +195,9 @@ def _open_torch(container: Container) -> Iterator[Mapping[str, Stored]]:
 
 
 def _plain_numpy() -> list[Any]:
-    """Arrays of plain numbers, which PANNs' files keep beside the weights; no code can hide there.
+    """The classes of plain numpy arrays, which PANNs' files have beside weights; none runs code.
 
-    Under the names that both generations of numpy pickle them by.
+    They are listed by the names that numpy 1 and numpy 2 pickle them under.
     """
     import numpy as np
 
@@ -235,7 +235,7 @@ def _open_tensorflow(container: Container) -> Iterator[Mapping[str, Stored]]:
 
 
 def _variable_names(source: str, graph: Any, keys: Mapping[str, str]) -> dict[str, str]:
-    """Variables by their own name; an object-based checkpoint stores them by where they hang."""
+    """Variables by their own name; object-based checkpoints have them by their place in a graph."""
     names: dict[str, str] = {}
     for node in graph.nodes:
         for attribute in node.attributes:
@@ -270,7 +270,7 @@ def _tf_variable(reader: Any, key: str) -> Stored:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """TensorFlow without its start-up messages, and its warnings about its own insides."""
+    """TensorFlow without its start-up messages and its warnings about its own code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""What turns samples into patches, for each model: numbers alone, which load nothing.
+"""The settings that turn samples into patches; importing them loads nothing heavy.
 
 A model's own numbers are in its entry of `audioset_core.models.registry`; those of Google's models,
 which others share, are here.
@@ -14,13 +14,13 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontendConfig:
-    """What turns samples into patches; the defaults are common to YAMNet and VGGish."""
+    """How samples become patches; the defaults are common to YAMNet and VGGish."""
 
     log_offset: float
-    """Added before the logarithm; of librosa's family, the least power it sees."""
+    """Added before the logarithm; in librosa's family, the least power before it."""
     patch_hop_frames: int
     pads_tail: bool
-    """True: zeros fill the last patch, no audio is dropped. False: an unfilled tail is."""
+    """True: zeros fill the last patch, no audio is dropped. False: an unfilled tail is dropped."""
     sample_rate_hz: int = 16_000
     frame_samples: int = 400
     frame_hop_samples: int = 160
@@ -32,7 +32,7 @@ class FrontendConfig:
     family: Literal["tensorflow", "librosa"] = "tensorflow"
     """Mel scale, spectrum and logarithm; see `audioset_core.features.mel`."""
     precision: Literal["float32", "float64"] = "float32"
-    """What the reference computes in. Frames are float32 in any case."""
+    """The precision of the reference. Frames are float32 in any case."""
     is_centred: bool = False
     """Frame ``i`` is centred on sample ``i * frame_hop_samples``, the ends mirrored."""
 
@@ -59,11 +59,14 @@ class FrontendConfig:
 
     @property
     def patch_window_s(self) -> float:
-        """Seconds named by one patch: 0.96 (the field's convention: 96 hops of 10 ms)."""
+        """Seconds that one patch stands for: 0.96 (by convention 96 hops of 10 ms)."""
         return self.patch_span_frames * self.frame_hop_samples / self.sample_rate_hz
 
     def n_patches(self, n_samples: int) -> int:
         """Patches of a recording of ``n_samples``, in integers.
+
+        >>> YAMNET.n_patches(10 * 16_000), VGGISH.n_patches(10 * 16_000)
+        (20, 10)
 
         Source: features.pad_waveform for padding front ends (whose float32 ``ceil`` fails
         above 2**24 samples), mel_features.frame for the others.

@@ -73,7 +73,7 @@ class Cnn14(nn.Module):
 
 
 def layouts() -> tuple[Layout, ...]:
-    """The published form of the weights: our names and axes are theirs."""
+    """The published form of the weights, which has the same names and axes as ours."""
     shapes: dict[str, tuple[int, ...]] = {}
     for name in _BATCH_NORM:
         shapes[f"bn0.{name}"] = (FRONTEND.n_mels,)

@@ -20,7 +20,7 @@ EMBEDDING_DIM = 320
 # (channels, residual blocks) of each stage; every stage but the first halves frames and bands.
 STAGES = ((24, 1), (32, 1), (64, 2), (152, 2))
 _STEM_KERNEL, _STEM_STRIDE = 7, 4
-# Log-mel of silence becomes 0, so that what convolutions see beyond a patch's edge is silence.
+# Log-mel of silence becomes 0, so that the zero padding of convolutions is silence.
 _SILENCE = math.log(0.001)
 _SCALE = 0.25
 
@@ -86,7 +86,7 @@ class Pocket(nn.Module):
 
 
 def layouts() -> tuple[Layout, ...]:
-    """The state dict that a training leaves behind; the package's own weights come from one."""
+    """The state dict that a training writes; the package's own weights come from one."""
     with torch.device("meta"):
         state = Pocket().state_dict()
     targets = {

@@ -31,7 +31,7 @@ _SEED_HOP_FRAMES = 96
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfficialWeights:
-    """Where the publisher keeps a model's weights, and what they must hash to."""
+    """The publisher's address of a model's weights, and the digest that they must have."""
 
     url: str
     file_name: str
@@ -41,7 +41,7 @@ class OfficialWeights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelBundle:
-    """One model: everything but its weights, which `audioset_core.weights.locate` finds."""
+    """One model, without its weights, which `audioset_core.weights.locate` finds."""
 
     name: str
     title: str
@@ -65,7 +65,7 @@ class ModelBundle:
     weights_hint: str = ""
     """Which file to give where there is no official download whose digest is known."""
     caution: str = ""
-    """What a person should know of its answers, wherever the model is named."""
+    """A remark on its scores, shown wherever the model is named."""
     embedded: str = ""
     """File in ``audioset_core/data`` with the weights, of a model that is in the package."""
     framings: tuple[Framing, ...] = ("reference", "pad")
@@ -75,7 +75,7 @@ class ModelBundle:
 
     @property
     def has_scores(self) -> bool:
-        """Whether the network scores classes; embeddings it always gives."""
+        """Whether the network scores classes; it always gives embeddings."""
         return self.categories_name is not None
 
     @property
@@ -101,16 +101,19 @@ class ModelBundle:
         return partial(member, **dict(self.network_options))
 
     def framed(self, *, patch_hop_s: float | None, framing: Framing) -> FrontendConfig:
-        """The front end with the patches placed as asked.
+        """The front end with this hop and framing.
 
-        ``pad`` fills the last patch with zeros, so that no audio is dropped: what YAMNet's
-        reference does anyway, VGGish's does not.
+        ``pad`` fills the last patch with zeros, so that no audio is dropped: YAMNet's reference
+        does that in any case, VGGish's does not.
+
+        >>> YAMNET.framed(patch_hop_s=0.96, framing="reference").patch_hop_frames
+        96
 
         Raises:
             UserError: a hop that is not a multiple of 10 ms, or would skip audio.
         """
         if framing not in self.framings:
-            raise UserError(f"--framing {framing}: {self.name} knows {', '.join(self.framings)}")
+            raise UserError(f"--framing {framing}: {self.name} has {', '.join(self.framings)}")
         if framing == "seed":
             if patch_hop_s not in (None, _SEED_HOP_FRAMES / 100):
                 raise UserError("--framing seed fixes the hop at 0.96 s: leave out --patch-hop")
@@ -215,7 +218,10 @@ BUNDLES: dict[str, ModelBundle] = {
 
 
 def find_bundle(name: str, *, has_scores: bool = True) -> ModelBundle:
-    """The bundle of that name; for weights without a classifier head, the network without one.
+    """The model of that name; without scores, its network without the classifier head.
+
+    >>> find_bundle("pocket").frontend.patch_hop_s
+    0.48
 
     Raises:
         UserError: no such model.

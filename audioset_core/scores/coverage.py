@@ -35,7 +35,7 @@ def end_s(last_patch: Any, *, hop_s: float, window_s: float, duration_s: float) 
 
 
 def covered_s(
-    is_heard: npt.NDArray[np.bool_], *, hop_s: float, window_s: float, duration_s: float
+    is_detected: npt.NDArray[np.bool_], *, hop_s: float, window_s: float, duration_s: float
 ) -> float:
     """Seconds of the clip that the marked patches cover.
 
@@ -43,13 +43,13 @@ def covered_s(
     1.44
 
     Shape:
-        is_heard: [n_patches]
+        is_detected: [n_patches]
     """
-    heard = np.flatnonzero(is_heard)
-    if not len(heard):
+    detected = np.flatnonzero(is_detected)
+    if not len(detected):
         return 0.0
-    starts = np.round(heard * hop_s, _DIGITS)
-    ends = end_s(heard, hop_s=hop_s, window_s=window_s, duration_s=duration_s)
+    starts = np.round(detected * hop_s, _DIGITS)
+    ends = end_s(detected, hop_s=hop_s, window_s=window_s, duration_s=duration_s)
     # A patch adds what lies beyond the one before; starts and ends both rise.
     before = np.concatenate([[0.0], ends[:-1]])
     return float(np.maximum(0.0, ends - np.maximum(starts, before)).sum())
