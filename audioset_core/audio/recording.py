@@ -13,7 +13,6 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import PurePath
-from types import TracebackType
 from typing import TypeVar
 
 import numpy as np
@@ -120,12 +119,7 @@ class Recording:
     def __enter__(self) -> Recording:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _open_decoder(self) -> Decoder:

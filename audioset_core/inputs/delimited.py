@@ -113,14 +113,11 @@ def table_in(
     cells = csv.reader(
         file, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
     )
-    return Table(
-        columns=tuple(column.strip() for column in columns),
-        headings=tuple(map(heading, columns)),
-        separator=separator,
-        rows=_ragged(cells, n_before, len(columns))
-        if is_ragged
-        else _rows(name, cells, n_before, len(columns), separator),
-    )
+    filled = ((n_before + cells.line_num, row) for row in cells if any(map(str.strip, row)))
+    n = len(columns)
+    rows = _ragged(filled, n) if is_ragged else _rows(name, filled, n, separator)
+    names = tuple(column.strip() for column in columns)
+    return Table(names, tuple(map(heading, columns)), separator, rows)
 
 
 def _first_line(file: TextIO) -> tuple[int, str, str | None]:
@@ -146,23 +143,17 @@ def _separator(line: str, known: Collection[str]) -> str:
     return max(SEPARATORS, key=named)
 
 
-def _ragged(
-    cells: Iterator[list[str]], n_before: int, n_columns: int
-) -> Iterator[tuple[int, list[str]]]:
-    for row in cells:
-        if any(cell.strip() for cell in row):
-            line = n_before + cells.line_num  # type: ignore[attr-defined]
-            yield line, (row + [""] * n_columns)[:n_columns]
+_Rows = Iterator[tuple[int, list[str]]]
 
 
-def _rows(
-    name: str, cells: Iterator[list[str]], n_before: int, n_columns: int, separator: str
-) -> Iterator[tuple[int, list[str]]]:
-    for row in cells:
-        line = n_before + cells.line_num  # type: ignore[attr-defined]
-        if not any(cell.strip() for cell in row):
-            continue
-        if len(row) > n_columns and not any(cell.strip() for cell in row[n_columns:]):
+def _ragged(rows: _Rows, n_columns: int) -> _Rows:
+    for line, row in rows:
+        yield line, (row + [""] * n_columns)[:n_columns]
+
+
+def _rows(name: str, rows: _Rows, n_columns: int, separator: str) -> _Rows:
+    for line, row in rows:
+        if len(row) > n_columns and not any(map(str.strip, row[n_columns:])):
             row = row[:n_columns]
         if len(row) != n_columns:
             kind = SEPARATORS.get(separator, repr(separator))

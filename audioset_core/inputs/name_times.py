@@ -53,12 +53,13 @@ class Series:
 
     _behind: set[str] = field(default_factory=set)
     _shorts: set[int] = field(default_factory=set)
-    _has_letters: bool = False
+    has_hex_names: bool = False
+    """Whether eight hex digits are a time here: some name in the folder has letters in them."""
 
     def add(self, name: str) -> None:
         """Add a name of the folder."""
         stem = name.partition(".")[0]
-        self._has_letters |= _in_hex(stem) is not None and not stem.isdecimal()
+        self.has_hex_names |= _in_hex(stem) is not None and not stem.isdecimal()
         for match, is_short in _matches(name):
             behind = _NUMBER_BEHIND.match(name, _end_of_time(match))
             if behind:
@@ -66,11 +67,6 @@ class Series:
             if is_short:
                 self._shorts.add(int(match["H"] + match["M"]))
             return
-
-    @property
-    def has_hex_names(self) -> bool:
-        """Whether eight hex digits are a time here: some name in the folder has letters in them."""
-        return self._has_letters
 
     @property
     def has_numbers_behind(self) -> bool:

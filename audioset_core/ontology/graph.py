@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import MappingProxyType
 
@@ -40,7 +41,7 @@ class Ontology:
 
     def __init__(self, nodes: Iterable[Node]) -> None:
         by_mid, parents = _index(nodes)
-        _refuse_cycle(by_mid, parents)
+        _refuse_cycle(parents)
         roots = [mid for mid, above in parents.items() if not above]
         by_name: dict[str, tuple[str, ...]] = {}
         for node in by_mid.values():
@@ -272,22 +273,12 @@ def _index(nodes: Iterable[Node]) -> tuple[dict[str, Node], dict[str, tuple[str,
     return by_mid, {mid: tuple(above) for mid, above in parents.items()}
 
 
-def _refuse_cycle(by_mid: dict[str, Node], parents: dict[str, tuple[str, ...]]) -> None:
-    """Remove nodes without parents until none is left (Kahn); what stays hangs on a cycle."""
-    missing = {mid: len(above) for mid, above in parents.items()}
-    free = [mid for mid, count in missing.items() if count == 0]
-    while free:
-        mid = free.pop()
-        del missing[mid]
-        for child in by_mid[mid].child_mids:
-            missing[child] -= 1
-            if missing[child] == 0:
-                free.append(child)
-    if missing:
-        # Going up inside what stays must come round: name that cycle, parents first.
-        path = [next(iter(missing))]
-        while path[-1] not in path[:-1]:
-            path.append(next(parent for parent in parents[path[-1]] if parent in missing))
-        cycle = path[path.index(path[-1]) :][::-1]
+def _refuse_cycle(parents: Mapping[str, tuple[str, ...]]) -> None:
+    try:
+        TopologicalSorter(parents).prepare()
+    except CycleError as error:
+        cycle: list[str] = error.args[1]
         shown = " -> ".join(cycle if len(cycle) < 8 else [*cycle[:6], "..."])
-        raise OntologyError(f"the ontology has a cycle, {shown}: no node may be below itself")
+        raise OntologyError(
+            f"the ontology has a cycle, {shown}: no node may be below itself"
+        ) from None

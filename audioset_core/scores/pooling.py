@@ -230,15 +230,6 @@ def _reduced(first: npt.NDArray[np.int64], parts: Runs, *, shift: int = 0) -> Ru
 
 def detections_of(runs: Runs) -> tuple[Detection, ...]:
     """The runs as records, in the same order."""
-    means = runs.total / runs.n_patches
-    return tuple(
-        map(
-            Detection,
-            runs.category.tolist(),
-            runs.start.tolist(),
-            runs.end.tolist(),
-            runs.peak.tolist(),
-            means.tolist(),
-            runs.peak_patch.tolist(),
-        )
-    )
+    mean = runs.total / runs.n_patches
+    columns = (runs.category, runs.start, runs.end, runs.peak, mean, runs.peak_patch)
+    return tuple(map(Detection, *(column.tolist() for column in columns)))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -47,8 +47,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temp.replace(path)
-    except BaseException:
+    except BaseException as error:
         temp.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = error.filename or str(path.parent)  # which disk is full
         raise
     _sync_folder(path.parent)
 
@@ -64,7 +66,7 @@ def write_text(path: Path, texts: Iterable[str]) -> None:
             file.write(text.encode())
 
 
-def write_many(items: Iterable[tuple[Path, bytes | Iterable[Block]]]) -> None:
+def write_many(items: Iterable[tuple[Path, bytes | Sequence[Block]]]) -> None:
     """Write several files, whole or in blocks; durable when it returns.
 
     All temporary files are written and synced, then all are renamed, then each folder is synced.
