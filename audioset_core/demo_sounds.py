@@ -1,9 +1,9 @@
-"""Demo sounds made by arithmetic, whose AudioSet class is known by construction.
+"""Demo sounds that are computed, so that their AudioSet class is known.
 
-They need no download and no licence, and show the whole pipeline at work within a minute. Each
-recipe is the physics of its name (a dial tone *is* 350 + 440 Hz), tuned until YAMNet agrees, and
-seeded by its file name, so that adding or dropping one changes no other. Together they come in
-the sample rates, channel counts and containers that people really have.
+They need no download and no licence, and show the whole pipeline within a minute. Each recipe is
+the physics of its name (a dial tone *is* 350 + 440 Hz), tuned until YAMNet agrees. Its random
+numbers are seeded by the file name, so that adding or removing a sound changes no other. Together
+they have the usual sample rates, channel counts and containers.
 
 Source: call progress tones, ITU-T E.180 Supplement 2; smoke alarms, about 3.1 kHz, NFPA 72.
 """
@@ -17,18 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from audioset_core.arrays import F64
 from audioset_core.storage.atomic_files import write_many
 
-Samples = npt.NDArray[np.float64]
+Samples = F64
 # (time of each sample in seconds, random numbers) -> samples, at any scale
 Make = Callable[[Samples, np.random.Generator], Samples]
 
 
 @dataclass(frozen=True, slots=True)
 class DemoSound:
-    """One file to make; a model that puts any of `expected` among its best three is right."""
+    """One file to make; a model is right if any of `expected` is among its best three classes."""
 
     file_name: str
     expected: tuple[str, ...]
@@ -53,10 +53,10 @@ class DemoSound:
 
 
 def write_demo(folder: Path) -> tuple[DemoSound, ...]:
-    """Write every demo sound into the folder and say what they are.
+    """Write every demo sound into the folder; returns the sounds.
 
-    A file that is already there stays: libsndfile puts a random serial number into an Ogg stream,
-    and a demo run twice should find the same recordings, not new ones.
+    A file that exists already is kept: libsndfile puts a random serial number into an Ogg stream,
+    and a second demo should find the same recordings, not new ones.
 
     Raises:
         OSError: the folder cannot be written.

@@ -1,7 +1,7 @@
 """Every error this library raises on purpose.
 
 AudiosetError
-├── UserError            the person's input is off: one clear line, exit code 2
+├── UserError            the person's input is wrong: one clear line, exit code 2
 │   ├── UnknownNodeError     no such ontology node (carries the nearest names)
 │   ├── OntologyError        an ontology file that is not one
 │   └── WeightsError         weights missing, damaged, or of another model
@@ -14,7 +14,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why a recording was not labelled; the text is what a person reads first."""
+    """Why a recording was not labelled, as a person reads it."""
 
     EMPTY = "empty"
     NOT_AUDIO = "not audio"
@@ -35,29 +35,29 @@ class Reason(StrEnum):
     INTERNAL = "internal error"
 
     @property
-    def is_lasting(self) -> bool:
-        """Whether the same bytes would fail again (else the next run tries once more)."""
-        return self not in _PASSING
+    def is_permanent(self) -> bool:
+        """Whether the same bytes would fail again; if not, the next run tries the file again."""
+        return self not in _TRANSIENT
 
 
-_PASSING = frozenset(
+_TRANSIENT = frozenset(
     {Reason.NO_SUCH_FILE, Reason.UNREADABLE, Reason.VANISHED, Reason.CHANGED, Reason.INTERNAL}
 )
 
 
 class AudiosetError(Exception):
-    """Root of the tree."""
+    """The base class of all of them."""
 
 
 class UserError(AudiosetError):
-    """The person's input is off; the message says what is allowed and what to do next."""
+    """The input is wrong; the message says what is allowed and what to do next."""
 
 
 class UnknownNodeError(UserError):
-    """No ontology node answers to the text given."""
+    """No ontology node has the given name, MID or path."""
 
     def __init__(self, text: str, nearest: tuple[str, ...]) -> None:
-        # The arguments themselves, not a message: errors travel between processes by them.
+        # The arguments themselves, not a message: errors are pickled by them.
         super().__init__(text, nearest)
         self.text = text
         self.nearest = nearest

@@ -19,7 +19,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from audioset_core.cores import n_cores
+from audioset_core.system import n_cores
 from benchmarks.corpora import CORPORA, Corpus, default_folder, files_of
 from benchmarks.processes import ROOT, Outcome, must_run, run_python
 from benchmarks.ways import PIPELINE, WAYS, Way

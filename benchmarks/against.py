@@ -33,12 +33,12 @@ _TIMES = 10
 _DECODE = """
 import sys, os
 from audioset_core.audio.recording import Recording
-from audioset_core.audio.sandbox import decoders
+from audioset_core.audio.sandbox import decoder_pool
 for path in int(sys.argv[1]) * sys.argv[2:]:
     with Recording(os.fsencode(path)) as recording:
         for block in recording.blocks():
             pass
-decoders().close()
+decoder_pool().close()
 """
 
 

@@ -28,9 +28,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from audioset_core.audio.decoders import mix_to_mono
+from audioset_core.audio.mono import mix_to_mono
 from audioset_core.audio.recording import Recording, resampled
-from audioset_core.cores import n_cores
 from audioset_core.features.config import FrontendConfig
 from audioset_core.features.log_mel import LogMelStream
 from audioset_core.features.patch_reader import LogMelPiece
@@ -39,6 +38,7 @@ from audioset_core.models.registry import YAMNET
 from audioset_core.scores.pooling import pool
 from audioset_core.storage.atomic_files import write_many
 from audioset_core.storage.score_files import check_scores, npy_bytes
+from audioset_core.system import n_cores
 from audioset_core.weights.locate import prepare
 from benchmarks.peers import protocol
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from audioset_core.models.registry import BUNDLES, POCKET
 from flows.options import MOST_TRACKS
 
 
@@ -18,8 +19,8 @@ class LabelOptions(BaseModel):
     model: str = Field(
         default="yamnet",
         title="Model",
-        description="Which model labels: yamnet, vggish, panns, or pocket, a small one that needs "
-        "no download.",
+        description=f"Which model labels: {', '.join(BUNDLES)} ({POCKET.name} is a small one that "
+        "needs no download).",
     )
     weights: Path | None = Field(
         default=None,

@@ -17,7 +17,7 @@ from audioset_core.audio.recording import Recording
 from audioset_core.errors import AudioError, Reason
 from audioset_core.features.patch_reader import ClipReader
 from audioset_core.file_headers.field_notes import FieldNotes
-from audioset_core.inference.engines import hears
+from audioset_core.inference.engines import takes_waveforms
 from audioset_core.inference.scorer import Cancelled
 from db.ledger.claims import claim_clip, release_claims
 from db.records import Claim, Clip, FailedSource, Failure, Lease, NotClaimed, WorkItem
@@ -76,7 +76,7 @@ def _begin(job: Job, item: WorkItem, features: ShardFeatures, logger: Logger) ->
         return None
     try:
         clip = _clip(recording)
-        as_waveform = hears(job.frontend, job.device, job.engine)
+        as_waveform = takes_waveforms(job.frontend, job.device, job.engine)
         reader = ClipReader(recording, job.frontend, as_waveform=as_waveform)
         outcome = claim_clip(
             engine_for(job.database_url), item.source_id, clip, job.variant,

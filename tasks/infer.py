@@ -8,10 +8,10 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from audioset_core.inference.engines import F32
+from audioset_core.arrays import F32
 from audioset_core.inference.scorer import Output
-from audioset_core.memory import give_back
 from audioset_core.storage.score_files import Kind
+from audioset_core.system import release_memory
 from tasks.labelling.job import Job, ScoreDtype, is_stopping, scorer_for
 from tasks.labelling.shards import FinishedClip, Results, Shard, ShardFeatures, ShardScores
 
@@ -86,7 +86,7 @@ def _joined(blocks: list[Results]) -> Results:
     blocks.reverse()
     while blocks:
         if len(blocks) % _BLOCKS_KEPT == 0:
-            give_back()
+            release_memory()
         for kind, part in blocks.pop().items():
             whole[kind][row[kind] : row[kind] + len(part)] = part
             row[kind] += len(part)

@@ -15,10 +15,10 @@ from prefect.tasks import Task
 
 from audioset_core.audio.remarks import is_partial
 from audioset_core.errors import AudioError
-from audioset_core.memory import give_back
 from audioset_core.scores.pooling import Pooled, pool
 from audioset_core.storage.atomic_files import Block, write_many
 from audioset_core.storage.score_files import Kind, check_scores, npy_blocks, scores_path
+from audioset_core.system import release_memory
 from db.errors import DatabaseUnavailableError
 from db.ledger.claims import commit_labellings, record_failures, renew_leases
 from db.records import FailedSource, Failure, Labelling, Lease, Remark
@@ -84,7 +84,7 @@ def persist_shard(job: Job, shard: Shard, scores: ShardScores) -> Receipt:
     copies = record_failures(engine, of_failures, now(), job.run_id)
     failures += copies
     renew_leases(engine, Lease(job.run_id, LEASE_S, now()))
-    give_back()
+    release_memory()
     return Receipt(
         n_labelled=n_labelled + scores.n_again,
         # Copies were taken for known when they were left to the claim that has failed now.

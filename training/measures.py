@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from audioset_core.models.folding import fold_batch_norm
 from audioset_core.models.pocket import Pocket
 from audioset_core.scores.pooling import sigmoid
 from training.mixtures import as_log_mel
@@ -50,7 +51,7 @@ def outputs(
     network: Pocket, folder: Path, n_shards: int | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Logits of the network and scores of the teacher, of a folder's first shards or of all."""
-    folded = copy.deepcopy(network).eval().for_inference()
+    folded = fold_batch_norm(copy.deepcopy(network).eval())
     logits, teachers = [], []
     for path in sorted(folder.glob("[0-9]*.npz"))[:n_shards]:
         shard = np.load(path)

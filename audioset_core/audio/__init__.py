@@ -1,7 +1,7 @@
 """One recording file to mono samples: decoders, their sandbox, resampling, remarks.
 
-What a file's header states is read in `file_headers`; what becomes of samples is in `features`.
+A file's header is read in `file_headers`; what is computed from samples is in `features`.
 """
 
-PUBLIC = ("decoders", "ffmpeg", "recording", "remarks", "sandbox")
+PUBLIC = ("decoders", "ffmpeg", "mono", "recording", "remarks", "sandbox")
 """What other rooms may import."""

@@ -1,72 +1,33 @@
-"""Which decoder reads a file, and what is said of one that is not as its header says.
+"""Which decoder reads a file, and the remarks on a file that differs from its header.
 
-Two decoders share the work, by the table `_LIBSNDFILE_FIRST`. Where the one that is asked first
-does not open the file, gives nothing, breaks off or ends early, the other is asked and goes on
-behind the last sample: a file fails only when both do. No length is believed before the end
-has been decoded; where a format states one exactly, a difference is a remark. docs/formats.md
-has the whole policy.
+Two decoders share the work; `_LIBSNDFILE_FIRST` says which one comes first. Where the first one
+does not open the file, gives nothing, fails or ends early, the other one continues after the last
+sample: a file fails only when both fail. A length is known only when the end has been decoded;
+where a format states an exact length, a difference is a remark. docs/formats.md has the policy.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from audioset_core.arrays import F32
 from audioset_core.audio.ffmpeg import FFmpegSource, MixedTracks, Track
-from audioset_core.audio.mono import (
-    BLOCK_SAMPLES,
-    F32,
-    MAX_CHANNELS,
-    MAX_RATE_HZ,
-    MIN_RATE_HZ,
-    Decoder,
-    StreamInfo,
-    after,
-    check_range,
-    frames_per_block,
-    mix_to_mono,
-)
+from audioset_core.audio.header_facts import HeaderFacts, look_at_header
+from audioset_core.audio.mono import Decoder, StreamInfo, after, check_range
 from audioset_core.audio.remarks import Remark, RemarkKind, Remarks, refuse_partial
 from audioset_core.audio.sndfile import SndfileSource
 from audioset_core.errors import AudioError, Reason
-from audioset_core.file_headers.field_notes import FieldNotes, field_notes
-from audioset_core.file_headers.file_view import FileView, without_tags, without_zeros_behind
-from audioset_core.file_headers.ogg_pages import OggFault, n_streams, ogg_fault
-from audioset_core.file_headers.signatures import kind_of, not_audio
-from audioset_core.file_headers.stated_sizes import (
-    SampleBytes,
-    has_mp4_index,
-    matroska_size,
-    mp3_tag,
-    mp4_goes_on,
-    rebuilt_wav,
-    sample_bytes,
-    what_follows,
-    whole_size,
-)
-
-__all__ = [
-    "BLOCK_SAMPLES",
-    "F32",
-    "MAX_CHANNELS",
-    "MAX_RATE_HZ",
-    "MIN_RATE_HZ",
-    "DecodeOptions",
-    "Decoder",
-    "StreamInfo",
-    "after",
-    "frames_per_block",
-    "mix_to_mono",
-    "open_decoder",
-]
+from audioset_core.file_headers.file_view import without_tags
+from audioset_core.file_headers.signatures import not_audio
+from audioset_core.file_headers.stated_sizes import has_mp4_index, rebuilt_wav
 
 _LIBSNDFILE_FIRST = frozenset({
     "WAV", "AIFF", "AU", "CAF", "W64", "FLAC", "OGG", "MP3", "NIST", "VOC",
 })  # fmt: skip
-"""Kinds that libsndfile is asked for first; FFmpeg is for all others, and for MP3 whose length no
-tag confirms: libsndfile ends at a guess there."""
+"""Formats that libsndfile reads first. FFmpeg is first for all others, and for an MP3 whose length
+no tag confirms: there libsndfile ends at an estimate."""
 
 _DEMUXERS = {
     "WAV": "wav", "AIFF": "aiff", "AU": "au", "CAF": "caf", "W64": "w64", "FLAC": "flac",
@@ -75,26 +36,24 @@ _DEMUXERS = {
     "RealMedia": "rm", "DSF": "dsf", "DSDIFF": "iff", "VOC": "voc", "NIST": "nistsphere",
     "MPEG-PS": "mpeg", "MPEG-TS": "mpegts",
 }  # fmt: skip
-"""FFmpeg's demuxer of the kinds that their first bytes tell; among others it chooses by itself."""
+"""FFmpeg's demuxer for formats that are known by their first bytes; FFmpeg chooses the others."""
 
 _SLACK_SAMPLES = 4 * 1152
-"""MP3 and AAC encoders round to frames of 1,152 and 1,024 and differ about their delay."""
+"""MP3 and AAC encoders round lengths to frames of 1,152 and 1,024, and their delays differ."""
 _ROUNDED = ("MP3/", "MPEG/", "MP4/", "Matroska/", "OGG/", "APM/", "AST/")
 _SLIGHT_S = 0.1
-"""Less than this that is missing makes no recording partial."""
-_FRAMES = {"FLAC": 0, "AMR": 4, "AC-3": 4, "MPEG-TS": 4}
-"""Kinds of which zeros behind are no sound, and how many of these the last frame may end in."""
+"""A recording that lacks less than this is not partial."""
 _ESTIMATED = frozenset({"MP3", "AAC", "AC-3", "ID3 tag", "WAV", "AVI", None})
-"""Kinds whose length FFmpeg guesses by their first frames, or by a size that is compared anyway."""
+"""Formats whose length FFmpeg estimates by the first frames, or by a size that is checked."""
 _MUCH = 0.5
-"""Of the length by an index or a container's own word should come out at least."""
+"""At least this part of the length that an index or a container states should be decoded."""
 _READ_AHEAD_BYTES = 1 << 16
 _DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
-    """How recordings are read. ``is_strict``: what is not whole is refused."""
+    """How recordings are read. ``is_strict``: recordings that are not whole are refused."""
 
     track: Track = "default"
     is_strict: bool = False
@@ -111,40 +70,23 @@ class _Source(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What a look at the header told."""
-
-    kind: str | None
-    view: FileView
-    is_whole_file: bool
-    remarks: tuple[Remark, ...] = ()
-    missing: tuple[int, int] | None = None
-    """(stated, present) bytes of samples, where fewer are present."""
-    fault: OggFault | None = None
-    tagged_samples: int | None = None
-    """An MP3's length by its tag."""
-    ffmpeg_first: bool = False
-    notes: FieldNotes | None = None
-
-
 def open_decoder(
     fd: int, size_bytes: int, options: DecodeOptions | None = None, *, is_for_a_part: bool = False
 ) -> Decoder:
-    """A decoder for an open file. One ``is_for_a_part`` will be asked to `Decoder.skip`.
+    """A decoder for an open file; with ``is_for_a_part``, `Decoder.skip` will be called.
 
     Raises:
-        AudioError: not audio, a format that neither library knows, or figures out of range.
+        AudioError: not audio, an unknown format, or a sample rate or channels out of range.
     """
     options = options or DecodeOptions()
-    seen = _look_at(without_tags(fd, size_bytes), size_bytes, is_for_a_part=is_for_a_part)
+    seen = look_at_header(without_tags(fd, size_bytes), size_bytes, is_for_a_part=is_for_a_part)
     return RecordingDecoder(seen, options)
 
 
 class RecordingDecoder(Decoder):
-    """A recording by whichever decoder reads it, and by the other one from where that ends."""
+    """A recording read by one decoder, and by the other one from where the first ends."""
 
-    def __init__(self, seen: _Seen, options: DecodeOptions) -> None:
+    def __init__(self, seen: HeaderFacts, options: DecodeOptions) -> None:
         self._seen, self._options = seen, options
         self._remarks = Remarks()
         self._remarks.extend(seen.remarks)
@@ -157,7 +99,7 @@ class RecordingDecoder(Decoder):
         self._openers = order
         source = self._next_source() or self._rebuilt()
         if source is None:
-            raise self._reason()
+            raise _why_unreadable(self._seen, self._errors)
         try:
             self.info = replace(self._announced(source), notes=seen.notes)
             check_range(self.info)
@@ -182,16 +124,16 @@ class RecordingDecoder(Decoder):
             source.close()
 
     def _announced(self, source: _Source) -> StreamInfo:
-        """The source's figures, with no promise that its format does not make."""
+        """The source's figures; a length counts only where the format states it exactly."""
         info = source.info
         if isinstance(source, SndfileSource):
             promised = info.promised_samples
             if self._seen.kind == "MP3":
                 promised = self._seen.tagged_samples
-            # A length of days is believed if its last sample is there.
+            # A length of days counts only if its last sample exists.
             elif (promised or 0) > _DAY_S * info.sample_rate_hz and not source.holds(promised or 0):
                 promised = None
-                self._remarks.add(RemarkKind.SIZE, "the header states a length that is not there")
+                self._remarks.add(RemarkKind.SIZE, "the file is shorter than its header states")
             return replace(info, promised_samples=promised)
         if (info.promised_samples or 0) > _DAY_S * info.sample_rate_hz:
             return replace(info, promised_samples=None)
@@ -211,7 +153,7 @@ class RecordingDecoder(Decoder):
         return None
 
     def _rebuilt(self) -> _Source | None:
-        """A decoder of a WAV file behind a header that is put in order."""
+        """A decoder of a WAV file with a corrected header."""
         view = rebuilt_wav(self._seen.view) if self._seen.kind == "WAV" else None
         if view is None:
             return None
@@ -221,10 +163,6 @@ class RecordingDecoder(Decoder):
         if source is not None:
             self._remarks.add(RemarkKind.SIZE, "a chunk before the samples has a wrong size")
         return source
-
-    def _reason(self) -> AudioError:
-        """Why no library opens the file."""
-        return _why_unreadable(self._seen, self._errors)
 
     def _raw_blocks(self) -> Iterator[F32]:
         n_given, source, stopped = 0, self._sources[0], None
@@ -238,7 +176,7 @@ class RecordingDecoder(Decoder):
                 stopped = error
             self._remarks.extend(source.remarks.all())
             if earlier is not None and n_given > n_before and not self._is_explained(n_before):
-                detail = f"spoilt near here ({earlier.detail})"
+                detail = f"damaged near here ({earlier.detail})"
                 self._remarks.add(RemarkKind.DAMAGED, detail, n_before / self.info.sample_rate_hz)
             if self._is_for_a_part or not self._is_short(source, n_given, stopped):
                 break
@@ -256,7 +194,7 @@ class RecordingDecoder(Decoder):
             )
 
     def _is_explained(self, n_samples: int) -> bool:
-        """Whether something is known to be wrong behind a sample at which one library stopped."""
+        """Whether a remark already explains why one library stopped at a sample."""
         here_s = n_samples / self.info.sample_rate_hz
         return any(
             (remark.kind.is_partial or remark.kind is RemarkKind.JOINED)
@@ -277,7 +215,7 @@ class RecordingDecoder(Decoder):
         missing = (self.info.promised_samples or 0) - n_given
         if missing > _slack(self.info) and self._seen.missing is None:
             return True
-        # What libsndfile was not asked for stands behind the stated end.
+        # Bytes that libsndfile did not read follow the stated end.
         return self._seen.kind == "FLAC" and source.bytes_left() > _READ_AHEAD_BYTES
 
     def _end(self, n_samples: int, opposed: Remarks) -> None:
@@ -289,7 +227,7 @@ class RecordingDecoder(Decoder):
             refuse_partial(self._remarks.all())
 
     def _compare(self, n_samples: int) -> None:
-        """What is there with what the header states exactly."""
+        """Compare the decoded length with what the header states exactly."""
         seen, rate_hz = self._seen, self.info.sample_rate_hz
         here_s = n_samples / rate_hz
         promised = max(self.info.promised_samples or 0, seen.tagged_samples or 0)
@@ -307,13 +245,13 @@ class RecordingDecoder(Decoder):
             self._remarks.drop_end(RemarkKind.DAMAGED, here_s - _SLIGHT_S)
             self._remarks.drop_end(RemarkKind.TRUNCATED, here_s - _SLIGHT_S)
             if self._remarks.has(RemarkKind.DAMAGED):
-                self._remarks.add(RemarkKind.DAMAGED, detail)  # what is missing was amid it
+                self._remarks.add(RemarkKind.DAMAGED, detail)  # the missing part was in the middle
             else:
                 is_slight = (promised - n_samples) / rate_hz < _SLIGHT_S
                 kind = RemarkKind.SIZE if is_slight else RemarkKind.TRUNCATED
                 self._remarks.add(kind, detail, here_s, promised / rate_hz)
         elif promised:
-            # All that is stated is there: what cannot be decoded behind it is no sound.
+            # The stated length is there: what cannot be decoded after it is not sound.
             self._remarks.drop_end(RemarkKind.TRUNCATED, here_s - _SLIGHT_S)
         elif seen.kind not in _ESTIMATED and here_s < _MUCH * (self.info.expected_s or 0.0):
             detail = f"the container lasts {self.info.expected_s:.2f} s, {here_s:.2f} s are there"
@@ -327,7 +265,7 @@ def _slack(info: StreamInfo) -> int:
     return _SLACK_SAMPLES if info.format.startswith(_ROUNDED) else 0
 
 
-def _sndfile(seen: _Seen, options: DecodeOptions, earlier: list[_Source]) -> _Source:
+def _sndfile(seen: HeaderFacts, options: DecodeOptions, earlier: list[_Source]) -> _Source:
     source = SndfileSource(seen.view, is_whole_file=seen.is_whole_file, fault=seen.fault)
     if earlier and source.info.sample_rate_hz != earlier[0].info.sample_rate_hz:
         source.close()
@@ -339,7 +277,7 @@ def _sndfile(seen: _Seen, options: DecodeOptions, earlier: list[_Source]) -> _So
     return source
 
 
-def _ffmpeg(seen: _Seen, options: DecodeOptions, earlier: list[_Source]) -> _Source:
+def _ffmpeg(seen: HeaderFacts, options: DecodeOptions, earlier: list[_Source]) -> _Source:
     rate_hz = earlier[0].info.sample_rate_hz if earlier else None
     if options.track == "all":
         return MixedTracks(seen.view, rate_hz)
@@ -347,73 +285,8 @@ def _ffmpeg(seen: _Seen, options: DecodeOptions, earlier: list[_Source]) -> _Sou
     return FFmpegSource(seen.view, options.track, rate_hz=rate_hz, demuxer=demuxer)
 
 
-def _look_at(view: FileView, size_bytes: int, *, is_for_a_part: bool) -> _Seen:
-    """What the header, and what stands around the samples, tell before anything is decoded."""
-    kind = kind_of(view.read(0, 256))
-    if kind in _FRAMES:
-        view = without_zeros_behind(view, _FRAMES[kind])
-    # libsndfile knows ID3 tags around MP3, and needs no view of ours for it.
-    has_own_tags = kind == "MP3" and os.pread(view.fd, 3, 0) in (b"ID3", view.read(0, 3))
-    is_whole = has_own_tags or (view.start == 0 and view.size_bytes == size_bytes)
-    seen = _Seen(kind, view, is_whole)
-    if kind == "OGG":
-        # A part is not worth a look at every page.
-        fault = None if is_for_a_part else ogg_fault(view)
-        remarks = (Remark(RemarkKind.DAMAGED, "an Ogg page is spoilt or missing"),)
-        return replace(
-            seen,
-            fault=fault,
-            ffmpeg_first=n_streams(view) > 1 or fault in ("damaged", "chained"),
-            remarks=remarks if fault == "damaged" else (),
-        )
-    if kind == "MP3":
-        tag = mp3_tag(view)
-        n_samples, n_bytes = tag or (None, 0)
-        # Some programs count the tags around, too.
-        is_confirmed = any(
-            abs(n_bytes - size) <= max(2048, min(8192, size // 100))
-            for size in (view.size_bytes, size_bytes)
-        )
-        return replace(seen, tagged_samples=n_samples, ffmpeg_first=not (tag and is_confirmed))
-    if kind == "MP4" and (at := mp4_goes_on(view)) is not None:
-        detail = f"another MP4 begins at byte {at:,}; the first alone is labelled"
-        return replace(seen, remarks=(Remark(RemarkKind.UNREAD, detail),))
-    if kind == "Matroska":
-        sizes = matroska_size(view)
-        return replace(seen, missing=sizes if sizes and sizes[0] > sizes[1] else None)
-    found = sample_bytes(view)
-    if kind == "WAV":
-        seen = replace(seen, notes=field_notes(view))
-    return seen if found is None else _with_sizes(seen, found)
-
-
-def _with_sizes(seen: _Seen, found: SampleBytes) -> _Seen:
-    """What follows from the size that the header states."""
-    if found.stated > found.present:
-        is_promise = not found.is_placeholder
-        return replace(seen, missing=(found.stated, found.present) if is_promise else None)
-    what, at = what_follows(seen.view, found)
-    if what in ("data", "recording"):
-        which = "another chunk of samples" if what == "data" else "another recording"
-        detail = f"{which} begins at byte {at:,}; what is before it is labelled"
-        return replace(seen, remarks=(Remark(RemarkKind.UNREAD, detail),))
-    if what != "sound":
-        return seen
-    n_bytes = whole_size(seen.view, found)
-    detail = f"the header states {found.stated:,} bytes of samples, {n_bytes:,} are there"
-    remarks = (Remark(RemarkKind.SIZE, detail),)
-    corrected = found.corrected(seen.view, n_bytes)
-    if corrected is not None:
-        return replace(seen, view=corrected, is_whole_file=False, remarks=remarks)
-    # No room for the true size in the header.
-    rebuilt = rebuilt_wav(seen.view, found.start, n_bytes)
-    if rebuilt is None:
-        return replace(seen, remarks=(Remark(RemarkKind.UNREAD, detail),))
-    return replace(seen, view=rebuilt, is_whole_file=False, remarks=remarks)
-
-
-def _why_unreadable(seen: _Seen, errors: list[AudioError]) -> AudioError:
-    """One reason for what neither library opens."""
+def _why_unreadable(seen: HeaderFacts, errors: list[AudioError]) -> AudioError:
+    """The reason why neither library opens the file."""
     for error in errors[::-1]:
         if error.reason in (Reason.UNSUPPORTED, Reason.EMPTY, Reason.OUT_OF_RANGE):
             return error

@@ -1,11 +1,10 @@
 """FFmpeg's decoders, through PyAV: an audio track of nearly any container, at its own times.
 
-A frame stands where its time stamp says: silence is put where stamps jump forward or begin
-late, so that a time in the labels is the time in a player. A frame that cannot be decoded is left
-out with a remark, and so is what its container no longer gives.
+Every frame is put at its time stamp: silence fills the gap where stamps jump forward or begin late,
+so that a time in the labels is the time in a player. A frame that cannot be decoded is left out
+with a remark, and so is the rest of a container that breaks off.
 
-Source: https://ffmpeg.org/ffmpeg.html (stream selection, -dts_delta_threshold),
-https://ffmpeg.org/ffmpeg-resampler.html (async, min_hard_comp).
+Source: https://ffmpeg.org/ffmpeg.html (stream selection).
 """
 
 from __future__ import annotations
@@ -16,26 +15,19 @@ from typing import Any
 
 import numpy as np
 
+from audioset_core.arrays import F32
 from audioset_core.audio.ffmpeg_formats import DEMUXERS, container_name
-from audioset_core.audio.mono import BLOCK_SAMPLES, F32, StreamInfo, frames_per_block, mono_of
+from audioset_core.audio.mono import BLOCK_SAMPLES, StreamInfo, frames_per_block, mono_of
 from audioset_core.audio.remarks import RemarkKind, Remarks
+from audioset_core.audio.timeline import JITTER_S, Timeline
 from audioset_core.errors import AudioError, Reason
 from audioset_core.file_headers.file_view import FileView
 
 Track = int | str
 """A track's number, from 1; ``default`` for FFmpeg's choice; ``all`` for the mean of all."""
 
-_JITTER_S = 0.1
-"""Stamps may differ by so much from the samples counted, as in FFmpeg's own resampler."""
-_OVERLAP_S = 1.0
-"""A jump back of up to so much is a clock's drift; behind a longer one something new begins."""
-_DRIFT = 0.01
-"""Of the sound may be dropped to keep to such a clock; beyond that its stamps are not followed."""
-_DISCONTINUITY_S = 10.0
-"""A jump forward from which on streams whose stamps may jump (MPEG-TS) go on without a pause."""
-_LONGEST_GAP_S = 12 * 3600.0
 _MAY_JUMP = 0x0200  # AVFMT_TS_DISCONT
-_SPOILT = "spoilt: it cannot be decoded"
+_SPOILT = "damaged: it cannot be decoded"
 _STATES_LENGTH = frozenset({
     "MP4", "AST", "APM", "TTA", "WavPack", "Monkey's Audio", "DSF", "TAK",
 })  # fmt: skip
@@ -67,7 +59,7 @@ class FFmpegSource:
         self._file = view.open()
         self._rate_changer: Any = None
         try:
-            with _spoken():
+            with _as_audio_errors():
                 self._container = av.open(
                     self._file,
                     mode="r",
@@ -104,13 +96,14 @@ class FFmpegSource:
 
     def close(self) -> None:
         """Release the container."""
-        with contextlib.suppress(Exception):  # also where it never came to be
+        with contextlib.suppress(Exception):  # also where it was never opened
             self._container.close()
         self._file.close()
 
     def _chosen(self, track: Track) -> Any:
-        """The stream to read, by number or as FFmpeg's command line chooses: the default flag,
-        then most channels, then the first.
+        """The stream to read: by number, or as FFmpeg's command line chooses.
+
+        That is the stream with the default flag, then with most channels, then the first.
         """
         from av.stream import Discard
 
@@ -165,7 +158,7 @@ class FFmpegSource:
         )
 
     def _promised(self, rate_hz: int) -> int | None:
-        """Samples per channel by an index or a header; most containers estimate."""
+        """Samples per channel by an index or a header; most containers only estimate."""
         stream = self._stream
         if self.name not in _STATES_LENGTH or not stream.duration or not rate_hz:
             return None
@@ -173,14 +166,15 @@ class FFmpegSource:
         return max(0, int((float(end_s) - self._origin_s()) * rate_hz)) or None
 
     def _origin_s(self) -> float:
-        """The time stamp of the recording's beginning; what is before it is a coder's run-up."""
+        """The time stamp of the recording's beginning; before it is the coder's delay."""
         start = self._container.start_time or 0
-        return start / _TIME_BASE_HZ if start > 0 or start < -2 * _JITTER_S * _TIME_BASE_HZ else 0.0
+        return start / _TIME_BASE_HZ if start > 0 or start < -2 * JITTER_S * _TIME_BASE_HZ else 0.0
 
     def _placed(self) -> Iterator[F32]:
-        """Every frame's samples, with silence where the stamps leave room."""
-        timeline = _Timeline(self.info.sample_rate_hz, self._origin_s(), self.remarks)
-        timeline.may_jump = bool(self._container.format.flags & _MAY_JUMP)
+        """Every frame's samples, with silence where the time stamps leave a gap."""
+        may_jump = bool(self._container.format.flags & _MAY_JUMP)
+        rate_hz, origin_s = self.info.sample_rate_hz, self._origin_s()
+        timeline = Timeline(rate_hz, origin_s, self.remarks, may_jump=may_jump)
         for frame, is_behind_loss in self._frames():
             for samples, stamp_s in self._samples(frame):
                 n_silent, n_dropped = timeline.place(stamp_s, len(samples), is_behind_loss)
@@ -204,7 +198,7 @@ class FFmpegSource:
             except Exception as error:  # PyAV answers damage with any type at all
                 if not any(bytes(packet)):  # zeros behind the last frame
                     continue
-                why = spoken(error)
+                why = error_text(error)
                 lasting_s = float((packet.duration or 0) * (packet.time_base or 0))
                 spoilt.append((last_s, last_s + lasting_s))
                 continue
@@ -227,7 +221,7 @@ class FFmpegSource:
         )
 
     def _packets(self) -> Iterator[Any]:
-        """What the container holds of the track, as far as it can be read."""
+        """The packets of the track, as far as the container can be read."""
         packets = self._container.demux(self._stream)
         while True:
             try:
@@ -236,7 +230,7 @@ class FFmpegSource:
                 raise
             except Exception as error:  # as above
                 self.remarks.add(
-                    RemarkKind.DAMAGED, f"the {self.name} container breaks off: {spoken(error)}"
+                    RemarkKind.DAMAGED, f"the {self.name} container breaks off: {error_text(error)}"
                 )
                 packet = None
             if packet is None:
@@ -251,7 +245,7 @@ class FFmpegSource:
             if frame.samples:
                 yield samples_of(frame), stamp_s
             return
-        # Some streams turn into another rate amid: they are brought to the one announced.
+        # Some streams change their rate midway: they are resampled to the announced rate.
         about = (frame.sample_rate, frame.layout.name, frame.format.name)
         if self._rate_changer is None or self._rate_changer[0] != about:
             import av
@@ -306,7 +300,7 @@ class MixedTracks:
                         is_open[at] = False
                     else:
                         held[at] = np.concatenate([held[at], block[0]])
-            # A track that has ended waits for no one, and nobody for it.
+            # Tracks that have ended are not waited for.
             lengths = [len(part) for part, goes_on in zip(held, is_open, strict=True) if goes_on]
             n = min(lengths) if lengths else max(map(len, held))
             if not n:
@@ -326,59 +320,6 @@ class MixedTracks:
             source.close()
 
 
-class _Timeline:
-    """Where samples stand: counts them, and compares with their time stamps."""
-
-    def __init__(self, rate_hz: int, origin_s: float, remarks: Remarks) -> None:
-        self._rate_hz, self._origin_s, self._remarks = rate_hz, origin_s, remarks
-        self._n, self._shift_s, self._dropped_s = 0, 0.0, 0.0
-        self.may_jump = False
-
-    def place(
-        self, stamp_s: float | None, n_samples: int, is_behind_loss: bool = False
-    ) -> tuple[int, int]:
-        """Samples of silence before these, and how many of these themselves are left out."""
-        n_silent, n_dropped = 0, 0
-        if stamp_s is not None:
-            here_s = self._n / self._rate_hz
-            ahead_s = stamp_s - self._origin_s + self._shift_s - here_s
-            least_s = n_samples / self._rate_hz / 2 if is_behind_loss else _JITTER_S
-            if ahead_s > least_s:
-                n_silent = self._silence(here_s, ahead_s, is_behind_loss)
-            elif ahead_s < -_OVERLAP_S:
-                self._shift_s -= ahead_s
-                detail = f"time stamps jump back by {-ahead_s:.2f} s; what follows is labelled, too"
-                self._remarks.add(RemarkKind.JOINED, detail, here_s)
-            elif ahead_s < -_JITTER_S and self._dropped_s > _OVERLAP_S + _DRIFT * here_s:
-                self._shift_s -= ahead_s
-                self._remarks.add(RemarkKind.DAMAGED, "time stamps fall behind the sound")
-            elif ahead_s < -_JITTER_S:
-                n_dropped = min(n_samples, round(-ahead_s * self._rate_hz))
-                self._dropped_s += n_dropped / self._rate_hz
-        self._n += n_silent + n_samples - n_dropped
-        return n_silent, n_dropped
-
-    def _silence(self, here_s: float, ahead_s: float, is_behind_loss: bool) -> int:
-        """Samples of silence for a jump forward."""
-        longest_s = _DISCONTINUITY_S if self.may_jump and self._n else _LONGEST_GAP_S
-        if ahead_s > longest_s:
-            self._shift_s -= ahead_s
-            self._remarks.add(
-                RemarkKind.GAP,
-                f"time stamps jump by {ahead_s:,.2f} s; no silence is put there",
-                here_s,
-            )
-            return 0
-        end_s = here_s + ahead_s
-        if not self._n:
-            detail = f"the sound begins {ahead_s:.2f} s after the recording"
-            self._remarks.add(RemarkKind.LATE, detail, 0.0, end_s)
-        elif not is_behind_loss:
-            detail = "nothing is there; silence stands for it"
-            self._remarks.add(RemarkKind.GAP, detail, here_s, end_s)
-        return round(ahead_s * self._rate_hz)
-
-
 def samples_of(frame: Any) -> F32:
     """A frame's samples as float32. Shape: ``[n, n_channels]``"""
     array = frame.to_ndarray()
@@ -391,21 +332,21 @@ def samples_of(frame: Any) -> F32:
     return samples if scale is None else samples * np.float32(scale)
 
 
-def spoken(error: BaseException) -> str:
-    """A library's message on one short line, without its numbers and the names of functions."""
+def error_text(error: BaseException) -> str:
+    """A library's message as one short line, without its numbers and the names of functions."""
     text = getattr(error, "strerror", None) or str(error)
     return " ".join(str(text).split())[:160] or type(error).__name__
 
 
 @contextlib.contextmanager
-def _spoken() -> Iterator[None]:
-    """PyAV answers damage with any type at all: an error of ours in its place."""
+def _as_audio_errors() -> Iterator[None]:
+    """Turn what PyAV raises for damage, which may be any type, into an AudioError."""
     try:
         yield
     except (AudioError, MemoryError):
         raise
     except Exception as error:
-        raise AudioError(Reason.DAMAGED, spoken(error)) from error
+        raise AudioError(Reason.DAMAGED, error_text(error)) from error
 
 
 def _tag(codec: Any) -> str:

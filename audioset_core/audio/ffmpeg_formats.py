@@ -1,8 +1,8 @@
-"""The containers that FFmpeg opens here: recordings in one file that can be told by its bytes.
+"""The containers that FFmpeg may open here: recordings in one file, known by its bytes.
 
-Left out on purpose: what leads to other files or addresses (play lists, ``concat``, ``hls``, image
-sequences, devices), pictures, subtitles, and raw samples without a header, whose rate
-nobody could know. Source: ``ffmpeg -demuxers``.
+Left out on purpose: formats that lead to other files or addresses (play lists, ``concat``, ``hls``,
+image sequences, devices), pictures, subtitles, and raw samples without a header, whose rate is
+unknown. Source: ``ffmpeg -demuxers``.
 """
 
 from __future__ import annotations
@@ -34,6 +34,6 @@ _NAMES = {
 
 
 def container_name(demuxer: str) -> str:
-    """What a person calls the format that a demuxer reads."""
+    """The usual name of the format that a demuxer reads."""
     first = demuxer.partition(",")[0]
     return _NAMES.get(first, first.upper())

@@ -1,8 +1,8 @@
-"""A recording as a file: opened once, hashed, decoded, resampled; bounded memory.
+"""A recording as a file: opened once, hashed, decoded and resampled in bounded memory.
 
-A recording is opened by descriptor and without blocking, so that a FIFO, a device or a name
-in no encoding does no harm, and the digest is of the very bytes that are decoded: small files
-are copied into memory while they are hashed, large ones are watched for change.
+A recording is opened without blocking, by its name in bytes, so that a FIFO, a device or a name
+that is not valid text does no harm. The digest is of the very bytes that are decoded: small files
+are copied into memory while they are hashed; for large files, changes are detected.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import PurePath
-from types import TracebackType
 from typing import TypeVar
 
 import numpy as np
 import soxr
 
-from audioset_core.audio.decoders import F32, DecodeOptions, Decoder
+from audioset_core.arrays import F32
+from audioset_core.audio.decoders import DecodeOptions
+from audioset_core.audio.mono import Decoder
 from audioset_core.audio.remarks import Remark
-from audioset_core.audio.sandbox import open_contained
+from audioset_core.audio.sandbox import open_sandboxed
 from audioset_core.errors import AudioError, Reason
 
 IN_MEMORY_BYTES = 8 << 20
@@ -29,7 +30,7 @@ IN_MEMORY_BYTES = 8 << 20
 
 _READ_BYTES = 1 << 20
 _NO_FILE = "a folder, device, socket or pipe"
-_AGAIN = "it is tried again in the next run"
+_AGAIN = "the next run tries it again"
 
 T = TypeVar("T")
 
@@ -45,7 +46,7 @@ _VIDEO = """
 AUDIO_SUFFIXES = frozenset(f".{name}" for name in f"{_LOSSLESS} {_COMPRESSED} {_VIDEO}".split())
 """Endings that count as recordings when a folder is walked (a file named outright always does)."""
 
-# Bytes per second that are usual for an ending, to plan work by; nothing depends on them.
+# Usual bytes per second by ending, only for planning the work.
 _USUAL_BYTES_PER_S = {
     ".wav": 176_400, ".wave": 176_400, ".bwf": 288_000, ".aif": 176_400, ".aiff": 176_400,
     ".flac": 90_000, ".w64": 288_000, ".rf64": 288_000, ".au": 88_200, ".caf": 88_200,
@@ -58,8 +59,8 @@ class Recording:
 
     Attributes:
         sha256: digest of the file's bytes, in hex: the clip's identity.
-        size_bytes, mtime_ns: as the file system had them when the file was opened.
-        info: what the header says (format, rate, channels, promised length).
+        size_bytes, mtime_ns: those of the file system when the file was opened.
+        info: the figures of the header (format, rate, channels, exact length if stated).
         n_samples: samples per channel decoded so far, at the recording's own rate.
     """
 
@@ -72,7 +73,7 @@ class Recording:
             self.size_bytes = self._before.st_size
             self.mtime_ns = self._before.st_mtime_ns
             if self.size_bytes > IN_MEMORY_BYTES:
-                self._open_decoder().close()  # before reading gigabytes that are no sound
+                self._open_decoder().close()  # before reading gigabytes that are not sound
                 os.lseek(self._fd, 0, os.SEEK_SET)
             self.sha256 = self._take_in()
             self._decoder = self._open_decoder()
@@ -89,7 +90,7 @@ class Recording:
 
     @property
     def remarks(self) -> tuple[Remark, ...]:
-        """What is missing, added or left out; known once all blocks are read."""
+        """What is missing, added or left out; complete once all blocks are read."""
         return self._decoder.remarks()
 
     def blocks(self) -> Iterator[F32]:
@@ -105,10 +106,10 @@ class Recording:
         self._check_unchanged()
 
     def close(self) -> None:
-        """Close decoder and file; once is enough, twice does no harm."""
+        """Close decoder and file; a second call does nothing."""
         if not self._is_open:
             return
-        # First of all: a number closed twice may be somebody else's file by then.
+        # First, because a descriptor closed twice may belong to another file by then.
         self._is_open = False
         try:
             self._decoder.close()
@@ -118,19 +119,14 @@ class Recording:
     def __enter__(self) -> Recording:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _open_decoder(self) -> Decoder:
-        return self._watched(lambda: open_contained(self._fd, self.size_bytes, self._options))
+        return self._watched(lambda: open_sandboxed(self._fd, self.size_bytes, self._options))
 
     def _take_in(self) -> str:
-        """Hash the bytes; a small file's move into memory so that these are what is decoded."""
+        """Hash the bytes; those of a small file are copied into memory and decoded from there."""
         if self.size_bytes == 0:
             raise AudioError(Reason.EMPTY, "0 bytes")
         digest = hashlib.sha256()
@@ -138,7 +134,7 @@ class Recording:
         try:
             if self.size_bytes <= IN_MEMORY_BYTES and hasattr(os, "memfd_create"):
                 copy = os.memfd_create("recording", os.MFD_CLOEXEC)
-            left = self.size_bytes + 1  # a byte more than there should be: growth ends the loop
+            left = self.size_bytes + 1  # one byte more than expected, to notice a file that grows
             while left > 0 and (piece := os.read(self._fd, min(left, _READ_BYTES))):
                 left -= len(piece)
                 digest.update(piece)
@@ -165,7 +161,7 @@ class Recording:
             raise AudioError(Reason.CHANGED, _AGAIN)
 
     def _watched(self, step: Callable[[], T]) -> T:
-        """A step of decoding; damage in a file that changes meanwhile is the change's fault."""
+        """A step of decoding; if it fails and the file has changed, the change is the reason."""
         try:
             return step()
         except AudioError:
@@ -190,19 +186,23 @@ def resampled(blocks: Iterator[F32], rate_hz: int, target_hz: int) -> Iterator[F
 
 
 def usual_duration_s(path: bytes, size_bytes: int) -> float:
-    """A guess at a recording's length from its name and size, without opening it."""
+    """An estimate of a recording's length in seconds from its name and size, without opening it.
+
+    >>> usual_duration_s(b"a.wav", 17_640_000)
+    100.0
+    """
     suffix = PurePath(os.fsdecode(path)).suffix.lower()
     return size_bytes / _USUAL_BYTES_PER_S.get(suffix, _USUAL_COMPRESSED_BYTES_PER_S)
 
 
 def stated_duration_s(path: bytes) -> float | None:
-    """A recording's length by its header alone; None where that cannot be read."""
+    """A recording's length in seconds by its header; None where the header cannot be read."""
     try:
         fd = open_regular(path)
     except AudioError:
         return None
     try:
-        decoder = open_contained(fd, os.fstat(fd).st_size)
+        decoder = open_sandboxed(fd, os.fstat(fd).st_size)
         info = decoder.info
         decoder.close()
     except (AudioError, OSError):
@@ -218,12 +218,12 @@ def open_regular(path: bytes) -> int:
     """A descriptor of a regular file, opened without blocking.
 
     Raises:
-        AudioError: gone, unreadable, or no regular file.
+        AudioError: the file is gone, unreadable, or not a regular file.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        raise AudioError(Reason.VANISHED, "it was listed, but is no longer there") from error
+        raise AudioError(Reason.VANISHED, "it was listed, but no longer exists") from error
     except OSError as error:
         if error.errno == errno.ENXIO:
             raise AudioError(Reason.NOT_A_FILE, _NO_FILE) from error

@@ -1,7 +1,7 @@
-"""What a person should know of a recording that was labelled: what is missing, added or left out.
+"""Remarks on recordings that were labelled: what is missing, added or left out.
 
-A recording is labelled as far as it decodes. Whatever differs from what the file states, or from
-what a player would show, is a remark beside its labels.
+A recording is labelled as far as it can be decoded. Each difference from what the file states, or
+from what a player would show, is a remark beside its labels.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ class RemarkKind(StrEnum):
     TRUNCATED = "truncated"
     """The sound ends before the end that the file states."""
     DAMAGED = "damaged"
-    """A part is spoilt: what stands there is silence, or not what was recorded."""
+    """A part is damaged: it has silence, or not what was recorded."""
     GAP = "gap"
-    """Time stamps jump: silence stands where nothing was recorded."""
+    """Time stamps jump: silence is put where nothing was recorded."""
     UNREAD = "more follows"
-    """Sound follows that is not labelled."""
+    """More sound follows, which is not labelled."""
     SIZE = "wrong size"
     """The header's size is not the recording's; all of it is labelled."""
     JOINED = "joined"
-    """Several recordings stand one behind the other in the file; all of them are labelled."""
+    """The file has several recordings, one after the other; all of them are labelled."""
     LATE = "late start"
-    """The sound begins after the recording does: silence stands before it."""
+    """The sound begins later than the recording: silence is put before it."""
     TRACKS = "tracks"
-    """The file has other audio tracks, or not the one that was asked for."""
+    """The file has other audio tracks, or lacks the track that was asked for."""
     OPPOSED = "opposed channels"
-    """The channels cancel each other in their mean: the loudest one alone is labelled."""
+    """The channels cancel each other in their mean: only the loudest one is labelled."""
 
     @property
     def is_partial(self) -> bool:
@@ -51,7 +51,7 @@ _REASONS = {
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """A remark on a recording, and the part of it that is meant (None: no part in particular)."""
+    """A remark on a recording, and the part that it is about (None: no part in particular)."""
 
     kind: RemarkKind
     detail: str
@@ -68,11 +68,15 @@ def is_partial(remarks: Iterable[Remark]) -> bool:
 
 
 STRICTLY = "; refused by --strict"
-"""How the detail of a refusal ends that a run without it does not repeat."""
+"""The end of the detail of a refusal; a run without --strict labels such a file."""
 
 
 def refuse_partial(remarks: Iterable[Remark]) -> None:
-    """Raises: AudioError: the first remark by which the recording is not whole."""
+    """Refuse a recording that is not whole.
+
+    Raises:
+        AudioError: for the first remark that makes the recording partial.
+    """
     for remark in remarks:
         if remark.kind.is_partial:
             raise AudioError(_REASONS[remark.kind], remark.detail + STRICTLY)
@@ -83,7 +87,7 @@ MOST_REMARKS = 50
 
 
 class Remarks:
-    """The remarks on one recording, as they come; one kind's beyond the limit are counted only."""
+    """Collects the remarks on one recording; those beyond the limit are only counted, by kind."""
 
     def __init__(self) -> None:
         self._found: list[Remark] = []
@@ -96,7 +100,7 @@ class Remarks:
         start_s: float | None = None,
         end_s: float | None = None,
     ) -> None:
-        """One more; a part that follows its kind's last one directly becomes one with it."""
+        """Add a remark; it is joined to an equal remark whose part ends where this part begins."""
         for at, last in enumerate(self._found):
             if (last.kind, last.detail) == (kind, detail):
                 if start_s is None or last.end_s is None or start_s > last.end_s + _TOUCHES_S:
@@ -110,7 +114,7 @@ class Remarks:
         self._found.append(Remark(kind, detail, _rounded(start_s), _rounded(end_s)))
 
     def drop_end(self, kind: RemarkKind, from_s: float) -> None:
-        """Leave out what is said of the end, for something better is known of it."""
+        """Remove a kind of remark from a time on, because a better one follows."""
         self._found = [
             remark
             for remark in self._found
@@ -122,7 +126,7 @@ class Remarks:
         return any(remark.kind is kind for remark in self._found)
 
     def extend(self, remarks: Iterable[Remark]) -> None:
-        """Take another reader's remarks in."""
+        """Add the remarks of another reader."""
         for remark in remarks:
             self.add(remark.kind, remark.detail, remark.start_s, remark.end_s)
 

@@ -1,8 +1,8 @@
-"""Decoding that cannot take this process down: native decoders work in processes of their own.
+"""Decoding that cannot crash this process: native decoders run in processes of their own.
 
-A process decodes one recording at a time and is used again for the next. One that crashes, hangs
-or breaks a limit is a failure of the recording that it had in hand, with a reason; if it had
-decoded others before, the recording first gets a fresh one, for the damage may be theirs.
+A process decodes one recording at a time and is used again for the next. If it crashes, hangs or
+exceeds a limit, the recording fails with a reason. If the process had decoded other recordings
+before, this one is first tried again in a new process, since the others may be the cause.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from typing import Any
 
 import numpy as np
 
-from audioset_core.audio.decoders import F32, DecodeOptions, Decoder, StreamInfo, after
+from audioset_core.arrays import F32
+from audioset_core.audio.decoders import DecodeOptions
+from audioset_core.audio.mono import Decoder, StreamInfo, after
 from audioset_core.audio.remarks import Remark, RemarkKind
 from audioset_core.audio.sandbox_process import (
     CLOSE,
@@ -45,11 +47,11 @@ from audioset_core.audio.sandbox_process import (
     WAIT_S,
     WITH_JSON,
 )
-from audioset_core.cores import n_cores
 from audioset_core.errors import AudioError, Reason
 from audioset_core.file_headers.field_notes import FieldNotes
+from audioset_core.system import n_cores
 
-# Longer than the process gives itself: this is for one that the system cannot even end.
+# Longer than the process's own limit, for a process that the system cannot end.
 _PATIENCE_S = WAIT_S + 30
 _CRASHES = frozenset({
     signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGTRAP,
@@ -58,24 +60,24 @@ _CRASHES = frozenset({
 _MAY_BE_ANOTHERS = frozenset({Reason.CRASHED, Reason.TOO_LARGE, Reason.INTERNAL})
 
 
-def open_contained(
+def open_sandboxed(
     fd: int, size_bytes: int, options: DecodeOptions | None = None, start_s: float | None = None
-) -> ContainedDecoder:
-    """As `decode.open_decoder`, in another process; from about `start_s` on, if that is given.
+) -> SandboxedDecoder:
+    """As `decoders.open_decoder`, in another process; from about `start_s` on, if that is given.
 
     Raises:
-        AudioError: also if the decoder crashed, or took more than it may.
+        AudioError: also if the decoder crashed, or exceeded a limit.
     """
     options = options or DecodeOptions()
     track = {"default": 0, "all": -1}.get(str(options.track), options.track)
     start_s = -1.0 if start_s is None else start_s
     request = REQUEST.pack(size_bytes, int(track), options.is_strict, start_s)
-    return ContainedDecoder(fd, request, decoders())
+    return SandboxedDecoder(fd, request, decoder_pool())
 
 
-def decoders() -> DecoderPool:
-    """This process's decoders."""
-    return _pool(os.getpid())  # a fork must not talk over its parent's sockets
+def decoder_pool() -> DecoderPool:
+    """The decoders of this process."""
+    return _pool(os.getpid())  # a fork must not use its parent's sockets
 
 
 @cache
@@ -96,13 +98,13 @@ class DecoderPool:
         self._all: set[_Worker] = set()
         self._lock = threading.Lock()
 
-    def begin(self, n_workers: int) -> None:
-        """Start processes that will be needed soon, in a thread of its own."""
+    def start_workers(self, n_workers: int) -> None:
+        """Start processes that will be needed soon, in another thread."""
 
         def start() -> None:
-            with suppress(AudioError, OSError):  # told to whoever needs one
+            with suppress(AudioError, OSError):  # raised again when one is needed
                 for _ in range(n_workers):
-                    self.give_back(self.new())
+                    self.put_back(self.new())
 
         threading.Thread(target=start, name="start-decoders", daemon=True).start()
 
@@ -121,8 +123,8 @@ class DecoderPool:
             self._all.add(worker)
         return worker
 
-    def give_back(self, worker: _Worker) -> None:
-        """A process that is done with its recording."""
+    def put_back(self, worker: _Worker) -> None:
+        """Keep a process that has finished its recording, or end it if enough are idle."""
         with self._lock:
             if len(self._idle) < self._most_idle:
                 self._idle.append(worker)
@@ -130,20 +132,20 @@ class DecoderPool:
         worker.end()
 
     def close(self) -> None:
-        """End those that are idle; more are started if they are needed."""
+        """End the idle processes; new ones are started when they are needed."""
         with self._lock:
             idle, self._idle = self._idle, []
         for worker in idle:
             worker.end()
 
     def kill(self) -> None:
-        """End all of them, at work or not, whatever this process is at: it ends itself."""
+        """End all processes, busy or not, because this process ends."""
         for worker in self._all:
             worker.kill()
 
 
 class _DiedError(Exception):
-    """The process is gone; `error` says what that means for the recording in its hands."""
+    """The process has ended; `error` is the reason for its recording."""
 
     def __init__(self, error: AudioError) -> None:
         super().__init__(error)
@@ -151,24 +153,24 @@ class _DiedError(Exception):
 
 
 class _Worker:
-    """A decoding process and the way to talk to it."""
+    """A decoding process and the socket to it."""
 
     def __init__(self, module: str) -> None:
         self.n_files = 0
         self._wire, theirs = socket.socketpair()
-        # The system's timeout: with Python's own every call would ask first whether it may.
+        # The system's timeout: with Python's own, every call would poll first.
         patience = struct.pack("ll", int(_PATIENCE_S), 0)
         self._wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, patience)
         with theirs, _room() as room:
             self._memory = mmap.mmap(room.fileno(), ROOM_BYTES)
             self._process = subprocess.Popen(  # noqa: S603 (this Python, our own module)
-                # Not what lies in the working directory: only what this process would import.
+                # -P: no imports from the working directory, only what this process would import.
                 [sys.executable, "-P", "-m", module, str(theirs.fileno()), str(room.fileno())],
                 pass_fds=(theirs.fileno(), room.fileno()),
                 env=_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # libmpg123 prints what it thinks of a file
+                stderr=subprocess.DEVNULL,  # libmpg123 prints remarks on a file
             )
         self.slots = np.frombuffer(self._memory, np.float32).reshape(N_SLOTS, SLOT_SAMPLES)
         try:
@@ -183,7 +185,7 @@ class _Worker:
             ) from None
 
     def send(self, data: bytes, *fds: int) -> None:
-        """A command. Raises: _DiedError."""
+        """Send a command. Raises: _DiedError."""
         try:
             if fds:
                 socket.send_fds(self._wire, [data], fds)
@@ -203,17 +205,17 @@ class _Worker:
 
     @property
     def has_ended(self) -> bool:
-        """Whether somebody has waited for its end."""
+        """Whether the process has ended and was waited for."""
         return self._process.returncode is not None
 
     def kill(self) -> None:
-        """Have it end."""
+        """End the process at once."""
         self._process.kill()
 
     def end(self) -> None:
-        """Have it gone."""
+        """End the process, wait for its end and close the socket."""
         self.kill()
-        with suppress(subprocess.TimeoutExpired):  # one that hangs in the kernel is left to it
+        with suppress(subprocess.TimeoutExpired):  # it hangs in the kernel: left alone
             self._process.wait(timeout=10)
         self._wire.close()
 
@@ -227,7 +229,7 @@ class _Worker:
         return data
 
     def _cause(self, *, is_silent: bool) -> AudioError:
-        """Why it ended, once it has."""
+        """Why the process ended, as an error."""
         try:
             code = 0 if is_silent else self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
@@ -246,10 +248,10 @@ class _Worker:
         return AudioError(Reason.CRASHED, f"its process ended with {how}")
 
 
-class ContainedDecoder(Decoder):
-    """A recording in the hands of another process.
+class SandboxedDecoder(Decoder):
+    """A recording that another process decodes.
 
-    Its blocks begin with the recording's sample number ``first_sample``.
+    Its blocks begin at sample ``first_sample`` of the recording.
     """
 
     def __init__(self, fd: int, request: bytes, pool: DecoderPool) -> None:
@@ -264,7 +266,7 @@ class ContainedDecoder(Decoder):
             self._begin_again(death)
 
     def blocks(self) -> Iterator[F32]:
-        """As `Decoder.blocks`; it goes on in another process where one died of an earlier file."""
+        """As `Decoder.blocks`; continued in a new process where one died of an earlier file."""
         n_given = 0
         while True:
             try:
@@ -281,7 +283,7 @@ class ContainedDecoder(Decoder):
         return self._remarks
 
     def close(self) -> None:
-        """Leave the process to the next recording; one that is amid this one is ended."""
+        """Free the process for the next recording; end it if it is still decoding this one."""
         worker, self._worker = self._worker, None
         if worker is None:
             return
@@ -290,11 +292,11 @@ class ContainedDecoder(Decoder):
             return
         try:
             worker.send(CLOSE)
-            worker.answer()  # only now does it let go of the descriptor, whose position is shared
+            worker.answer()  # after this it no longer uses the descriptor, whose position is shared
         except _DiedError:
             worker.end()
         else:
-            self._pool.give_back(worker)
+            self._pool.put_back(worker)
 
     def _open(self, worker: _Worker) -> StreamInfo:
         worker.n_files += 1
@@ -307,7 +309,7 @@ class ContainedDecoder(Decoder):
         return StreamInfo(**info, notes=FieldNotes(**notes) if notes else None)
 
     def _begin_again(self, death: _DiedError) -> None:
-        """Once more in a process that has decoded nothing yet, unless this one was such."""
+        """Try again in a new process, unless the one that died was new."""
         worker, self._worker = self._worker, None
         assert worker is not None  # noqa: S101 (for mypy: taken when opened)
         worker.end()
@@ -336,25 +338,25 @@ class ContainedDecoder(Decoder):
             yield block
 
     def _content(self, worker: _Worker) -> tuple[int, Any]:
-        """The next answer, unless it is a failure: that is raised."""
+        """The next answer; a failure is raised."""
         kind, content = worker.answer()
         if kind != FAILED:
             return kind, content
         error = AudioError(Reason(content[0]), content[1])
-        if error.reason is Reason.TOO_LARGE:  # what earlier files left behind counts too
+        if error.reason is Reason.TOO_LARGE:  # memory of earlier files counts too
             raise _DiedError(error)
         self._release()
         raise error
 
     def _release(self) -> None:
-        """The process has closed the recording by itself."""
+        """Give the process back, which has closed the recording itself."""
         worker, self._worker, self._is_streaming = self._worker, None, False
         assert worker is not None  # noqa: S101 (for mypy: taken when opened)
-        self._pool.give_back(worker)
+        self._pool.put_back(worker)
 
 
 def _room() -> Any:
-    """Memory to share, as a file without a name."""
+    """Shared memory, as a file without a name."""
     if hasattr(os, "memfd_create"):
         file = os.fdopen(os.memfd_create("blocks", os.MFD_CLOEXEC), "r+b", buffering=0)
     else:
@@ -364,10 +366,10 @@ def _room() -> Any:
 
 
 def _environment() -> dict[str, str]:
-    """This process's, without its secrets: what reads hostile bytes needs no database's URL."""
+    """This process's environment without its secrets: a decoder of hostile bytes needs none."""
     own = {k: v for k, v in os.environ.items() if not k.startswith(("AUDIOSET_", "PREFECT_"))}
     path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
     one_thread = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
-    # glibc is to keep what a block needed: fresh memory costs FFmpeg a tenth of its time.
+    # glibc keeps the memory of a block: fresh memory costs FFmpeg a tenth of its time.
     keep = {"MALLOC_MMAP_THRESHOLD_": f"{8 << 20}", "MALLOC_TRIM_THRESHOLD_": f"{32 << 20}"}
     return {**own, **one_thread, **keep, "PYTHONPATH": path}

@@ -1,13 +1,12 @@
 """A decoder in a process of its own: recordings come in as descriptors, mono blocks go out.
 
-Whatever a file makes a native decoder do happens here: it may crash, hang or eat memory, and takes
-one process with it that `audioset_core.audio.sandbox` starts, talks to and replaces. Limits are set
-here by the operating system's own means, so that they hold while native code is at work, and
-after the process that asked is gone.
+A file may make a native decoder crash, hang or fill the memory. All of this happens here, in a
+process that `audioset_core.audio.sandbox` starts, controls and replaces. Limits are set by means of
+the operating system, so that they hold while native code runs, and after the parent has ended.
 
-The wire is a stream socket. A command is one byte, `OPEN` with a descriptor and a `REQUEST` behind
-it. An answer is a kind and a number, and for some kinds so many bytes of JSON. Samples lie
-in memory that both share, in slots that are filled in turn: a block is decoded while the one
+The connection is a stream socket. A command is one byte; `OPEN` comes with a descriptor, and a
+`REQUEST` follows it. An answer is a kind and a number, and for some kinds so many bytes of JSON.
+Samples are in shared memory, in slots that are filled in turn: a block is decoded while the one
 before it is used.
 """
 
@@ -31,19 +30,14 @@ from typing import Any
 
 import numpy as np
 
-from audioset_core.audio.decoders import (
-    BLOCK_SAMPLES,
-    F32,
-    DecodeOptions,
-    Decoder,
-    StreamInfo,
-    open_decoder,
-)
+from audioset_core.arrays import F32
+from audioset_core.audio.decoders import DecodeOptions, open_decoder
+from audioset_core.audio.mono import BLOCK_SAMPLES, Decoder, StreamInfo
 from audioset_core.errors import AudioError, Reason
 
 N_SLOTS = 2
 SLOT_SAMPLES = 4 * BLOCK_SAMPLES
-"""6 s at 44.1 kHz: a quarter of the turns that a block each would take."""
+"""6 s at 44.1 kHz: a quarter of the messages that a block each would take."""
 ROOM_BYTES = N_SLOTS * SLOT_SAMPLES * 4
 
 OPEN, NEXT, CLOSE = b"o", b"n", b"c"
@@ -51,22 +45,22 @@ READY, INFO, BLOCK, END, FAILED = range(5)
 HEAD = struct.Struct("<II")
 WITH_JSON = frozenset({INFO, END, FAILED})
 REQUEST = struct.Struct("<qi?d")
-"""The file's size, the track (0: the default one, -1: all), whether to be strict, and the time from
-which on it is wanted (below 0: the whole file)."""
+"""The file's size, the track (0: the default one, -1: all), whether to be strict, and the start
+time (below 0: the whole file)."""
 
 MEMORY_BYTES = 512 << 20
-"""What decoding may take beyond the process itself. FFmpeg's index of a day of AAC takes 0.1 GB."""
+"""Most memory of decoding, beyond the process itself. FFmpeg's index of a day of AAC: 0.1 GB."""
 CPU_S, CPU_S_PER_S, CPU_S_PER_BYTE = 60.0, 0.05, 1e-6
-"""CPU time for a file: a minute, and for every second that came out, and every byte that went in.
-The slowest decoders here take 0.003 s a second."""
+"""CPU time for a file: a minute, and more for every second decoded and every byte read. The slowest
+decoders here take 0.003 s for a second."""
 WAIT_S = 120.0
-"""Wall-clock time for one slot: only a file system that doesn't answer takes that long."""
+"""Wall-clock time for one slot: only a file system that does not respond takes so long."""
 LENGTH_S, LENGTH_S_PER_BYTE = 24 * 3600.0, 1e-3
-"""Audio that a file may hold: a day, and more at 8 kbit/s. A day of silence is 30 kB of FLAC."""
+"""Longest audio of a file: 24 h, or more at 8 kbit/s and above. 24 h of silence: 30 kB of FLAC."""
 
 
 def main() -> None:
-    """Decode for the process at the other end until it closes the socket."""
+    """Decode for the process at the other end of the socket, until it closes the socket."""
     wire = socket.socket(fileno=int(sys.argv[1]))
     threading.Thread(target=_end_with, args=(wire.fileno(),), daemon=True).start()
     room = mmap.mmap(int(sys.argv[2]), ROOM_BYTES)
@@ -84,7 +78,7 @@ def serve(wire: socket.socket, slots: F32) -> None:
             request = REQUEST.unpack(wire.recv(REQUEST.size, socket.MSG_WAITALL))
             work = _Work(fds[0], request, slots)
             is_done = _answer(wire, work.open)
-        elif command == NEXT:  # more than there were to ask for may still be on their way
+        elif command == NEXT:  # one may still arrive after the last block
             is_done = work is not None and _answer(wire, work.next)
         elif command == CLOSE:
             is_done = _answer(wire, lambda: (END, []))
@@ -96,7 +90,7 @@ def serve(wire: socket.socket, slots: F32) -> None:
 
 
 class _Work:
-    """One file that is being decoded, and what it has taken so far."""
+    """One file that is being decoded, and the CPU time that it has taken so far."""
 
     def __init__(self, fd: int, request: tuple[int, int, bool, float], slots: F32) -> None:
         self._fd, self._size_bytes = fd, request[0]
@@ -142,16 +136,16 @@ class _Work:
         return BLOCK, n
 
     def close(self) -> None:
-        with suppress(Exception):  # damage may show once more
+        with suppress(Exception):  # damage may raise once more
             if self._decoder is not None:
                 self._decoder.close()
         os.close(self._fd)
 
     @contextmanager
     def _limits(self) -> Iterator[None]:
-        """The system ends this process if it takes longer than the file may."""
-        heard_s = self._n_samples / self._decoder.info.sample_rate_hz if self._decoder else 0.0
-        budget_s = CPU_S + CPU_S_PER_S * heard_s + CPU_S_PER_BYTE * self._size_bytes
+        """The system ends this process if it exceeds the time limits of the file."""
+        decoded_s = self._n_samples / self._decoder.info.sample_rate_hz if self._decoder else 0.0
+        budget_s = CPU_S + CPU_S_PER_S * decoded_s + CPU_S_PER_BYTE * self._size_bytes
         left_s = budget_s - (time.process_time() - self._began_s)
         signal.setitimer(signal.ITIMER_PROF, max(0.001, left_s))
         signal.setitimer(signal.ITIMER_REAL, WAIT_S)
@@ -166,13 +160,13 @@ class _Work:
         if length_s > LENGTH_S + LENGTH_S_PER_BYTE * self._size_bytes:
             raise AudioError(
                 Reason.TOO_LONG,
-                f"{length_s / 3600:,.0f} h in {self._size_bytes:,} bytes; "
-                f"a day and 8 kbit/s are read",
+                f"{length_s / 3600:,.0f} h in {self._size_bytes:,} bytes: "
+                f"longer than 24 h at under 8 kbit/s is refused as implausible",
             )
 
 
 def _answer(wire: socket.socket, step: Any) -> bool:
-    """Carry out a step and tell what came of it; True if it was the file's last."""
+    """Carry out a step and send its result; True if it was the last step of the file."""
     try:
         kind, content = step()
     except AudioError as error:
@@ -189,7 +183,7 @@ def _answer(wire: socket.socket, step: Any) -> bool:
 
 
 def _end_with(wire: int) -> None:
-    """End when the other end of the socket is closed, also amid a file that takes forever."""
+    """End this process when the socket is closed, also while a file is being decoded."""
     closed = select.poll()
     closed.register(wire, 0)
     closed.poll()
@@ -199,18 +193,18 @@ def _end_with(wire: int) -> None:
 def _confine() -> None:
     """Limits that hold for all files."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # Meant for the process that asks; its end closes the socket.
+        # These signals are meant for the parent, whose end closes the socket.
         signal.signal(number, signal.SIG_IGN)
     for number in (signal.SIGPROF, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with suppress(OSError, ValueError):  # Linux; elsewhere memory is the system's affair
+    with suppress(OSError, ValueError):  # Linux; elsewhere there is no such limit
         with open("/proc/self/statm") as file:  # noqa: PTH123
             own_bytes = int(file.read().split()[0]) * mmap.PAGESIZE
         most = own_bytes + MEMORY_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
         with open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123
-            file.write("800")  # if the machine runs out of memory, rather this than the run
+            file.write("800")  # if memory runs out, the system ends this process, not the run
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""libsndfile's decoders: fast and exact for what it knows, up to what the header states."""
+"""libsndfile's decoders: fast and exact for their formats, up to the length in the header."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import numpy as np
 import soundfile
 
-from audioset_core.audio.ffmpeg import spoken
-from audioset_core.audio.mono import F32, StreamInfo, after, frames_per_block
+from audioset_core.arrays import F32
+from audioset_core.audio.ffmpeg import error_text
+from audioset_core.audio.mono import StreamInfo, after, frames_per_block
 from audioset_core.audio.remarks import Remarks
 from audioset_core.audio.vorbis import vorbis_blocks
 from audioset_core.errors import AudioError, Reason
@@ -23,7 +24,7 @@ _ERRORS = (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError)
 
 
 class _StreamedSoundFile(soundfile.SoundFile):  # type: ignore[misc]
-    """Reads straight on: no seek after each block, no trust in the stated length."""
+    """Reads sequentially: no seek after each block, no trust in the stated length."""
 
     def seekable(self) -> bool:
         return False
@@ -48,7 +49,7 @@ class SndfileSource:
                 os.lseek(self._fd, 0, os.SEEK_SET)
                 self._file = _StreamedSoundFile(self._fd, closefd=False)
         except _ERRORS as error:
-            raise AudioError(Reason.DAMAGED, said(error)) from error
+            raise AudioError(Reason.DAMAGED, _libsndfile_text(error)) from error
         if self._file.subtype.startswith("MPEG") and self._file.format != "MP3":
             self._file.close()  # its count of samples is a guess
             raise AudioError(Reason.UNSUPPORTED, "MPEG audio in a WAV file")
@@ -62,7 +63,7 @@ class SndfileSource:
         )
 
     def holds(self, n_samples: int) -> bool:
-        """Whether there is a sample with that number; nothing is read before it."""
+        """Whether the file has a sample with that number; nothing before it is read."""
         try:
             found = self._file.seek(n_samples - 1) == n_samples - 1 and len(self._file.read(1)) == 1
             self._file.seek(0)
@@ -71,10 +72,10 @@ class SndfileSource:
         return bool(found)
 
     def blocks(self) -> Iterator[F32]:
-        """Blocks ``[n, n_channels]`` until the stated end; each is good until the next.
+        """Blocks ``[n, n_channels]`` until the stated end; each is valid until the next.
 
         Raises:
-            AudioError: libsndfile is at a loss.
+            AudioError: libsndfile cannot decode the file.
         """
         promised, n_given = self.info.promised_samples or 0, 0
         for block in self._fast_blocks() if promised else ():
@@ -86,7 +87,7 @@ class SndfileSource:
         yield from after(n_given, self._own_blocks())
 
     def skip(self, n_samples: int) -> int:
-        """Go on to that sample; 0 where the file is not what its header says."""
+        """Go to that sample; returns 0 where the file does not allow it."""
         self._is_for_a_part = True
         if not 0 < n_samples < (self.info.promised_samples or 0):
             return 0
@@ -96,7 +97,7 @@ class SndfileSource:
             return int(self._file.seek(0))
 
     def bytes_left(self) -> int:
-        """Bytes behind what has been read so far, which it reads somewhat ahead."""
+        """Bytes that libsndfile has not read yet; it reads a little ahead."""
         at = os.lseek(self._fd, 0, os.SEEK_CUR) if self._fd is not None else self._view.size_bytes
         return max(0, self._view.start + self._view.size_bytes - at)
 
@@ -105,9 +106,9 @@ class SndfileSource:
         self._file.close()
 
     def _fast_blocks(self) -> Iterator[F32]:
-        """What a faster decoder gives, as far as it gets."""
+        """Blocks of a faster decoder, until it stops."""
         info = self.info
-        # Of faulty pages decoders make different things, and a part is not worth it.
+        # Decoders treat faulty pages differently, and for a part the gain is small.
         if info.format != "OGG/VORBIS" or self._is_for_a_part or self._fault:
             return iter(())
         return vorbis_blocks(
@@ -122,14 +123,14 @@ class SndfileSource:
             try:
                 block = self._file.read(out=buffer)
             except _ERRORS as error:
-                raise AudioError(Reason.DAMAGED, said(error)) from error
+                raise AudioError(Reason.DAMAGED, _libsndfile_text(error)) from error
             if len(block):
                 yield block
             if len(block) < want:
                 return
 
 
-def said(error: Exception) -> str:
-    """libsndfile's message without the name of the file, which is a number here."""
-    text = spoken(error)
+def _libsndfile_text(error: Exception) -> str:
+    """libsndfile's message without the file name, which is a number here."""
+    text = error_text(error)
     return (text.partition(": ")[2] if text.startswith("Error opening") else text).rstrip(".")

@@ -1,7 +1,7 @@
 """Ogg Vorbis by FFmpeg, which decodes it twice as fast as libsndfile's libvorbis.
 
-Its samples are libvorbis's within 1e-6, and as many. Whatever it does not decode as expected is
-left to libsndfile from there on.
+It gives as many samples as libvorbis, equal within 1e-6. Where it does not decode as expected,
+libsndfile continues.
 """
 
 from __future__ import annotations
@@ -10,21 +10,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from audioset_core.arrays import F32
 from audioset_core.file_headers.file_view import FileView
-
-F32 = NDArray[np.float32]
 
 
 def vorbis_blocks(
     view: FileView, rate_hz: int, n_channels: int, block_samples: int
 ) -> Iterator[F32]:
-    """Blocks ``[n, n_channels]`` until the end, or until anything is not as it should be.
+    """Blocks ``[n, n_channels]`` until the end, or until something is not as expected.
 
-    Each is good until the next is asked for.
-
-    The descriptor's position stays as it is.
+    Each is valid until the next is asked for. The descriptor's position does not change.
     """
     import av
     from av.stream import Disposition
@@ -41,7 +37,7 @@ def vorbis_blocks(
             for frame in container.decode(stream):
                 if (frame.sample_rate, frame.layout.nb_channels) != (rate_hz, n_channels):
                     return
-                if (frame.pts or 0) < 0:  # a start that is to be left out: libvorbis's affair
+                if (frame.pts or 0) < 0:  # a start to be cut off: left to libvorbis
                     return
                 frame.pts = None  # the fifo would insist on no gaps
                 fifo.write(frame)
@@ -54,7 +50,7 @@ def vorbis_blocks(
 
 
 def _taken(frame: Any, room: F32) -> F32:
-    """The frame's samples, in memory that is used again. Shape: ``[n, n_channels]``."""
+    """The frame's samples, in memory that the next frame will use. Shape: ``[n, n_channels]``."""
     for row, plane in zip(room, frame.planes, strict=True):
         row[: frame.samples] = np.frombuffer(plane, np.float32, frame.samples)
     return room[:, : frame.samples].T

@@ -1,4 +1,4 @@
-"""Files of weights: how each published form is laid out, and reading them without running code.
+"""Files of weights: the layout of each published form, and reading it without running code.
 
 Which file belongs to a model, and its conversion, are in `weights`.
 """

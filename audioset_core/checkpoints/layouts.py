@@ -13,24 +13,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from audioset_core.arrays import F32, Floats
 from audioset_core.checkpoints.readers import Kind, Stored
 from audioset_core.errors import WeightsError
 
-Arrays = dict[str, NDArray[np.float32]]
+Arrays = dict[str, F32]
 
 # Published kernel axes to PyTorch's: height, width, inputs, outputs; depthwise has its
 # multiplier last; dense is inputs, outputs.
 HWIO, DEPTHWISE, DENSE = (3, 2, 0, 1), (2, 3, 0, 1), (1, 0)
 
-# Not weights: how often something was updated or saved.
+# Arrays that are not weights: they count how often something was updated or saved.
 _COUNTERS = ("num_batches_tracked", "save_counter", "global_step")
-# A published constant must agree with ours up to float32's rounding, of its largest value.
+# A published constant must agree with ours within this part of its largest value: float32 rounding.
 _CONSTANT_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where one published array goes: our name, our shape, and how it gets there."""
+    """The array of ours that one published array becomes."""
 
     name: str
     shape: tuple[int, ...]
@@ -47,10 +48,10 @@ class Target:
             published[theirs] = self.shape[ours]
         return tuple(published)
 
-    def place(self, array: NDArray[Any]) -> NDArray[np.float32]:
+    def place(self, array: NDArray[Any]) -> F32:
         """The array with our axes, contiguous, in float32."""
         moved = array if self.axes is None else array.transpose(self.axes)
-        with np.errstate(over="ignore"):  # infinity is refused by name, later
+        with np.errstate(over="ignore"):  # infinity is refused later, with the name of the array
             return np.ascontiguousarray(moved, dtype=np.float32)
 
 
@@ -64,19 +65,19 @@ class Layout:
 
     kind: Kind
     targets: Mapping[str, Target]
-    constants: Mapping[str, NDArray[np.floating[Any]]] = field(default_factory=dict)
-    """What the file holds besides and we compute: must agree, is not used."""
+    constants: Mapping[str, Floats] = field(default_factory=dict)
+    """Arrays in the file that we compute ourselves: they must agree, and are not used."""
     ones: tuple[str, ...] = ()
-    """Our arrays that the file lacks because they are all one: scales of a batch norm."""
+    """Our arrays that the file lacks because all values are one: scales of a batch norm."""
     renames: tuple[tuple[str, str], ...] = ()
-    """Patterns of other names in circulation, and what they stand for."""
+    """Patterns of other names in use, and the names that they stand for."""
     has_scores: bool = True
 
     def named(self, names: Mapping[str, Stored], source: str) -> dict[str, Stored]:
         """The file's arrays under the names of this layout, counters left out.
 
         Raises:
-            WeightsError: two arrays answer to one name.
+            WeightsError: two arrays have the same name.
         """
         found: dict[str, Stored] = {}
         for name, stored in names.items():
@@ -84,7 +85,7 @@ class Layout:
                 continue
             key = self._key(name)
             if key in found:
-                raise WeightsError(f"{source}: two arrays answer to {key}")
+                raise WeightsError(f"{source}: two arrays have the name {key}")
             found[key] = stored
         return found
 
@@ -103,10 +104,10 @@ class Layout:
         return frozenset(self.targets) | frozenset(self.constants)
 
     def place(self, published: Mapping[str, Stored], source: str) -> Arrays:
-        """Each published array to its target, all of them, every shape checked before reading.
+        """All published arrays by our names; each shape is checked before its array is read.
 
         Raises:
-            WeightsError: an array is missing, spare, misshapen or no floats.
+            WeightsError: an array is missing, unknown, of another shape, or not of floats.
         """
         missing, spare = (
             sorted(self.expected - published.keys()),

@@ -1,8 +1,8 @@
-"""Reads the containers in which weights are published: by name, shapes first, nothing executed.
+"""Reads the containers in which weights are published, without executing anything in them.
 
-HDF5, PyTorch state dicts, ``.npz``, TensorFlow checkpoints (V1 and V2) and SavedModels. A weights
-file is somebody else's input: HDF5 links that point elsewhere are refused, pickles never run, and
-of a SavedModel only the variables are read, never its graph. TensorFlow is needed for its own
+HDF5, PyTorch state dicts, TensorFlow checkpoints (V1 and V2) and SavedModels. A weights
+file is not trusted: HDF5 links that point elsewhere are refused, pickles are never run, and of a
+SavedModel only the variables are read, never its graph. TensorFlow is needed for its own
 two formats only, and imported when one is opened.
 
 Source: https://www.tensorflow.org/guide/saved_model,
@@ -14,8 +14,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,13 +26,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Kind = Literal["h5", "torch", "npz", "tensorflow"]
+Kind = Literal["h5", "torch", "tensorflow"]
 
-ENDINGS = ".ckpt, .h5, .hdf5, .index, .npz, .pt, .pth, or the folder of a SavedModel"
+ENDINGS = ".ckpt, .h5, .hdf5, .index, .pt, .pth, or the folder of a SavedModel"
 
-_SUFFIXES: dict[str, Kind] = {
-    ".h5": "h5", ".hdf5": "h5", ".pth": "torch", ".pt": "torch", ".npz": "npz",
-}  # fmt: skip
+_SUFFIXES: dict[str, Kind] = {".h5": "h5", ".hdf5": "h5", ".pth": "torch", ".pt": "torch"}
 _V1_CHECKPOINT = re.compile(r".*\.ckpt(-\d+)?")
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _MAX_GROUP_DEPTH = 16
@@ -44,7 +41,7 @@ _NO_TENSORFLOW = (
 
 
 class Stored(Protocol):
-    """An array that is still in its file: shape and type are known, values come on request."""
+    """An array that is still in its file: shape and type are known, values are read on request."""
 
     @property
     def shape(self) -> tuple[int, ...] | None: ...  # noqa: D102
@@ -55,31 +52,18 @@ class Stored(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """Published weights on disk. ``kind`` is None where the ending says nothing."""
+    """Published weights on disk. ``kind`` is None where the ending is unknown."""
 
     path: Path
     kind: Kind | None
     files: tuple[tuple[str, Path], ...]
-    """Every file that belongs to it, by a name that does not depend on where it lies."""
+    """Every file that belongs to it, by a name that does not depend on its folder."""
     prefix: Path
-    """What TensorFlow's reader is given; elsewhere the file."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Lazy:
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    read: Callable[[], NDArray[Any]]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        del copy  # always fresh
-        import numpy as np
-
-        return np.asarray(self.read(), dtype)
+    """The argument for TensorFlow's reader; for other kinds the file."""
 
 
 def find_container(path: Path) -> Container | None:
-    """What lies at the path; None if nothing does.
+    """The weights at the path; None if there are none.
 
     A file, a SavedModel's folder, or a checkpoint by its prefix, its ``.index`` file or the
     folder that holds it alone.
@@ -112,7 +96,7 @@ def open_container(container: Container) -> Iterator[Mapping[str, Stored]]:
     """The arrays by name, to be read inside the ``with`` block.
 
     Raises:
-        WeightsError: damage, or something that weights never hold; also from within the block.
+        WeightsError: damage, or something that weights never contain; also from within the block.
     """
     if container.kind is None:
         raise WeightsError(f"{container.path.name}: no weights are known by that ending")
@@ -149,7 +133,7 @@ def _open_h5(container: Container) -> Iterator[Mapping[str, Stored]]:
     try:
         with h5py.File(container.path, "r") as file:
             yield _h5_datasets(container.path.name, file)
-    except (OSError, RuntimeError, ValueError, KeyError) as error:  # h5py's answers to damage
+    except (OSError, RuntimeError, ValueError, KeyError) as error:  # what h5py raises for damage
         raise WeightsError(f"{container.path.name} is not a readable HDF5 file") from error
 
 
@@ -158,7 +142,7 @@ def _h5_datasets(source: str, file: Any) -> dict[str, Stored]:
     import h5py
 
     datasets: dict[str, Stored] = {}
-    if not isinstance(file["/"], h5py.Group):  # h5py takes it for one unseen
+    if not isinstance(file["/"], h5py.Group):  # h5py does not check that
         raise ValueError("the root is no group")
     pending = [("", file)]
     while pending:
@@ -201,7 +185,7 @@ def _open_torch(container: Container) -> Iterator[Mapping[str, Stored]]:
     if strange:
         raise WeightsError(f"{source}: {strange[0]} is a sparse tensor")
     for name, tensor in state.items():
-        # A stride of 0 makes terabytes of one value, at the first copy.
+        # A stride of 0 turns one value into terabytes at the first copy.
         if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
             raise WeightsError(f"{source}: {name} claims more values than the file holds")
     yield {
@@ -211,9 +195,9 @@ def _open_torch(container: Container) -> Iterator[Mapping[str, Stored]]:
 
 
 def _plain_numpy() -> list[Any]:
-    """Arrays of plain numbers, which PANNs' files keep beside the weights; no code can hide there.
+    """The classes of plain numpy arrays, which PANNs' files have beside weights; none runs code.
 
-    Under the names that both generations of numpy pickle them by.
+    They are listed by the names that numpy 1 and numpy 2 pickle them under.
     """
     import numpy as np
 
@@ -225,35 +209,6 @@ def _plain_numpy() -> list[Any]:
         (rebuild, "numpy.core.multiarray._reconstruct"),
         (rebuild, "numpy._core.multiarray._reconstruct"),
     ]
-
-
-@contextmanager
-def _open_npz(container: Container) -> Iterator[Mapping[str, Stored]]:
-    try:
-        with zipfile.ZipFile(container.path) as archive:
-            members = [name for name in archive.namelist() if name.endswith(".npy")]
-            yield {name.removesuffix(".npy"): _npz_member(archive, name) for name in members}
-    except WeightsError:
-        raise
-    except Exception as error:  # zipfile, zlib and numpy each have their own
-        raise WeightsError(f"{container.path.name} is not a readable .npz file") from error
-
-
-def _npz_member(archive: zipfile.ZipFile, name: str) -> Stored:
-    import numpy as np
-
-    def read() -> NDArray[Any]:
-        with archive.open(name) as file:
-            array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-            return array
-
-    with archive.open(name) as file:
-        version = np.lib.format.read_magic(file)
-        if version == (1, 0):
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-        else:
-            shape, _, dtype = np.lib.format.read_array_header_2_0(file)
-    return _Lazy(shape, dtype, read)
 
 
 @contextmanager
@@ -280,7 +235,7 @@ def _open_tensorflow(container: Container) -> Iterator[Mapping[str, Stored]]:
 
 
 def _variable_names(source: str, graph: Any, keys: Mapping[str, str]) -> dict[str, str]:
-    """Variables by their own name; an object-based checkpoint stores them by where they hang."""
+    """Variables by their own name; object-based checkpoints have them by their place in a graph."""
     names: dict[str, str] = {}
     for node in graph.nodes:
         for attribute in node.attributes:
@@ -291,17 +246,31 @@ def _variable_names(source: str, graph: Any, keys: Mapping[str, str]) -> dict[st
     return names | {key: key for key in unnamed}
 
 
+@dataclass(frozen=True, slots=True)
+class _TensorFlowVariable:
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    reader: Any
+    key: str
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        del copy  # always fresh
+        import numpy as np
+
+        return np.asarray(self.reader.get_tensor(self.key), dtype)
+
+
 def _tf_variable(reader: Any, key: str) -> Stored:
     import numpy as np
 
     shape = tuple(reader.get_variable_to_shape_map()[key])
     dtype = np.dtype(reader.get_variable_to_dtype_map()[key].as_numpy_dtype)
-    return _Lazy(shape, dtype, lambda: np.asarray(reader.get_tensor(key)))
+    return _TensorFlowVariable(shape, dtype, reader, key)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """TensorFlow without its start-up messages, and its warnings about its own insides."""
+    """TensorFlow without its start-up messages and its warnings about its own code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -311,6 +280,5 @@ def _quiet() -> Iterator[None]:
 _OPENERS: dict[Kind, Any] = {
     "h5": _open_h5,
     "torch": _open_torch,
-    "npz": _open_npz,
     "tensorflow": _open_tensorflow,
 }

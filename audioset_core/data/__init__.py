@@ -1,4 +1,4 @@
-"""Tables that are shipped with the package, and where they lie."""
+"""Tables and weights that are part of the package, and their folder."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`label_dataset`: waveforms in memory to score files, with a journal to go on from.
+"""`label_dataset`: waveforms in memory to score files; a journal lets a later call continue.
 
 Recordings that are files are labelled by the flows, not here.
 """

@@ -1,6 +1,6 @@
-"""The items of a dataset that someone else wrote: told apart, read and checked.
+"""Reads and checks the items of a dataset, whose code is not ours.
 
-Whatever an item is, it becomes an id, meta and a decoder, or is refused with a reason.
+Every item becomes an id, metadata and a decoder, or is refused with a reason.
 """
 
 from __future__ import annotations
@@ -14,15 +14,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from audioset_core.audio.decoders import (
-    F32,
-    MAX_CHANNELS,
-    MAX_RATE_HZ,
-    MIN_RATE_HZ,
-    Decoder,
-    StreamInfo,
-    frames_per_block,
-)
+from audioset_core.arrays import F32
+from audioset_core.audio.mono import Decoder, StreamInfo, check_range, frames_per_block
 from audioset_core.errors import AudioError, Reason, UserError
 
 T_co = TypeVar("T_co", covariant=True)
@@ -40,14 +33,14 @@ class ItemReason(StrEnum):
 
 
 class MapDataset(Protocol[T_co]):
-    """What torch calls a map-style dataset."""
+    """A dataset with a length and an index; torch calls it map-style."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int, /) -> T_co: ...
 
 
 class RefusedError(Exception):
-    """An item that is not labelled; never leaves this package."""
+    """An item that is not labelled; only for use in this package."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)
@@ -55,43 +48,37 @@ class RefusedError(Exception):
 
 
 class ArrayDecoder(Decoder):
-    """An item's waveform where a file's decoder would be: same mixing, same checks.
+    """An item's waveform in place of a file's decoder: the same mixing and checks.
 
     Raises (from `__init__`):
-        RefusedError, AudioError: data or sr are not what is read.
+        RefusedError, AudioError: unsupported data or sr.
     """
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
         self._data = _array(fields["data"])
         n_channels, self.n_samples = self._data.shape
         rate_hz = _rate_hz(fields["sr"])
-        if not MIN_RATE_HZ <= rate_hz <= MAX_RATE_HZ:
-            raise AudioError(
-                Reason.OUT_OF_RANGE,
-                f"sr is {rate_hz} Hz; {MIN_RATE_HZ} to {MAX_RATE_HZ} Hz are read",
-            )
-        if not 1 <= n_channels <= MAX_CHANNELS:
-            raise AudioError(
-                Reason.OUT_OF_RANGE,
-                f"data has {n_channels} channels, 1 to {MAX_CHANNELS} are read; "
-                "its shape is [channels, samples]",
-            )
+        self.info = StreamInfo("array", rate_hz, n_channels, self.n_samples)
+        try:
+            check_range(self.info)
+        except AudioError as error:
+            shape = f"data of shape {self._data.shape} is [channels, samples]"
+            raise AudioError(error.reason, f"{error.detail}; {shape}") from None
         if not self.n_samples:
             raise AudioError(Reason.EMPTY, "data has no samples")
-        self.info = StreamInfo("array", rate_hz, n_channels, self.n_samples)
 
     def _raw_blocks(self) -> Iterator[F32]:
         want = frames_per_block(self.info.n_channels)
         scale = _INT_SCALES.get(self._data.dtype.newbyteorder("="))
         for start in range(0, self.n_samples, want):
             part = self._data[:, start : start + want].T
-            with np.errstate(over="ignore"):  # infinity is refused by name, later
+            with np.errstate(over="ignore"):  # infinity is refused later
                 block: F32 = part.astype(np.float32, copy=False)
             yield block if scale is None else block * np.float32(scale)
 
 
 def items_of(dataset: Any) -> tuple[Iterator[object], int | None]:
-    """The items and how many there are; a map-style dataset goes on after an error."""
+    """The items and their number; a map-style dataset continues after an error."""
     from torch.utils.data import IterableDataset
 
     if isinstance(dataset, (Mapping, str, bytes)):
@@ -107,13 +94,13 @@ def items_of(dataset: Any) -> tuple[Iterator[object], int | None]:
         )
     try:
         n_total = len(dataset) if has_length else None
-    except TypeError:  # torch's answer of loaders over a stream
+    except TypeError:  # raised by torch's loaders over a stream
         n_total = None
     return _each(dataset), n_total
 
 
 def fields_of(item: object) -> Mapping[str, Any]:
-    """What an item consists of, read once: it may compute its values."""
+    """The fields of an item, read once, since the item may compute them."""
     if isinstance(item, _Raised):
         raise RefusedError(ItemReason.RAISED, one_line(item.error))
     if not isinstance(item, Mapping):
@@ -127,7 +114,7 @@ def fields_of(item: object) -> Mapping[str, Any]:
 
 
 def id_of(fields: Mapping[str, Any]) -> str:
-    """The id, after a look at whether all that is needed is there."""
+    """The id; refuses an item without all required fields."""
     item_id = fields.get("id", "")
     if not isinstance(item_id, str):
         raise RefusedError(
@@ -136,13 +123,13 @@ def id_of(fields: Mapping[str, Any]) -> str:
     missing = [name for name in ("id", "data", "sr") if name not in fields]
     if missing:
         raise RefusedError(ItemReason.MALFORMED, f"without {', '.join(missing)}")
-    # As JSON gives it back: a surrogate pair and the character it stands for are one id.
+    # In the form that JSON gives back: a surrogate pair and its character are the same id.
     text: str = json.loads(json.dumps(item_id))
     return text
 
 
 def meta_of(fields: Mapping[str, Any]) -> str:
-    """Meta as JSON text, made now: later the dataset may have changed it."""
+    """Meta as JSON text, made at once, since the dataset may change it later."""
     meta = fields.get("meta")
     if meta is None:
         return "{}"
@@ -155,7 +142,7 @@ def meta_of(fields: Mapping[str, Any]) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """An error on one short line."""
+    """An error as one short line."""
     try:
         text = " ".join(str(error).split())
     except Exception:  # a broken __str__ of the dataset's own
@@ -174,7 +161,7 @@ def _by_index(dataset: MapDataset[object], n_items: int) -> Iterator[object]:
     for index in range(n_items):
         try:
             item = dataset[index]
-        except Exception as error:  # the dataset's own code: anything may come
+        except Exception as error:  # the dataset's own code may raise anything
             item = _Raised(error)
         yield item
 
@@ -204,7 +191,7 @@ def _array(data: Any) -> NDArray[Any]:
         )
     if data.dtype.kind != "f" and data.dtype.newbyteorder("=") not in _INT_SCALES:
         raise RefusedError(
-            ItemReason.MALFORMED, f"data is {data.dtype}; float, int16 and int32 are read"
+            ItemReason.MALFORMED, f"data is {data.dtype}; supported types: float, int16, int32"
         )
     return np.asarray(data)
 

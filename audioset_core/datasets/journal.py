@@ -2,12 +2,12 @@
 
     audio_pred.json             the labels' index, schema of https://github.com/w-hc/torch_audioset
     audio_pred/<name>.npy       logits of one item
-    audio_pred.failures.jsonl   what the last call could not label, one item a line
-    audio_pred.journal          what is finished; delete it to label all again
+    audio_pred.failures.jsonl   the items that the last call could not label, one in each line
+    audio_pred.journal          the finished items; delete it to label all items again
 
-An item counts as finished once its line is in the journal, which happens after its `.npy` is
-durable. Each line carries a checksum, so a line torn by a crash is no line; the JSON is a
-projection of the journal.
+An item is finished when its line is in the journal, which is written after its `.npy` is durable.
+Each line has a checksum, so that a line that a crash cut off is ignored. The JSON is made from the
+journal.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 class LabelFolder:
-    """The results on disk, held by one call at a time.
+    """The results on disk, locked by one call at a time.
 
     Raises (from `__init__`):
-        UserError: the folder cannot be one, or another call holds it.
+        UserError: the path cannot be a folder, or another call has locked it.
     """
 
     def __init__(self, out: Path, variant: str) -> None:
@@ -76,14 +76,14 @@ class LabelFolder:
         self._journal.close()
 
     def is_finished(self, item_id: str) -> bool:
-        """Whether these parameters have labelled it, in this folder, before this call."""
+        """Whether an earlier call labelled it in this folder with the same parameters."""
         return digest(item_id) in self._finished
 
     def finish(self, results: list[tuple[dict[str, Any], NDArray[Any]]]) -> None:
-        """Make results durable: first the files, then the lines that vouch for them."""
+        """Make results durable: first the files, then their lines in the journal."""
         if not results:
             return
-        # A file is disowned before it is overwritten: its line tells of the other parameters.
+        # The line of a file with other parameters is cancelled before the file is overwritten.
         self._append(
             {"id": entry["id"], "variant": None}
             for entry, _ in results
@@ -97,12 +97,12 @@ class LabelFolder:
         )
 
     def note_failure(self, failure: Mapping[str, Any]) -> None:
-        """One line more in the file of failures."""
+        """Add a line to the file of failures."""
         self._failures.write(json.dumps(failure) + "\n")
         self._failures.flush()
 
     def entries(self) -> Iterator[dict[str, Any]]:
-        """What is finished with these parameters, in the order of finishing."""
+        """The items finished with these parameters, in the order of finishing."""
         for entry in self._last_entries():
             if entry["variant"] == self._variant and self._is_there(entry):
                 yield entry
@@ -112,7 +112,7 @@ class LabelFolder:
             is_current = entry["variant"] == self._variant and self._is_there(entry)
             (self._finished if is_current else self._outdated).add(digest(entry["id"]))
         if len(self._outdated):
-            # Files that it points to are about to be overwritten by what it does not describe.
+            # The JSON names files that are going to be overwritten with other parameters.
             self.json_path.unlink(missing_ok=True)
 
     def _is_there(self, entry: Mapping[str, Any]) -> bool:
@@ -125,14 +125,14 @@ class LabelFolder:
         """Lines of `crc32 JSON`, durable when it returns."""
         bodies = [json.dumps(entry).encode("ascii") for entry in entries]
         if bodies:
-            # The leading line break parts them from a line that an earlier call left unfinished.
+            # The leading line break separates them from an unfinished line of an earlier call.
             lines = (b"\n%08x %s" % (zlib.crc32(body), body) for body in bodies)
             self._journal.write(b"".join(lines) + b"\n")
             self._journal.flush()
             os.fsync(self._journal.fileno())
 
     def _last_entries(self) -> Iterator[dict[str, Any]]:
-        """The last whole line of each id; read twice, so that ids alone are held."""
+        """The last whole line of each id; read twice, so that memory holds only ids."""
         digests = b"".join(digest(entry["id"]) for entry in self._lines())
         keys = np.frombuffer(digests, dtype="S16")[::-1]
         is_last = np.zeros(len(keys), dtype=bool)
@@ -166,7 +166,7 @@ class IdSet:
         return at < len(self._sorted) and bool(self._sorted[at] == digest)
 
     def add(self, digest: bytes) -> bool:
-        """Take one in; False if it was there."""
+        """Add a digest; False if it was there before."""
         if digest in self:
             return False
         self._recent.add(digest)
@@ -178,9 +178,13 @@ class IdSet:
 
 
 def scores_name(item_id: str) -> str:
-    """File name for any text: the id itself where that is safe everywhere, else with a digest.
+    """A file name for any id: the id itself where that is safe everywhere, else with a digest.
 
-    Safe are up to 100 of `a-z 0-9 _ . -`. `~` never occurs in those, so the two never meet.
+    Safe are up to 100 characters of `a-z 0-9 _ . -`. As `~` is not one of them, the two kinds of
+    name never collide.
+
+    >>> scores_name("tone-1"), scores_name("Tone 1")
+    ('tone-1.npy', 'Tone_1~4b1e47c6ef6c08389840c49b729188.npy')
     """
     if _PLAIN_ID.fullmatch(item_id):
         return f"{item_id}.npy"
@@ -190,5 +194,5 @@ def scores_name(item_id: str) -> str:
 
 def digest(item_id: str) -> bytes:
     """15 bytes of SHA-256 and a dot: numpy drops zeros at the end."""
-    # Names of files may hold bytes that are no UTF-8, as lone surrogates.
+    # File names may have bytes that are not UTF-8, as lone surrogates.
     return hashlib.sha256(item_id.encode("utf-8", "surrogatepass")).digest()[:15] + b"."

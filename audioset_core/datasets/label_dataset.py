@@ -1,7 +1,7 @@
-"""Waveforms in memory to label files: `label_dataset`, for people who bring their own loader.
+"""`label_dataset`: labels waveforms in memory, for people with their own loader.
 
-Memory holds one group of patches, the logits of one unfinished item, and 32 bytes per id. What
-lies on disk, and what a crash leaves of it, is told in `audioset_core.datasets.journal`.
+Memory holds one group of patches, the logits of one unfinished item, and 32 bytes per id. The files
+are described in `audioset_core.datasets.journal`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from audioset_core.errors import AudioError, Reason, UserError
 from audioset_core.export_formats.seed_json import Prediction, write_seed_json
 from audioset_core.features.config import FrontendConfig
 from audioset_core.features.patch_reader import PatchReader, Piece, open_reader
-from audioset_core.inference.engines import Device, hears
+from audioset_core.inference.engines import Device, takes_waveforms
 from audioset_core.inference.scorer import Scorer
 from audioset_core.models.registry import Framing, find_bundle
 from audioset_core.storage.score_files import check_scores
@@ -43,16 +43,16 @@ Progress = Callable[[int, int | None], None]
 """Called with (items done, items in all; None where the dataset has no length)."""
 
 MAX_LISTED_FAILURES = 1000
-"""Failures that a report holds; all of them are in the file."""
+"""Most failures in a report; the file has all of them."""
 
 # Patches scored and written at a time: 50 MB of YAMNet's frames, or of the sound under them.
-_GROUP_PATCHES, _GROUP_PATCHES_HEARD = 2000, 500
+_GROUP_PATCHES, _GROUP_PATCHES_OF_WAVEFORMS = 2000, 500
 _TOO_SHORT = "too short for a patch under this framing: no scores"
 
 
 @dataclass(frozen=True, slots=True)
 class ItemFailure:
-    """One item that was not labelled; `id` is None where it could not be told."""
+    """One item that was not labelled; `id` is None if the item has no valid id."""
 
     index: int
     id: str | None
@@ -62,9 +62,9 @@ class ItemFailure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetReport:
-    """What a call did. `n_items` = labelled + skipped (finished before) + failed.
+    """The result of a call. `n_items` = labelled + skipped (finished before) + failed.
 
-    `stopped` tells why the dataset ended early, where its iterator raised; else it is None.
+    `stopped` is the error of the dataset's iterator that ended the call early; else None.
     """
 
     json_path: Path
@@ -96,17 +96,17 @@ def label_dataset(
     """Label every item of a dataset; see docs/python-api.md.
 
     An item is `{"id": text, "data": array or tensor, "sr": rate in Hz, "meta": JSON object}`,
-    meta optional. Floats are taken as they are, int16 and int32 scaled to [-1, 1]. Items that
-    the same model and parameters have finished in this folder are skipped, whatever ended the
-    earlier call; those of other parameters are labelled again. A bad item is reported and the
-    next one follows. `progress` is called after every item; what it raises ends the call.
+    meta optional. Floats are used as they are; int16 and int32 are scaled to [-1, 1]. Items that
+    an earlier call finished in this folder with the same model and parameters are skipped; those of
+    other parameters are labelled again. A bad item is reported, and the call continues. `progress`
+    is called after every item; an error that it raises ends the call.
 
     Shape:
         data: [n_channels, n_samples]; written: [n_patches, n_classes], logits
 
     Raises:
-        UserError: the model, weights, device, parameters, dataset or folder are off.
-        OSError: the disk is full, ...; what was finished stays finished.
+        UserError: a wrong model, weights file, device, parameter, dataset or folder.
+        OSError: the disk is full, ...; finished items stay finished.
     """
     started_s = time.monotonic()
     bundle = find_bundle(model)
@@ -116,14 +116,14 @@ def label_dataset(
     items, n_total = items_of(dataset)
     ready = prepare(bundle, Path(weights) if weights is not None else None)
     scorer = Scorer(bundle, ready, device=device)
-    scorer.score([], config)  # weights that give no scores say so before an item is read
-    # Results of the same variant are interchangeable.
+    scorer.score([], config)  # raises for weights without scores, before an item is read
+    # Results of the same variant are equal.
     variant = (
         f"{bundle.name} {ready.version}, a patch every {config.patch_hop_s:g} s, "
         f"tail {'padded' if config.pads_tail else 'dropped'}, {score_dtype}"
     )
     with LabelFolder(Path(out), variant) as folder:
-        as_waveform = hears(config, device, "auto")
+        as_waveform = takes_waveforms(config, device, "auto")
         run = _Run(folder, scorer, config, np.dtype(score_dtype), as_waveform=as_waveform)
         stopped = run.take_all(items, n_total, progress)
         predictions = (_prediction(entry, ready.version) for entry in folder.entries())
@@ -146,7 +146,7 @@ def label_dataset(
 
 @dataclass(slots=True)
 class _Clip:
-    """An item on its way."""
+    """An item that is being labelled."""
 
     index: int
     id: str
@@ -157,7 +157,7 @@ class _Clip:
 
 
 class _Run:
-    """One call: items are read, their patches gathered, and groups of them scored and written."""
+    """One call: items are read, their patches collected, and groups of them scored and written."""
 
     def __init__(
         self,
@@ -173,7 +173,7 @@ class _Run:
         self.failures: list[ItemFailure] = []
         self._folder, self._scorer, self._config, self._dtype = folder, scorer, config, dtype
         self._as_waveform = as_waveform
-        self._group = _GROUP_PATCHES_HEARD if as_waveform else _GROUP_PATCHES
+        self._group = _GROUP_PATCHES_OF_WAVEFORMS if as_waveform else _GROUP_PATCHES
         self._seen = IdSet()
         self._clips: list[_Clip] = []
         self._pieces: list[tuple[_Clip, Piece]] = []
@@ -182,14 +182,14 @@ class _Run:
     def take_all(
         self, items: Iterator[object], n_total: int | None, progress: Progress | None
     ) -> str | None:
-        """Label all items; returns why the iterator ended early, if it did."""
+        """Label all items; returns the error that ended the iterator early, or None."""
         stopped = None
         while True:
             try:
                 item = next(items)
             except StopIteration:
                 break
-            except Exception as error:  # the dataset's own code: anything may come
+            except Exception as error:  # the dataset's own code may raise anything
                 stopped = one_line(error)
                 break
             self._take(item)
@@ -200,14 +200,14 @@ class _Run:
         return stopped
 
     def _take(self, item: object) -> None:
-        """One item: refused, skipped, or its patches gathered; a full group is scored at once."""
+        """Refuse or skip one item, or collect its patches; a full group is scored at once."""
         item_id: str | None = None
         clip: _Clip | None = None
         try:
             fields = fields_of(item)
             item_id = id_of(fields)
             if not self._seen.add(digest(item_id)):
-                raise RefusedError(ItemReason.DUPLICATE, "the first item of that id stands")
+                raise RefusedError(ItemReason.DUPLICATE, "only the first item with this id counts")
             meta = meta_of(fields)
             if self._folder.is_finished(item_id):
                 self.n_skipped += 1
@@ -220,14 +220,14 @@ class _Run:
             clip = _Clip(self.n_items, item_id, meta, decoder.n_samples / rate_hz, reader)
             self._clips.append(clip)
             while (piece := self._read(clip)) is not None:
-                self._gather(clip, piece)
+                self._collect(clip, piece)
         except (RefusedError, AudioError) as error:
             self._fail(self.n_items, item_id, error.reason, error.detail, clip)
         if self._n_pending >= self._group:
             self._flush()
 
     def _read(self, clip: _Clip) -> Piece | None:
-        """The next patches of a clip, as many as the group still takes; None at its end."""
+        """The next patches of a clip, as many as fit into the group; None at the clip's end."""
         if clip.reader.is_finished:
             return None
         want = max(1, self._group - self._n_pending)
@@ -235,22 +235,22 @@ class _Run:
             return clip.reader.read(want * self._config.patch_hop_s)
         except AudioError:
             raise
-        except Exception as error:  # an array of an unheard-of kind
+        except Exception as error:  # an unusual kind of array
             raise AudioError(Reason.INTERNAL, one_line(error)) from error
 
-    def _gather(self, clip: _Clip, piece: Piece) -> None:
+    def _collect(self, clip: _Clip, piece: Piece) -> None:
         self._pieces.append((clip, piece))
-        # Clips without a patch take room as well.
+        # Clips without a patch count as well.
         self._n_pending += max(1, piece.n_patches)
         if self._n_pending >= self._group and not clip.reader.is_finished:
             self._flush()
 
     def _flush(self) -> None:
-        """Score what is gathered, write the clips that are complete."""
+        """Score the collected patches, and write the clips that are complete."""
         pieces, self._pieces, self._n_pending = self._pieces, [], 0
         scored = self._scorer.score([piece for _, piece in pieces], self._config)
         for (clip, _), logits in zip(pieces, scored, strict=True):
-            # Half precision reaches 65,504; what is beyond becomes infinite and is refused below.
+            # Half precision ends at 65,504; larger values become infinite and are refused below.
             with np.errstate(over="ignore"):
                 clip.logits.append(logits.astype(self._dtype, copy=False))
         complete = [clip for clip in self._clips if clip.reader.is_finished]

@@ -1,8 +1,8 @@
-"""Intervals of confidence for `evaluation.metrics`: percentiles over clips drawn again, seeded.
+"""Confidence intervals for `evaluation.metrics`: percentiles over resampled clips, with a seed.
 
-A clip that is drawn n times is a clip of weight n. scikit-learn takes weights too, but one resample
-at a time, at milliseconds each; this is the same arithmetic for all resamples at once, and tests
-compare both.
+A clip that is drawn n times counts as a clip of weight n. scikit-learn also takes weights, but
+needs milliseconds for one resample; this is the same arithmetic for all resamples at once, and
+tests compare the two.
 
 Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13
 """
@@ -16,23 +16,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from audioset_core.arrays import F32, F64
 
 _CONFIDENCE = 0.95
-# Weights that are held at a time: resamples times items.
+# Weights in memory at a time: resamples times items.
 _BLOCK_VALUES = 2**22
 
 
 @dataclass(frozen=True, slots=True)
 class Intervals:
-    """95 %, by measure (mAP, AUC, d_prime, lwlrap, zero_shot), and of AP by class index."""
+    """95 % by measure (mAP, AUC, d_prime, lwlrap, zero_shot), and of AP by class index."""
 
     of_measure: Mapping[str, tuple[float, float]]
     ap_of_class: Mapping[int, tuple[float, float]]
 
 
 def resampled(
-    scores: npt.NDArray[np.float32],
+    scores: F32,
     labels: npt.NDArray[np.int8],
     clip_of: npt.NDArray[np.intp],
     n_clips: int,
@@ -50,7 +50,7 @@ def resampled(
     from scipy.special import ndtri
 
     rng = np.random.default_rng(seed)
-    parts: list[tuple[Floats, ...]] = []
+    parts: list[tuple[F64, ...]] = []
     for weights in _weights(rng, clip_of, n_clips, n_resamples):
         aps = np.empty((len(weights), labels.shape[1]))
         aucs = np.empty_like(aps)
@@ -75,16 +75,14 @@ def resampled(
     )
 
 
-def weighted_ap_and_auc(
-    scores: npt.NDArray[np.float32], truth: npt.NDArray[np.int8], weights: Floats
-) -> tuple[Floats, Floats]:
+def weighted_ap_and_auc(scores: F32, truth: npt.NDArray[np.int8], weights: F64) -> tuple[F64, F64]:
     """Average precision and area under the ROC curve for each row of weights; NaN for neither.
 
     Shape:
         scores, truth: [n_items]; weights: [n_resamples, n_items] -> [n_resamples], twice
     """
     order = np.argsort(-scores, kind="stable")
-    # Equal scores are let in together.
+    # Items of equal score pass a threshold together.
     ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True)) if len(order) else order
     own = weights[:, order]
     hits = np.cumsum(own * (truth[order] == 1), axis=1)[:, ends]
@@ -102,8 +100,8 @@ def weighted_ap_and_auc(
     return np.where(is_both, ap, np.nan), np.where(is_both, auc, np.nan)
 
 
-def ranking_precision(scores: npt.NDArray[np.float32], labels: npt.NDArray[np.int8]) -> Floats:
-    """Each item's label-ranking average precision; 0 without a label. A tie takes the worse rank.
+def ranking_precision(scores: F32, labels: npt.NDArray[np.int8]) -> F64:
+    """Each item's label-ranking average precision; 0 without a label. Ties get the worse rank.
 
     Shape:
         scores, labels: [n_items, n_classes] -> [n_items]
@@ -120,7 +118,7 @@ def ranking_precision(scores: npt.NDArray[np.float32], labels: npt.NDArray[np.in
 
 def _weights(
     rng: np.random.Generator, clip_of: npt.NDArray[np.intp], n_clips: int, n_resamples: int
-) -> Iterator[Floats]:
+) -> Iterator[F64]:
     """How often each item is drawn, in blocks of resamples."""
     size = max(1, _BLOCK_VALUES // max(1, len(clip_of)))
     for first in range(0, n_resamples, size):
@@ -132,12 +130,12 @@ def _weights(
 
 
 def _item_measures(
-    scores: npt.NDArray[np.float32],
+    scores: F32,
     labels: npt.NDArray[np.int8],
-    weights: Floats,
+    weights: F64,
     is_exclusive: bool,
-) -> tuple[Floats, Floats]:
-    """(lwlrap, share of right picks) of each resample; NaN where they cannot be said."""
+) -> tuple[F64, F64]:
+    """(lwlrap, share of right picks) of each resample; NaN where they are not defined."""
     nothing = np.full(len(weights), np.nan)
     picks = nothing
     if is_exclusive:
@@ -148,17 +146,17 @@ def _item_measures(
     return _average(ranking_precision(scores, labels), weights * n_labels), picks
 
 
-def _average(values: Floats, weights: Floats) -> Floats:
+def _average(values: F64, weights: F64) -> F64:
     with np.errstate(invalid="ignore"):
-        average: Floats = (weights @ values) / weights.sum(axis=1)
+        average: F64 = (weights @ values) / weights.sum(axis=1)
     return average
 
 
-def _row_means(table: Floats) -> Floats:
-    """Over the classes that a resample can tell of."""
+def _row_means(table: F64) -> F64:
+    """Row means over the classes for which a resample has a value."""
     known = ~np.isnan(table)
     with np.errstate(invalid="ignore"):
-        means: Floats = np.where(known, table, 0).sum(axis=1) / known.sum(axis=1)
+        means: F64 = np.where(known, table, 0).sum(axis=1) / known.sum(axis=1)
     return means
 
 

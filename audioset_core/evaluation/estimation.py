@@ -1,4 +1,4 @@
-"""How much of a collection truly holds a sound, from a sample that was drawn by strata and judged.
+"""How much of a collection truly contains a sound, from a stratified sample that was judged.
 
 The share that is true is estimated by the combined ratio estimator, weighted by what was drawn from
 how many. Its interval is Wilson's, with the effective number of clips in place of their number.
@@ -34,8 +34,8 @@ _SMOOTHING = 2.0
 class Judged:
     """A stratum: clips with scores from `low` on, their sums, and what was judged of those drawn.
 
-    `size_s` is what is counted in each clip (its seconds, or 1), `size_s2` the sum of the squares.
-    `judged`: (whether the sound is truly there, what is counted in that clip).
+    `size_s` is the sum of the clips' sizes (seconds, or 1 for each), `size_s2` that of the squares.
+    `judged`: (whether the sound is truly present, the size of that clip).
     """
 
     low: float
@@ -47,7 +47,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share that is true, its 95 % interval, and on how many clips it rests."""
+    """A share, its 95 % interval, and the number of judged clips behind it."""
 
     value: float
     low: float
@@ -56,7 +56,7 @@ class Share:
 
 
 def by_clip(strata: Sequence[Judged]) -> list[Judged]:
-    """The strata with clips counted, instead of what is counted in them."""
+    """The strata with every clip of size 1, to count clips instead of seconds."""
     return [
         Judged(s.low, s.n_clips, s.n_clips, s.n_clips, tuple((true, 1.0) for true, _ in s.judged))
         for s in strata
@@ -64,9 +64,9 @@ def by_clip(strata: Sequence[Judged]) -> list[Judged]:
 
 
 def true_share(strata: Sequence[Judged]) -> Share | None:
-    """The share of what is counted in all clips of the strata that is truly of the sound.
+    """The share of the clips' total size that truly belongs to the sound.
 
-    None if nothing was judged, or nothing is there to be counted.
+    None if nothing was judged, or if the total size is 0.
 
     >>> half = Judged(0.1, 100, 100, 100, ((True, 1.0), (False, 1.0)) * 10)
     >>> share = true_share([half])
@@ -118,7 +118,7 @@ def _t(degrees: int) -> float:
 
 
 def _likely_shares(strata: Sequence[Judged]) -> list[float]:
-    """By stratum the share of true clips, drawn towards that of all strata of the same scores."""
+    """The share of true clips by stratum, drawn towards that of all strata of the same scores."""
     of_scores: dict[float, list[Judged]] = defaultdict(list)
     for each in strata:
         of_scores[each.low].append(each)
@@ -144,7 +144,7 @@ def _n_true(stratum: Judged) -> int:
 
 
 def _variance(stratum: Judged, p: float, share: float) -> float:
-    """Of the stratum's part of the total; p: the likely share of its clips."""
+    """The variance of the stratum's part of the total; p: the likely share of its true clips."""
     n_clips, n_judged = stratum.n_clips, len(stratum.judged)
     square, mean = stratum.size_s2 / n_clips, stratum.size_s / n_clips
     of_residuals = square * (p * (1 - p) + (p - share) ** 2) - (mean * (p - share)) ** 2

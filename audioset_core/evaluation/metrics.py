@@ -1,7 +1,7 @@
-"""How well scores agree with truth: per class and over all, by scikit-learn.
+"""How well scores agree with truth, per class and overall; computed by scikit-learn.
 
     AP, mAP   average precision: how pure the list is when a class is sorted by score
-    AUC       chance that a random positive scores above a random negative; a tie counts half
+    AUC       probability that a random positive scores above a random negative; a tie counts half
     d'        sqrt(2) z(AUC): the same as a distance in standard deviations
     lwlrap    label-weighted label-ranking average precision: are a clip's own labels at its top?
     F1        best over thresholds, and where
@@ -23,12 +23,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from audioset_core.arrays import F32
 from audioset_core.errors import UserError
 from audioset_core.evaluation.bootstrap import Intervals, resampled
 
-Scores = npt.NDArray[np.float32]
+Scores = F32
 Labels = npt.NDArray[np.int8]
-"""1 there, 0 not there, -1 not known."""
+"""1 present, 0 absent, -1 unknown."""
 
 UNKNOWN = -1
 
@@ -45,7 +46,7 @@ class Best:
 
 @dataclass(frozen=True, slots=True)
 class ClassMeasures:
-    """One class; None where it cannot be said."""
+    """The measures of one class; None where a measure is not defined."""
 
     mid: str
     n_positives: int
@@ -61,7 +62,7 @@ class ClassMeasures:
 class Measures:
     """All classes, and the means over those that have both positives and negatives.
 
-    `intervals`: 95 % by measure; those of a single clip, or without resampling, are not there.
+    `intervals`: 95 % by measure; empty for a single clip, or without resampling.
     """
 
     n_items: int
@@ -88,8 +89,8 @@ def measure(
 ) -> Measures:
     """Every measure of a table of scores.
 
-    `clips` says which items are of one recording: those are drawn together. `is_exclusive`: each
-    item has one class, so that picking the highest can be right or wrong.
+    `clips` has the recording of each item: items of one recording are drawn together.
+    `is_exclusive`: each item has one class, so that the highest score can be right or wrong.
 
     Shape:
         scores, labels: [n_items, n_classes]
@@ -135,7 +136,11 @@ def measure(
 
 
 def d_prime(auc: float | None) -> float | None:
-    """Of an AUC; infinite for 0 and 1, which is None: no number says it."""
+    """The d' of an AUC; None for an AUC of 0 or 1, whose d' is infinite.
+
+    >>> round(d_prime(0.9), 3), d_prime(1.0)
+    (1.812, None)
+    """
     from scipy.special import ndtri
 
     value = None if auc is None else math.sqrt(2) * float(ndtri(auc))
@@ -143,9 +148,13 @@ def d_prime(auc: float | None) -> float | None:
 
 
 def best_threshold(scores: Scores, labels: Labels) -> Best | None:
-    """The threshold of highest F1, between the score that it lets in and the next one below.
+    """The threshold with the highest F1, halfway between the lowest score above it and the next.
 
-    Among equals the highest. None without positives, or without negatives.
+    Among equals the highest threshold. None without positives, or without negatives.
+
+    >>> scores, labels = np.float32([0.9, 0.8, 0.5, 0.1]), np.int8([1, 1, 0, 0])
+    >>> best_threshold(scores, labels)
+    Best(threshold=0.6500000059604645, f1=1.0, precision=1.0, recall=1.0)
 
     Raises:
         UserError: scikit-learn is not installed.
@@ -169,7 +178,11 @@ def best_threshold(scores: Scores, labels: Labels) -> Best | None:
 
 
 def lwlrap(scores: Scores, labels: Labels) -> float | None:
-    """Over items with a label; None without any, or where something is not known."""
+    """The lwlrap of items with a label; None without any, or if a label is unknown.
+
+    >>> lwlrap(np.float32([[0.9, 0.2], [0.6, 0.4]]), np.int8([[1, 0], [0, 1]]))
+    0.75
+    """
     from sklearn.metrics import label_ranking_average_precision_score
 
     n_labels = (labels == 1).sum(axis=1)

@@ -1,4 +1,4 @@
-"""What recordings are known to hold: truth files of public data sets, tables, and reviews.
+"""Files of truth, which say what recordings contain: of public data sets, tables, and reviews.
 
     esc                meta/esc50.csv of ESC-50: filename, category
     audioset-segments  AudioSet's segments: # comments, then YTID, start, end, "mid,mid"
@@ -59,9 +59,9 @@ class Event:
 class Item:
     """A recording, or a span of one, and the classes that are known to be in it or not.
 
-    `keys`: what it may be called, the surest first: a clip id, an id, a path, a file's name with or
-    without its ending. `negatives` None: every class that is not there is known to be absent.
-    `segment_s`: where it lies in a longer recording, if it is found in one; a span is then within.
+    `keys`: names of the recording, the most likely first: a clip id, an id, a path, a file's name
+    with or without its ending. `negatives` None: every class that is not listed is absent.
+    `segment_s`: its place in a longer recording, if it is a part of one; a span is then within it.
     """
 
     keys: tuple[str, ...]
@@ -74,7 +74,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """A truth file; `left_out` counts by reason what could not be used of it."""
+    """The content of a truth file; `left_out` counts by reason what could not be used."""
 
     format: TruthFormat
     items: tuple[Item, ...]
@@ -85,7 +85,7 @@ class Truth:
 
     @property
     def mids(self) -> tuple[str, ...]:
-        """Every class that is said to be there or not, sorted."""
+        """Every class that some item names as present or absent, sorted."""
         return tuple(sorted({m for i in self.items for m in i.positives | (i.negatives or set())}))
 
 
@@ -93,8 +93,8 @@ def read_truth(path: Path, kind: TruthFormat, ontology: Ontology) -> Truth:
     """Read a truth file.
 
     Raises:
-        UserError: it cannot be read, is not such a file, or names an unknown class (the public
-            data sets' own MIDs are counted instead).
+        UserError: it cannot be read, has another format, or names an unknown class (unknown MIDs
+            in files of public data sets are counted instead).
     """
     counts = Counter[str]()
     try:
@@ -107,10 +107,10 @@ def read_truth(path: Path, kind: TruthFormat, ontology: Ontology) -> Truth:
 
 
 def in_segments(truth: Truth, length_s: float) -> Truth:
-    """Each recording cut into segments, which hold the classes of the events that reach into them.
+    """Each recording cut into segments, with the classes of the events that overlap a segment.
 
     Raises:
-        UserError: the truth has no times, or the length is none.
+        UserError: the truth has no times, or the length is too short or not finite.
     """
     if not truth.has_times:
         raise UserError(f"--segment is for truth with times of events, and {truth.format} has none")
@@ -161,7 +161,7 @@ class _Source:
             raise UserError(f"{where}: {error}") from None
 
     def known(self, mids: Iterable[str]) -> frozenset[str]:
-        """Those that the ontology has; the others are counted."""
+        """The MIDs that the ontology has; the others are counted."""
         wanted = {mid.strip() for mid in mids if mid.strip()}
         found = {mid for mid in wanted if mid in self.ontology.nodes}
         if len(found) < len(wanted):
@@ -211,7 +211,7 @@ def _audioset_segments(source: _Source) -> _Read:
 
 
 def _segment_keys(ytid: str, start_s: float, end_s: float) -> tuple[str, ...]:
-    """The names that common download tools give a segment's file; last the whole video's."""
+    """The names that download tools give to a segment's file; last, that of the whole video."""
     start, ms = f"{start_s:.3f}", round(start_s * 1000)
     named = (
         f"{ytid}_{ms}", f"{ytid}_{start}_{end_s:.3f}", f"{ytid}_{start}", f"{ytid}_{start_s:g}",
@@ -273,7 +273,9 @@ def _table(source: _Source) -> _Read:
         verdict = row.get("verdict", "yes").casefold() if is_review else "yes"
         found = judged[keys, span_s]
         if verdict not in _VERDICTS and verdict:
-            raise UserError(f"{where}: the verdict {verdict!r} is none of {', '.join(_VERDICTS)}")
+            raise UserError(
+                f"{where}: the verdict {verdict!r} is not one of {', '.join(_VERDICTS)}"
+            )
         if verdict in ("unsure", ""):
             source.counts["verdicts that are unsure"] += 1
             continue
@@ -292,7 +294,7 @@ def _table(source: _Source) -> _Read:
 
 
 def _has_marks(path: Path) -> bool:
-    """Whether it is what `audioset_core.marks` reads, and no table as people write it."""
+    """Whether it is a file of an annotation program (`audioset_core.marks`), not a plain table."""
     if path.is_file() and not path.stat().st_size:
         return False
     if path.is_dir() or format_of(path) != "table":
@@ -304,7 +306,7 @@ def _has_marks(path: Path) -> bool:
 
 
 def _marked(source: _Source) -> list[Item]:
-    """What is marked in a recording is there, what is not is absent; verdicts speak for a span."""
+    """Marked classes are present, others absent; with verdicts, each is for its span alone."""
     marks: list[Mark] = []
     silent = []
     for path in mark_files([source.path]):
@@ -347,7 +349,7 @@ def _span(start: str, end: str, where: str) -> tuple[float, float]:
     except ValueError:
         start_s = end_s = math.nan
     if not 0 <= start_s <= end_s < math.inf:
-        raise UserError(f"{where}: {start!r} to {end!r} is no span of seconds")
+        raise UserError(f"{where}: {start!r} to {end!r} is not a span of seconds")
     return start_s, end_s
 
 

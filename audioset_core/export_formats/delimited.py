@@ -1,4 +1,4 @@
-"""Delimited tables, a row per detection: CSV with all there is, and the TSV of two data sets.
+"""Delimited tables, a row per detection: CSV with every column, and the TSV of two data sets.
 
 Sources: github.com/DCASE-REPO/DESED_task (filename, onset, offset, event_label; sed_eval,
 sed_scores_eval and psds_eval read it), and research.google.com/audioset/download_strong.html
@@ -20,7 +20,7 @@ COLUMNS = (
     "duration_s", "model", "model_version", "patch_hop_s", "window_s", "detection_threshold",
     "parameters", "is_partial", "remarks",
 )  # fmt: skip
-"""Of CSV and Parquet: which file, what, when, how sure, and how the labelling was made."""
+"""Columns of CSV and Parquet: file, class, times, scores, and how the labelling was made."""
 
 Row = tuple[Any, ...]
 

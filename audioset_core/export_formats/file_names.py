@@ -1,9 +1,9 @@
-"""Names of exported files: the recordings' own, made safe, and no two alike.
+"""Names of exported files: those of the recordings, made safe and unique.
 
-A byte that must not stand in a name becomes `%XX`, as in addresses: what is not printable, bytes
-that are no UTF-8, `.` and `..` as folders, and a `%` that would read as such an escape itself. So a
-name can be turned back into the path, and different paths have different names. A name that is
-too long for a file system ends in `%~` and a digest instead.
+A byte that a name must not have becomes `%XX`, as in web addresses: characters that are not
+printable, bytes that are not UTF-8, `.` and `..` as folders, and a `%` that would look like such an
+escape. So a name can be turned back into the path, and different paths have different names. A name
+that is too long for a file system ends in `%~` and a digest instead.
 """
 
 from __future__ import annotations
@@ -25,7 +25,11 @@ _EMPTY = "%00"  # no name holds a NUL, so nothing else is written like this
 
 
 def common_folder(paths: Iterable[bytes]) -> bytes:
-    """The deepest folder that holds all of some absolute paths; `/` for none. One pass."""
+    """The deepest folder that contains all of some absolute paths; `/` without paths.
+
+    >>> common_folder([b"/a/b/1.wav", b"/a/b/c/2.wav"])
+    b'/a/b'
+    """
     common: list[bytes] | None = None
     for path in paths:
         folder = path.split(b"/")[:-1]
@@ -38,18 +42,21 @@ def common_folder(paths: Iterable[bytes]) -> bytes:
 
 
 def relative(path: bytes, root: bytes) -> bytes:
-    """The path below `root`, or the whole path where it lies elsewhere."""
+    """The path below `root`, or the whole path if it is not below `root`."""
     below = root.rstrip(b"/") + b"/"
     return path.removeprefix(below)
 
 
 def tree_name(path: bytes, root: bytes, suffix: str) -> PurePosixPath:
-    """Where the export of a recording lies in a folder that mirrors `root`: `sub/x.wav.txt`.
+    """The path of a recording's export in a folder that mirrors `root`.
 
-    The suffix comes after the recording's own, so `x.wav` and `x.flac` keep apart.
+    The suffix comes after the recording's own, so `x.wav` and `x.flac` have different names.
+
+    >>> tree_name(b"/audio/sub/x.wav", b"/audio", ".txt")
+    PurePosixPath('sub/x.wav.txt')
     """
     *folders, last = _parts(path, root)
-    # A folder that ends like an exported file could stand where such a file belongs.
+    # A folder whose name ends like an exported file's could have the name of such a file.
     kept = [_escape_end(folder, suffix) for folder in folders]
     name = PurePosixPath(*map(_short, kept), _short(last, suffix))
     if len(str(name).encode()) <= _PATH_BYTES:
@@ -58,17 +65,29 @@ def tree_name(path: bytes, root: bytes, suffix: str) -> PurePosixPath:
 
 
 def flat_name(path: bytes, root: bytes) -> str:
-    """As `tree_name`, for a folder without folders: `sub%2Fx.wav`; no suffix."""
+    """As `tree_name` with the suffix `.tsv`, for a folder without sub-folders.
+
+    >>> flat_name(b"/audio/sub/x.wav", b"/audio")
+    'sub%2Fx.wav.tsv'
+    """
     return _short("%2F".join(_parts(path, root)), ".tsv")
 
 
 def line_name(path: bytes, root: bytes) -> str:
-    """The path below `root` as one line of text, escaped as file names are: `sub/x.wav`."""
+    """The path below `root` as one line of text, escaped as file names are.
+
+    >>> line_name(b"/audio/sub/x\\n.wav", b"/audio")
+    'sub/x%0A.wav'
+    """
     return "/".join(_parts(path, root))
 
 
 def uri(path: bytes) -> str:
-    """The address of a file (RFC 8089): any path, in ASCII, to be turned back byte by byte."""
+    """The address of a file (RFC 8089) in ASCII, from which any path can be recovered.
+
+    >>> uri(b"/audio/a b.wav")
+    'file:///audio/a%20b.wav'
+    """
     return "file://" + quote_from_bytes(path, safe="/")
 
 

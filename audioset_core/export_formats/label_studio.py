@@ -1,4 +1,4 @@
-"""Label Studio: a task per recording with its detections as a prediction, to be reviewed there.
+"""Label Studio: a task per recording, with its detections as a prediction to be reviewed.
 
 Sources: labelstud.io/guide/predictions.html, labelstud.io/guide/task_format.html,
 labelstud.io/tags/audio.html.
@@ -53,7 +53,7 @@ def label_studio_texts(
 
 
 def label_studio_config(names: Iterable[str]) -> Iterator[str]:
-    """The labelling interface that fits the tasks, as XML: a waveform, the classes, a search."""
+    """The labelling interface for the tasks, as XML: a waveform, the classes, a search field."""
     from xml.sax.saxutils import quoteattr
 
     yield "<View>\n"

@@ -33,6 +33,6 @@ def raven_texts(recording: Recording, events: Iterable[Event]) -> Iterator[str]:
 
 
 def _field(text: str) -> str:
-    """Raven knows no quoting, but readers of tables take a leading quote for one."""
+    """Raven has no quoting, but other readers take a leading quotation mark for one."""
     line = one_line(text)
     return "'" + line[1:] if line.startswith('"') else line

@@ -1,4 +1,4 @@
-"""Every text format by name: what the command line offers, and who writes it."""
+"""Every format by the name that the command line offers, and the function that writes it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from audioset_core.export_formats.webvtt import webvtt_texts
 
 @dataclass(frozen=True, slots=True)
 class FileFormat:
-    """All recordings in one file; `write` also gets their common folder, if it names them by it."""
+    """All recordings in one file. `write` gets their common folder, if it names files by it."""
 
     write: Callable[[BinaryIO, Iterable[Labelled], bytes], None]
     help: str
@@ -25,7 +25,7 @@ class FileFormat:
 
 @dataclass(frozen=True, slots=True)
 class FolderFormat:
-    """A file per recording, `suffix` after the recording's own."""
+    """A file per recording; `suffix` comes after the recording's own."""
 
     texts: Callable[[Recording, Iterable[Event]], Iterator[str]]
     suffix: str
@@ -35,7 +35,7 @@ class FolderFormat:
 def as_text(
     texts: Callable[[Iterable[Labelled], bytes], Iterator[str]],
 ) -> Callable[[BinaryIO, Iterable[Labelled], bytes], None]:
-    """Write the pieces of a text in UTF-8."""
+    """A function that writes the parts of a text in UTF-8."""
 
     def write(file: BinaryIO, labelled: Iterable[Labelled], root: bytes) -> None:
         for text in texts(labelled, root):

@@ -1,4 +1,4 @@
-"""What a format is given. Whatever has these attributes will do; the database's records have."""
+"""The rows that a format gets: any objects with these attributes, as the database's records are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Recording(Protocol):
 
     @property
     def path(self) -> bytes:
-        """Where it lies; a file's name need not be text."""
+        """Its path; a file's name need not be valid text."""
 
     @property
     def path_text(self) -> str:
@@ -27,31 +27,31 @@ class Recording(Protocol):
 
     @property
     def duration_s(self) -> float:
-        """Length of the recording."""
+        """Length of the recording in seconds."""
 
     @property
     def sample_rate_hz(self) -> int:
-        """Of the recording, not of the model."""
+        """Sample rate of the recording, not of the model."""
 
     @property
     def model(self) -> str:
-        """Who labelled it."""
+        """The model that labelled it."""
 
     @property
     def model_version(self) -> str:
-        """Which version of the model."""
+        """The version of the model's weights."""
 
     @property
     def patch_hop_s(self) -> float:
-        """From one score to the next."""
+        """Seconds from one score to the next."""
 
     @property
     def window_s(self) -> float:
-        """What a score is of."""
+        """Seconds that one score covers."""
 
     @property
     def detection_threshold(self) -> float:
-        """Detections are runs of scores from here on."""
+        """Detections are runs of scores of at least this value."""
 
     @property
     def parameters(self) -> str:
@@ -63,19 +63,19 @@ class Recording(Protocol):
 
     @property
     def remarks(self) -> str:
-        """What is missing, added or left out, in one line."""
+        """What is missing, added or left out, as one line of text."""
 
 
 class Event(Protocol):
-    """A class heard without a break from one moment to another."""
+    """A detection: a class from one time to another, without a break."""
 
     @property
     def mid(self) -> str:
-        """The class, as AudioSet knows it."""
+        """The MID of the class."""
 
     @property
     def name(self) -> str:
-        """The class, as people know it."""
+        """The name of the class."""
 
     @property
     def start_s(self) -> float:
@@ -99,4 +99,4 @@ class Event(Protocol):
 
 
 Labelled = tuple[Recording, Iterable[Event]]
-"""A recording and what is heard in it, by start; the events can be read once, in order."""
+"""A recording and its detections, ordered by start; they can be read once."""

@@ -1,8 +1,8 @@
 """Scores over time as sed_scores_eval reads them: a TSV per recording, a column per class.
 
-Rows are frames without gaps. A score is of a window (0.96 s), and windows overlap: each moment
+Rows are frames without gaps. A score covers a window (0.96 s), and windows overlap: each moment
 gets the score of the window whose centre is nearest, so a frame is as long as the hop. The first
-begins with the recording and the last one ends with it.
+frame begins with the recording and the last one ends with it.
 
 Source: github.com/fgnt/sed_scores_eval, `write_sed_scores` and `validate_score_dataframe`.
 """
@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from audioset_core.arrays import Floats, row_blocks
 from audioset_core.export_formats.text import number, one_line
-from audioset_core.scores.pooling import FloatArray, sigmoid
+from audioset_core.scores.pooling import sigmoid
 
 _RESERVED = frozenset({"onset", "offset"})
 _BLOCK_VALUES = 2**16
@@ -22,7 +23,13 @@ _BLOCK_VALUES = 2**16
 def frame_borders(
     n_patches: int, patch_hop_s: float, window_s: float, duration_s: float
 ) -> list[float]:
-    """Onsets of all frames, and the last one's offset. Shape: ``[n_patches + 1]``."""
+    """Onsets of all frames, and the offset of the last one, in seconds.
+
+    Shape: ``[n_patches + 1]``.
+
+    >>> frame_borders(3, patch_hop_s=0.5, window_s=1.0, duration_s=2.0)
+    [0.0, 0.75, 1.25, 2.0]
+    """
     lead_s = (window_s - patch_hop_s) / 2
     borders = [0.0, *(round(n * patch_hop_s + lead_s, 6) for n in range(1, n_patches))]
     last_s = borders[-1]
@@ -31,7 +38,7 @@ def frame_borders(
 
 
 def column_names(classes: Sequence[tuple[str, str]]) -> list[str]:
-    """Names of (MID, name) as column titles: different ones, where two classes share a name too."""
+    """Column titles of classes (MID, name), unique also where two classes share a name."""
     names = [one_line(name) for _, name in classes]
     twice = Counter(names)
     return [
@@ -41,7 +48,7 @@ def column_names(classes: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def sed_scores_texts(
-    logits: FloatArray, columns: Sequence[int], names: Sequence[str], borders: Sequence[float]
+    logits: Floats, columns: Sequence[int], names: Sequence[str], borders: Sequence[float]
 ) -> Iterator[str]:
     """The table of one recording; reads the logits in blocks, so they may be memory-mapped.
 
@@ -53,9 +60,8 @@ def sed_scores_texts(
     chosen = list(columns)
     # Nine digits give back every float32.
     line = "\t".join(["%s", "%s", *["%.9g"] * len(chosen)]) + "\n"
-    block = max(1, _BLOCK_VALUES // max(1, logits.shape[1]))
-    for first in range(0, len(logits), block):
-        scores = sigmoid(logits[first : first + block][:, chosen]).tolist()
+    for first, rows in row_blocks(logits, _BLOCK_VALUES):
+        scores = sigmoid(rows[:, chosen]).tolist()
         for at, row in enumerate(scores, start=first):
             yield line % (number(borders[at]), number(borders[at + 1]), *row)
 

@@ -13,9 +13,8 @@ from typing import Any
 
 from audioset_core.errors import UserError
 from audioset_core.models.classes import Category
-from audioset_core.storage.atomic_files import write_streams
+from audioset_core.storage.atomic_files import write_text
 
-_JSON_BLOCK_BYTES = 2**20
 _SEED_KEYS = frozenset({"id", "category_tsr_fname", "per_chunk_length", "meta"})
 
 
@@ -41,7 +40,7 @@ def write_seed_json(
         UserError: a prediction's meta or extra keys are no JSON (NaN is none); the old file stays.
         OSError: the disk is full, a sync failed, ...
     """
-    write_streams([(path, _blocks(_seed_json_lines(model, categories, predictions)))])
+    write_text(path, _seed_json_lines(model, categories, predictions))
 
 
 def _seed_json_lines(
@@ -76,14 +75,3 @@ def _seed_json_entry(prediction: Prediction) -> str:
             f"clip {prediction.id!r}: meta or extra keys cannot be written as JSON ({error}); "
             "use text, finite numbers, booleans, null, lists and objects"
         ) from error
-
-
-def _blocks(texts: Iterable[str]) -> Iterator[bytes]:
-    """Join small texts into blocks worth a system call."""
-    block = bytearray()
-    for text in texts:
-        block += text.encode("ascii")
-        if len(block) >= _JSON_BLOCK_BYTES:
-            yield bytes(block)
-            block.clear()
-    yield bytes(block)

@@ -1,7 +1,7 @@
-"""Event lists in which a class never overlaps itself, as evaluations demand.
+"""Event lists in which events of one class never overlap, as evaluation programs require.
 
-A detection ends with the window of its last patch, so with overlapping windows two detections of a
-class that a patch parts touch, or overlap where the hop is short.
+A detection ends with the window of its last patch. As windows overlap, two detections of a class
+with one patch between them touch, or overlap where the hop is short.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from audioset_core.export_formats.rows import Event
 
 _TOUCH_S = 1e-6
-"""Less than a sample apart is together; products of the hop differ in the last digit."""
+"""Events less than a sample apart touch: times are products that differ in the last digit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Span:
 
 
 def merged(events: Iterable[Event]) -> Iterator[Span]:
-    """Events of one recording, by start, made one where those of a class touch; ordered by end."""
+    """Spans of one recording: events of a class that touch become one; ordered by end."""
     spans: dict[str, Span] = {}
     for event in events:
         over = [s for s in spans.values() if s.end_s + _TOUCH_S < event.start_s]

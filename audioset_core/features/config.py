@@ -1,7 +1,9 @@
-"""What turns samples into patches, for each model: numbers alone, which load nothing.
+"""The settings that turn samples into patches; importing them loads nothing heavy.
 
-Source: tensorflow/models, research/audioset/yamnet/params.py and vggish/vggish_params.py; Kong et
-al., PANNs, 2020 (arXiv:1912.10211).
+A model's own numbers are in its entry of `audioset_core.models.registry`; those of Google's models,
+which others share, are here.
+
+Source: tensorflow/models, research/audioset/yamnet/params.py and vggish/vggish_params.py.
 """
 
 from __future__ import annotations
@@ -12,16 +14,13 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontendConfig:
-    """What turns samples into patches; the defaults are common to YAMNet and VGGish.
-
-    Source: yamnet/params.py, vggish/vggish_params.py.
-    """
+    """How samples become patches; the defaults are common to YAMNet and VGGish."""
 
     log_offset: float
-    """Added before the logarithm; of librosa's family, the least power it sees."""
+    """Added before the logarithm; in librosa's family, the least power before it."""
     patch_hop_frames: int
     pads_tail: bool
-    """True: zeros fill the last patch, no audio is dropped. False: an unfilled tail is."""
+    """True: zeros fill the last patch, no audio is dropped. False: an unfilled tail is dropped."""
     sample_rate_hz: int = 16_000
     frame_samples: int = 400
     frame_hop_samples: int = 160
@@ -33,7 +32,7 @@ class FrontendConfig:
     family: Literal["tensorflow", "librosa"] = "tensorflow"
     """Mel scale, spectrum and logarithm; see `audioset_core.features.mel`."""
     precision: Literal["float32", "float64"] = "float32"
-    """What the reference computes in. Frames are float32 in any case."""
+    """The precision of the reference. Frames are float32 in any case."""
     is_centred: bool = False
     """Frame ``i`` is centred on sample ``i * frame_hop_samples``, the ends mirrored."""
 
@@ -60,11 +59,14 @@ class FrontendConfig:
 
     @property
     def patch_window_s(self) -> float:
-        """Seconds named by one patch: 0.96 (the field's convention: 96 hops of 10 ms)."""
+        """Seconds that one patch stands for: 0.96 (by convention 96 hops of 10 ms)."""
         return self.patch_span_frames * self.frame_hop_samples / self.sample_rate_hz
 
     def n_patches(self, n_samples: int) -> int:
         """Patches of a recording of ``n_samples``, in integers.
+
+        >>> YAMNET.n_patches(10 * 16_000), VGGISH.n_patches(10 * 16_000)
+        (20, 10)
 
         Source: features.pad_waveform for padding front ends (whose float32 ``ceil`` fails
         above 2**24 samples), mel_features.frame for the others.
@@ -84,20 +86,3 @@ class FrontendConfig:
 YAMNET = FrontendConfig(log_offset=0.001, patch_hop_frames=48, pads_tail=True)
 # VGGish's reference is numpy in float64, YAMNet's is TensorFlow in float32.
 VGGISH = FrontendConfig(log_offset=0.01, patch_hop_frames=96, pads_tail=False, precision="float64")
-# The network was trained on clips of 10 s, but pools over time and so takes any length. A patch
-# is 2 s: six steps on its last time axis (one is 0.32 s), short enough to say when a sound
-# occurs. 201 centred frames are what a recording of exactly 2 s has, and zeros fill a shorter
-# one before it is mirrored, as in training.
-# Source: arXiv:1912.10211, section IV; the 16 kHz settings of the released Cnn14_16k.
-PANNS = FrontendConfig(
-    log_offset=1e-10,
-    patch_hop_frames=100,
-    pads_tail=True,
-    frame_samples=512,
-    mel_min_hz=50.0,
-    mel_max_hz=8000.0,
-    patch_frames=201,
-    family="librosa",
-    precision="float64",
-    is_centred=True,
-)

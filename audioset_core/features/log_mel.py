@@ -6,21 +6,18 @@ research/audioset/vggish/mel_features.py and vggish_params.py; Kong et al., PANN
 
 Frames of Google's models are 400 samples every 160, windowed by a periodic Hann at the *left*
 of a 512-point FFT, not centred; those of PANNs are centred, and the waveform is mirrored at the
-recording's two ends only. The work is done in blocks of ``BLOCK_FRAMES`` frames counted from the
-start of the recording: a block fits the processor's cache, and because every block has the same
-frames however the samples arrived, the result does not depend on how they were cut, to the
-last bit.
+recording's two ends only. Frames are computed in blocks of ``BLOCK_FRAMES``, counted from the start
+of the recording. A block fits into the processor's cache, and every block has the same frames
+however the samples arrive, so the result is the same to the last bit.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from audioset_core.arrays import F32
 from audioset_core.features.config import FrontendConfig
 from audioset_core.features.mel import log_mel_frames
-
-F32 = NDArray[np.float32]
 
 BLOCK_FRAMES = 250
 """Frames computed at a time: 2.5 s of sound, 0.5 MB of spectrum."""
@@ -28,6 +25,10 @@ BLOCK_FRAMES = 250
 
 def log_mel(samples: F32, config: FrontendConfig) -> F32:
     """Log-mel of a whole waveform that is already at the front end's rate.
+
+    >>> from audioset_core.features.config import YAMNET
+    >>> log_mel(np.zeros(16_000, np.float32), YAMNET).shape
+    (144, 64)
 
     Shape: ``[n_samples]`` -> ``[n_frames, n_mels]``, float32.
     """
@@ -100,7 +101,7 @@ class LogMelStream:
     def _mirror_both(self, held: F32) -> F32:
         """The last sample is not repeated, as in ``np.pad(mode="reflect")``.
 
-        What stays behind whole blocks is always longer than the mirrored part.
+        The samples left after whole blocks are always longer than the mirrored part.
         """
         if len(held) <= self._n_mirrored:  # too short to be mirrored, and for any patch
             return held[:0]

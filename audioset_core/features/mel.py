@@ -17,15 +17,15 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
+from audioset_core.arrays import F32, F64, Floats
+
 if TYPE_CHECKING:
     from audioset_core.features.config import FrontendConfig
 
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
 
 _kept = threading.local()
 
-# HTK's mel scale. Source: features.py, _MEL_HIGH_FREQUENCY_Q and _MEL_BREAK_FREQUENCY_HERTZ.
+# The mel scale of HTK. Source: features.py, _MEL_HIGH_FREQUENCY_Q and _MEL_BREAK_FREQUENCY_HERTZ.
 _HTK_HIGH_Q = 1127.0
 _HTK_BREAK_HZ = 700.0
 # Slaney's: linear below 1 kHz, then logarithmic, 27 steps from 1 kHz to 6.4 kHz.
@@ -46,7 +46,7 @@ _TF_WINDOW_STEPS = {
 
 
 @cache
-def mel_matrix(config: FrontendConfig) -> NDArray[np.floating[Any]]:
+def mel_matrix(config: FrontendConfig) -> Floats:
     """Weights from FFT bins to mel bands, read-only.
 
     Shape: ``[fft_samples // 2 + 1, n_mels]``, in the front end's precision.
@@ -59,7 +59,7 @@ def mel_matrix(config: FrontendConfig) -> NDArray[np.floating[Any]]:
 
 
 @cache
-def hann_window(config: FrontendConfig) -> NDArray[np.floating[Any]]:
+def hann_window(config: FrontendConfig) -> Floats:
     """Periodic Hann window, read-only, computed in the front end's precision.
 
     For float32 that is TensorFlow's window to the last bit: its rounding sets the noise floor
@@ -80,7 +80,7 @@ def hann_window(config: FrontendConfig) -> NDArray[np.floating[Any]]:
 
 
 def log_mel_frames(samples: F32, config: FrontendConfig) -> F32:
-    """Every whole frame of the samples.
+    """The log-mel values of every whole frame.
 
     Shape: ``[frame_samples + (n - 1) * frame_hop_samples]`` -> ``[n, n_mels]``, float32.
     """
@@ -107,9 +107,9 @@ def log_mel_frames(samples: F32, config: FrontendConfig) -> F32:
 
 
 def _scratch(n_frames: int, config: FrontendConfig) -> tuple[NDArray[Any], NDArray[Any]]:
-    """This thread's room for windowed frames, right of them zeros, and for their spectrum.
+    """This thread's buffers: for windowed frames with zeros to their right, and for the spectrum.
 
-    Kept, because fresh memory costs more than the arithmetic: the kernel clears every page.
+    They are reused: fresh memory costs more than the arithmetic, as the kernel clears every page.
     """
     key = (config.fft_samples, config.frame_samples, config.precision)
     if getattr(_kept, "key", None) != key or len(_kept.padded) < n_frames:
@@ -148,7 +148,11 @@ def _triangles(bins: F64, edges: F64) -> F64:
 
 
 def hz_to_htk(frequency_hz: F64) -> F64:
-    """Frequencies in Hz on HTK's mel scale; any shape."""
+    """Frequencies in Hz on HTK's mel scale; any shape.
+
+    >>> hz_to_htk(np.array([0.0, 1000.0])).round(1).tolist()
+    [0.0, 1000.0]
+    """
     mel: F64 = _HTK_HIGH_Q * np.log1p(frequency_hz / _HTK_BREAK_HZ)
     return mel
 

@@ -1,8 +1,9 @@
 """Recordings to model inputs, a bounded piece at a time.
 
-A `PatchReader` takes mono blocks from anywhere, `ClipReader` puts a recording's decoder before it.
-`LogMelReader` chains resample and log-mel; `WaveformReader` leaves both to a GPU. A long recording
-is read in several pieces; what they share carries over, so the pieces' patches are the whole's.
+A `PatchReader` takes mono blocks from any source; `ClipReader` reads them from a recording.
+`LogMelReader` resamples and computes log-mel; `WaveformReader` leaves both to a GPU. A long
+recording is read in several pieces. State is kept between them, so the patches are those of the
+whole.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from audioset_core.audio.decoders import F32
+from audioset_core.arrays import F32
 from audioset_core.audio.recording import Recording, resampled
 from audioset_core.features.config import FrontendConfig
 from audioset_core.features.log_mel import LogMelStream
@@ -34,11 +35,11 @@ class LogMelPiece:
 
 @dataclass(frozen=True, slots=True)
 class WaveformPiece:
-    """Consecutive patches of one clip, as the sound that they are computed from.
+    """Consecutive patches of one clip, as the samples that they are computed from.
 
     Shape:
-        samples ``[n]``, float32, mono at ``rate_hz``: all that the patches' samples at the front
-        end's rate are resampled from, whole blocks of `audioset_core.features.polyphase`.
+        samples ``[n]``, float32, mono at ``rate_hz``: the input from which the patches' samples are
+        resampled, in whole blocks of `audioset_core.features.polyphase`.
         head ``[640 or fewer]``, float32: the recording's first samples at the front end's rate;
         empty in a later piece.
     """
@@ -47,9 +48,9 @@ class WaveformPiece:
     rate_hz: int
     head: F32
     n_skipped: int
-    """Samples at the front end's rate before the first patch's first."""
-    n_heard: int
-    """Samples at the front end's rate that are known by now; zeros follow the recording's last."""
+    """Samples at the front end's rate to skip before the first patch."""
+    n_known: int
+    """Samples at the front end's rate that are known so far; zeros follow the recording's last."""
     n_patches: int
 
 
@@ -68,14 +69,14 @@ class PatchReader(Protocol):
     def read(self, budget_s: float) -> Piece:
         """The next patches, until about ``budget_s`` more seconds are read or the clip ends.
 
-        Every call reads on, however small the budget.
+        Every call reads at least one block, however small the budget.
         """
 
 
 def open_reader(
     blocks: Iterator[F32], rate_hz: int, config: FrontendConfig, *, as_waveform: bool
 ) -> PatchReader:
-    """A reader of what the network's device takes, see `audioset_core.inference.engines.hears`."""
+    """A reader of what the network takes; see `audioset_core.inference.engines.takes_waveforms`."""
     reader = WaveformReader if as_waveform else LogMelReader
     return reader(blocks, rate_hz, config)
 
@@ -91,10 +92,7 @@ class LogMelReader:
         self._frames = np.empty((0, config.n_mels), np.float32)
 
     def read(self, budget_s: float) -> LogMelPiece:
-        """The next patches, until about ``budget_s`` more seconds are read or the clip ends.
-
-        Every call reads on, however small the budget.
-        """
+        """As `PatchReader`."""
         config = self._config
         want = budget_s * config.sample_rate_hz / config.frame_hop_samples
         held = [self._frames]
@@ -117,9 +115,9 @@ class LogMelReader:
 
 
 class WaveformReader:
-    """A `PatchReader` that leaves resampling and log-mel to whoever takes the pieces.
+    """A `PatchReader` that leaves resampling and log-mel to the GPU.
 
-    For the front ends of Google's models. Rates that have no `polyphase` it resamples itself.
+    For the front ends of Google's models. It resamples rates without `polyphase` itself.
 
     Raises:
         ValueError: another front end.
@@ -135,13 +133,13 @@ class WaveformReader:
         self.is_finished = False
         self._blocks, self._rate_hz, self._config = blocks, rate_hz, config
         self._filters = filters
-        # The silence before the recording, which its first samples are computed from too.
+        # Silence before the recording, which the filter of the first samples covers.
         self._held = np.zeros(filters.lead, np.float32)
         self._held_from = -filters.lead
         self._n_patches = 0
 
     def read(self, budget_s: float) -> WaveformPiece:
-        """As the protocol says."""
+        """As `PatchReader`."""
         held = [self._held]
         n_new = 0
         while not self.is_finished and (not n_new or n_new < budget_s * self._rate_hz):
@@ -155,43 +153,43 @@ class WaveformReader:
         return self._piece()
 
     def _piece(self) -> WaveformPiece:
-        """What can be computed from the samples held, which are then let go."""
+        """The patches that the held samples allow; samples no longer needed are dropped."""
         config, filters = self._config, self._filters
-        n_heard, n_whole = self._n_known()
+        n_known, n_whole = self._n_known()
         n_patches = n_whole - self._n_patches
         first = self._n_patches * config.patch_hop_samples
         n_skipped = first % filters.out_block
         n_wanted = (n_patches - 1) * config.patch_hop_samples + config.patch_samples
         n_blocks = -(-(n_skipped + n_wanted) // filters.out_block) if n_patches else 0
         piece = WaveformPiece(
-            samples=self._taken(n_blocks),
+            samples=self._samples_for(n_blocks),
             rate_hz=self._rate_hz,
             head=self._head() if n_patches and not self._n_patches else np.empty(0, np.float32),
             n_skipped=n_skipped,
-            n_heard=n_heard - first,
+            n_known=n_known - first,
             n_patches=n_patches,
         )
         self._n_patches = n_whole
-        self._let_go(n_whole * config.patch_hop_samples // filters.out_block)
+        self._drop_before(n_whole * config.patch_hop_samples // filters.out_block)
         return piece
 
     def _n_known(self) -> tuple[int, int]:
-        """Samples at the front end's rate that are known by now, and patches."""
+        """Samples at the front end's rate that are known so far, and patches."""
         config = self._config
         n_samples = self._held_from + len(self._held)
         if self.is_finished:
-            n_heard = resampled_length(n_samples, self._rate_hz, config.sample_rate_hz)
-            return n_heard, config.n_patches(n_heard)
-        n_heard = self._filters.n_ready(n_samples)
-        beyond = n_heard - config.patch_samples
-        return n_heard, max(self._n_patches, beyond // config.patch_hop_samples + 1)
+            n_known = resampled_length(n_samples, self._rate_hz, config.sample_rate_hz)
+            return n_known, config.n_patches(n_known)
+        n_known = self._filters.n_ready(n_samples)
+        beyond = n_known - config.patch_samples
+        return n_known, max(self._n_patches, beyond // config.patch_hop_samples + 1)
 
     def _head(self) -> F32:
         beginning = self._held[self._filters.lead :]
         return head(beginning, self._rate_hz, self._config.sample_rate_hz)
 
-    def _taken(self, n_blocks: int) -> F32:
-        """What the next blocks are computed from, held's first; silence follows the recording."""
+    def _samples_for(self, n_blocks: int) -> F32:
+        """The samples for the next blocks; silence follows the recording."""
         filters = self._filters
         size = (n_blocks - 1) * filters.in_block + filters.n_taps if n_blocks else 0
         found = self._held[:size]
@@ -199,8 +197,8 @@ class WaveformReader:
             return found
         return np.concatenate([found, np.zeros(size - len(found), np.float32)])
 
-    def _let_go(self, block: int) -> None:
-        """Keep what blocks from this one on are computed from."""
+    def _drop_before(self, block: int) -> None:
+        """Keep only the samples that blocks from this one on need."""
         start = block * self._filters.in_block - self._filters.lead
         self._held = self._held[start - self._held_from :].copy()
         self._held_from = start

@@ -1,11 +1,11 @@
 """soxr HQ as a matrix, for devices on which a matrix product is the fastest filter.
 
-A resampler between two rates repeats itself: every ``in_block`` samples become ``out_block``,
-each a weighted sum of what lies around them. The weights are soxr's own, heard as its answers to
+A resampler between two rates is periodic: every ``in_block`` samples become ``out_block``, each a
+weighted sum of the samples around it. The weights are soxr's own, measured as its responses to
 impulses, so its transition band (7.3 to 8 kHz at 16 kHz, within the top mel bands) is kept: the
-product is within 1e-5 of soxr. Only at a recording's beginning soxr does something else, by up to
-2 % of full scale, for up to 45 samples at common rates and 305 just below 4 kHz (looked for at
-every rate that has one): those are computed by soxr itself, see `head`.
+product is within 1e-5 of soxr. Only the beginning of a recording differs, by up to 2 % of full
+scale, for up to 45 samples at common rates and 305 just below 4 kHz (measured at every rate that
+has weights): these samples are computed by soxr itself, see `head`.
 
 Source: soxr's documentation (a linear, periodically time-invariant filter); measured with 1.1.0.
 """
@@ -18,20 +18,19 @@ from functools import cache
 
 import numpy as np
 import soxr
-from numpy.typing import NDArray
 
-F32 = NDArray[np.float32]
+from audioset_core.arrays import F32
 
 _LONGEST_BLOCK = 640
-"""11,025 Hz needs it; rates with longer blocks (44,101 Hz) would need gigabytes of weights."""
+"""The block of 11,025 Hz; rates with longer blocks (44,101 Hz) would need gigabytes of weights."""
 _HIGHEST_RATE_HZ = 64_000
-"""Sound of higher rates is not worth sending: four fifths and more of it are filtered out."""
+"""Higher rates are not worth sending to a GPU: at least four fifths of the data is filtered out."""
 _REACH_SAMPLES = 1_500
-"""Further away than soxr HQ hears at rates up to the highest."""
+"""Longer than the filter of soxr HQ at all rates up to the highest."""
 _SMALLEST_WEIGHT = 1e-7
-"""Of 1: about a rounding of float32."""
+"""Smaller weights are left out: about the rounding of float32."""
 _WIDEST_BLOCK = 128
-"""Shorter blocks are put together: at 48 kHz every third sample would be a product of its own."""
+"""Shorter blocks are combined: at 48 kHz a block would be a single output sample."""
 _HEAD_SAMPLES = 640
 
 
@@ -40,7 +39,7 @@ class Polyphase:
     """How blocks of samples become blocks at another rate.
 
     Shape:
-        weights ``[out_block, n_taps]``, float32: of the samples from ``lead`` before a block on.
+        weights ``[out_block, n_taps]``, float32: for the samples from ``lead`` before a block on.
     """
 
     weights: F32
@@ -50,16 +49,20 @@ class Polyphase:
 
     @property
     def n_taps(self) -> int:
-        """Samples that a block is computed from, its neighbours' among them."""
+        """Samples that a block is computed from, including those of its neighbours."""
         return int(self.weights.shape[1])
 
     def n_ready(self, n_samples: int) -> int:
-        """Samples out for which all that is heard lies within the first ``n_samples`` in."""
+        """Output samples that depend only on the first ``n_samples`` input samples."""
         return max(0, (n_samples + self.lead - self.n_taps) // self.in_block + 1) * self.out_block
 
 
 def resampled_length(n_samples: int, rate_hz: int, target_hz: int) -> int:
-    """How many samples soxr makes of so many, in integers: the nearest, halves up."""
+    """The length of soxr's output, in integers: the nearest number, halves rounded up.
+
+    >>> resampled_length(44_100, 44_100, 16_000)
+    16000
+    """
     return (2 * n_samples * target_hz + rate_hz) // (2 * rate_hz)
 
 
@@ -76,7 +79,7 @@ def head(samples: F32, rate_hz: int, target_hz: int) -> F32:
 
 
 def has_polyphase(rate_hz: int, target_hz: int) -> bool:
-    """Whether the blocks between two rates are short enough, and the rate is worth it."""
+    """Whether the blocks between two rates are short enough, and the rate is low enough."""
     return rate_hz <= _HIGHEST_RATE_HZ and max(_blocks(rate_hz, target_hz)) <= _LONGEST_BLOCK
 
 
@@ -101,25 +104,25 @@ def polyphase(rate_hz: int, target_hz: int) -> Polyphase:
     in_block, out_block = _blocks(rate_hz, target_hz)
     if in_block == out_block:
         return Polyphase(np.ones((1, 1), np.float32), 1, 1, 0)
-    # One impulse for each place in a block, so far apart that their answers do not meet.
+    # One impulse for each position in a block, so far apart that their responses do not overlap.
     reach = -(-_reach(rate_hz, target_hz) // in_block)
     span = 2 * reach + 1
     impulses = np.zeros((in_block, span, in_block), np.float32)
     places = np.arange(in_block)
     impulses[places, reach, places] = 1.0
-    heard = soxr.resample(impulses.ravel(), rate_hz, target_hz, quality="HQ")
-    # [place, block, sample out]; an answer in a later block is a sample heard from before it.
-    answers = heard[: in_block * span * out_block].reshape(in_block, span, out_block)
-    weights = answers[:, ::-1].transpose(2, 1, 0).reshape(out_block, span * in_block)
-    audible = np.flatnonzero(np.abs(weights).max(axis=0) > _SMALLEST_WEIGHT)
-    first, last = int(audible[0]), int(audible[-1])
+    output = soxr.resample(impulses.ravel(), rate_hz, target_hz, quality="HQ")
+    # [position, block, output sample]; a response in a later block comes from a sample before it.
+    responses = output[: in_block * span * out_block].reshape(in_block, span, out_block)
+    weights = responses[:, ::-1].transpose(2, 1, 0).reshape(out_block, span * in_block)
+    used = np.flatnonzero(np.abs(weights).max(axis=0) > _SMALLEST_WEIGHT)
+    first, last = int(used[0]), int(used[-1])
     wide = _widened(weights[:, first : last + 1], in_block, -(-_WIDEST_BLOCK // out_block))
     n_times = len(wide) // out_block
     return Polyphase(wide, n_times * in_block, n_times * out_block, reach * in_block - first)
 
 
 def _widened(weights: F32, in_block: int, n_times: int) -> F32:
-    """The weights of so many blocks in a row. Shape: ``[out, taps]`` -> ``[n * out, more]``."""
+    """The weights of `n_times` blocks in a row. Shape: ``[out, taps]`` -> ``[n * out, more]``."""
     out_block, n_taps = weights.shape
     wide = np.zeros((n_times * out_block, (n_times - 1) * in_block + n_taps), np.float32)
     for turn in range(n_times):

@@ -1,10 +1,10 @@
 """The front end on torch's device: waveform or log-mel frames to patches, for GPUs.
 
-The same arithmetic as `audioset_core.features.log_mel` and soxr HQ, with the sums in another
-order: scores of recordings are within 1e-4 of those from the CPU, within 3e-4 where much of the
-spectrum is empty but for roundings: pure tones, rates below 16 kHz
-(tests/core/features/test_torch_frontend.py). Copies to a GPU go from pinned memory, and beside
-what it computes.
+The same arithmetic as `audioset_core.features.log_mel` and soxr HQ, with sums in another order:
+scores of recordings are within 1e-4 of those from the CPU, and within 3e-4 where much of the
+spectrum is empty except for rounding: pure tones, rates below 16 kHz
+(tests/core/features/test_torch_frontend.py). Copies to a GPU go from pinned memory, while the GPU
+computes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from audioset_core.features.polyphase import polyphase
 _BLOCK_FRAMES = 6_000
 """Frames computed at a time: a minute of sound, 40 MB on the device."""
 _BLOCK_VALUES = 6_000_000
-"""Samples that the resampler takes at a time, each once for every block that hears it: 24 MB."""
+"""Samples that the resampler takes at a time, counted for every block that uses them: 24 MB."""
 
 
 class TorchFrontend:
@@ -62,7 +62,7 @@ class TorchFrontend:
             sound = torch.cat([part @ weights for part in parts]).flatten()
         if len(piece.head):
             sound[: len(piece.head)] = self._sent(piece.head)
-        sound[piece.n_skipped + piece.n_heard :] = 0.0
+        sound[piece.n_skipped + piece.n_known :] = 0.0
         size = config.patch_samples + config.patch_hop_samples * (piece.n_patches - 1)
         return sound[piece.n_skipped : piece.n_skipped + size]
 
@@ -77,13 +77,13 @@ class TorchFrontend:
         return torch.cat(done).float()
 
     def _constant(self, array: NDArray[Any]) -> Tensor:
-        """An array on the device for good; by identity, so it is kept as well."""
+        """An array that stays on the device; found by its identity, so it is kept here too."""
         if id(array) not in self._constants:
             self._constants[id(array)] = array, torch.tensor(array, device=self._device)
         return self._constants[id(array)][1]
 
     def _sent(self, array: NDArray[Any]) -> Tensor:
-        """The array on the device; a GPU goes on computing meanwhile."""
+        """The array on the device; a GPU continues to compute during the copy."""
         tensor = torch.from_numpy(array)
         if self._copying is None:
             return tensor

@@ -1,4 +1,4 @@
-"""What the bytes of a recording tell before anything is decoded: kind, sizes, tags, notes.
+"""What can be read from the bytes of a recording without decoding: format, sizes, tags, notes.
 
 Nothing here decodes sound, and nothing here knows a decoder.
 """

@@ -1,8 +1,7 @@
-"""What a recorder wrote into its WAV file beside the sound: when it began, and where.
+"""Notes that a recorder wrote into its WAV file: when the recording began, and where.
 
-Read are GUANO's chunk (Timestamp, Loc Position) and the comment that AudioMoth's firmware leaves
-(``Recorded at 19:30:00 18/05/2024 (UTC) by AudioMoth ...``). Chunks that say anything else, or
-nonsense, tell nothing.
+Two forms are read: GUANO's chunk (Timestamp, Loc Position), and the comment of AudioMoth's firmware
+(``Recorded at 19:30:00 18/05/2024 (UTC) by AudioMoth ...``). Everything else is ignored.
 
 Source: GUANO Metadata Specification 1.0, https://guano-md.org; AudioMoth-Firmware-Basic,
 ``setHeaderComment``.
@@ -19,7 +18,7 @@ from audioset_core.file_headers.stated_sizes import riff_chunks
 
 _MOST_BYTES = 1 << 16
 _FIRST_YEAR = 2000
-"""Clocks that were never set, or reset, begin in 1970, and digital recorders after this."""
+"""A clock that was never set shows 1970; there were no such recorders before this year."""
 _AUDIOMOTH = re.compile(
     r"Recorded at (?P<time>\d\d:\d\d:\d\d(?:\.\d{3})?) (?P<d>\d\d)/(?P<m>\d\d)/(?P<Y>\d{4})"
     r"(?: \(UTC(?:(?P<sign>[+-])(?P<h>\d\d?)(?::(?P<min>\d\d))?)?\))?.* by AudioMoth",
@@ -28,7 +27,7 @@ _AUDIOMOTH = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class FieldNotes:
-    """What a recorder tells. ``start`` is ISO 8601, with a zone where the recorder gives one.
+    """The notes. ``start`` is ISO 8601, with a zone where the recorder gives one.
 
     Latitude and longitude are degrees (WGS 84), both or neither.
     """
@@ -40,7 +39,7 @@ class FieldNotes:
 
 
 def field_notes(view: FileView) -> FieldNotes | None:
-    """The notes in a WAV file, also a 64-bit one; None if there are none."""
+    """The notes in a WAV file (RIFF, RF64 or BW64); None if there are none."""
     found = None
     for name, size, body in riff_chunks(view):
         if name == b"guan":
@@ -68,7 +67,7 @@ def _of_comment(text: str) -> FieldNotes | None:
     match = _AUDIOMOTH.search(text)
     if match is None:
         return None
-    # Its clock runs by UTC, which the first firmware does not say.
+    # AudioMoth's clock is in UTC; the first firmware does not write that.
     zone = f"{match['sign'] or '+'}{int(match['h'] or 0):02d}:{match['min'] or '00'}"
     start = _start(f"{match['Y']}-{match['m']}-{match['d']}T{match['time']}{zone}")
     return FieldNotes(start, "AudioMoth comment") if start else None

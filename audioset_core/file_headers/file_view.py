@@ -1,8 +1,8 @@
-"""The part of a file that a decoder is shown: without tags around it, with a size put right.
+"""The part of a file that a decoder sees: without tags around it, with a corrected size.
 
-Programs write ID3 and APE tags before and behind formats that know none, recorders leave zeros
-behind, and a size field may be wrong. Decoders stumble over each of these; here the bytes
-that they stumble over are left out or replaced, for them alone: the file stays as it is.
+Programs write ID3 and APE tags before and after formats that have no tags, recorders leave zeros at
+the end, and a size field may be wrong. Decoders fail on each of these. Here such bytes are left out
+or replaced in what the decoder reads; the file itself stays unchanged.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from audioset_core.file_headers.signatures import kind_of
 
 _ZEROS_BYTES = 1 << 20
-"""Zeros before and behind a recording that are passed over; more are taken for what they are."""
+"""At most so many zeros before a recording are skipped; more count as part of the file."""
 _LEAST_ZEROS_BYTES = 32
 """Fewer may be the beginning of a size or a start code."""
 _MOST_TAGS = 10_000
@@ -24,9 +24,9 @@ _READ_BYTES = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class FileView:
-    """Bytes ``start`` to ``end`` of an open file, of which some are replaced, behind a ``lead``.
+    """Bytes ``start`` to ``end`` of an open file, some of them replaced, after the bytes ``lead``.
 
-    ``patches`` maps places in the view to the bytes that stand there instead.
+    ``patches`` maps positions in the view to the bytes that replace those of the file.
     """
 
     fd: int
@@ -37,11 +37,11 @@ class FileView:
 
     @property
     def size_bytes(self) -> int:
-        """How many bytes are shown."""
+        """How many bytes the view has."""
         return len(self.lead) + self.end - self.start
 
     def read(self, at: int, n_bytes: int) -> bytes:
-        """Up to so many bytes from a place in the view."""
+        """Up to so many bytes from a position in the view."""
         n_bytes = min(n_bytes, len(self.lead) + self.end - self.start - at)
         if n_bytes <= 0:
             return b""
@@ -57,22 +57,22 @@ class FileView:
         return data
 
     def patched(self, at: int, value: bytes) -> FileView:
-        """The same with other bytes at a place."""
+        """The same view with other bytes at a position."""
         return replace(self, patches={**self.patches, at: value})
 
     def open(self) -> ViewReader:
-        """The view as a file of its own, with a position of its own."""
+        """A file object that reads the view; each has its own position."""
         return ViewReader(self)
 
 
 def _overlaid(data: bytes, offset: int, value: bytes) -> bytes:
-    """Data with a value at an offset, which may stick out at both ends."""
+    """The data with `value` written at an offset; what is outside the data is cut off."""
     first, last = max(0, offset), min(len(data), offset + len(value))
     return data[:first] + value[first - offset : last - offset] + data[last:]
 
 
 class ViewReader(io.RawIOBase):
-    """A `FileView` as a readable file; it has no name, so that an ending plays no part."""
+    """A `FileView` as a file object. It has no name, so decoders cannot go by the ending."""
 
     def __init__(self, view: FileView) -> None:
         self._view, self._at = view, 0
@@ -86,14 +86,14 @@ class ViewReader(io.RawIOBase):
         return True
 
     def read(self, n_bytes: int | None = -1) -> bytes:
-        """Up to so many bytes; all that are left without a number."""
+        """Up to so many bytes; without a number, all that are left."""
         wanted = self._view.size_bytes if n_bytes is None or n_bytes < 0 else n_bytes
         data = self._view.read(self._at, wanted)
         self._at += len(data)
         return data
 
     def readinto(self, room: object) -> int:
-        """Fill the room; returns how many bytes of it."""
+        """Fill the buffer; returns how many bytes were read."""
         target = memoryview(room).cast("B")  # type: ignore[arg-type]
         data = self.read(len(target))
         target[: len(data)] = data
@@ -111,7 +111,7 @@ class ViewReader(io.RawIOBase):
 
 
 def without_tags(fd: int, size_bytes: int) -> FileView:
-    """The file without zeros and ID3v2 tags before it, and ID3v1 and APE tags behind it.
+    """The file without zeros and ID3v2 tags at its beginning, and ID3v1 and APE tags at its end.
 
     Source: id3.org (ID3v1; ID3v2.4.0, 3.1 and 3.4), wiki.hydrogenaudio.org (APEv2 specification).
     """
@@ -119,7 +119,7 @@ def without_tags(fd: int, size_bytes: int) -> FileView:
     start = _after_zeros(view, _after_id3(view, 0))
     start = _after_id3(view, start) if start else 0
     if start >= size_bytes:
-        return view  # nothing but tags: whoever reads it says so
+        return view  # the file has nothing but tags: the decoder will refuse it
     return FileView(fd, start, max(start, _before_tags(view)))
 
 
@@ -134,7 +134,7 @@ def _after_id3(view: FileView, at: int) -> int:
 
 
 def _after_zeros(view: FileView, at: int) -> int:
-    """Behind the zeros at a place; the place itself if there are too many."""
+    """The position after a row of zeros; the given position if there are too many zeros."""
     for start in range(at, at + _ZEROS_BYTES, _READ_BYTES):
         data = view.read(start, _READ_BYTES)
         rest = data.lstrip(b"\0")
@@ -145,12 +145,12 @@ def _after_zeros(view: FileView, at: int) -> int:
 
 
 def _beginning(view: FileView, first: int) -> int:
-    """Where a format begins whose first bytes that are not 0 are there."""
+    """Where a format begins, whose own first bytes may be zeros, up to three."""
     return next((at for at in range(first - 3, first) if kind_of(view.read(at, 64))), first)
 
 
 def without_zeros_behind(view: FileView, n_kept: int) -> FileView:
-    """The view without zeros behind its last frame, but for some, which may be that frame's own."""
+    """The view without the zeros at its end, except for `n_kept` that may belong to a frame."""
     end = view.size_bytes
     while end > 0:
         data = view.read(max(0, end - _READ_BYTES), min(end, _READ_BYTES))
@@ -163,7 +163,7 @@ def without_zeros_behind(view: FileView, n_kept: int) -> FileView:
 
 
 def _before_tags(view: FileView) -> int:
-    """Where tags at the end begin."""
+    """Where the tags at the end begin."""
     end = view.size_bytes
     for _ in range(4):
         if view.read(max(0, end - 128), 3) == b"TAG" and end >= 128:

@@ -1,4 +1,4 @@
-"""What is wrong with an Ogg file's pages; decoders pass over it without a word.
+"""Faults of an Ogg file's pages, which decoders skip without a message.
 
 Source: RFC 3533 (Ogg).
 """
@@ -16,7 +16,7 @@ _SEARCH_BYTES = 1 << 16
 
 
 def n_streams(view: FileView) -> int:
-    """Streams that begin together: a video beside its sound, or several tracks."""
+    """How many streams begin together: a video and its sound, or several tracks."""
     at, n = 0, 0
     while (head := view.read(at, 282))[:4] == b"OggS" and len(head) > 26 and head[5] & 0x02:
         n += 1
@@ -25,17 +25,18 @@ def n_streams(view: FileView) -> int:
 
 
 def ogg_fault(view: FileView) -> OggFault | None:
-    """What is wrong with the pages.
+    """The first fault of the pages; None if there is none.
 
-    A page whose checksum is wrong or that is missing is left out, and of several streams one
-    behind the other only the first is read.
+    ``damaged``: a page is missing, or its checksum is wrong; decoders leave that page out.
+    ``chained``: another stream follows the first; decoders read the first only. ``cut``: the last
+    page is missing.
     """
     sequence: dict[bytes, int] = {}
     is_last, has_data, has_sound, at = False, False, False, 0
     while at + 27 <= view.size_bytes:
         head = view.read(at, 282)
         if head[:4] != b"OggS":
-            # Amid the pages it is damage; behind the last one, tags that some programs put there.
+            # Between pages this is damage; after the last page some programs write tags.
             return "damaged" if _has_page(view, at) else None if is_last else "cut"
         n_bytes = _length(head)
         if at + n_bytes > view.size_bytes:
@@ -47,7 +48,7 @@ def ogg_fault(view: FileView) -> OggFault | None:
         if flags & 0x02:  # a stream begins
             if has_data:
                 return "chained"
-        # Who records a live stream has its headers, and then the pages of the moment.
+        # A recorded live stream has the headers, and then the pages from some moment on.
         elif has_sound and number != sequence.get(serial, -1) + 1:
             return "damaged"
         has_data = has_data or not flags & 0x02
@@ -70,7 +71,7 @@ _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def ogg_checksum(page: bytes) -> int:
-    """CRC-32 with the bits the other way round than zlib's, from 0, the checksum itself as 0."""
+    """CRC-32 with bits in the reverse order of zlib's, from 0, its own field counted as 0."""
     blank = page[:22] + bytes(4) + page[26:]
     crc = zlib.crc32(blank.translate(_REVERSED), 0xFFFFFFFF) ^ 0xFFFFFFFF
     return int.from_bytes(crc.to_bytes(4, "little").translate(_REVERSED), "big")

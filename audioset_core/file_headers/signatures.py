@@ -1,4 +1,4 @@
-"""What a file is by its first bytes; the ending of its name plays no part."""
+"""The format of a file by its first bytes; the ending of its name is not used."""
 
 from __future__ import annotations
 
@@ -54,7 +54,11 @@ _OTHERS = (
 
 
 def kind_of(head: bytes) -> str | None:
-    """The format that begins like this; None if it is none that is known by its beginning."""
+    """The format of a file that begins with these bytes; None if they are of no known format.
+
+    >>> kind_of(b"RIFF\\x24\\0\\0\\0WAVEfmt ")
+    'WAV'
+    """
     for offset, magic, name in _SIGNATURES:
         if head[offset : offset + len(magic)] == magic:
             return name
@@ -71,7 +75,7 @@ def kind_of(head: bytes) -> str | None:
 
 
 def other_file(head: bytes) -> str | None:
-    """What a file is that is no recording: ``a zip archive``; None if that cannot be told."""
+    """What a file is that is not a recording, such as ``a zip archive``; None if unknown."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "a WebP picture"
     for magic, name in _OTHERS:
@@ -83,7 +87,7 @@ def other_file(head: bytes) -> str | None:
 
 
 def not_audio(head: bytes) -> AudioError:
-    """The reason for a file that begins like no recording."""
+    """The error for a file whose first bytes are of no recording."""
     other = other_file(head)
     detail = f"this is {other}" if other else "no known audio format begins like this"
     return AudioError(Reason.NOT_AUDIO, detail)

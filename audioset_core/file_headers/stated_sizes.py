@@ -1,7 +1,7 @@
-"""What containers state about their own samples, and whether the file agrees.
+"""What containers state about the size of their samples, and whether the file agrees.
 
-Decoders play what is there without a word, and stop where a size field says, which recorders that
-lost power, write to pipes or count beyond 4 GiB leave wrong.
+Decoders stop where a size field says, without a message. The field is wrong where a recorder lost
+power, wrote to a pipe, or went beyond 4 GiB.
 
 Source: RIFF and AIFF-C (EA IFF 85), EBU Tech 3306 (RF64), ITU-R BS.2088 (BW64), Sony Wave64,
 Apple's CAF and Sun's AU specifications, RFC 8794 (EBML), ISO/IEC 14496-12 (MP4).
@@ -23,12 +23,12 @@ _MOST_BYTES = 1 << 56
 _4_GIB = 1 << 32
 _SEARCH_BYTES, _MOST_FMT_BYTES = 1 << 16, 1_000
 _FEW_BYTES = 64
-"""So few bytes behind the samples are no sound, whatever they are."""
+"""Up to so many bytes after the samples are never sound."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """How a format writes its chunks: name, size, body."""
+    """How a format writes its chunks, each with a name, a size and a body."""
 
     data: bytes
     first: int
@@ -58,7 +58,8 @@ _FORMS = {
 class SampleBytes:
     """Where a file's samples are, by its header: ``stated`` bytes from ``start`` on.
 
-    ``field`` is the place of the size and its bytes; ``added`` is what it counts beside them.
+    ``present`` bytes are really there. The size field has ``n_field`` bytes at ``field_at``, and
+    counts ``added`` bytes besides the samples.
     """
 
     start: int
@@ -71,7 +72,7 @@ class SampleBytes:
 
     @property
     def is_placeholder(self) -> bool:
-        """What writers to a pipe leave: (nearly) the largest size there is.
+        """Whether the size is what programs write to a pipe: (nearly) the largest possible.
 
         SoX states 0x7FFFF000 or a little less, arecord 0x7FFFFF00, FFmpeg 0xFFFFFFFF.
         """
@@ -79,7 +80,7 @@ class SampleBytes:
         return near or self.stated >= _MOST_BYTES or self.stated < 0
 
     def corrected(self, view: FileView, n_bytes: int) -> FileView | None:
-        """The view with another size in the field; None if it has no room for that."""
+        """The view with another size in the field; None if the size does not fit."""
         value = n_bytes + self.added
         if value >> (8 * self.n_field):
             return None
@@ -87,7 +88,7 @@ class SampleBytes:
 
 
 def sample_bytes(view: FileView) -> SampleBytes | None:
-    """Where the samples are; None where the format states no size, or not in one place."""
+    """Where the samples are; None where the format states no size, or states it in parts."""
     head = view.read(0, 128)
     magic = head[:4]
     if magic == b".snd" and len(head) >= 24:
@@ -112,10 +113,10 @@ def sample_bytes(view: FileView) -> SampleBytes | None:
 
 
 def what_follows(view: FileView, found: SampleBytes) -> tuple[str, int]:
-    """What stands behind the stated end of the samples, and where: ``nothing``, ``chunks``,
-    ``data`` (another chunk of samples), ``recording`` (another one as a whole) or ``sound``.
+    """What comes after the stated end of the samples, and where it begins.
 
-    ``chunks`` are what the format allows there; ``nothing`` may be zeros.
+    ``nothing`` (or zeros), ``chunks`` that the format allows there, ``data`` (another chunk of
+    samples), ``recording`` (another whole file), or ``sound``.
     """
     form = _FORMS.get(view.read(0, 4))
     end = found.start + found.stated
@@ -132,7 +133,7 @@ def what_follows(view: FileView, found: SampleBytes) -> tuple[str, int]:
 
 
 def whole_size(view: FileView, found: SampleBytes) -> int:
-    """Bytes of samples where the stated size is too small: wrapped at 4 GiB, or up to the end."""
+    """True bytes of samples where the stated size is too small: wrapped at 4 GiB, or to the end."""
     form = _FORMS.get(view.read(0, 4))
     size = found.stated
     while form is not None and (size := size + _4_GIB) <= found.present:
@@ -143,10 +144,11 @@ def whole_size(view: FileView, found: SampleBytes) -> int:
 
 
 def rebuilt_wav(view: FileView, start: int = 0, n_bytes: int = 0) -> FileView | None:
-    """A WAV file's samples behind a header of ours, which has room for any size (EBU Tech 3306).
+    """A WAV file's samples after a new header, which has room for any size (EBU Tech 3306).
 
-    For sizes beyond 4 GiB, from `start` on; and for chunks that are out of step, since programs
-    leave out the byte that pads a chunk of odd size: then the samples are searched for.
+    With `n_bytes`, for sizes beyond 4 GiB: that many bytes from `start` on. Without, for chunks at
+    wrong positions, since programs omit the padding byte of a chunk of odd size: the samples are
+    searched for.
     """
     head = view.read(0, _SEARCH_BYTES)
     fmt_at = head.find(b"fmt ")
@@ -170,7 +172,7 @@ def rebuilt_wav(view: FileView, start: int = 0, n_bytes: int = 0) -> FileView | 
 
 
 def riff_chunks(view: FileView) -> Iterator[tuple[bytes, int, int]]:
-    """(name, size as it stands, where the body begins) of the chunks of a WAV file."""
+    """(name, size as written, position of the body) of the chunks of a WAV file."""
     if view.read(0, 4) not in (b"RIFF", b"RF64", b"BW64"):
         return
     form = _FORMS[b"RIFF"]
@@ -196,15 +198,15 @@ def matroska_size(view: FileView) -> tuple[int, int] | None:
 
 
 def mp4_goes_on(view: FileView) -> int | None:
-    """Where another MP4 begins behind the first; players play the first alone."""
+    """Where another MP4 begins after the first one, which is the only one that players play."""
     beginnings = [at for name, at in _boxes(view) if name == b"ftyp"]
     return beginnings[1] if len(beginnings) > 1 else None
 
 
 def mp3_tag(view: FileView) -> tuple[int, int] | None:
-    """(samples, bytes) by a Xing or Info tag; None where there is none that is possible.
+    """(samples, bytes) by a Xing or Info tag; None without a tag, or if its figures are impossible.
 
-    Programs leave 0 frames there, the count of a longer file, or that of the first of several.
+    Programs write 0 frames there, the count of a longer file, or that of the first of several.
     """
     head = view.read(0, 256)
     about = _mpeg_frame(head)
@@ -222,7 +224,7 @@ def mp3_tag(view: FileView) -> tuple[int, int] | None:
 
 
 def has_mp4_index(view: FileView) -> bool:
-    """Whether an MP4 has what recorders write last, without which nothing of it can be read."""
+    """Whether an MP4 has its index, which recorders write last and decoders cannot do without."""
     return any(name in (b"moov", b"moof") for name, _ in _boxes(view))
 
 
@@ -234,7 +236,7 @@ _MPEG_RATES_HZ = {
 
 
 def _mpeg_frame(head: bytes) -> tuple[int, int] | None:
-    """Rate and samples of the layer III frame that bytes begin with.
+    """Sample rate and number of samples of the layer III frame at the beginning of the bytes.
 
     Source: ISO/IEC 11172-3, 2.4.1.3.
     """
@@ -260,7 +262,7 @@ def _found(
 
 
 def _chunks(view: FileView, form: _Form, at: int) -> Iterator[tuple[bytes, int, int, int]]:
-    """(name, size as it stands, where the chunk begins, where its body does)."""
+    """(name, size as written, position of the chunk, position of its body)."""
     for _ in range(_MAX_CHUNKS):
         head = view.read(at, form.n_head)
         if len(head) < form.n_head:
@@ -276,7 +278,7 @@ def _chunks(view: FileView, form: _Form, at: int) -> Iterator[tuple[bytes, int, 
 
 
 def _chain(view: FileView, form: _Form, at: int) -> tuple[str, int]:
-    """What a row of chunks to the end of the file is; empty if it is none."""
+    """What the chunks from a position to the end of the file are; empty if they are no chunks."""
     n_found = 0
     for name, size, start, body in _chunks(view, form, at):
         if name[:4] in _FORMS and kind_of(view.read(start, 16)):
@@ -293,7 +295,7 @@ def _chain(view: FileView, form: _Form, at: int) -> tuple[str, int]:
 
 
 def _is_blank(view: FileView, start: int) -> bool:
-    """Whether nothing but zeros follows, by a look at some places."""
+    """Whether only zeros follow, judged by samples of the bytes."""
     n_bytes = view.size_bytes - start
     step = max(4096, n_bytes // 64)
     return not any(
@@ -303,7 +305,7 @@ def _is_blank(view: FileView, start: int) -> bool:
 
 
 def _boxes(view: FileView) -> Iterator[tuple[bytes, int]]:
-    """Name and place of an MP4's outermost boxes."""
+    """Name and position of an MP4's outermost boxes."""
     at = 0
     for _ in range(_MAX_CHUNKS):
         head = view.read(at, 16)

@@ -10,16 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
+from audioset_core.arrays import F32
 from audioset_core.errors import UserError
 from audioset_core.features.config import FrontendConfig
 from audioset_core.features.patch_reader import Piece
 from audioset_core.models.registry import ModelBundle
 from audioset_core.weights.locate import ReadyWeights
 
-F32 = NDArray[np.float32]
 Device = Literal["auto", "cpu", "cuda"]
 EngineName = Literal["auto", "torch", "openvino"]
 Precision = Literal["float32", "bf16"]
@@ -96,7 +93,7 @@ def open_network(
     return TorchNetwork(bundle, weights, device=device, precision=precision, n_lanes=n_lanes)
 
 
-def hears(config: FrontendConfig, device: Device, engine: EngineName) -> bool:
+def takes_waveforms(config: FrontendConfig, device: Device, engine: EngineName) -> bool:
     """Whether `open_network` would give a network that takes waveforms: one on a GPU.
 
     There they are resampled and framed as well. The front end of PANNs, which mirrors a recording

@@ -19,13 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from audioset_core.cores import n_cores
+from audioset_core.arrays import F32
 from audioset_core.errors import UserError, WeightsError
 from audioset_core.features.config import FrontendConfig
 from audioset_core.features.log_mel import patches
 from audioset_core.features.patch_reader import LogMelPiece, Piece
-from audioset_core.inference.engines import F32, Patches, Precision
+from audioset_core.inference.engines import Patches, Precision
 from audioset_core.models.registry import ModelBundle
+from audioset_core.system import n_cores
 from audioset_core.weights.convert import file_sha256
 from audioset_core.weights.locate import ReadyWeights, cache_dir
 
@@ -35,10 +36,10 @@ _NO_BF16 = "--precision bf16: this processor does not compute in bfloat16; leave
 
 @contextmanager
 def _unreported() -> Iterator[None]:
-    """Inside the block OpenVINO finds no sender of usage statistics, and takes its own stub.
+    """In this context OpenVINO finds no package for usage statistics, and uses its own stub.
 
-    Its import alone would send an event with a lasting id over the network and write ``~/intel``.
-    A variable that forbids it does not exist, and the file that does lies in the person's home.
+    Otherwise its import would send an event with a permanent id over the network and write
+    ``~/intel``. No variable forbids that, only a file in the person's home.
     """
     name = "openvino_telemetry"
     before = sys.modules.get(name)
@@ -87,7 +88,7 @@ class OpenVinoNetwork:
             "NUM_STREAMS": self.n_lanes,
             "INFERENCE_NUM_THREADS": self.n_lanes,
             "ENABLE_CPU_PINNING": False,
-            # Else the plugin computes in bfloat16 wherever the processor has it.
+            # Otherwise the plugin computes in bfloat16 if the processor has it.
             "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
         }
         try:
@@ -95,37 +96,37 @@ class OpenVinoNetwork:
         except RuntimeError as error:
             if precision != "bf16":
                 raise
-            # The processor has it, but ONEDNN_MAX_CPU_ISA forbids what it needs.
+            # The processor has bfloat16, but ONEDNN_MAX_CPU_ISA forbids the instructions.
             raise UserError(_NO_BF16) from error
         self._idle: SimpleQueue[Any] = SimpleQueue()
         for _ in range(self.n_lanes):
             self._idle.put(compiled.create_infer_request())
-        # The bindings look numpy up at the first call, and two threads that make it at once wait
-        # for each other for ever (pybind11's once-only lock against the interpreter's).
+        # The bindings import numpy at the first call. Two threads that make this call at once wait
+        # for each other for ever (pybind11's lock against the interpreter's).
         self.forward(
             np.zeros((self.batch_patches, frontend.patch_frames, frontend.n_mels), np.float32)
         )
 
     def enter_lane(self) -> None:
-        """Nothing to do: the streams are OpenVINO's own threads."""
+        """Does nothing: the streams are OpenVINO's own threads."""
 
     def batches(self, count: int, config: FrontendConfig) -> Patches:
-        """As the interface says."""
+        """See `Network`."""
         shape = (count, self.batch_patches, config.patch_frames, config.n_mels)
         return np.zeros(shape, np.float32)
 
     def patches(self, piece: Piece, config: FrontendConfig) -> Patches:
-        """As the interface says."""
+        """See `Network`."""
         if not isinstance(piece, LogMelPiece):
-            raise TypeError("waveforms are for GPUs, see audioset_core.inference.engines.hears")
+            raise TypeError("this engine takes log-mel frames, not waveforms")
         return patches(piece.frames, config)
 
     def forward(self, batch: Patches) -> tuple[F32 | None, F32]:
-        """As the interface says."""
+        """See `Network`."""
         request = self._idle.get()
         try:
             outputs = request.infer([batch], share_inputs=True, share_outputs=True)
-            # Copies: the request's own memory serves the next batch.
+            # Copies, because the next batch reuses the request's memory.
             *logits, embeddings = (np.array(outputs[at]) for at in range(len(outputs)))
         finally:
             self._idle.put(request)
@@ -144,7 +145,7 @@ def _translated(core: Any, bundle: ModelBundle, weights: ReadyWeights) -> Any:
     if os.path.isfile(folder / _XML):  # noqa: PTH113 (the method raises PermissionError)
         try:
             return core.read_model(folder / _XML)
-        except RuntimeError:  # cut short, by a full disk perhaps
+        except RuntimeError:  # incomplete, perhaps because of a full disk
             shutil.rmtree(folder, ignore_errors=True)
     model = _translate(bundle, weights)
     _keep(model, folder)
@@ -161,7 +162,7 @@ def _translate(bundle: ModelBundle, weights: ReadyWeights) -> Any:
     network = load_network(bundle, weights)
 
     class OnlyTensors(torch.nn.Module):
-        """The network's outputs without the None of a missing head."""
+        """The network without the None that a missing head returns."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -172,7 +173,7 @@ def _translate(bundle: ModelBundle, weights: ReadyWeights) -> Any:
 
     example = torch.zeros(2, bundle.frontend.patch_frames, bundle.frontend.n_mels)
     with torch.no_grad(), warnings.catch_warnings():
-        # Paddings become constants of the trace; they depend on the patch's size, which is fixed.
+        # Padding becomes constant in the trace; it depends on the patch's size, which is fixed.
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(  # type: ignore[no-untyped-call]
             OnlyTensors().eval(), example, check_trace=False
@@ -184,14 +185,14 @@ def _translate(bundle: ModelBundle, weights: ReadyWeights) -> Any:
 
 
 def _keep(model: Any, folder: Path) -> None:
-    """Store a translation for the next process; a cache that cannot be written does no harm."""
+    """Store a translation for the next process; failing to write the cache is no error."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as passing:
             made = Path(passing) / folder.name
             made.mkdir()
             openvino.save_model(model, made / _XML, compress_to_fp16=False)
-            # Fails where another process was faster with the same.
+            # Fails if another process has stored the same meanwhile.
             made.rename(folder)
     except (OSError, RuntimeError):
         return

@@ -17,17 +17,11 @@ from itertools import cycle
 
 import numpy as np
 
+from audioset_core.arrays import F32
 from audioset_core.errors import UserError
 from audioset_core.features.config import FrontendConfig
 from audioset_core.features.patch_reader import Piece
-from audioset_core.inference.engines import (
-    F32,
-    Device,
-    EngineName,
-    Patches,
-    Precision,
-    open_network,
-)
+from audioset_core.inference.engines import Device, EngineName, Patches, Precision, open_network
 from audioset_core.models.registry import ModelBundle, find_bundle
 from audioset_core.weights.locate import ReadyWeights
 

@@ -15,11 +15,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from audioset_core.arrays import F32
 from audioset_core.errors import UserError, WeightsError
 from audioset_core.features.config import FrontendConfig
 from audioset_core.features.patch_reader import Piece
 from audioset_core.features.torch_log_mel import TorchFrontend
-from audioset_core.inference.engines import F32, Device, Patches, Precision
+from audioset_core.inference.engines import Device, Patches, Precision
+from audioset_core.models.folding import fold_batch_norm
 from audioset_core.models.registry import ModelBundle
 from audioset_core.weights.locate import ReadyWeights
 
@@ -29,9 +31,9 @@ T = TypeVar("T")
 
 _SETTING_THREADS = Lock()
 _LAUNCHING = Lock()
-_GPU_IS_FULL = "the GPU's memory is full: end what else uses it, or use --device cpu"
+_GPU_IS_FULL = "the GPU's memory is full: end other programs that use it, or use --device cpu"
 _GPU_LANES = 2
-"""The next batch is queued while the results of one are taken: the GPU does not wait."""
+"""The next batch is queued while the results of one are copied: the GPU does not wait."""
 
 
 class TorchNetwork:
@@ -65,12 +67,12 @@ class TorchNetwork:
             _keep_to_one_core(self._n_threads)
 
     def batches(self, count: int, config: FrontendConfig) -> Patches:
-        """As the interface says."""
+        """See `Network`."""
         shape = (count, self.batch_patches, config.patch_frames, config.n_mels)
         return self._with_room(lambda: torch.zeros(shape, dtype=torch.float32, device=self._device))
 
     def patches(self, piece: Piece, config: FrontendConfig) -> Patches:
-        """As the interface says; on a GPU queued behind earlier batches."""
+        """See `Network`; on a GPU queued after earlier batches."""
 
         def queued() -> Tensor:
             with self._launching():
@@ -79,10 +81,10 @@ class TorchNetwork:
         return self._with_room(queued)
 
     def forward(self, batch: Patches) -> tuple[F32 | None, F32]:
-        """As the interface says; where a GPU's memory runs out, in smaller parts from then on.
+        """See `Network`; after a GPU's memory ran out, in smaller parts.
 
         Raises:
-            UserError: it does not even do for one patch.
+            UserError: the memory is too small even for one patch.
         """
         outputs, are_there = self._with_room(lambda: self._queued(batch))
         are_there()
@@ -105,16 +107,16 @@ class TorchNetwork:
                 outputs.append((None if logits is None else _to_host(logits), _to_host(embeddings)))
             if self.device == "cpu":
                 return outputs, lambda: None
-            # Asleep, and for this batch alone: the next one is queued meanwhile.
+            # Waits without spinning, and for this batch only: the next one is queued meanwhile.
             copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             copied.record()
             return outputs, copied.synchronize
 
     def _with_room(self, work: Callable[[], T]) -> T:
-        """What the work gives; where memory runs out, again with half as many patches at once.
+        """The result of the work; if memory runs out, again with half as many patches at once.
 
         Raises:
-            UserError: it does not even do for one patch.
+            UserError: the memory is too small even for one patch.
         """
         while True:
             try:
@@ -124,7 +126,7 @@ class TorchNetwork:
                     raise UserError(_GPU_IS_FULL) from error
                 self._at_once //= 2
                 logger.warning("the GPU's memory is full: %d patches at once", self._at_once)
-            torch.cuda.empty_cache()  # only now is what failed let go
+            torch.cuda.empty_cache()  # only now are the failed arrays freed
 
     def _launching(self) -> AbstractContextManager[None]:
         return _exact() if self.device == "cuda" else nullcontext()
@@ -132,7 +134,7 @@ class TorchNetwork:
 
 @contextmanager
 def _exact() -> Iterator[None]:
-    """Exact float32 on a GPU, by settings that are the process's: one thread at a time.
+    """Exact float32 on a GPU. The settings are global, so one thread at a time.
 
     cuDNN and cuBLAS may compute in TF32, which moves scores by more than the reference allows.
     """
@@ -159,8 +161,7 @@ def load_network(bundle: ModelBundle, weights: ReadyWeights) -> nn.Module:
         raise WeightsError(
             f"{weights.path} is damaged: delete it and run again, or convert it anew"
         ) from error
-    faster: nn.Module = model.eval().for_inference()  # type: ignore[operator]
-    return faster
+    return fold_batch_norm(model.eval())
 
 
 def resolve_device(device: Device) -> torch.device:
@@ -176,17 +177,17 @@ def resolve_device(device: Device) -> torch.device:
 
 
 def _keep_to_one_core(elsewhere: int) -> None:
-    """Have torch use one thread where this thread calls it, and as many as before elsewhere."""
+    """Let torch use one thread when called from this thread, and as many as before elsewhere."""
     with _SETTING_THREADS:
         torch.set_num_threads(1)
-        torch.get_num_threads()  # or this thread would take the number below at its first sum
-        # Threads that call torch for the first time later on would get one as well.
+        torch.get_num_threads()  # otherwise this thread would use the number below
+        # Otherwise threads that call torch for the first time later would also use one.
         with ThreadPoolExecutor(max_workers=1) as other:
             other.submit(torch.set_num_threads, elsewhere).result()
 
 
 def _to_host(output: Tensor) -> Tensor:
-    """In the host's memory, float32; from a GPU once what is queued is done."""
+    """The output in the host's memory, float32; from a GPU after the queued work is done."""
     result = output.float()
     if not result.is_cuda:
         return result

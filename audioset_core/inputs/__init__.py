@@ -1,4 +1,4 @@
-"""Which recordings a person means: paths, globs, manifests; and what names tell of their start.
+"""Which recordings a person means: paths, globs, manifests; and start times from file names.
 
 Nothing here opens a recording.
 """

@@ -1,7 +1,7 @@
-"""Tables in text files as people's programs write them: separators, encodings, headings.
+"""Tables in text files, in the forms that programs write: separators, encodings, headings.
 
 Excel writes semicolons where the comma is the decimal mark, "Unicode text" as UTF-16 with tabs, and
-reads a first line ``sep=;``; PowerShell puts a line ``#TYPE ...`` before its own.
+a first line ``sep=;``; PowerShell writes a first line ``#TYPE ...``.
 
 Source: RFC 4180; https://github.com/BodenmillerGroup/steinbock/issues/28,
 https://github.com/shancarter/mr-data-converter/issues/52
@@ -36,8 +36,8 @@ _STATED = re.compile(r'"?sep=([^\w\s"]|\t)"?[,;\s]*', re.IGNORECASE)
 class Table:
     """A table whose first line names its columns.
 
-    `columns` are as written, `headings` the same for comparison. `rows` are (line, cells), as many
-    cells as columns; lines without a word are left out.
+    `columns` are the names as written, `headings` the same names made comparable by `heading`.
+    `rows` are (line number, cells), with as many cells as columns; blank lines are left out.
     """
 
     columns: tuple[str, ...]
@@ -47,7 +47,7 @@ class Table:
 
     @property
     def described(self) -> str:
-        """What was seen of the first line, for a message."""
+        """The first line as it was understood, for a message."""
         named = ", ".join(map(repr, self.columns[:6])) or "nothing"
         more = ", ..." if len(self.columns) > 6 else ""
         kind = SEPARATORS.get(self.separator, repr(self.separator))
@@ -55,7 +55,7 @@ class Table:
 
 
 def encoding_of(path: Path) -> str:
-    """The encoding that a file's first bytes tell; UTF-8 where they tell none.
+    """The encoding by a file's first bytes; UTF-8 where they do not show one.
 
     Raises:
         OSError: it cannot be read.
@@ -73,7 +73,11 @@ def encoding_of(path: Path) -> str:
 
 
 def heading(text: str) -> str:
-    """A column's name for comparison: ``File Name`` and ``file_name`` are one."""
+    """A column's name in the form in which names are compared.
+
+    >>> heading(" File Name")
+    'file_name'
+    """
     return re.sub(r"[\s_-]+", "_", text.strip().strip("\"'").strip()).casefold()
 
 
@@ -92,10 +96,10 @@ def open_table(path: Path, known: Collection[str]) -> Iterator[Table]:
 def table_in(
     file: TextIO, name: str, known: Collection[str], *, is_ragged: bool = False, quotes: bool = True
 ) -> Table:
-    """The table in an open file (newline="") that people know by `name`.
+    """The table in an open file (newline=""); messages call the file `name`.
 
-    `is_ragged`: short rows are filled up and long ones cut, instead of refused. Without `quotes`
-    they are text, as in Raven's tables.
+    `is_ragged`: short rows are filled up and long rows cut, instead of refused. Without `quotes`,
+    quotation marks are text, as in Raven's tables.
 
     Raises:
         UserError: a row has more or fewer cells than the first line.
@@ -109,18 +113,15 @@ def table_in(
     cells = csv.reader(
         file, delimiter=separator, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
     )
-    return Table(
-        columns=tuple(column.strip() for column in columns),
-        headings=tuple(map(heading, columns)),
-        separator=separator,
-        rows=_ragged(cells, n_before, len(columns))
-        if is_ragged
-        else _rows(name, cells, n_before, len(columns), separator),
-    )
+    filled = ((n_before + cells.line_num, row) for row in cells if any(map(str.strip, row)))
+    n = len(columns)
+    rows = _ragged(filled, n) if is_ragged else _rows(name, filled, n, separator)
+    names = tuple(column.strip() for column in columns)
+    return Table(names, tuple(map(heading, columns)), separator, rows)
 
 
 def _first_line(file: TextIO) -> tuple[int, str, str | None]:
-    """(lines up to it, the line with the columns' names, the separator that is stated)."""
+    """(number of the heading line, the heading line, the separator that ``sep=`` states)."""
     stated = None
     for number, line in enumerate(file, 1):
         text = line.rstrip("\r\n")
@@ -133,7 +134,7 @@ def _first_line(file: TextIO) -> tuple[int, str, str | None]:
 
 
 def _separator(line: str, known: Collection[str]) -> str:
-    """The one by which most known names appear, or else most names."""
+    """The separator that gives the most known names; among equals, the most names."""
 
     def named(separator: str) -> tuple[int, int]:
         cells = next(csv.reader([line], delimiter=separator), [])
@@ -142,23 +143,17 @@ def _separator(line: str, known: Collection[str]) -> str:
     return max(SEPARATORS, key=named)
 
 
-def _ragged(
-    cells: Iterator[list[str]], n_before: int, n_columns: int
-) -> Iterator[tuple[int, list[str]]]:
-    for row in cells:
-        if any(cell.strip() for cell in row):
-            line = n_before + cells.line_num  # type: ignore[attr-defined]
-            yield line, (row + [""] * n_columns)[:n_columns]
+_Rows = Iterator[tuple[int, list[str]]]
 
 
-def _rows(
-    name: str, cells: Iterator[list[str]], n_before: int, n_columns: int, separator: str
-) -> Iterator[tuple[int, list[str]]]:
-    for row in cells:
-        line = n_before + cells.line_num  # type: ignore[attr-defined]
-        if not any(cell.strip() for cell in row):
-            continue
-        if len(row) > n_columns and not any(cell.strip() for cell in row[n_columns:]):
+def _ragged(rows: _Rows, n_columns: int) -> _Rows:
+    for line, row in rows:
+        yield line, (row + [""] * n_columns)[:n_columns]
+
+
+def _rows(name: str, rows: _Rows, n_columns: int, separator: str) -> _Rows:
+    for line, row in rows:
+        if len(row) > n_columns and not any(map(str.strip, row[n_columns:])):
             row = row[:n_columns]
         if len(row) != n_columns:
             kind = SEPARATORS.get(separator, repr(separator))

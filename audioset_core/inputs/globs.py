@@ -1,8 +1,8 @@
-"""Glob patterns over names that are bytes; what they match, and links on their way.
+"""Glob patterns over file names as bytes, with a rule for symbolic links.
 
-As `glob.glob(recursive=True)`, but for links: a link that a wildcard meets is passed over unless
-links are followed, and `**` enters no folder twice. `glob` itself follows them, and of two links
-to their own folder it never comes back.
+Like `glob.glob(recursive=True)`, except for links: a link that a wildcard matches is skipped unless
+links are followed, and `**` enters no folder twice. `glob` itself follows all links, and does not
+end where two links point to their own folder.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ _MAGIC = frozenset(b"*?[")
 
 
 class EnteredFolders:
-    """Folders by what they are, not by their name, so that a loop of links ends."""
+    """The folders entered so far, by device and inode, so that a loop of links ends."""
 
     def __init__(self) -> None:
         self._known: set[tuple[int, int]] = set()
 
     def enter(self, folder: bytes) -> bool:
-        """Note a folder; False if it was entered before."""
+        """Remember a folder; False if it was entered before."""
         try:
             status = os.stat(folder)
         except OSError:
-            return True  # whoever lists it will be told why
+            return True  # listing the folder will raise, and tell why
         key = (status.st_dev, status.st_ino)
         is_new = key not in self._known
         self._known.add(key)
@@ -34,7 +34,7 @@ class EnteredFolders:
 
 
 class Pattern:
-    """One pattern; it knows which links it met and did not follow."""
+    """One pattern, and the links that it matched but did not follow."""
 
     def __init__(self, pattern: bytes, *, follow_symlinks: bool = False) -> None:
         self._pattern, self._follow = pattern, follow_symlinks
@@ -42,7 +42,7 @@ class Pattern:
 
     @property
     def n_links(self) -> int:
-        """How many links were passed over so far."""
+        """How many links were skipped so far."""
         return len(self._links)
 
     def paths(self) -> list[bytes]:
@@ -72,7 +72,7 @@ class Pattern:
                 yield from self._matches(path, rest)
         else:
             for entry in _entries(folder, with_hidden=first.startswith(b".")):
-                if fnmatch.fnmatchcase(entry.name, first) and not self._is_passed_over(entry):
+                if fnmatch.fnmatchcase(entry.name, first) and not self._is_skipped(entry):
                     yield from self._matches(os.path.join(folder, entry.name), rest)
 
     def _below(self, folder: bytes, *, with_files: bool) -> Iterator[bytes]:
@@ -94,7 +94,7 @@ class Pattern:
             path = real.pop()
             for entry in _entries(path):
                 below = os.path.join(path, entry.name)
-                if self._is_passed_over(entry):
+                if self._is_skipped(entry):
                     continue
                 if not os.path.isdir(below):
                     if with_files:
@@ -105,7 +105,7 @@ class Pattern:
                     yield below
                     real.append(below)
 
-    def _is_passed_over(self, entry: os.DirEntry[bytes]) -> bool:
+    def _is_skipped(self, entry: os.DirEntry[bytes]) -> bool:
         if not entry.is_symlink() or self._follow:
             return False
         self._links.add(entry.path)
@@ -116,6 +116,6 @@ def _entries(folder: bytes, *, with_hidden: bool = False) -> list[os.DirEntry[by
     try:
         with os.scandir(folder or b".") as listing:
             entries = [e for e in listing if with_hidden or not e.name.startswith(b".")]
-    except OSError:  # not a folder, or none that can be listed: nothing matches there
+    except OSError:  # not a folder, or not readable: nothing matches there
         return []
     return sorted(entries, key=lambda entry: entry.name)

@@ -1,4 +1,4 @@
-"""Manifests: lists of recordings with ids and notes, as CSV or JSONL.
+"""Manifests: lists of recordings with ids and metadata, as CSV or JSONL.
 
 CSV: a header with ``path``, optional ``id`` and ``meta`` (JSON); JSONL: objects with the same keys.
 Every other column or key goes into meta.
@@ -35,7 +35,7 @@ def read_manifest(manifest: Path) -> tuple[Listed, tuple[str, ...]]:
     """Entries by absolute path, and remarks; paths are relative to the manifest's own folder.
 
     Raises:
-        UserError: it cannot be read, or a line says nothing that could be used.
+        UserError: the file cannot be read, or a line is not usable.
     """
     rows = _jsonl_rows if manifest.suffix.lower() in (".jsonl", ".ndjson", ".json") else _csv_rows
     base = os.fsencode(manifest.parent.absolute())
@@ -64,7 +64,7 @@ def read_manifest(manifest: Path) -> tuple[Listed, tuple[str, ...]]:
 
 @dataclass(slots=True)
 class _Starts:
-    """Start times that cannot be read: how many, and the first."""
+    """Counts the start times that cannot be read, and keeps the first one."""
 
     first: dict[str, tuple[int, Any]] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
@@ -104,7 +104,7 @@ def _csv_rows(manifest: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _place(table: Table, *names: str) -> int | None:
-    """Where the first of the names is that the table has."""
+    """The position of the first of the names that is a column of the table."""
     return next((table.headings.index(name) for name in names if name in table.headings), None)
 
 
@@ -141,7 +141,7 @@ def _json_object(where: str, text: str) -> dict[str, Any]:
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def _entry(
@@ -153,7 +153,7 @@ def _entry(
     if user_id is not None and (isinstance(user_id, bool) or not isinstance(user_id, str | int)):
         raise UserError(f"{where}: 'id' must be text or a whole number")
     if isinstance(user_id, str) and ("\0" in user_id or not _is_text(user_id)):
-        raise UserError(f"{where}: the 'id' holds characters that no database stores")
+        raise UserError(f"{where}: the 'id' holds characters that a database cannot store")
     try:
         name = meant_path(path, base)
     except UnicodeEncodeError as error:
@@ -164,7 +164,7 @@ def _entry(
 
 
 def _is_text(text: str) -> bool:
-    """Whether it has a UTF-8 form (lone surrogates have none)."""
+    """Whether the text can be encoded as UTF-8 (lone surrogates cannot)."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,8 +1,8 @@
 """When a recording began, from its file's name and those of its neighbours.
 
-One name may be read in several ways: ``-0100`` behind a time is a zone or a running number,
+One name may have several readings: ``-0100`` after a time is a zone or a running number,
 ``20240518_0042`` is 00:42 or the 42nd recording, ``59230001`` is a time in hex or a number. The
-names of a folder together tell which (`Series`).
+names of a folder together decide which one is right (`Series`).
 
 Source: AudioMoth-Firmware-Basic, "The filename is the time in hexadecimal" (firmware before 1.2);
 Wildlife Acoustics Song Meter user guides, PREFIX_YYYYMMDD_HHMMSS, and with $ for triggered ones;
@@ -49,16 +49,17 @@ _OF_PIXEL = "PXL_"
 
 @dataclass(slots=True)
 class Series:
-    """What the names in a folder tell together; `add` each of them, then ask."""
+    """What the names in a folder have in common; `add` every name before asking."""
 
     _behind: set[str] = field(default_factory=set)
     _shorts: set[int] = field(default_factory=set)
-    _has_letters: bool = False
+    has_hex_names: bool = False
+    """Whether eight hex digits are a time here: some name in the folder has letters in them."""
 
     def add(self, name: str) -> None:
-        """Note a name of the folder."""
+        """Add a name of the folder."""
         stem = name.partition(".")[0]
-        self._has_letters |= _in_hex(stem) is not None and not stem.isdecimal()
+        self.has_hex_names |= _in_hex(stem) is not None and not stem.isdecimal()
         for match, is_short in _matches(name):
             behind = _NUMBER_BEHIND.match(name, _end_of_time(match))
             if behind:
@@ -68,19 +69,14 @@ class Series:
             return
 
     @property
-    def has_hex_names(self) -> bool:
-        """Whether eight hex digits are a time here: a neighbour's have letters among them."""
-        return self._has_letters
-
-    @property
     def has_numbers_behind(self) -> bool:
-        """Whether -0100 behind a time is a running number: a neighbour's can be no zone."""
+        """Whether -0100 after a time is a running number: some name's number cannot be a zone."""
         are_zones = all(re.fullmatch(_ZONE_DIGITS, digits) for digits in self._behind)
         return not are_zones or len(self._behind) > _MOST_ZONES
 
     @property
     def has_numbers_for_times(self) -> bool:
-        """Whether four digits behind a day count recordings: 0001, 0002; or 0075, no minute."""
+        """Whether four digits after a day count recordings: 0001, 0002; or 0075, no time."""
         values = self._shorts
         if any(value // 100 > 23 or value % 100 > 59 for value in values):
             return True
@@ -90,7 +86,7 @@ class Series:
 
 
 def needs_neighbours(name: str) -> bool:
-    """Whether other names of the folder decide how this one is read."""
+    """Whether the meaning of this name depends on the other names in the folder."""
     if _in_hex(name.partition(".")[0]) is not None:
         return True
     return any(
@@ -100,9 +96,14 @@ def needs_neighbours(name: str) -> bool:
 
 
 def time_in_name(name: str, series: Series | None = None) -> tuple[datetime, str] | None:
-    """(start, how it was found); without a zone where the name gives none.
+    """(start, how it was found); the start has no zone where the name gives none.
 
     Without a series, the name is judged alone.
+
+    >>> time_in_name("SMM01_20240518_043000.wav")
+    (datetime.datetime(2024, 5, 18, 4, 30), 'name')
+    >>> time_in_name("5F8D2C10.WAV")[0].isoformat()
+    '2020-10-19T06:02:56+00:00'
     """
     if series is None:
         series = Series()
@@ -123,7 +124,7 @@ def time_in_name(name: str, series: Series | None = None) -> tuple[datetime, str
 
 
 def time_in_text(text: str) -> datetime | None:
-    """The moment that a text is, written as in names."""
+    """The time that a text states in the form used in file names; None if there is none."""
     for shape in _SHAPES:
         match = shape.fullmatch(text)
         when = _read(match, with_minus=True) if match else None
@@ -133,12 +134,16 @@ def time_in_text(text: str) -> datetime | None:
 
 
 def plausible(when: datetime) -> datetime | None:
-    """The moment, if recordings are of such years."""
+    """The time, if its year is plausible for a recording; else None."""
     return when if _YEARS[0] <= when.year <= _YEARS[1] else None
 
 
 def fixed_zone(text: str) -> timezone | None:
-    """A zone written as a distance: Z, +02:00, -0430, +01."""
+    """A zone written as an offset from UTC: Z, +02:00, -0430, +01.
+
+    >>> fixed_zone("-0430")
+    datetime.timezone(datetime.timedelta(days=-1, seconds=70200))
+    """
     if text == "Z":
         return UTC
     match = re.fullmatch(r"([+-])(\d\d)(?::?(\d\d))?", text)
@@ -151,7 +156,7 @@ def fixed_zone(text: str) -> timezone | None:
 
 
 def _matches(name: str) -> list[tuple[re.Match[str], bool]]:
-    """What looks like a time, the most telling first, and whether it has no seconds."""
+    """What looks like a time, the most complete form first, and whether it lacks seconds."""
     return [(match, shape is _SHORT) for shape in _SHAPES for match in shape.finditer(name)]
 
 
@@ -179,7 +184,7 @@ def _read(match: re.Match[str], *, with_minus: bool) -> datetime | None:
 
 
 def _in_hex(stem: str) -> datetime | None:
-    """The time of an old AudioMoth's name, if it can be one."""
+    """The time in the name of an old AudioMoth's file, if the name can be one."""
     if not _HEX.fullmatch(stem):
         return None
     when = datetime.fromtimestamp(int(stem, 16), UTC)

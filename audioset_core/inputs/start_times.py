@@ -1,7 +1,7 @@
-"""When a recording began: by a manifest, by what its file tells, or by its file's name.
+"""When a recording began: by a manifest, by the notes in its file, or by its file's name.
 
-Names as recorders write them are read by `audioset_core.inputs.name_times`, or by a pattern of
-one's own.
+The names that recorders write are read by `audioset_core.inputs.name_times`, other names by a
+pattern that the person gives.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _DIRECTIVES = {
     "S": r"\d\d", "f": r"\d{1,6}", "j": r"\d{3}", "I": r"\d\d", "p": r"[AaPp][Mm]",
     "b": r"[A-Za-z]{3}", "z": r"(?:Z|[+-]\d\d:?\d\d)",
 }  # fmt: skip
-# What each directive tells of a moment.
+# The field of a date that each directive gives.
 _FIELDS = {
     "Y": "year", "y": "year", "m": "month", "b": "month", "d": "day", "H": "hour", "M": "minute",
     "S": "second", "f": "microsecond", "z": "tzinfo",
@@ -75,8 +75,11 @@ def start_time(
 ) -> StartTime | None:
     """The start of a recording: by the manifest, else by the file itself, else by its name.
 
-    `series` is what the names of the folder tell together; `told` is what the file tells, as ISO
-    8601, and where in it that stands.
+    `series` holds what the names of the folder have in common; `told` is the time in the file's own
+    notes (ISO 8601), and what it was found by.
+
+    >>> start_time("site/20240518_043000.wav", rule=TimeRule(timezone="+02:00"))
+    StartTime(unix_ms=1715999400000, utc_offset_s=7200, found_by='name, +02:00')
     """
     zone = find_zone(rule.timezone)
     by_file = (datetime.fromisoformat(told[0]), told[1]) if told else None
@@ -97,7 +100,11 @@ def start_time(
 def rule_for(path_text: str, rules: tuple[TimeRule, ...]) -> TimeRule:
     """The pattern and the zone of the nearest folders above the file that have one.
 
-    Without any: the usual names, in UTC.
+    Without any, the usual names are read, in UTC.
+
+    >>> rules = (TimeRule(timezone="UTC"), TimeRule("/data/berlin", timezone="Europe/Berlin"))
+    >>> rule_for("/data/berlin/a.wav", rules).timezone
+    'Europe/Berlin'
     """
     fitting = [
         rule
@@ -113,23 +120,26 @@ def rule_for(path_text: str, rules: tuple[TimeRule, ...]) -> TimeRule:
 
 
 def unread_starts(meta: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """(key, value) of what ought to tell the start and is not understood, if nothing else does."""
+    """(key, value) of start times that are not understood, unless another key gives the start."""
     if _from_meta(meta) is None:
         given = _given(meta)
         yield from ((key, given[key]) for key in META_KEYS if given.get(key) not in (None, ""))
 
 
 def not_understood(key: str) -> str:
-    """How it is said of a recording that its manifest's start could not be read."""
+    """The remark on a recording whose start in the manifest could not be read."""
     return f"manifest's {key} {NOT_UNDERSTOOD}"
 
 
 @cache
 def find_zone(name: str | None) -> tzinfo | None:
-    """A time zone by its name (Europe/Berlin, UTC) or as a fixed distance (+02:00).
+    """A time zone by its name (Europe/Berlin, UTC) or by its offset from UTC (+02:00).
+
+    >>> find_zone("Europe/Berlin")
+    zoneinfo.ZoneInfo(key='Europe/Berlin')
 
     Raises:
-        UserError: there is none of that name.
+        UserError: there is no zone of that name.
     """
     if name is None:
         return None
@@ -145,35 +155,38 @@ def find_zone(name: str | None) -> tzinfo | None:
             meant = (
                 f"{distance[1].replace(chr(0x2212), '-')}{distance[2]:0>2}:{distance[3] or '00'}"
             )
-            raise UserError(f"no time zone is called {name!r}; did you mean {meant}?") from None
+            raise UserError(f"unknown time zone {name!r}; did you mean {meant}?") from None
         from difflib import get_close_matches
 
         by_folded = {each.casefold(): each for each in available_timezones()}
         close = get_close_matches(name.casefold(), by_folded, n=3, cutoff=0.5)
         nearest = ", ".join(by_folded[each] for each in close) or "Europe/Berlin"
-        message = f"no time zone is called {name!r}; nearest: {nearest}"
-        raise UserError(f"{message}; or give a distance such as +02:00") from None
+        message = f"unknown time zone {name!r}; nearest: {nearest}"
+        raise UserError(f"{message}; or give an offset such as +02:00") from None
 
 
 @cache
 def compiled(pattern: str) -> re.Pattern[str]:
-    """What a `strptime` pattern matches, anywhere in a name.
+    """A `strptime` pattern as an expression that may match anywhere in a name.
+
+    >>> bool(compiled("%d-%m-%y").search("owl 18-05-24.wav"))
+    True
 
     Raises:
-        UserError: a directive that is not known, or no day in it.
+        UserError: an unknown directive, or a pattern without a day.
     """
     parts = re.split(r"%(.)", pattern)
     expression, seen = re.escape(parts[0]), set[str]()
     for directive, text in zip(parts[1::2], parts[2::2], strict=True):
         if directive not in _DIRECTIVES or directive in seen:
             allowed = " ".join(f"%{each}" for each in _DIRECTIVES)
-            message = f"%{directive} in the pattern {pattern!r} is not understood"
+            message = f"unknown directive %{directive} in the pattern {pattern!r}"
             raise UserError(f"{message}; allowed, each once: {allowed}")
         seen.add(directive)
         expression += f"({_DIRECTIVES[directive]}){re.escape(text)}"
     has_day = seen & {"Y", "y"} and ("j" in seen or ("d" in seen and seen & {"m", "b"}))
     if not has_day or pattern.endswith("%"):
-        raise UserError(f"the pattern {pattern!r} tells no day, as %Y%m%d_%H%M%S does")
+        raise UserError(f"the pattern {pattern!r} has no day, as %Y%m%d_%H%M%S has")
     return re.compile(expression)
 
 
@@ -187,7 +200,7 @@ def _from_meta(meta: Mapping[str, Any]) -> tuple[datetime, str] | None:
 
 
 def _given(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """The meta by keys as they are compared: ``Recorded at`` is recorded_at."""
+    """The metadata by keys in their comparable form: ``Recorded at`` is recorded_at."""
     return {
         re.sub(r"[\s-]+", "_", key.strip()).casefold(): meta[key] for key in reversed(list(meta))
     }
@@ -238,7 +251,7 @@ def _of_text(text: str) -> datetime | None:
 def _from_name(
     path_text: str, pattern: str | None, series: Series | None
 ) -> tuple[datetime, str] | None:
-    """By the pattern and the usual ways; of two that agree, the one that tells more."""
+    """By the pattern and by the usual forms; of two that agree, the usual, which may give more."""
     name = path_text.rpartition("/")[2]
     usual = time_in_name(name, series)
     if pattern is None:
@@ -250,7 +263,7 @@ def _from_name(
 
 
 def _agree(own: datetime, usual: datetime, pattern: str) -> bool:
-    """Whether all that the pattern tells is so in the usual reading too."""
+    """Whether the usual reading agrees with everything that the pattern states."""
     if "z" in _directives(pattern):
         return own == usual if usual.tzinfo else False
     told = {_FIELDS[each] for each in _directives(pattern) if each in _FIELDS}

@@ -1,7 +1,7 @@
 """Which recordings a person means: folders, globs, single files and manifests.
 
-Names are bytes, as the file system has them, so that no name is impossible. Nothing is opened
-here; a file's size and time are all that is asked for. What is passed over is tallied.
+Names are bytes, as the file system has them, so that every name is possible. Nothing is opened
+here: only a file's size and time are asked for. What is skipped is counted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from audioset_core.inputs.globs import EnteredFolders, Pattern
 from audioset_core.inputs.manifest import Listed, read_manifest
 from audioset_core.inputs.written_paths import meant_path
 
-# Names such as rec.20240518 make an ending of each file.
+# Names such as rec.20240518 give every file an ending of its own.
 _MOST_ENDINGS = 200
 _AUDIO_SUFFIXES = frozenset(os.fsencode(suffix) for suffix in AUDIO_SUFFIXES)
 
@@ -46,7 +46,7 @@ class Found:
 
 @dataclass(slots=True)
 class PassedOver:
-    """A tally of what a walk did not take, so that nothing is passed over in silence."""
+    """Counts of what a walk skipped, so that nothing is skipped in silence."""
 
     by_suffix: Counter[str] = field(default_factory=Counter)
     n_links: int = 0
@@ -55,7 +55,7 @@ class PassedOver:
 
     @property
     def endings(self) -> str:
-        """Every ending that was passed over, with its count, the most frequent first."""
+        """Every ending that was skipped, with its count, the most frequent first."""
         counted = sorted(self.by_suffix.items(), key=lambda pair: (-pair[1], pair[0]))
         shown = [f"{suffix} {count:,}" for suffix, count in counted[:_MOST_ENDINGS]]
         n_more = len(counted) - len(shown)
@@ -63,7 +63,7 @@ class PassedOver:
 
     @property
     def described(self) -> str:
-        """What was passed over in a folder without a recording, and what to do."""
+        """What was skipped in a folder without a recording, and what to do."""
         parts = [f"cannot list {folder}" for folder in self.unlistable]
         if self.by_suffix:
             parts.append(
@@ -81,7 +81,7 @@ class PassedOver:
 class Inputs:
     """Checked inputs: single files and folders (absolute), and manifest entries by path.
 
-    ``n_links`` are those that patterns met and passed over.
+    ``n_links`` counts the links that patterns matched and skipped.
     """
 
     files: tuple[bytes, ...]
@@ -92,11 +92,11 @@ class Inputs:
     remarks: tuple[str, ...] = ()
     """What a person should know of the manifest."""
     named_folders: tuple[bytes, ...] = ()
-    """Those of the folders, and within them, that were named outright, not met by a pattern."""
+    """The folders that a person named, in `folders` or inside them; none that a pattern matched."""
 
     @property
     def are_folders_named(self) -> bool:
-        """Whether folders that were named are all there is."""
+        """Whether the inputs are named folders and nothing else."""
         is_more = self.files or self.listed or set(self.folders) - set(self.named_folders)
         return not is_more
 
@@ -106,11 +106,11 @@ def read_inputs(
 ) -> Inputs:
     """Check what a person typed and sort it into files, folders and manifest entries.
 
-    What is named outright may be a link; links that a walk or a pattern meets are followed only
+    A path that a person names may be a link; links that a walk or a pattern finds are followed only
     with `follow_symlinks`.
 
     Raises:
-        UserError: a path or pattern without a file, a manifest that is not one, or nothing.
+        UserError: a path or pattern without a file, an unreadable manifest, or no input at all.
     """
     files: dict[bytes, None] = {}
     folders: dict[bytes, None] = {}
@@ -145,8 +145,8 @@ def find_recordings(inputs: Inputs, passed_over: PassedOver) -> Iterator[Found]:
     for path in inputs.files:
         if path not in inputs.listed:
             yield _found(path)
-    # A file that is named outright counts whatever its ending, hidden or a link; the walk, which
-    # might not take it, leaves it alone.
+    # A file that a person names counts whatever its ending, hidden or a link; the walk, which might
+    # skip such a file, leaves it out.
     named = inputs.listed.keys() | set(inputs.files)
     passed_over.n_links += inputs.n_links
     walk = _Walk(named, passed_over, follow_symlinks=inputs.follow_symlinks)
@@ -155,10 +155,10 @@ def find_recordings(inputs: Inputs, passed_over: PassedOver) -> Iterator[Found]:
     yield from walk.behind_links()
 
 
-def barren_folders(inputs: Inputs) -> list[str]:
-    """Of each folder that was named and holds no recording: a line that says what it holds.
+def folders_without_recordings(inputs: Inputs) -> list[str]:
+    """A line for each named folder without a recording, with what it holds instead.
 
-    Each is walked as far as its first recording.
+    Each folder is walked as far as its first recording.
     """
     said = []
     for folder in inputs.named_folders:
@@ -170,7 +170,7 @@ def barren_folders(inputs: Inputs) -> list[str]:
 
 
 def _expand(text: str, follow_symlinks: bool) -> tuple[list[bytes], int]:
-    """The paths that are meant, and how many links a pattern passed over."""
+    """The paths that are meant, and how many links a pattern skipped."""
     path = os.path.expanduser(os.fsencode(text))
     if os.path.lexists(path):
         return [path], 0
@@ -238,7 +238,9 @@ class _Walk:
                 self._passed_over.n_links += 1
             elif _is_folder(entry):
                 if _is_audio_name(entry.name):
-                    yield Found(entry.path, 0, 0)  # becomes a failure with a reason: not a file
+                    yield Found(
+                        entry.path, 0, 0
+                    )  # becomes a failure with the reason "not a regular file"
                 if entry.is_symlink():
                     self._linked.append(entry.path)
                 else:
@@ -271,7 +273,7 @@ def _entries(folder: bytes, passed_over: PassedOver) -> Iterator[os.DirEntry[byt
 
 
 def _is_folder(entry: os.DirEntry[bytes]) -> bool:
-    # What a link leads to may not be looked at, or be a loop: then it is none.
+    # The target of a link may be unreadable, or the link a loop: then it is not a folder.
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir(follow_symlinks=False)
 
 

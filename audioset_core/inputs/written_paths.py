@@ -1,4 +1,4 @@
-"""Paths as people and programs write them into lists, and which file here is meant."""
+"""Paths as people and programs write them into lists, and the file here that is meant."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ _ODD = re.compile(r"""^[\s"'~]|[\s"']$|\\|^file:|^[A-Za-z]:/""", re.IGNORECASE)
 
 
 def meant_path(text: str, base: bytes = b"") -> bytes:
-    """The path that is meant, within the folder `base` where it is relative.
+    """The path that is meant; a relative path is below the folder `base`.
 
-    What is there by the very name that is written comes first. Else surrounding blanks and quotes
-    are dropped, ``~`` and ``file://`` are understood, and ``a\\b.wav`` is ``a/b.wav`` where that is
-    there.
+    A file with exactly the written name comes first. Otherwise surrounding blanks and quotes are
+    removed, ``~`` and ``file://`` are resolved, and ``a\\b.wav`` means ``a/b.wav`` if that exists.
+
+    >>> meant_path('"file:///music/a%20b.wav"')
+    b'/music/a b.wav'
 
     Raises:
-        UserError: it is a path of Windows or of another machine.
-        UnicodeEncodeError: it cannot be a name here.
+        UserError: the path belongs to Windows or to another machine.
+        UnicodeEncodeError: the text cannot be a file name here.
     """
     literal = os.path.join(base, os.fsencode(text))
     if not _ODD.search(text) or os.path.lexists(literal):
@@ -40,9 +42,12 @@ def meant_path(text: str, base: bytes = b"") -> bytes:
 
 
 def names_meant(text: str) -> tuple[str, ...]:
-    """What a recording in a list may be called here, the surest first.
+    """The names that a recording in a list may have here, the most likely first.
 
-    Of a path of another machine that is also the file's name alone.
+    For a Windows path that includes the file's name alone.
+
+    >>> names_meant("D:\\\\site\\\\a.wav")
+    ('D:\\\\site\\\\a.wav', 'a.wav')
     """
     plain = text.strip().strip("\"'").strip()
     if plain[:5].lower() == "file:":
@@ -73,6 +78,6 @@ def _of_windows(text: str) -> bytes:
     if text[1] == ":" and os.path.lexists(mounted):
         return mounted
     raise UserError(
-        f"{text!r} is a path of Windows, and nothing is there by that name on this machine: write "
+        f"{text!r} is a Windows path that does not exist on this machine: write "
         f"the path by which it is mounted here"
     )

@@ -30,12 +30,12 @@ def json_marks(text: str, path: Path, column: str | None) -> RawMarks:
     """The marks of a JSON file.
 
     Raises:
-        UserError: it is no JSON, or of another kind.
+        UserError: the text is not JSON, or of another kind.
     """
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise UserError(f"{path} is no JSON: {error}") from None
+        raise UserError(f"{path} is not JSON: {error}") from None
     if isinstance(found, dict):
         if "predictions" in found and "model_categories" in found:
             raise UserError(

@@ -25,20 +25,20 @@ _TOKENS = re.compile(r'"((?:[^"]|"")*)"|(?<!\S)(<\w+>|[+-]?\d+(?:\.\d+)?(?:[eE][
 
 
 def is_audacity(line: str) -> bool:
-    """Whether a line is a label of Audacity's."""
+    """Whether a line is one of Audacity's labels."""
     found = _AUDACITY.fullmatch(line.rstrip("\r\n"))
     return found is not None and None not in (seconds(found[1]), seconds(found[2]))
 
 
 def audacity_marks(lines: Iterable[str], path: Path) -> RawMarks:
-    """A label a line: start, end, text. Lines with frequencies, and empty ones, are passed over."""
+    """A label a line: start, end, text. Empty lines and lines with frequencies are skipped."""
     keys = keys_of_own_name(path)
     for n, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("\\"):
             continue
         found = _AUDACITY.fullmatch(line.rstrip("\r\n"))
         if found is None:
-            yield Problem("no label (start, end and text, with tabs between them)", f"line {n}")
+            yield Problem("not a label (start, end and text, with tabs between them)", f"line {n}")
             continue
         label = (found[3] or "").partition("\t")[0].strip()
         yield RawMark(keys, found[1], found[2], label, f"line {n}")
@@ -65,13 +65,13 @@ def textgrid_marks(text: str, path: Path) -> RawMarks:
     """Intervals and points of every tier that have a text.
 
     Raises:
-        UserError: it ends early, or is no TextGrid.
+        UserError: the file ends early, or is not a TextGrid.
     """
     keys = keys_of_own_name(path)
     tokens = _Tokens(text, path)
     for wanted in ("ooTextFile", "TextGrid"):
         if not tokens.text().startswith(wanted):
-            raise UserError(f"{path} is no TextGrid in Praat's text format")
+            raise UserError(f"{path} is not a TextGrid in Praat's text format")
     tokens.number(), tokens.number(), tokens.flag()
     for tier in range(1, int(tokens.number()) + 1):
         is_intervals = tokens.text() == "IntervalTier"

@@ -1,4 +1,4 @@
-"""A mark as a file has it, and as it is understood."""
+"""A mark as it is written in a file, and as it is understood."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Verdict = Literal["present", "absent", "unsure"]
 
 @dataclass(frozen=True, slots=True)
 class RawMark:
-    """A mark as it is written: `keys` name the recording, the surest first; `place` is in the file.
+    """A mark as written. `keys` are names of the recording, the most likely first.
 
-    Without `start` and `end` it is of the whole recording. `mid` is given where the file has both.
-    `verdict` None: the person said nothing.
+    Without `start` and `end` the mark is of the whole recording. `mid` is given where the file has
+    the label and the MID. `verdict` None: the person did not judge. `place`: the line in the file.
     """
 
     keys: tuple[str, ...]
@@ -32,7 +32,7 @@ class RawMark:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A class in a span (None: all) of a recording, in seconds."""
+    """A class in a span of a recording, in seconds; `span_s` None: in the whole recording."""
 
     keys: tuple[str, ...]
     span_s: tuple[float, float] | None
@@ -45,7 +45,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something that could not be used; equal texts are one problem at several places."""
+    """Something that could not be used; equal texts are one problem in several places."""
 
     text: str
     place: str
@@ -53,9 +53,9 @@ class Problem:
 
 @dataclass(slots=True)
 class MarkFile:
-    """What a file says. `counts`: by reason, how many lines say nothing (and are no mistake).
+    """The content of a file. `counts`: by reason, how many lines were ignored without being wrong.
 
-    `silent`: what the recording may be called in which nothing was marked.
+    `silent`: the names of the recording, if nothing was marked in it.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What a recording may be called, and numbers and moments as people and programs write them."""
+"""Names that a recording may have, and numbers and times as people and programs write them."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?", re.IGNORECASE)
 
 
 def recording_keys(texts: Iterable[str]) -> tuple[str, ...]:
-    """What the recording may be called here, the surest first.
+    """The names that the recording may have here, the most likely first.
 
-    Of a path also its ends, as it may come from another machine; escapes are undone.
+    For a path also its last parts, since it may come from another machine; escapes are resolved.
     """
     keys: dict[str, None] = {}
     for text in texts:
@@ -42,7 +42,7 @@ def recording_keys(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def keys_of_own_name(path: Path) -> tuple[str, ...]:
-    """Of a file that is about one recording: its own name, without what was put behind it."""
+    """Names of the recording that a file belongs to: the file's own name, without added endings."""
     names = [path.name]
     while (shorter := _ENDING.sub("", names[-1])) not in ("", names[-1]):
         names.append(shorter)
@@ -51,7 +51,7 @@ def keys_of_own_name(path: Path) -> tuple[str, ...]:
 
 
 def keys_of_address(text: str) -> tuple[str, ...]:
-    """Of Label Studio's data: /data/local-files/?d=, /data/upload/, or any address."""
+    """Names by an address of Label Studio: /data/local-files/?d=, /data/upload/, or any other."""
     parts = urlsplit(text)
     local = parse_qs(parts.query).get("d", [""])[0]
     if not local:
@@ -68,14 +68,22 @@ def keys_of_address(text: str) -> tuple[str, ...]:
 
 
 def listed(text: str) -> list[str]:
-    """Classes in one cell: MIDs apart by any mark, names, which have commas, by ';' or '|'."""
+    """The classes in one cell: MIDs separated by any mark; names, which have commas, by ; or |.
+
+    >>> listed("/m/0bt9lr, /m/01yrx"), listed("Dog; Bicycle, tricycle")
+    (['/m/0bt9lr', '/m/01yrx'], ['Dog', 'Bicycle, tricycle'])
+    """
     if _MIDS.fullmatch(text):
         return re.split(r"[\s,;|]+", text)
     return [part.strip() for part in re.split(r"[;|]", text) if part.strip()]
 
 
 def seconds(text: str) -> float | None:
-    """A time: ``1.5``, ``1,5``, ``0:01.5``; None if it is none."""
+    """A time in seconds; None if the text is not a time.
+
+    >>> seconds("1,5"), seconds("0:01.5"), seconds("1.5 s")
+    (1.5, 1.5, None)
+    """
     plain = text.strip()
     if clock := _CLOCK.fullmatch(plain):
         hours, minutes, rest = clock.groups()
@@ -87,7 +95,7 @@ def seconds(text: str) -> float | None:
 
 
 def moment(text: str) -> datetime | None:
-    """A moment in ISO 8601, in UTC where it says no zone; None if it is none."""
+    """A date and time in ISO 8601, in UTC where it has no zone; None if the text is not one."""
     try:
         found = datetime.fromisoformat(text.strip())
     except ValueError:

@@ -1,4 +1,4 @@
-"""Any file in which a person's program keeps marks: what it is, and what it says of which class."""
+"""Any file with marks: its format, and which class it marks where."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _BLOCK_BYTES = 1 << 20
 
 
 def mark_files(paths: Sequence[Path]) -> list[Path]:
-    """The files that are named, and those of known endings in folders that are, sorted.
+    """The named files, and in named folders the files with known endings, sorted.
 
     Raises:
-        UserError: nothing is there by a name, or nothing to read in a folder.
+        UserError: a named file does not exist, or a folder has no readable file.
     """
     found: dict[Path, None] = {}
     for path in paths:
@@ -46,13 +46,13 @@ def mark_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def format_of(path: Path) -> str:
-    """What kind of file it is: parquet, json, webvtt, textgrid, audacity, raven, export or table.
+    """The format: parquet, json, webvtt, textgrid, audacity, raven, export or table.
 
     Raises:
-        UserError: it cannot be read, or is no text.
+        UserError: the file cannot be read, or is not text.
     """
     if path.suffix.lower() in _IN_SAMPLES:
-        raise UserError(f"{path}: {path.suffix} counts in samples, which is not read: use seconds")
+        raise UserError(f"{path}: {path.suffix} counts in samples, not in seconds: not supported")
     try:
         with path.open("rb") as file:
             start = file.read(4096)
@@ -63,7 +63,7 @@ def format_of(path: Path) -> str:
     except (OSError, UnicodeError) as error:
         raise UserError(f"cannot read {path}: {error}") from None
     if "\0" in head:
-        raise UserError(f"{path} is no text, and no Parquet file")
+        raise UserError(f"{path} is neither text nor a Parquet file")
     lines = [line for line in head.splitlines() if line.strip()]
     first = lines[0] if lines else "0 0"  # an empty file is a label track without labels
     kinds: Sequence[tuple[str, Callable[[], bool]]] = (
@@ -84,13 +84,13 @@ def read_marks(
     column: str | None = None,
     classes: Mapping[str, str] | None = None,
 ) -> MarkFile:
-    """Everything that a file says, and by place what of it is not understood.
+    """The marks of a file, and its problems by place.
 
-    `column` is the heading under which the classes are, in a table; `classes` are MIDs of labels
-    that AudioSet does not have.
+    `column` is the heading of the classes in a table; `classes` maps labels that AudioSet does not
+    have to MIDs.
 
     Raises:
-        UserError: it cannot be read, or nothing in it could be a mark.
+        UserError: the file cannot be read, or nothing in it could be a mark.
     """
     kind = format_of(path)
     found = MarkFile(str(path), kind)
@@ -145,7 +145,7 @@ def _lines(file: IO[str]) -> Iterator[str]:
 
 
 def _encoding(path: Path) -> str:
-    """What the first bytes tell; else UTF-8, or Windows' own where it is not that."""
+    """The encoding by the first bytes; else UTF-8, or cp1252 (Windows) if the file is not UTF-8."""
     told = encoding_of(path)
     if told != "utf-8":
         return told
@@ -161,7 +161,7 @@ def _encoding(path: Path) -> str:
 
 
 class _Classes:
-    """From what is written to marks: which class, when, present or absent."""
+    """Turns what is written into marks: which class, when, present or absent."""
 
     def __init__(self, ontology: Ontology, classes: dict[str, str], found: MarkFile) -> None:
         self._ontology = ontology
@@ -225,12 +225,12 @@ class _Classes:
 
 
 def _span(start: str, end: str) -> tuple[float, float] | str | None:
-    """The span in seconds, None for all, or what is wrong."""
+    """The span in seconds; None for the whole recording; a text if the span is wrong."""
     if not start and not end:
         return None
     start_s, end_s = seconds(start), seconds(end)
     if start_s is None or end_s is None:
-        return f"{start!r} to {end!r} is no span of seconds"
+        return f"{start!r} to {end!r} is not a span of seconds"
     if not 0 <= start_s <= end_s:
         return f"{start_s:g} s to {end_s:g} s: it ends before it starts" if start_s >= 0 else (
             f"{start_s:g} s to {end_s:g} s begins before the recording"
@@ -239,5 +239,5 @@ def _span(start: str, end: str) -> tuple[float, float] | str | None:
 
 
 def _plain(text: str) -> str:
-    """One line that any database stores."""
+    """The text as one line that every database can store."""
     return one_line(text).strip().encode("utf-8", "replace").decode()

@@ -1,12 +1,12 @@
-"""Marks in tables, a line each: which columns say what is found by their headings.
+"""Marks in tables, one in each line; the meaning of a column is found by its heading.
 
     Raven            Begin Path or Begin File, Begin Time (s), End Time (s), Annotation
     crowsetta        generic-seq (label, onset_s, offset_s, notated_path), simple-seq
     DCASE, AudioSet  filename, onset, offset, event_label; segment_id, start_time_seconds, ...
     own files        CSV and Parquet of `audioset export`, answers of `query --csv`, reviews
 
-In a Raven table of several sound files the times count from the first one's start, and `File Offset
-(s)` from that of the row's own file.
+In a Raven table of several sound files the times count from the start of the first file, and `File
+Offset (s)` from the start of the row's own file.
 
 Source: Raven Pro 1.6 User's Manual, chapter 6 and appendix E; crowsetta.readthedocs.io/formats;
 https://github.com/maRce10/Rraven/issues/3 (what Raven makes of File Offset)
@@ -57,7 +57,7 @@ WORDS: Mapping[str, Verdict | None] = {
     **dict.fromkeys(("unsure", "u", "?", "uncertain", "maybe"), "unsure"),
     "": None,
 }
-"""What a verdict may be called; nothing: not judged."""
+"""The words of a verdict; an empty cell: not judged."""
 
 
 def is_raven(first_line: str) -> bool:
@@ -69,7 +69,7 @@ def table_marks(file: TextIO, path: Path, column: str | None, *, raven: bool) ->
     """The marks of a delimited table in an open file (newline="").
 
     Raises:
-        UserError: no column says what was marked, or `column` is not there.
+        UserError: no column has the classes, or `column` does not exist.
         csv.Error, UnicodeError: it is no such table.
     """
     table = table_in(file, path.name, _KNOWN, is_ragged=True, quotes=not raven)
@@ -90,20 +90,20 @@ def row_marks(
     *,
     seen: str,
 ) -> RawMarks:
-    """The marks of (place, cells) under headings; `seen` says in a message what was found.
+    """The marks of rows (place, cells) with headings; `seen` describes the table in a message.
 
     Raises:
-        UserError: no column says what was marked, or `column` is not there.
+        UserError: no column has the classes, or `column` does not exist.
     """
     there = set(headings)
     names = _named_by(column, there, path) if column else tuple(n for n in NAMES if n in there)
     mids = () if column else tuple(n for n in MIDS if n in there)
     if not names and not mids:
-        raise UserError(f"{path}: no column says what was marked: name it with --column ({seen})")
+        raise UserError(f"{path}: no column has the classes: name one with --column ({seen})")
     odd = sorted(h for h in there if _LIKE_A_START.match(h)) if not there & set(STARTS) else ()
     if odd:
         raise UserError(
-            f"{path}: is {odd[0]!r} where a sound starts? Name the columns start_s and end_s"
+            f"{path}: is {odd[0]!r} the start of a sound? Name the columns start_s and end_s"
         )
     own_name = keys_of_own_name(path)
     known_keys: dict[tuple[str, ...], tuple[str, ...]] = {}
@@ -140,7 +140,7 @@ def _verdict(row: Mapping[str, str]) -> Verdict | Problem | None:
     if written is not None:
         word = written.casefold()
         if word not in WORDS:
-            return Problem(f"the verdict {written!r} is none of yes, no, unsure", "")
+            return Problem(f"the verdict {written!r} is not one of yes, no, unsure", "")
         return WORDS[word]
     if _CONFIRMED in row:  # of BirdNET: what is not confirmed was not looked at
         return "present" if WORDS.get(row[_CONFIRMED].casefold()) == "present" else None
@@ -148,7 +148,7 @@ def _verdict(row: Mapping[str, str]) -> Verdict | Problem | None:
 
 
 def _in_own_file(start: str, end: str, offset: str) -> tuple[str, str]:
-    """A row's span in its own file."""
+    """A row's span, counted from the start of its own file."""
     begins, ends, own = seconds(start), seconds(end), seconds(offset)
     if begins is None or ends is None or own is None:
         return start, end

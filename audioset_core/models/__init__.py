@@ -3,5 +3,5 @@
 What finds and converts weights is in `weights`; what runs a network is in `inference`.
 """
 
-PUBLIC = ("classes", "registry", "vggish", "yamnet")
+PUBLIC = ("classes", "folding", "registry")
 """What other rooms may import."""

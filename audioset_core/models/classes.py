@@ -13,7 +13,7 @@ from functools import cache
 from audioset_core.data import FOLDER
 from audioset_core.errors import UserError
 
-_FILES = {"yamnet": "yamnet_classes.csv", "audioset527": "audioset_classes.csv"}
+_LISTS = FOLDER / "classes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +27,19 @@ class Category:
 
 @cache
 def load_categories(name: str) -> tuple[Category, ...]:
-    """Class list by name, `yamnet` (521) or `audioset527` (527), sorted by index.
+    """A class list in `data/classes`, such as `yamnet` (521) or `audioset527` (527), by index.
+
+    >>> load_categories("yamnet")[0]
+    Category(index=0, mid='/m/09x0r', name='Speech')
 
     Raises:
         UserError: there is no such list.
     """
-    if name not in _FILES:
-        raise UserError(f"no class list is called {name!r}; allowed: {', '.join(_FILES)}")
-    with (FOLDER / _FILES[name]).open(encoding="utf-8", newline="") as file:
+    path = _LISTS / f"{name}.csv"
+    if not path.is_file():
+        known = ", ".join(sorted(each.stem for each in _LISTS.glob("*.csv")))
+        raise UserError(f"no class list is called {name!r}; there is {known}")
+    with path.open(encoding="utf-8", newline="") as file:
         return tuple(
             Category(index=int(row["index"]), mid=row["mid"], name=row["display_name"])
             for row in csv.DictReader(file)

@@ -12,15 +12,17 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 def fold_batch_norm(model: AnyModule) -> AnyModule:
-    """The same function with the batch norm beside each convolution folded in, for inference.
+    """The same function for inference: each batch norm becomes part of its convolution.
 
-    Of every module that has a ``conv`` and a ``bn``. Works in place on an ``eval()`` model and
-    returns it.
+    The two stand side by side in a module and are named alike: ``conv`` and ``bn``, ``conv2`` and
+    ``bn2``. Works in place on an ``eval()`` model and returns it, in the channels-last format.
     """
     for module in model.modules():
-        norm = getattr(module, "bn", None)
-        if isinstance(norm, nn.BatchNorm2d) and isinstance(module.conv, nn.Conv2d):
-            module.conv = fuse_conv_bn_eval(module.conv, norm)
-            module.bn = nn.Identity()
+        for name, convolution in list(module.named_children()):
+            norm_name = name.replace("conv", "bn")
+            norm = getattr(module, norm_name, None)
+            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(module, name, fuse_conv_bn_eval(convolution, norm))
+                setattr(module, norm_name, nn.Identity())
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model

@@ -10,15 +10,15 @@ dict also holds the front end as arrays.
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from audioset_core.arrays import F64
 from audioset_core.checkpoints.layouts import Layout, Target
-from audioset_core.features.config import PANNS as FRONTEND
-from audioset_core.features.mel import F64, hann_window, mel_matrix
+from audioset_core.features.mel import hann_window, mel_matrix
+from audioset_core.models.registry import PANNS
 
+FRONTEND = PANNS.frontend
 N_CLASSES = 527
 EMBEDDING_DIM = 2048
 # Table I: two 3x3 convolutions each, batch norm and ReLU after both; a 2x2 average pool between
@@ -34,15 +34,8 @@ class ConvBlock(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, filters, 3, padding=1, bias=False)
         self.conv2 = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
-        self.bn1: nn.Module = nn.BatchNorm2d(filters)
-        self.bn2: nn.Module = nn.BatchNorm2d(filters)
-
-    def fold(self) -> None:
-        """Fold both batch norms into the convolutions."""
-        if isinstance(self.bn1, nn.BatchNorm2d) and isinstance(self.bn2, nn.BatchNorm2d):
-            self.conv1 = fuse_conv_bn_eval(self.conv1, self.bn1)
-            self.conv2 = fuse_conv_bn_eval(self.conv2, self.bn2)
-            self.bn1 = self.bn2 = nn.Identity()
+        self.bn1 = nn.BatchNorm2d(filters)
+        self.bn2 = nn.BatchNorm2d(filters)
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape: ``[B, C, T, F]`` -> ``[B, filters, T, F]``."""
@@ -78,17 +71,9 @@ class Cnn14(nn.Module):
         embeddings = functional.relu(self.fc1(pooled))
         return self.fc_audioset(embeddings), embeddings
 
-    def for_inference(self) -> Cnn14:
-        """The same function with every batch norm but the first folded; works in place."""
-        for module in self.modules():
-            if isinstance(module, ConvBlock):
-                module.fold()
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return self
-
 
 def layouts() -> tuple[Layout, ...]:
-    """The published form of the weights: our names and axes are theirs."""
+    """The published form of the weights, which has the same names and axes as ours."""
     shapes: dict[str, tuple[int, ...]] = {}
     for name in _BATCH_NORM:
         shapes[f"bn0.{name}"] = (FRONTEND.n_mels,)

@@ -14,14 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from audioset_core.checkpoints.layouts import Layout, Target
-from audioset_core.models.folding import fold_batch_norm
 
 N_CLASSES = 521
 EMBEDDING_DIM = 320
 # (channels, residual blocks) of each stage; every stage but the first halves frames and bands.
 STAGES = ((24, 1), (32, 1), (64, 2), (152, 2))
 _STEM_KERNEL, _STEM_STRIDE = 7, 4
-# Log-mel of silence becomes 0, so that what convolutions see beyond a patch's edge is silence.
+# Log-mel of silence becomes 0, so that the zero padding of convolutions is silence.
 _SILENCE = math.log(0.001)
 _SCALE = 0.25
 
@@ -32,7 +31,7 @@ class ConvNorm(nn.Module):
     def __init__(self, inputs: int, filters: int, kernel: int, *, stride: int = 1) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, filters, kernel, stride, kernel // 2, bias=False)
-        self.bn: nn.Module = nn.BatchNorm2d(filters)
+        self.bn = nn.BatchNorm2d(filters)
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape: ``[B, C, H, W]`` -> ``[B, filters, ceil(H / stride), ceil(W / stride)]``."""
@@ -85,13 +84,9 @@ class Pocket(nn.Module):
         embeddings = x.mean(dim=(2, 3))
         return self.classifier(embeddings), embeddings
 
-    def for_inference(self) -> Pocket:
-        """The same function, faster; see `fold_batch_norm`."""
-        return fold_batch_norm(self)
-
 
 def layouts() -> tuple[Layout, ...]:
-    """The state dict that a training leaves behind; the package's own weights come from one."""
+    """The state dict that a training writes; the package's own weights come from one."""
     with torch.device("meta"):
         state = Pocket().state_dict()
     targets = {

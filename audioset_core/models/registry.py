@@ -1,18 +1,21 @@
-"""The models that can label: architecture, front end, classes and official weights of each.
+"""The models that can label: network, front end, classes and official weights of each.
 
-Adding a model is one module with its network and the layouts of its published weights, and one
-entry here. Networks are imported when they are built: naming a model needs no torch.
+A new model is an entry in this file, and a module if it is the first of its family. The module has
+the network and ``layouts()``, the published forms of its weights; both are given the entry's
+``network_options``. Modules are imported when a network is built: naming a model needs no torch.
 """
 
 from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from audioset_core.errors import UserError
-from audioset_core.features import config as frontend_config
+from audioset_core.features import config
 from audioset_core.features.config import FrontendConfig
 from audioset_core.models.classes import Category, load_categories
 
@@ -28,7 +31,7 @@ _SEED_HOP_FRAMES = 96
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfficialWeights:
-    """Where the publisher keeps a model's weights, and what they must hash to."""
+    """The publisher's address of a model's weights, and the digest that they must have."""
 
     url: str
     file_name: str
@@ -38,31 +41,41 @@ class OfficialWeights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelBundle:
-    """One model: everything but its weights, which `audioset_core.weights.locate` finds."""
+    """One model, without its weights, which `audioset_core.weights.locate` finds."""
 
     name: str
     title: str
+    """Begins with the short name that messages use."""
     frontend: FrontendConfig
+    """With the hop from one patch to the next that the model's authors use."""
     categories_name: str | None
-    """None: the network has no classifier head, it gives embeddings only."""
+    """A class list, see `load_categories`. None: no classifier head, embeddings only."""
     embedding_dim: int
     network: str
-    """``module:class`` of the network; the module's ``layouts()`` are its published weights."""
+    """``module:class``, below ``audioset_core.models``.
+
+    Called with patches ``[n, patch_frames, n_mels]``, the network returns ``(logits or None,
+    embeddings)``.
+    """
     network_options: tuple[tuple[str, Any], ...] = ()
+    """What tells the models of a family apart: keyword arguments of the class and of `layouts`."""
+    has_optional_head: bool = False
+    """Published weights may lack the classifier head: the class takes ``has_head``."""
     official: OfficialWeights | None = None
     weights_hint: str = ""
     """Which file to give where there is no official download whose digest is known."""
     caution: str = ""
-    """What a person should know of its answers, wherever the model is named."""
+    """A remark on its scores, shown wherever the model is named."""
     embedded: str = ""
-    """File in ``audioset_core/data`` with the weights, of a model that lies in the package."""
-    framings: tuple[Framing, ...] = ("reference", "pad", "seed")
+    """File in ``audioset_core/data`` with the weights, of a model that is in the package."""
+    framings: tuple[Framing, ...] = ("reference", "pad")
+    """``seed`` repeats the older port's chunks: for the models that the older port had."""
     cpu_batch_patches: int = 16
     cuda_batch_patches: int = 256
 
     @property
     def has_scores(self) -> bool:
-        """Whether the network scores classes; embeddings it always gives."""
+        """Whether the network scores classes; it always gives embeddings."""
         return self.categories_name is not None
 
     @property
@@ -71,34 +84,36 @@ class ModelBundle:
         return load_categories(self.categories_name) if self.categories_name else ()
 
     def build(self) -> nn.Module:
-        """The untrained network; imports torch.
-
-        Called with patches it returns ``(logits or None, embeddings)``; its ``for_inference()``
-        is the same function, faster.
-        """
-        module, _, name = self.network.partition(":")
-        network: nn.Module = getattr(importlib.import_module(module), name)(
-            **dict(self.network_options)
-        )
+        """The untrained network; imports torch."""
+        head = {"has_head": self.has_scores} if self.has_optional_head else {}
+        network: nn.Module = self._member(self.network.partition(":")[2])(**head)
         return network
 
     def layouts(self) -> tuple[Layout, ...]:
         """The published forms of its weights; imports torch."""
-        module = importlib.import_module(self.network.partition(":")[0])
-        found: tuple[Layout, ...] = module.layouts()
+        found: tuple[Layout, ...] = self._member("layouts")()
         return found
 
-    def framed(self, *, patch_hop_s: float | None, framing: Framing) -> FrontendConfig:
-        """The front end with the patches placed as asked.
+    def _member(self, name: str) -> Callable[..., Any]:
+        """A function or class of the network's module, with the network's options."""
+        module = f"audioset_core.models.{self.network.partition(':')[0]}"
+        member = getattr(importlib.import_module(module), name)
+        return partial(member, **dict(self.network_options))
 
-        ``pad`` fills the last patch with zeros, so that no audio is dropped: what YAMNet's
-        reference does anyway, VGGish's does not.
+    def framed(self, *, patch_hop_s: float | None, framing: Framing) -> FrontendConfig:
+        """The front end with this hop and framing.
+
+        ``pad`` fills the last patch with zeros, so that no audio is dropped: YAMNet's reference
+        does that in any case, VGGish's does not.
+
+        >>> YAMNET.framed(patch_hop_s=0.96, framing="reference").patch_hop_frames
+        96
 
         Raises:
             UserError: a hop that is not a multiple of 10 ms, or would skip audio.
         """
         if framing not in self.framings:
-            raise UserError(f"--framing {framing}: {self.name} knows {', '.join(self.framings)}")
+            raise UserError(f"--framing {framing}: {self.name} has {', '.join(self.framings)}")
         if framing == "seed":
             if patch_hop_s not in (None, _SEED_HOP_FRAMES / 100):
                 raise UserError("--framing seed fixes the hop at 0.96 s: leave out --patch-hop")
@@ -127,10 +142,11 @@ class ModelBundle:
 YAMNET = ModelBundle(
     name="yamnet",
     title="YAMNet (MobileNet v1)",
-    frontend=frontend_config.YAMNET,
+    frontend=config.YAMNET,
     categories_name="yamnet",
     embedding_dim=1024,
-    network="audioset_core.models.yamnet:YAMNet",
+    network="yamnet:YAMNet",
+    framings=("reference", "pad", "seed"),
     official=OfficialWeights(
         url="https://storage.googleapis.com/audioset/yamnet.h5",
         file_name="yamnet.h5",
@@ -142,10 +158,12 @@ YAMNET = ModelBundle(
 VGGISH = ModelBundle(
     name="vggish",
     title="VGGish",
-    frontend=frontend_config.VGGISH,
+    frontend=config.VGGISH,
     categories_name="audioset527",
     embedding_dim=128,
-    network="audioset_core.models.vggish:VGGish",
+    network="vggish:VGGish",
+    has_optional_head=True,
+    framings=("reference", "pad", "seed"),
     weights_hint=(
         "for embeddings Google's https://storage.googleapis.com/audioset/vggish_model.ckpt, for "
         "scores as well "
@@ -156,12 +174,27 @@ VGGISH = ModelBundle(
 PANNS = ModelBundle(
     name="panns",
     title="PANNs Cnn14, 16 kHz",
-    frontend=frontend_config.PANNS,
+    # The network was trained on clips of 10 s, but pools over time and so takes any length. A patch
+    # is 2 s: six steps on its last time axis (one is 0.32 s), short enough to say when a sound
+    # occurs. 201 centred frames are what a recording of exactly 2 s has, and zeros fill a shorter
+    # one before it is mirrored, as in training.
+    # Source: arXiv:1912.10211, section IV; the 16 kHz settings of the released Cnn14_16k.
+    frontend=FrontendConfig(
+        log_offset=1e-10,
+        patch_hop_frames=100,
+        pads_tail=True,
+        frame_samples=512,
+        mel_min_hz=50.0,
+        mel_max_hz=8000.0,
+        patch_frames=201,
+        family="librosa",
+        precision="float64",
+        is_centred=True,
+    ),
     categories_name="audioset527",
     embedding_dim=2048,
-    network="audioset_core.models.panns:Cnn14",
+    network="panns:Cnn14",
     weights_hint="https://zenodo.org/record/3987831/files/Cnn14_16k_mAP%3D0.438.pth",
-    framings=("reference", "pad"),  # the older port did not have this model
     # 50 times the time of YAMNet per patch.
     cpu_batch_patches=8,
     cuda_batch_patches=128,
@@ -171,12 +204,11 @@ POCKET = ModelBundle(
     name="pocket",
     title="Pocket (small, in the package)",
     caution="small, learned from YAMNet and less accurate",
-    frontend=frontend_config.YAMNET,
+    frontend=config.YAMNET,
     categories_name="yamnet",
     embedding_dim=320,
-    network="audioset_core.models.pocket:Pocket",
+    network="pocket:Pocket",
     embedded="pocket.safetensors",
-    framings=("reference", "pad"),  # the older port did not have this model
     cpu_batch_patches=32,
 )
 
@@ -184,21 +216,18 @@ BUNDLES: dict[str, ModelBundle] = {
     bundle.name: bundle for bundle in (YAMNET, VGGISH, PANNS, POCKET)
 }
 
-# Networks whose published weights may lack the classifier head, without it.
-_HEADLESS: dict[str, ModelBundle] = {
-    "vggish": replace(VGGISH, categories_name=None, network_options=(("has_head", False),)),
-}
-
 
 def find_bundle(name: str, *, has_scores: bool = True) -> ModelBundle:
-    """The bundle of that name; for weights without a classifier head, the network without one.
+    """The model of that name; without scores, its network without the classifier head.
+
+    >>> find_bundle("pocket").frontend.patch_hop_s
+    0.48
 
     Raises:
         UserError: no such model.
     """
-    try:
-        return BUNDLES[name] if has_scores else _HEADLESS[name]
-    except KeyError:
-        known = BUNDLES if has_scores else _HEADLESS
+    known = {n: b for n, b in BUNDLES.items() if has_scores or b.has_optional_head}
+    if name not in known:
         what = "model" if has_scores else "model without classifier head"
-        raise UserError(f"no {what} is called {name!r}; there is {', '.join(known)}") from None
+        raise UserError(f"no {what} is called {name!r}; there is {', '.join(known)}")
+    return known[name] if has_scores else replace(known[name], categories_name=None)

@@ -14,7 +14,6 @@ https://github.com/harritaylor/torchvggish. All flatten in TensorFlow's order.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -87,11 +86,6 @@ class VGGish(nn.Module):
         x = functional.relu(self.dense["fc1_2"](x), inplace=True)
         embeddings = self.dense["fc2"](x)
         return None if self.head is None else self.head(embeddings), embeddings
-
-    def for_inference(self) -> VGGish:
-        """The same function, its memory laid out for speed; works in place."""
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return self
 
 
 def layouts() -> tuple[Layout, ...]:

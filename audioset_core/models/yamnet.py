@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audioset_core.checkpoints.layouts import DENSE, DEPTHWISE, HWIO, Layout, Target
-from audioset_core.models.folding import fold_batch_norm
 
 N_CLASSES = 521
 EMBEDDING_DIM = 1024
@@ -57,7 +56,7 @@ class ConvNormRelu(nn.Module):
     def __init__(self, inputs: int, filters: int, kernel: int, *, stride: int, groups: int) -> None:
         super().__init__()
         self.conv = SameConv2d(inputs, filters, kernel, stride, groups=groups, bias=False)
-        self.bn: nn.Module = nn.BatchNorm2d(filters, eps=BATCH_NORM_EPS)
+        self.bn = nn.BatchNorm2d(filters, eps=BATCH_NORM_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape: ``[B, C, H, W]`` -> ``[B, filters, H', W']``."""
@@ -104,10 +103,6 @@ class YAMNet(nn.Module):
             x = layer(x)
         embeddings = x.mean(dim=(2, 3))
         return self.classifier(embeddings), embeddings
-
-    def for_inference(self) -> YAMNet:
-        """The same function, faster; see `fold_batch_norm`."""
-        return fold_batch_norm(self)
 
 
 def layouts() -> tuple[Layout, ...]:

@@ -1,7 +1,7 @@
 """Reads the nodes of an ontology: the table shipped with the package, or an official JSON file.
 
-Everything that a crafted file can do wrong inside one entry ends in an OntologyError here; what
-needs the whole (cycles, missing children) is checked by `audioset_core.ontology.graph.Ontology`.
+Errors within one entry of a file raise an OntologyError here; errors of the whole (cycles, missing
+children) are found by `audioset_core.ontology.graph.Ontology`.
 
 Source: https://github.com/audioset/ontology (Google, CC BY-SA 4.0)
 """
@@ -17,7 +17,7 @@ from audioset_core.errors import OntologyError
 from audioset_core.records import Node
 
 _TABLE = FOLDER / "ontology.tsv"
-# The official file is 0.3 MB; the bounds keep /dev/zero and crafted files from eating the memory.
+# The official file is 0.3 MB; the limits keep /dev/zero and malicious files out of the memory.
 _MAX_FILE_BYTES = 64 * 2**20
 _MAX_NODES = 100_000
 
@@ -64,7 +64,7 @@ def _read_json_list(path: Path) -> list[Any]:
         with path.open("rb") as file:
             data = file.read(_MAX_FILE_BYTES + 1)
         if len(data) > _MAX_FILE_BYTES:
-            raise OntologyError(f"{path} is larger than {_MAX_FILE_BYTES} bytes: no ontology")
+            raise OntologyError(f"{path} is larger than {_MAX_FILE_BYTES} bytes: not an ontology")
         entries = json.loads(data)
     except OSError as error:
         raise OntologyError(f"{path} cannot be read: {error.strerror}") from error

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import MappingProxyType
 
@@ -41,7 +42,7 @@ class Ontology:
 
     def __init__(self, nodes: Iterable[Node]) -> None:
         by_mid, parents = _index(nodes)
-        _refuse_cycle(by_mid, parents)
+        _refuse_cycle(parents)
         roots = [mid for mid, above in parents.items() if not above]
         by_name: dict[str, tuple[str, ...]] = {}
         for node in by_mid.values():
@@ -68,13 +69,12 @@ class Ontology:
         """Nodes without a parent."""
         return tuple(self.nodes[mid] for mid, above in self._parents.items() if not above)
 
-    @property
-    def n_levels(self) -> int:
-        """Number of levels; a node's level is its shortest distance from a root."""
-        return 1 + max(self._depths.values())
-
     def depth(self, mid: str) -> int:
-        """Fewest edges between the node and a root; 0 for a root."""
+        """Fewest edges between the node and a root; 0 for a root.
+
+        >>> load_default().depth("/m/0bt9lr")  # Dog, below Domestic animals and pets, Animal
+        2
+        """
         return self._depths[self._known(mid)]
 
     def children(self, mid: str) -> tuple[Node, ...]:
@@ -91,7 +91,11 @@ class Ontology:
         return tuple(self.nodes[each] for each in above if each != mid)
 
     def subtree(self, mid: str) -> tuple[Node, ...]:
-        """The node and everything below it, each once, nearest first."""
+        """The node and everything below it, each once, nearest first.
+
+        >>> [node.name for node in load_default().subtree("/m/07qf0zm")]
+        ['Howl']
+        """
         return tuple(self.nodes[each] for each in self._below(self._known(mid)))
 
     def descendants(self, mid: str) -> tuple[Node, ...]:
@@ -128,6 +132,9 @@ class Ontology:
         start at any node; names that contain '/' themselves are understood. No two nodes of the
         official ontology share a name; in a file where they do, a path or the MID decides.
 
+        >>> load_default().find("dog").mid
+        '/m/0bt9lr'
+
         Raises:
             UnknownNodeError: nothing matches; it carries the three nearest names (or MIDs).
             UserError: several nodes match.
@@ -147,14 +154,18 @@ class Ontology:
             )
         return self.nodes[chosen[0]]
 
-    def nearest(self, text: str, *, n: int = _N_NEAREST) -> tuple[str, ...]:
-        """The `n` names most like the text, best first; MIDs where the text looks like a MID."""
+    def nearest(self, text: str) -> tuple[str, ...]:
+        """The three names most like the text, best first; MIDs where the text looks like a MID.
+
+        >>> load_default().nearest("dgo")
+        ('Dog', 'Goat', 'Gong')
+        """
         from difflib import SequenceMatcher, get_close_matches
 
         wanted = text.strip()[:_MAX_GUESS_CHARS]
         if len(wanted) > 2 and wanted[0] == wanted[2] == "/":
             mids = {mid.casefold(): mid for mid in self.nodes}
-            close = get_close_matches(wanted.casefold(), mids, n=n, cutoff=0.5)
+            close = get_close_matches(wanted.casefold(), mids, n=_N_NEAREST, cutoff=0.5)
             return tuple(mids[each] for each in close)
         # Of a path, what it ends in.
         wanted = _fold(wanted.rstrip("/").rpartition("/")[2])
@@ -175,7 +186,7 @@ class Ontology:
 
         # sorted() is stable: among equals the order of the file decides.
         names = dict.fromkeys(node.name for node in self.nodes.values())
-        return tuple(sorted(names, key=score, reverse=True)[:n])
+        return tuple(sorted(names, key=score, reverse=True)[:_N_NEAREST])
 
     def search(self, text: str) -> tuple[Node, ...]:
         """Nodes whose name contains every word, then those whose description helps; any case."""
@@ -223,7 +234,7 @@ def load_default() -> Ontology:
 
 
 def _fold(text: str) -> str:
-    """Case and blanks removed, also around '/', so that equal names compare equal."""
+    """The text in lower case without extra blanks, also around '/', for comparison."""
     return "/".join(" ".join(part.split()) for part in text.casefold().split("/"))
 
 
@@ -263,22 +274,12 @@ def _index(nodes: Iterable[Node]) -> tuple[dict[str, Node], dict[str, tuple[str,
     return by_mid, {mid: tuple(above) for mid, above in parents.items()}
 
 
-def _refuse_cycle(by_mid: dict[str, Node], parents: dict[str, tuple[str, ...]]) -> None:
-    """Remove nodes without parents until none is left (Kahn); what stays hangs on a cycle."""
-    missing = {mid: len(above) for mid, above in parents.items()}
-    free = [mid for mid, count in missing.items() if count == 0]
-    while free:
-        mid = free.pop()
-        del missing[mid]
-        for child in by_mid[mid].child_mids:
-            missing[child] -= 1
-            if missing[child] == 0:
-                free.append(child)
-    if missing:
-        # Going up inside what stays must come round: name that cycle, parents first.
-        path = [next(iter(missing))]
-        while path[-1] not in path[:-1]:
-            path.append(next(parent for parent in parents[path[-1]] if parent in missing))
-        cycle = path[path.index(path[-1]) :][::-1]
+def _refuse_cycle(parents: Mapping[str, tuple[str, ...]]) -> None:
+    try:
+        TopologicalSorter(parents).prepare()
+    except CycleError as error:
+        cycle: list[str] = error.args[1]
         shown = " -> ".join(cycle if len(cycle) < 8 else [*cycle[:6], "..."])
-        raise OntologyError(f"the ontology has a cycle, {shown}: no node may be below itself")
+        raise OntologyError(
+            f"the ontology has a cycle, {shown}: no node may be below itself"
+        ) from None

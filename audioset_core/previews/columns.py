@@ -1,7 +1,7 @@
-"""What a picture some pixels wide shows of a recording of any length: extremes per column.
+"""The columns of a picture of a recording of any length: lowest and highest value of each.
 
-Items (samples, frames, patches) arrive in pieces and memory holds the columns only. A column keeps
-the extremes of what lies under it, so that a click of one millisecond is seen in a day.
+Items (samples, frames, patches) arrive in pieces, and memory holds only the columns. A column keeps
+the extremes of its items, so that a click of one millisecond is visible in a day.
 """
 
 from __future__ import annotations
@@ -12,18 +12,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from audioset_core.scores.pooling import Float32Array, FloatArray, sigmoid
+from audioset_core.arrays import F32, F64, Floats
+from audioset_core.scores.pooling import sigmoid
 
 _BLOCK_VALUES = 2**18
-# A patch that ends where a column begins, up to rounding of the two times, is not under it.
+# A patch that ends where a column begins, up to rounding, is not part of the column.
 _SLACK_PATCHES = 1e-6
 
 
 class ColumnPeaks:
     """Lowest and highest item per column, of ``n_items`` that arrive in pieces.
 
-    Column ``i`` holds the items from ``i * n_items // n_columns`` on; there are at most as many
-    columns as items. What arrives beyond ``n_items`` is not shown.
+    Column ``i`` has the items from ``i * n_items // n_columns`` on; there are at most as many
+    columns as items. Items after the first ``n_items`` are ignored.
     """
 
     def __init__(self, n_items: int, n_columns: int, width: int | None = None) -> None:
@@ -35,8 +36,8 @@ class ColumnPeaks:
         """Shape: ``[n_columns]`` or ``[n_columns, width]``; NaN where nothing arrived."""
         self.high = self.low.copy()
 
-    def push(self, items: FloatArray) -> None:
-        """Take items in. Shape: ``[n]`` or ``[n, width]``."""
+    def push(self, items: Floats) -> None:
+        """Add items. Shape: ``[n]`` or ``[n, width]``."""
         first = self._n_seen
         self._n_seen += len(items)
         items = items[: max(0, int(self._edges[-1]) - first)]
@@ -49,15 +50,15 @@ class ColumnPeaks:
             extreme(part, extreme.reduceat(items, starts, axis=0), out=part)
 
 
-def column_edges(length_s: float, n_columns: int) -> npt.NDArray[np.float64]:
-    """Times at which columns begin, and the end. Shape: ``[n_columns + 1]``."""
+def column_edges(length_s: float, n_columns: int) -> F64:
+    """Times at which columns begin, and the end time. Shape: ``[n_columns + 1]``."""
     return np.linspace(0.0, length_s, n_columns + 1)
 
 
 def covering_patches(
-    edges_s: npt.NDArray[np.float64], n_patches: int, *, hop_s: float, window_s: float
+    edges_s: F64, n_patches: int, *, hop_s: float, window_s: float
 ) -> npt.NDArray[np.int64]:
-    """First and last patch (inclusive) under each column; none where the last is before the first.
+    """First and last patch (inclusive) of each column; no patch if the last is before the first.
 
     Patch ``k`` covers ``k * hop_s`` to ``k * hop_s + window_s``.
 
@@ -73,8 +74,8 @@ def peak_scores(
     logits: npt.NDArray[Any],
     categories: npt.NDArray[np.int64],
     spans: npt.NDArray[np.int64],
-) -> Float32Array:
-    """The highest score under each column; NaN where no patch is.
+) -> F32:
+    """The highest score of each column; NaN for a column without a patch.
 
     Reads a memory-mapped file in blocks of columns.
 

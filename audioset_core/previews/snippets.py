@@ -1,6 +1,6 @@
 """Short pieces of recordings for a page: decoded, resampled, and encoded in memory.
 
-MP3 because every browser plays it; mono, and at a rate that keeps what a person judges by.
+MP3 because every browser plays it; mono, at a rate that is enough to judge a sound.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 import soundfile
 
-from audioset_core.audio.decoders import F32, DecodeOptions
+from audioset_core.arrays import F32
+from audioset_core.audio.decoders import DecodeOptions
 from audioset_core.audio.recording import open_regular, resampled
-from audioset_core.audio.sandbox import open_contained
+from audioset_core.audio.sandbox import open_sandboxed
 from audioset_core.errors import AudioError, Reason
 from audioset_core.previews.waveform_overview import overview_of
 
 RATE_HZ = 24_000
 _COMPRESSION = 0.75
-"""Of libsndfile's scale, 0 best to 1 smallest: about 40 kbit/s here."""
+"""On libsndfile's scale from 0 (best) to 1 (smallest): about 40 kbit/s here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Snippet:
 
 
 def centred_span(peak_s: float | None, duration_s: float, length_s: float) -> tuple[float, float]:
-    """Start and end of a piece of a clip: around the patch at `peak_s`, inside the clip."""
+    """Start and end of a piece of a clip, around the patch at `peak_s` and inside the clip."""
     middle = (peak_s or 0.0) + 0.48
     start_s = max(0.0, min(middle - length_s / 2, duration_s - length_s))
     return start_s, min(duration_s, start_s + length_s)
@@ -52,10 +53,10 @@ def read_snippet(
     n_columns: int,
     options: DecodeOptions | None = None,
 ) -> Snippet:
-    """Decode a piece of a file that is still as it was `seen` (size, time of change in ns).
+    """Decode a piece of a file; `seen` is its size and time of change (ns) when it was labelled.
 
     Raises:
-        AudioError: gone, changed since, unreadable, or shorter than that.
+        AudioError: the file is gone, has changed, is unreadable, or is too short.
     """
     fd = open_regular(path)
     try:
@@ -83,8 +84,8 @@ def mp3_bytes(snippet: Snippet) -> bytes:
 def _decoded(
     fd: int, start_s: float, end_s: float, options: DecodeOptions | None
 ) -> tuple[F32, int]:
-    """Mono samples of the span; the way to it is decoded or, where the format can, skipped."""
-    decoder = open_contained(fd, os.fstat(fd).st_size, options, start_s)
+    """Mono samples of the span; what is before it is decoded or, if the format allows, skipped."""
+    decoder = open_sandboxed(fd, os.fstat(fd).st_size, options, start_s)
     try:
         rate_hz = decoder.info.sample_rate_hz
         first, last = round(start_s * rate_hz), round(end_s * rate_hz)

@@ -1,6 +1,6 @@
 """Spectrograms as pictures: one palette, one scale, and PNG bytes for a page.
 
-The PNG is of indexed colours and needs zlib only, so that a report asks for no further package.
+The PNG has indexed colours and needs only zlib, so that a report needs no further package.
 
 Source: PNG (Portable Network Graphics) Specification, third edition, W3C; the palette follows
 "magma" by Stéfan van der Walt and Nathaniel Smith (CC0).
@@ -15,7 +15,7 @@ import zlib
 import numpy as np
 import numpy.typing as npt
 
-from audioset_core.features.log_mel import F32
+from audioset_core.arrays import F32
 
 # Dark to light, evenly spaced; between them colours are mixed.
 _ANCHORS = (
@@ -23,7 +23,7 @@ _ANCHORS = (
     (251, 135, 97), (254, 194, 135), (252, 253, 191),
 )  # fmt: skip
 _LEAST_SPAN = 4.0
-"""Natural logarithms shown at least: silence is not blown up to noise."""
+"""Least range of natural logarithms: silence is not amplified to noise."""
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _INDEXED = 3
 
@@ -37,7 +37,7 @@ def palette() -> npt.NDArray[np.uint8]:
 
 
 def shown_range(log_mel: F32) -> tuple[float, float]:
-    """The values that get the darkest and the lightest colour; NaN counts for nothing."""
+    """The values that get the darkest and the lightest colour; NaN is ignored."""
     values = log_mel[np.isfinite(log_mel)]
     if not len(values):
         return 0.0, _LEAST_SPAN
@@ -54,7 +54,11 @@ def spectrogram_png(log_mel: F32) -> bytes:
 
 
 def axis_step(length: float, n_most: int, steps: tuple[float, ...]) -> float:
-    """The least of `steps` that cuts `length` into at most `n_most`; else multiples of the last."""
+    """The least of `steps` that cuts `length` into at most `n_most`; else multiples of the last.
+
+    >>> axis_step(50.0, 6, (1.0, 5.0, 10.0)), axis_step(300.0, 6, (1.0, 5.0, 10.0))
+    (10.0, 50.0)
+    """
     for step in steps:
         if length / step <= n_most:
             return step

@@ -1,4 +1,4 @@
-"""A recording at a glance: envelope and log-mel for a picture, streamed, whatever its length."""
+"""Envelope and log-mel of a recording of any length, for a picture."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audioset_core.audio.decoders import F32, DecodeOptions
+from audioset_core.arrays import F32
+from audioset_core.audio.decoders import DecodeOptions
 from audioset_core.audio.recording import Recording, resampled
 from audioset_core.errors import AudioError, Reason
 from audioset_core.features.config import YAMNET
@@ -21,7 +22,7 @@ FRAME_S = YAMNET.frame_hop_samples / YAMNET.sample_rate_hz
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """Columns of equal width over ``duration_s``; NaN where nothing lies under a column.
+    """Columns of equal width over ``duration_s``; NaN for a column without data.
 
     Log-mel ends at ``mel_end_s``, the end of the last frame's hop.
 
@@ -46,7 +47,7 @@ def read_overview(
     """Decode a recording once, in bounded memory. Log-mel shows YAMNet's input.
 
     Raises:
-        AudioError: unreadable, or the content is not what has that digest.
+        AudioError: the file is unreadable, or its content has another digest.
     """
     with Recording(path, options) as recording:
         if recording.sha256 != sha256:
@@ -56,7 +57,7 @@ def read_overview(
 
 
 def overview_of(blocks: Iterator[F32], rate_hz: int, n_samples: int, n_columns: int) -> Overview:
-    """The same of mono blocks from anywhere; ``n_samples`` is how many there will be."""
+    """As `read_overview`, of mono blocks from any source with ``n_samples`` in all."""
     duration_s = n_samples / rate_hz
     wave = ColumnPeaks(n_samples, n_columns)
     n_frames = max(1, math.ceil(duration_s / FRAME_S - 1e-9))
@@ -69,7 +70,10 @@ def overview_of(blocks: Iterator[F32], rate_hz: int, n_samples: int, n_columns: 
 
 
 def band_of_hz(frequency_hz: float) -> float:
-    """Where a frequency lies among the mel bands, whose centres are 0, 1, ... (HTK mel).
+    """The position of a frequency among the mel bands, whose centres are 0, 1, ... (HTK mel).
+
+    >>> round(band_of_hz(1000.0), 2)
+    19.46
 
     Source: audioset_core.features.mel; centres are evenly spaced in mel, the two ends left out.
     """

@@ -1,4 +1,4 @@
-"""How long patches cover: each hears a window, windows overlap, no moment counts twice."""
+"""Seconds that patches cover. Each covers a window; windows overlap, and no moment counts twice."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.floating[Any]]
+from audioset_core.arrays import F64, Floats, row_blocks
 
-_BLOCK_VALUES = 2**20
 _DIGITS = 6
 """Of seconds, as people write them: 6.24, not 6.239999999999999."""
 
@@ -20,49 +19,54 @@ def end_s(last_patch: int, *, hop_s: float, window_s: float, duration_s: float) 
 @overload
 def end_s(
     last_patch: npt.NDArray[np.int64], *, hop_s: float, window_s: float, duration_s: float
-) -> npt.NDArray[np.float64]: ...
+) -> F64: ...
 def end_s(last_patch: Any, *, hop_s: float, window_s: float, duration_s: float) -> Any:
-    """Where what is heard up to a patch ends: with the patch's window, or with the clip.
+    """Where a detection ends, in seconds: with the window of its last patch, or with the clip.
 
-    The one place where Python says so; in SQL that is `db.query.time_spans.end_s`.
+    The only such rule in Python; the one in SQL is `db.query.time_spans.end_s`.
+
+    >>> end_s(3, hop_s=0.48, window_s=0.96, duration_s=10.0)
+    2.4
+    >>> end_s(3, hop_s=0.48, window_s=0.96, duration_s=2.0)
+    2.0
     """
     ends = np.round(np.minimum(last_patch * hop_s + window_s, duration_s), _DIGITS)
     return ends if isinstance(last_patch, np.ndarray) else float(ends)
 
 
 def covered_s(
-    is_heard: npt.NDArray[np.bool_], *, hop_s: float, window_s: float, duration_s: float
+    is_detected: npt.NDArray[np.bool_], *, hop_s: float, window_s: float, duration_s: float
 ) -> float:
-    """Seconds within the clip that the marked patches hear.
+    """Seconds of the clip that the marked patches cover.
+
+    >>> covered_s(np.array([True, True, False]), hop_s=0.48, window_s=0.96, duration_s=10.0)
+    1.44
 
     Shape:
-        is_heard: [n_patches]
+        is_detected: [n_patches]
     """
-    heard = np.flatnonzero(is_heard)
-    if not len(heard):
+    detected = np.flatnonzero(is_detected)
+    if not len(detected):
         return 0.0
-    starts = np.round(heard * hop_s, _DIGITS)
-    ends = end_s(heard, hop_s=hop_s, window_s=window_s, duration_s=duration_s)
+    starts = np.round(detected * hop_s, _DIGITS)
+    ends = end_s(detected, hop_s=hop_s, window_s=window_s, duration_s=duration_s)
     # A patch adds what lies beyond the one before; starts and ends both rise.
     before = np.concatenate([[0.0], ends[:-1]])
     return float(np.maximum(0.0, ends - np.maximum(starts, before)).sum())
 
 
 def reaching(
-    logits: FloatArray, groups: Mapping[Any, Sequence[int]], score: float
+    logits: Floats, groups: Mapping[Any, Sequence[int]], score: float
 ) -> dict[Any, npt.NDArray[np.bool_]]:
     """For each group of categories, the patches in which one of them has at least the score.
-
-    Works through a memory-mapped file in blocks.
 
     Shape:
         logits: [n_patches, n_classes] -> each [n_patches]
     """
     least = np.float32(np.inf) if score >= 1 else np.float32(np.log(score / (1 - score)))
     marks = {key: np.zeros(len(logits), dtype=bool) for key in groups}
-    block = max(1, _BLOCK_VALUES // max(1, logits.shape[1]))
-    for first in range(0, len(logits), block):
-        rows = np.asarray(logits[first : first + block], dtype=np.float32)
+    for first, block in row_blocks(logits):
+        rows = np.asarray(block, dtype=np.float32)
         for key, indices in groups.items():
-            marks[key][first : first + block] = (rows[:, list(indices)] >= least).any(axis=1)
+            marks[key][first : first + len(rows)] = (rows[:, list(indices)] >= least).any(axis=1)
     return marks

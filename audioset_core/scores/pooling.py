@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from audioset_core.arrays import F32, F64, Floats, row_blocks
 from audioset_core.errors import AudioError, Reason
 from audioset_core.records import ClassScore, Detection
-
-FloatArray = npt.NDArray[np.floating[Any]]
-Float32Array = npt.NDArray[np.float32]
 
 BLOCK_VALUES = 2**18
 """Values per block of rows: temporaries stay near the cache, memory flat for any length."""
@@ -41,8 +39,8 @@ class Runs:
     category: npt.NDArray[np.int64]
     start: npt.NDArray[np.int64]
     end: npt.NDArray[np.int64]
-    peak: Float32Array
-    total: npt.NDArray[np.float64]
+    peak: F32
+    total: F64
     peak_patch: npt.NDArray[np.int64]
     n_patches: npt.NDArray[np.int64]
 
@@ -51,16 +49,20 @@ class Runs:
         return Runs(*(getattr(self, each.name)[kept] for each in fields(self)))
 
 
-def sigmoid(logits: FloatArray) -> Float32Array:
-    """`1 / (1 + exp(-x))` in float32 without overflow; any shape."""
+def sigmoid(logits: Floats) -> F32:
+    """`1 / (1 + exp(-x))` in float32 without overflow; any shape.
+
+    >>> sigmoid(np.float16([-1000, 0, 3])).round(3).tolist()
+    [0.0, 0.5, 0.953000009059906]
+    """
     x = logits.astype(np.float32)
     decay = np.exp(-np.abs(x))
-    scores: Float32Array = np.where(x >= 0, np.float32(1), decay) / (1 + decay)
+    scores: F32 = np.where(x >= 0, np.float32(1), decay) / (1 + decay)
     return scores
 
 
 def pool(
-    logits: FloatArray,
+    logits: Floats,
     *,
     floor: float,
     threshold: float,
@@ -95,16 +97,14 @@ def pool(
     )
 
 
-def top_categories(mean_scores: FloatArray, k: int) -> tuple[int, ...]:
-    """Indices of the `k` highest scores, best first; among equals the lower index."""
-    return tuple(np.argsort(-mean_scores, kind="stable")[:k].tolist())
-
-
 def window_spans(n_patches: int, *, window: int, stride: int) -> npt.NDArray[np.int64]:
     """First and last patch (inclusive) of each sliding window.
 
     Windows start at 0, stride, 2 stride, ... until the clip is covered, and the last one ends
-    with the clip. Nothing is padded, so even and odd windows follow the same rule:
+    with the clip. Nothing is padded, so windows of even and odd length follow the same rule.
+
+    >>> window_spans(6, window=4, stride=3).tolist()
+    [[0, 3], [3, 5]]
 
     Shape:
         [1 + ceil(max(0, n_patches - window) / stride), 2]; [0, 2] without patches
@@ -119,15 +119,15 @@ def window_spans(n_patches: int, *, window: int, stride: int) -> npt.NDArray[np.
 
 
 def sliding_scores(
-    logits: FloatArray,
+    logits: Floats,
     *,
     window: int,
     stride: int,
     mode: Literal["max", "mean"] = "max",
-) -> Float32Array:
+) -> F32:
     """Scores of sliding windows: maximum or mean of the logits, then sigmoid.
 
-    The mean counts the patches that a window really has. `window_spans` says which those are.
+    The mean is over the patches that a window really has, as `window_spans` lists them.
 
     Shape:
         logits: [n_patches, n_classes] -> [n_windows, n_classes]
@@ -148,14 +148,13 @@ def sliding_scores(
     return sigmoid(pooled)
 
 
-def score_blocks(logits: FloatArray, block_values: int) -> Iterator[tuple[int, Float32Array]]:
+def score_blocks(logits: Floats, block_values: int) -> Iterator[tuple[int, F32]]:
     """(first patch, scores) of block after block of rows."""
-    n_rows = max(1, block_values // max(1, logits.shape[1]))
-    for first in range(0, len(logits), n_rows):
-        yield first, sigmoid(logits[first : first + n_rows])
+    for first, rows in row_blocks(logits, block_values):
+        yield first, sigmoid(rows)
 
 
-def runs_in(scores: Float32Array, threshold: np.float32 | Float32Array, first_patch: int) -> Runs:
+def runs_in(scores: F32, threshold: np.float32 | F32, first_patch: int) -> Runs:
     """Runs within one block of patches that begins at `first_patch`, by category and start.
 
     Shape:
@@ -210,16 +209,7 @@ def _reduced(first: npt.NDArray[np.int64], parts: Runs, *, shift: int = 0) -> Ru
 
 
 def detections_of(runs: Runs) -> tuple[Detection, ...]:
-    """As records, in the same order."""
-    means = runs.total / runs.n_patches
-    return tuple(
-        map(
-            Detection,
-            runs.category.tolist(),
-            runs.start.tolist(),
-            runs.end.tolist(),
-            runs.peak.tolist(),
-            means.tolist(),
-            runs.peak_patch.tolist(),
-        )
-    )
+    """The runs as records, in the same order."""
+    mean = runs.total / runs.n_patches
+    columns = (runs.category, runs.start, runs.end, runs.peak, mean, runs.peak_patch)
+    return tuple(map(Detection, *(column.tolist() for column in columns)))

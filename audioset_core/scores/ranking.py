@@ -6,21 +6,18 @@ below the k-th score found, nothing that follows can be among the best k.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
+from audioset_core.arrays import Floats
 from audioset_core.scores.pooling import sliding_scores, window_spans
-
-FloatArray = npt.NDArray[np.floating[Any]]
 
 
 class Rankable(Protocol):
-    """What is known of a clip before its scores are read."""
+    """What the database knows of a clip, before its scores are read."""
 
     @property
     def clip(self) -> str:
@@ -28,7 +25,7 @@ class Rankable(Protocol):
 
     @property
     def bound(self) -> float:
-        """No score of the clip is higher."""
+        """An upper limit: no score of the clip is higher."""
 
 
 T = TypeVar("T", bound=Rankable)
@@ -54,13 +51,17 @@ class Ranking(Generic[T]):
 
 
 def patches_in(seconds: float, *, hop_s: float, window_s: float) -> int:
-    """How many consecutive patches lie within so many seconds; at least one."""
+    """How many consecutive patches fit into so many seconds; at least one.
+
+    >>> patches_in(10.0, hop_s=0.48, window_s=0.96)
+    19
+    """
     return max(1, 1 + int((seconds - window_s) / hop_s + 1e-9))
 
 
 def best_windows(
     clips: Iterable[T],
-    read: Callable[[T], tuple[FloatArray, Sequence[int]]],
+    read: Callable[[T], tuple[Floats, Sequence[int]]],
     size: Callable[[T], tuple[int, int]],
     *,
     top: int,
@@ -75,40 +76,24 @@ def best_windows(
     Shape:
         logits: [n_patches, n_classes]
     """
-    best: list[tuple[_Order, Window[T]]] = []
+    best: list[Window[T]] = []
     n_read = 0
     for clip in clips:
-        at_least = best[0][1].score if len(best) == top else min_score
+        at_least = best[-1].score if len(best) == top else min_score
         if clip.bound < at_least:
             break
         logits, indices = read(clip)
         n_read += 1
-        for window in _windows(clip, logits, indices, *size(clip), mode, at_least, top):
-            entry = (_Order((-window.score, clip.clip, window.first_patch)), window)
-            if len(best) < top:
-                heapq.heappush(best, entry)
-            elif best[0] < entry:
-                heapq.heapreplace(best, entry)
-    ordered = sorted(best, reverse=True)
-    return Ranking(tuple(window for _, window in ordered), n_read)
-
-
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """Greater is better: a higher score, else the lower clip id, else the earlier window."""
-
-    key: tuple[float, str, int]
-
-    def __lt__(self, other: _Order) -> bool:
-        return self.key > other.key
+        found = _windows(clip, logits, indices, size(clip), mode, at_least, top)
+        best = sorted([*best, *found], key=_order)[:top]
+    return Ranking(tuple(best), n_read)
 
 
 def _windows(
     clip: T,
-    logits: FloatArray,
+    logits: Floats,
     indices: Sequence[int],
-    length: int,
-    stride: int,
+    size: tuple[int, int],
     mode: Literal["max", "mean"],
     at_least: float,
     top: int,
@@ -116,6 +101,7 @@ def _windows(
     """The clip's own best windows, as many as can be among the best of all."""
     if not len(logits) or not len(indices):
         return
+    length, stride = size
     scores = sliding_scores(logits[:, list(indices)], window=length, stride=stride, mode=mode)
     which = scores.argmax(axis=1)
     best = scores[np.arange(len(scores)), which]
@@ -124,3 +110,7 @@ def _windows(
     for place in order[best[order] >= np.float32(at_least)].tolist():
         first, last = spans[place].tolist()
         yield Window(clip, float(best[place]), indices[which[place]], first, last)
+
+
+def _order(window: Window[Any]) -> tuple[float, str, int]:
+    return -window.score, window.of.clip, window.first_patch

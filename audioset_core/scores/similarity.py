@@ -8,16 +8,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.floating[Any]]
-Float64Array = npt.NDArray[np.float64]
-Prepare = Callable[[FloatArray], FloatArray]
+from audioset_core.arrays import F64, Floats, row_blocks
 
-_BLOCK_VALUES = 2**20
+Prepare = Callable[[Floats], Floats]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +25,21 @@ class Neighbour:
     patch: int | None
 
 
-def mean_vector(matrix: FloatArray, prepare: Prepare) -> Float64Array:
+def mean_vector(matrix: Floats, prepare: Prepare) -> F64:
     """The mean of the patches' vectors; zeros without patches.
 
     Shape:
         matrix: [n_patches, dim] -> [dim]
     """
     total = np.zeros(matrix.shape[1])
-    for first in range(0, len(matrix), _rows(matrix)):
-        total += prepare(matrix[first : first + _rows(matrix)]).sum(axis=0, dtype=np.float64)
+    for _, rows in row_blocks(matrix):
+        total += prepare(rows).sum(axis=0, dtype=np.float64)
     return total / max(1, len(matrix))
 
 
 def nearest(
-    query: Float64Array,
-    clips: Iterable[tuple[str, FloatArray]],
+    query: F64,
+    clips: Iterable[tuple[str, Floats]],
     *,
     top: int,
     by_patch: bool,
@@ -57,50 +53,36 @@ def nearest(
         query: [dim]; clips: [n_patches, dim] each
     """
     wanted = _unit(query[np.newaxis])[0]
-    best: list[tuple[float, _Later, int | None]] = []
-    for clip, matrix in clips:
-        if not len(matrix):
-            continue
-        if by_patch:
-            cosine, patch = _best_patch(wanted, matrix, prepare)
-        else:
-            mean = mean_vector(matrix, prepare)
-            cosine, patch = float(_unit(mean[np.newaxis])[0] @ wanted), None
-        entry = (cosine, _Later(clip), patch)
-        if len(best) < top:
-            heapq.heappush(best, entry)
-        elif entry[:2] > best[0][:2]:
-            heapq.heapreplace(best, entry)
-    ordered = sorted(best, key=lambda entry: (-entry[0], entry[1].clip))
-    return [Neighbour(later.clip, cosine, patch) for cosine, later, patch in ordered]
+    found = (
+        Neighbour(clip, *_compared(wanted, matrix, prepare, by_patch=by_patch))
+        for clip, matrix in clips
+        if len(matrix)
+    )
+    return heapq.nsmallest(top, found, key=lambda each: (-each.cosine, each.clip))
 
 
-@dataclass(frozen=True, slots=True, order=False)
-class _Later:
-    """Clip ids so that the lower one is the greater."""
+def _compared(
+    wanted: F64, matrix: Floats, prepare: Prepare, *, by_patch: bool
+) -> tuple[float, int | None]:
+    """The cosine of the best patch, and which that is; or of the mean, and None."""
+    if by_patch:
+        return _best_patch(wanted, matrix, prepare)
+    mean = mean_vector(matrix, prepare)
+    return float(_unit(mean[np.newaxis])[0] @ wanted), None
 
-    clip: str
 
-    def __lt__(self, other: _Later) -> bool:
-        return self.clip > other.clip
-
-
-def _best_patch(wanted: Float64Array, matrix: FloatArray, prepare: Prepare) -> tuple[float, int]:
+def _best_patch(wanted: F64, matrix: Floats, prepare: Prepare) -> tuple[float, int]:
     best, patch = -np.inf, 0
-    for first in range(0, len(matrix), _rows(matrix)):
-        cosines = _unit(prepare(matrix[first : first + _rows(matrix)]).astype(np.float64)) @ wanted
+    for first, rows in row_blocks(matrix):
+        cosines = _unit(prepare(rows).astype(np.float64)) @ wanted
         place = int(cosines.argmax())
         if cosines[place] > best:
             best, patch = float(cosines[place]), first + place
     return best, patch
 
 
-def _unit(vectors: Float64Array) -> Float64Array:
-    """Vectors of length one; those of length zero stay, and are like nothing."""
+def _unit(vectors: F64) -> F64:
+    """Vectors scaled to length one; those of length zero stay zero, with a cosine of 0 to all."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Float64Array = vectors / np.where(lengths > 0, lengths, 1.0)
+    unit: F64 = vectors / np.where(lengths > 0, lengths, 1.0)
     return unit
-
-
-def _rows(matrix: FloatArray) -> int:
-    return max(1, _BLOCK_VALUES // max(1, int(matrix.shape[1])))

@@ -4,8 +4,9 @@
     *,every other class,0.5,0.3,0.0,0.5,yamnet
     /m/0bt9lr,Dog,0.34,0.2,,,
 
-The row `*` is for every class that is not listed (no high: they are not detected), and it alone
-has the last three columns. A class may be named in either column; without a low it is the high.
+The row `*` is for every class that is not listed (without a high, they are not detected). Only
+this row has the last three columns. A class is named by `mid` or by `name`; an empty low means the
+value of high.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ EVERY_OTHER = "*"
 
 
 def read_thresholds(path: Path, ontology: Ontology) -> ThresholdSet:
-    """Read a file as `rows_of` writes it; further columns do not matter.
+    """Read a file as `rows_of` writes it; further columns are ignored.
 
     Raises:
         UserError: it cannot be read or says something impossible; the message names the line.
@@ -74,8 +75,8 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
             named = set(reader.fieldnames or ())
             if "high" not in named or not named & {"mid", "name"}:
                 raise UserError(
-                    f"{path} is no table of thresholds: it needs the columns mid (or name), high "
-                    "and low"
+                    f"{path} is not a table of thresholds: it needs the columns mid (or name), "
+                    "high and low"
                 )
             for row in reader:
                 yield reader.line_num, {each: (row.get(each) or "").strip() for each in COLUMNS}
@@ -97,5 +98,5 @@ def _number(row: Mapping[str, str], column: str, where: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise UserError(f"{where}: the {column} {row[column]!r} is no number")
+        raise UserError(f"{where}: the {column} {row[column]!r} is not a number")
     return value

@@ -1,7 +1,7 @@
-"""Intervals of sound from scores over time: two thresholds, short gaps closed, short ones left out.
+"""Intervals of sound from scores over time, by two thresholds and two durations.
 
 A class begins where its score reaches `high`, and goes on, both ways, as long as it is at least
-`low`. Then intervals with little silence between them become one, and what is too short goes.
+`low`. Then short gaps between intervals are closed, and after that short intervals are removed.
 Works on the stored scores alone, in one pass in blocks of rows, so a clip may be of any length.
 
 Source: hysteresis thresholding, Canny, "A computational approach to edge detection", 1986.
@@ -14,13 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
+from audioset_core.arrays import F32, Floats
 from audioset_core.errors import AudioError, Reason, UserError
 from audioset_core.records import Detection, Threshold
 from audioset_core.scores.pooling import (
     BLOCK_VALUES,
-    FloatArray,
     Runs,
     detections_of,
     joined,
@@ -58,21 +57,28 @@ class IntervalRules:
 
 
 def least_patches(min_duration_s: float, *, patch_hop_s: float, window_s: float) -> int:
-    """The fewest patches in a row that last so long: n patches last (n - 1) hops and a window."""
+    """The fewest patches in a row that last so long: n patches last (n - 1) hops and a window.
+
+    >>> least_patches(2.0, patch_hop_s=0.48, window_s=0.96)
+    4
+    """
     return 1 + max(0, math.ceil((min_duration_s - window_s) / patch_hop_s - _SLACK))
 
 
 def most_missing(merge_gap_s: float, *, patch_hop_s: float, window_s: float) -> int:
-    """The most patches between two intervals with no more silence than this between them.
+    """The most patches that may lie between two intervals for the gap to be closed.
 
-    With n patches between them the next begins n + 1 hops after the last one's start, which is
-    window_s long.
+    With n patches between them, the second interval begins n + 1 hops after the start of the first
+    one's last patch, which lasts window_s.
+
+    >>> most_missing(0.5, patch_hop_s=0.48, window_s=0.96)
+    2
     """
     return max(0, math.floor((merge_gap_s + window_s) / patch_hop_s + _SLACK) - 1)
 
 
 def derive_intervals(
-    logits: FloatArray,
+    logits: Floats,
     rules: IntervalRules,
     *,
     patch_hop_s: float,
@@ -83,6 +89,12 @@ def derive_intervals(
 
     Peak and mean are over the patches that reach `low`: a closed gap does not lower them. Duration
     is that of the patches, of which the last may go beyond the end of the recording.
+
+    >>> logits = np.float32([[-9], [0], [3], [-9]])  # scores 0.0, 0.5, 0.95, 0.0
+    >>> rules = IntervalRules(Threshold(high=0.9, low=0.3))
+    >>> [found] = derive_intervals(logits, rules, patch_hop_s=0.48, window_s=0.96)
+    >>> found.start_patch, found.end_patch, found.peak_patch
+    (1, 2, 2)
 
     Shape:
         logits: [n_patches, n_classes], float16 or float32
@@ -108,9 +120,7 @@ def derive_intervals(
     return detections_of(runs.where(runs.end - runs.start + 1 >= least))
 
 
-def _columns(
-    rules: IntervalRules, n_classes: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+def _columns(rules: IntervalRules, n_classes: int) -> tuple[F32, F32]:
     """High and low by category; infinite for one that is not detected."""
     default = rules.default
     high = np.full(n_classes, default.high if default else np.inf, dtype=np.float32)

@@ -1,9 +1,9 @@
-"""Writes files so that a crash or a power cut leaves the old file or the new one, never half.
+"""Writes files so that a crash or a power cut leaves the old or the new file, never a half one.
 
 A file is written in full under a temporary name in its final folder, synced, renamed, and then
 its folder is synced: only after that may a database row point to it. A failed sync is never
-retried (the kernel may have dropped the pages: a second one would report success); the temporary
-file goes and the error is raised.
+retried (the kernel may have dropped the pages, and a second sync would report success): the
+temporary file is removed and the error is raised.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-# Temporary files end in this, so that what a killed process leaves can be told and removed.
+# The ending of temporary files, by which those of a killed process are found and removed.
 TEMP_SUFFIX = ".tmp"
 
 Block = bytes | memoryview
@@ -32,20 +32,9 @@ def write_atomically(path: Path, data: bytes) -> None:
     write_many([(path, data)])
 
 
-def write_many(items: Iterable[tuple[Path, bytes | Sequence[Block]]]) -> None:
-    """Write several files, whole or in blocks, syncing each folder once; durable when it returns.
-
-    On an error nothing temporary is left; files renamed before it stay, whole but not promised.
-
-    Raises:
-        OSError: the disk is full, a sync failed, ...
-    """
-    write_streams((path, (data,) if isinstance(data, bytes) else data) for path, data in items)
-
-
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, which takes the place of `path` once the block has ended without an error.
+    """A file to write to; it replaces `path` when the block ends without an error.
 
     Raises:
         OSError: the disk is full, a sync failed, ...; the old file stays.
@@ -58,14 +47,16 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temp.replace(path)
-    except BaseException:
+    except BaseException as error:
         temp.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = error.filename or str(path.parent)  # which disk is full
         raise
     _sync_folder(path.parent)
 
 
 def write_text(path: Path, texts: Iterable[str]) -> None:
-    """Write a text in UTF-8, piece by piece, and put it in the place of `path`.
+    """Replace a file by a text in UTF-8, written part by part.
 
     Raises:
         OSError: the disk is full, a sync failed, ...; the old file stays.
@@ -75,17 +66,24 @@ def write_text(path: Path, texts: Iterable[str]) -> None:
             file.write(text.encode())
 
 
-def write_streams(items: Iterable[tuple[Path, Iterable[Block]]]) -> None:
-    """All temporaries written and synced, then all renamed, then each folder synced."""
+def write_many(items: Iterable[tuple[Path, bytes | Sequence[Block]]]) -> None:
+    """Write several files, whole or in blocks; durable when it returns.
+
+    All temporary files are written and synced, then all are renamed, then each folder is synced.
+    On an error no temporary file is left; files renamed before it stay, whole but not promised.
+
+    Raises:
+        OSError: the disk is full, a sync failed, ...
+    """
     written: list[tuple[Path, Path]] = []
     try:
-        for path, blocks in items:
+        for path, content in items:
             _make_folder(path.parent)
             temp = path.with_name(f".{secrets.token_hex(8)}{TEMP_SUFFIX}")
             descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
             written.append((temp, path))
             try:
-                for block in blocks:
+                for block in (content,) if isinstance(content, bytes) else content:
                     _write_all(descriptor, block)
                 os.fsync(descriptor)
             except OSError as error:

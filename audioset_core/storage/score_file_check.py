@@ -1,7 +1,7 @@
-"""Result files against what is promised about them, and what lies in their folders.
+"""Checks of result files against their rows, and lists of the files in the results folders.
 
-A file's name holds the first 16 hex digits of its SHA-256, so a file that differs from its row can
-be told from a row that differs from its file: the one that agrees with the name is right.
+A file's name has the first 16 hex digits of its SHA-256. So if a file and its row disagree, the one
+that agrees with the name is right.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from enum import Enum
 from pathlib import Path, PurePosixPath
 from typing import get_args
 
+from audioset_core.arrays import Floats
 from audioset_core.errors import AudioError
 from audioset_core.features.config import FrontendConfig
 from audioset_core.storage.atomic_files import TEMP_SUFFIX
-from audioset_core.storage.score_files import Kind, ScoreArray, is_finite, read_scores, scores_path
+from audioset_core.storage.score_files import Kind, is_finite, read_scores, scores_path
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -28,11 +29,11 @@ _TEMPORARY = re.compile(r"\.[0-9a-f]{16}" + re.escape(TEMP_SUFFIX))
 
 
 class Fault(Enum):
-    """What is wrong with a file, or with what is promised about it."""
+    """What is wrong with a file, or with its row."""
 
     MISSING = "missing"
     UNREADABLE = "unreadable"
-    """The system refuses to read it, which may pass; nothing is known of the content."""
+    """The system refuses to read it, perhaps only now; the content is unknown."""
     DAMAGED = "damaged"
     PROMISE = "promise"
     """The file is as it was written; its row says something else."""
@@ -40,7 +41,7 @@ class Fault(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What a row says of a file; None where it says nothing."""
+    """What a row says about a file; None where it says nothing."""
 
     sha256: str | None
     n_patches: int | None
@@ -50,14 +51,14 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a look at a file found; the facts are the file's own, None where they are not known."""
+    """The result of a check; the facts are those of the file, None where they are unknown."""
 
     fault: Fault | None = None
     reason: str = ""
     n_patches: int | None = None
     dtype: str | None = None
     sha256: str | None = None
-    """Known where the whole file was read."""
+    """Known only if the whole file was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +68,12 @@ class StoredFile:
     path: str
     mtime_s: float
     clip_sha256: str | None
-    """None: no result, see `is_temporary`."""
+    """None for a temporary file, see `is_temporary`."""
     is_temporary: bool
 
 
 def is_place_of(path: str, kind: Kind, model: str, clip_sha256: str) -> bool:
-    """Whether a result of this clip may lie there; whatever the row says, no other file is read."""
+    """Whether a result of this clip may have this path; a file at any other path is not read."""
     match = _NAME.fullmatch(PurePosixPath(path).name)
     if match is None:
         return False
@@ -82,8 +83,8 @@ def is_place_of(path: str, kind: Kind, model: str, clip_sha256: str) -> bool:
 def check_file(path: Path, promise: Promise, *, is_deep: bool) -> Checked:
     """Compare a result file with its promise.
 
-    Its header and size only, unless `is_deep` or something is odd: then it is read in full, its
-    SHA-256 is compared with its name and its promise, and all values must be finite.
+    Only its header and size, unless `is_deep` or something does not fit: then the file is read in
+    full, its SHA-256 is compared with its name and its row, and all values must be finite.
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -111,9 +112,9 @@ def check_file(path: Path, promise: Promise, *, is_deep: bool) -> Checked:
 
 
 def fitting_patches(config: FrontendConfig, n_samples: int, rate_hz: int) -> range:
-    """How many patches a recording may have, by the front end's own rule.
+    """The possible numbers of patches of a recording, by the front end's own rule.
 
-    A resampler may end a few samples earlier or later: one frame hop is left to it.
+    A resampler may end a few samples earlier or later: one frame hop is allowed for it.
     """
     n_resampled = n_samples * config.sample_rate_hz // rate_hz
     slack = 0 if rate_hz == config.sample_rate_hz else config.frame_hop_samples
@@ -122,9 +123,9 @@ def fitting_patches(config: FrontendConfig, n_samples: int, rate_hz: int) -> ran
 
 
 def stored_files(home: Path) -> Iterator[StoredFile | str]:
-    """Every file in the results folders; the path alone of one that no labelling run wrote.
+    """Every file in the results folders; only the path of a file that no labelling run wrote.
 
-    Folders are read entry by entry, so memory does not grow with them.
+    Folders are read entry by entry, so memory does not grow with their size.
     """
     for kind in KINDS:
         for model in _folders(home / kind):
@@ -160,8 +161,8 @@ def _digest_in_name(path: Path) -> str:
     return match[2] if match else ""
 
 
-def _read_in_full(path: Path, array: ScoreArray, promise: Promise) -> Checked:
-    # Through read() first: a bad sector is an error there, and a signal in mapped memory.
+def _read_in_full(path: Path, array: Floats, promise: Promise) -> Checked:
+    # First with read(): a bad sector is an error there, but a signal in mapped memory.
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if not digest.startswith(_digest_in_name(path)):

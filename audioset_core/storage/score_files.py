@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 import numpy.typing as npt
 
+from audioset_core.arrays import Floats, row_blocks
 from audioset_core.errors import AudioError, Reason
 
 SCORE_DTYPES = (np.dtype("<f2"), np.dtype("<f4"))
@@ -26,17 +27,15 @@ _SLUG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 Kind = Literal["scores", "embeddings"]
 """What a result file holds; also the name of its folder."""
 
-ScoreArray = npt.NDArray[np.floating[Any]]
-
 
 def check_scores(array: npt.NDArray[Any], n_classes: int, kind: Kind = "scores") -> None:
-    """Refuse what must not be stored.
+    """Refuse arrays that must not be stored.
 
     Shape:
         array: [n_patches, n_classes], float16 or float32, finite (embeddings: [n_patches, dim])
 
     Raises:
-        AudioError: it is something else.
+        AudioError: another type or shape, or values that are not finite.
     """
     if array.dtype not in SCORE_DTYPES:
         raise _bad(kind, f"have the type {array.dtype}; allowed: float16, float32")
@@ -47,14 +46,11 @@ def check_scores(array: npt.NDArray[Any], n_classes: int, kind: Kind = "scores")
 
 
 def is_finite(array: npt.NDArray[Any]) -> bool:
-    """Whether all values are; block by block, for the answers for ten hours would be 40 MB.
+    """Whether all values are finite; block by block, as a mask for ten hours would take 40 MB.
 
     Shape: ``[n, width]``
     """
-    n_rows = max(1, _BLOCK_VALUES // max(1, array.shape[1]))
-    return all(
-        np.isfinite(array[first : first + n_rows]).all() for first in range(0, len(array), n_rows)
-    )
+    return all(np.isfinite(rows).all() for _, rows in row_blocks(array, _BLOCK_VALUES))
 
 
 def npy_blocks(array: npt.NDArray[Any]) -> tuple[bytes, memoryview]:
@@ -80,7 +76,7 @@ def npy_bytes(array: npt.NDArray[Any]) -> bytes:
     return b"".join(npy_blocks(array))
 
 
-def read_scores(path: Path, *, mmap: bool = False) -> ScoreArray:
+def read_scores(path: Path, *, mmap: bool = False) -> Floats:
     """Scores from an `.npy` file; `mmap` reads rows only as they are used.
 
     The size of the file is compared with its header before anything is allocated.
@@ -103,18 +99,21 @@ def read_scores(path: Path, *, mmap: bool = False) -> ScoreArray:
 def scores_path(
     model_slug: str, clip_sha256: str, npy_sha256: str, kind: Kind = "scores"
 ) -> PurePosixPath:
-    """Where the results of a clip lie: `<kind>/<model>/<2 hex>/<clip>-<16 hex>.npy`.
+    """The path of a clip's results: `<kind>/<model>/<2 hex>/<clip>-<16 hex>.npy`.
 
-    The content is in the name, because the same clip may give other bytes on another device.
+    A digest of the content is in the name, as the same clip may give other bytes on another device.
+
+    >>> str(scores_path("yamnet-1", "ab" * 32, "cd" * 32))[:24]
+    'scores/yamnet-1/ab/ababa'
 
     Raises:
-        ValueError: a part is no slug or no lower-case SHA-256; user text never gets into a path.
+        ValueError: a part is not a slug or not a lower-case SHA-256; no user text gets into a path.
     """
     if not _SLUG.fullmatch(model_slug):
-        raise ValueError(f"model {model_slug!r} is no slug: a-z, 0-9, '.', '_', '-', at most 64")
+        raise ValueError(f"model {model_slug!r} is not a slug: a-z, 0-9, '.', '_', '-', at most 64")
     for digest in (clip_sha256, npy_sha256):
         if not _SHA256.fullmatch(digest):
-            raise ValueError(f"{digest!r} is no SHA-256 of 64 lower-case hex digits")
+            raise ValueError(f"{digest!r} is not a SHA-256 of 64 lower-case hex digits")
     name = f"{clip_sha256}-{npy_sha256[:16]}.npy"
     return PurePosixPath(kind, model_slug, clip_sha256[:2], name)
 

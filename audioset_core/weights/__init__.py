@@ -1,4 +1,4 @@
-"""A model's weights: found, downloaded, read, converted, and proved against TensorFlow.
+"""A model's weights: finding, downloading, reading, converting, and proof against TensorFlow.
 
 Networks and the layouts of their weights are in `models`.
 """

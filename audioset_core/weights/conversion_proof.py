@@ -1,9 +1,10 @@
 """Proof of a conversion: our PyTorch beside the published network in TensorFlow.
 
 The published file is read twice, by `audioset_core.weights.convert` for PyTorch and,
-independently, by `audioset_core.weights.tensorflow_weights` for TensorFlow. Both hear the same
+independently, by `audioset_core.weights.tensorflow_weights` for TensorFlow. Both compute the same
 synthetic sounds, and every stage is compared: log-mel, the network on the same patches, waveform
-to score.
+to score. Between the lines of a pure tone there is nothing but the rounding noise of the FFT, and
+the logarithm shows it: no bar on the mean is applied to tones.
 
 Source: the bars are those of docs/numerics.md.
 """
@@ -18,11 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from audioset_core.arrays import F32, F64
 from audioset_core.errors import WeightsError
-from audioset_core.features import config as frontend_config
 from audioset_core.features import log_mel as frontend
+from audioset_core.models.registry import BUNDLES, find_bundle
 from audioset_core.weights.convert import load_published
 from audioset_core.weights.tensorflow_networks import MODELS, Reference
 from audioset_core.weights.tensorflow_weights import model_of, read_weights
@@ -30,7 +31,6 @@ from audioset_core.weights.tensorflow_weights import model_of, read_weights
 if TYPE_CHECKING:
     from torch import nn
 
-F32 = NDArray[np.float32]
 
 LOG_MEL_MAX_BAR, LOG_MEL_MEAN_BAR = 1e-2, 1e-5
 NETWORK_BAR, END_TO_END_BAR = 1e-5, 1e-4
@@ -38,14 +38,9 @@ EMBEDDING_BAR = 1e-4
 """Of a sound's largest embedding value, from patches and from the waveform."""
 
 ALL_SOUNDS = "all"
-NOTE_ON_TONES = (
-    "Between the lines of a pure tone (*) there is nothing but the rounding noise of the FFT, "
-    "and the logarithm shows it: the bar on the mean is not applied there."
-)
 HEADING = ("stage", "of", "sound", "largest", "bar", "mean", "bar", "")
 
-_FRONTENDS = {"yamnet": frontend_config.YAMNET, "vggish": frontend_config.VGGISH}
-# What `for_inference` does to each network.
+# What `fold_batch_norm` does to each network.
 _FASTER = {"yamnet": "folded", "vggish": "channels last"}
 _RATE_HZ = 16_000
 _SEED = 20_170_305
@@ -96,11 +91,6 @@ class Report:
         """Whether every comparison is within its bars."""
         return bool(self.comparisons) and all(each.passed for each in self.comparisons)
 
-    @property
-    def overall(self) -> tuple[Comparison, ...]:
-        """One comparison per stage over all sounds; its mean has no bar, each sound's has."""
-        return tuple(_over_all(group) for group in self._groups())
-
     def rows(self) -> tuple[tuple[str, ...], ...]:
         """A table as text, its heading first: each stage over all sounds, then every sound."""
         groups = self._groups()
@@ -113,23 +103,6 @@ class Report:
         for each in self.comparisons:
             groups.setdefault((each.stage, each.quantity), []).append(each)
         return list(groups.values())
-
-    def as_markdown(self) -> str:
-        """The table with a heading, the verdict and the note on tones."""
-        heading, *rows = self.rows()
-        verdict = "equal to the reference" if self.passed else "NOT equal to the reference"
-        lines = [
-            f"## {self.model}: {self.source_name}",
-            "",
-            f"The converted weights are {verdict}. Embeddings are measured as parts of the sound's "
-            "largest value.",
-            "",
-            *(f"| {' | '.join(row)} |" for row in (heading, ("---",) * len(heading), *rows)),
-            "",
-            NOTE_ON_TONES,
-            "",
-        ]
-        return "\n".join(lines).replace("*", r"\*")
 
 
 def verify_conversion(source: Path, model: str | None = None) -> Report:
@@ -149,11 +122,11 @@ def verify_conversion(source: Path, model: str | None = None) -> Report:
             f"no reference network to compare {model!r} with; there is {', '.join(MODELS)}"
         )
     reference = MODELS[model](published)
-    config = _FRONTENDS[model]
+    config = BUNDLES[model].frontend
     networks = _networks(load_published(source, model=model), model)
-    heard = sounds()
-    ours = [frontend.log_mel(sound.samples, config) for sound in heard]
-    theirs = [reference.log_mel(sound.samples) for sound in heard]
+    made = sounds()
+    ours = [frontend.log_mel(sound.samples, config) for sound in made]
+    theirs = [reference.log_mel(sound.samples) for sound in made]
     stages = {
         "network": [reference.patches(frames) for frames in theirs],
         "end to end": [frontend.patches(frames, config) for frames in ours],
@@ -163,28 +136,28 @@ def verify_conversion(source: Path, model: str | None = None) -> Report:
             "log-mel", "log-mel", *each, LOG_MEL_MAX_BAR,
             mean_bar=None if each[0].is_tone else LOG_MEL_MEAN_BAR,
         )
-        for each in zip(heard, ours, theirs, strict=True)
+        for each in zip(made, ours, theirs, strict=True)
     ]  # fmt: skip
-    comparisons += _network_comparisons(heard, stages, networks, reference)
+    comparisons += _network_comparisons(made, stages, networks, reference)
     return Report(source_name=source.name, model=model, comparisons=tuple(comparisons))
 
 
 def sounds() -> tuple[Sound, ...]:
-    """What both implementations hear: the same every time, 1 to 5 s each but one."""
+    """The sounds of the comparison: the same every time, 1 to 5 s each but one."""
     rng = np.random.default_rng(_SEED)
 
-    def seconds(n_samples: int) -> NDArray[np.float64]:
+    def seconds(n_samples: int) -> F64:
         return np.arange(n_samples) / _RATE_HZ
 
-    def sine(frequency_hz: float, n_samples: int) -> NDArray[np.float64]:
+    def sine(frequency_hz: float, n_samples: int) -> F64:
         return 0.5 * np.sin(2 * np.pi * frequency_hz * seconds(n_samples))
 
-    def chirp(start_hz: float, end_hz: float, n_samples: int) -> NDArray[np.float64]:
+    def chirp(start_hz: float, end_hz: float, n_samples: int) -> F64:
         t = seconds(n_samples)
         rate = (end_hz - start_hz) / (n_samples / _RATE_HZ)
         return 0.5 * np.sin(2 * np.pi * (start_hz + rate * t / 2) * t)
 
-    def noise(level: float, n_samples: int) -> NDArray[np.float64]:
+    def noise(level: float, n_samples: int) -> F64:
         return level * rng.standard_normal(n_samples)
 
     impulses = np.zeros(56_000)
@@ -217,21 +190,17 @@ def _networks(arrays: Mapping[str, F32], model: str) -> dict[str, nn.Module]:
     """Our network as converted, and as `audioset_core.inference.scorer` runs it."""
     import torch
 
-    from audioset_core.models.vggish import VGGish
-    from audioset_core.models.yamnet import YAMNet
+    from audioset_core.models.folding import fold_batch_norm
 
-    network: YAMNet | VGGish
-    if model == "yamnet":
-        network = YAMNet()
-    else:
-        network = VGGish(has_head=any(name.startswith("head.") for name in arrays))
+    has_scores = model != "vggish" or any(name.startswith("head.") for name in arrays)
+    network = find_bundle(model, has_scores=has_scores).build()
     network.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
     network.eval()
-    return {"": network, f", {_FASTER[model]}": copy.deepcopy(network).for_inference()}
+    return {"": network, f", {_FASTER[model]}": fold_batch_norm(copy.deepcopy(network))}
 
 
 def _network_comparisons(
-    heard: tuple[Sound, ...],
+    made: tuple[Sound, ...],
     stages: Mapping[str, list[F32]],
     networks: Mapping[str, nn.Module],
     reference: Reference,
@@ -250,7 +219,7 @@ def _network_comparisons(
                 if ours is None or theirs is None:
                     continue
                 each = zip(
-                    heard, _split(ours, inputs), _split(theirs, stages["network"]), strict=True
+                    made, _split(ours, inputs), _split(theirs, stages["network"]), strict=True
                 )
                 comparisons += [
                     _comparison(f"{stage}{suffix}", quantity, *rows, max_bar) for rows in each

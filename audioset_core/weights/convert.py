@@ -1,4 +1,4 @@
-"""Published weights to safetensors, each layout by name, nothing unread and nothing guessed.
+"""Published weights to safetensors: every array is matched by its name, and none is left over.
 
 The layouts are those of the models' modules, the files are read by
 `audioset_core.checkpoints.readers`. Reading HDF5 and PyTorch files needs no TensorFlow.
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
     from audioset_core.checkpoints.layouts import Arrays, Layout
 
 METADATA_KEYS = ("model", "version", "source_sha256")
-"""What every converted file says of itself. Older ones lack ``has_scores``: they have them."""
+"""Keys in every converted file. Older files lack ``has_scores``: they have a classifier head."""
 
 
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex.
 
-    Of a checkpoint or SavedModel: of its files' names and digests, wherever it lies and
-    whatever a checkpoint's prefix is.
+    For a checkpoint or SavedModel, of its files' names and digests, whatever its folder and the
+    checkpoint's prefix.
 
     Raises:
         OSError: it cannot be read.
@@ -49,7 +49,7 @@ def file_sha256(path: Path) -> str:
 
 
 def tensors_sha256(arrays: Mapping[str, NDArray[Any]]) -> str:
-    """Digest of the values themselves: the same weights from any container agree."""
+    """Digest of the values: equal for the same weights from any container."""
     import numpy as np
 
     digest = hashlib.sha256()
@@ -61,12 +61,15 @@ def tensors_sha256(arrays: Mapping[str, NDArray[Any]]) -> str:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file, read without its tensors and without torch.
+    """The metadata of a safetensors file, read without its tensors.
+
+    By hand, since safetensors' own reader imports numpy or torch, which `audioset models` needs
+    for nothing else.
 
     Keys: ``model``, ``version``, ``source_sha256`` and ``has_scores`` ("true" or "false").
 
     Raises:
-        WeightsError: not a safetensors file, or one that this project did not write.
+        WeightsError: not a safetensors file, or not written by this project.
     """
     try:
         with path.open("rb") as file:
@@ -94,7 +97,7 @@ def convert(source: Path, target: Path, *, model: str | None = None) -> dict[str
     ``model`` None: the names in the file say which it is.
 
     Raises:
-        WeightsError: unknown layout, a missing, spare or misshapen dataset, or NaN values.
+        WeightsError: an unknown layout, an array that is missing, unknown or misshapen, or NaN.
     """
     model, layout, arrays = _load(source, model)
     metadata = {
@@ -140,7 +143,7 @@ def _load(source: Path, model: str | None) -> tuple[str, Layout, Arrays]:
 
 
 def _candidates(container: Container, model: str | None) -> list[tuple[str, Layout]]:
-    """Layouts of that kind of file; none if the model that is asked for has none."""
+    """The layouts for that kind of file; none if the wanted model has none."""
     found = [
         (name, layout)
         for name, bundle in BUNDLES.items()
@@ -156,10 +159,10 @@ def _fitting(
     model: str | None,
     source: str,
 ) -> tuple[str, Layout]:
-    """The layout that the names in the file fit best; of ``model``, if one is asked for.
+    """The layout that fits the names in the file best; of ``model``, if one is given.
 
     Raises:
-        WeightsError: the file holds another model, or none that is known.
+        WeightsError: the file has another model, or no known model.
     """
     misfits = [
         (len(layout.expected ^ layout.named(published, source).keys()), name, layout)
@@ -169,7 +172,7 @@ def _fitting(
     if model is None:
         if misfit > len(layout.expected) / 2:
             known = ", ".join(BUNDLES)
-            raise WeightsError(f"{source} holds none of the models that are known: {known}")
+            raise WeightsError(f"{source} has none of the known models: {known}")
         return found, layout
     if misfit == 0 and found != model:
         raise WeightsError(f"{source} holds {found} weights, not {model}")
@@ -178,7 +181,7 @@ def _fitting(
 
 
 def safetensors_bytes(arrays: Mapping[str, NDArray[Any]], metadata: dict[str, str]) -> bytes:
-    """The file's bytes, always the same: safetensors itself writes metadata in random order."""
+    """The file's bytes, the same every time: safetensors itself writes metadata in random order."""
     from safetensors.numpy import save
 
     blob = save(dict(sorted(arrays.items())), metadata=metadata)

@@ -1,11 +1,10 @@
-"""Where weights come from: a file that is named, the cache, or the publisher's address.
+"""Where weights come from: a given file, the cache, or the publisher's address.
 
-The order is: the path given, ``AUDIOSET_WEIGHTS`` for YAMNet and ``AUDIOSET_WEIGHTS_<MODEL>`` for
-the others (``AUDIOSET_WEIGHTS_VGGISH``), the package for a model that lies in it, and where
-official weights are known by their digest ``AUDIOSET_ASSETS/weights/`` and the official download.
-A download is resumed where it broke off and used only once its size and SHA-256 are right; what
-cannot be verified is never downloaded.
-Published files are converted once into the cache; nothing is ever replaced by random values.
+The order is: the given path; ``AUDIOSET_WEIGHTS`` for YAMNet and ``AUDIOSET_WEIGHTS_<MODEL>`` for
+the others (``AUDIOSET_WEIGHTS_VGGISH``); the package, for a model that it includes; and for
+official weights with a known digest ``AUDIOSET_ASSETS/weights/`` and the official download. An
+interrupted download is resumed, and used only if its size and SHA-256 are right; files that cannot
+be verified are never downloaded. Published files are converted once into the cache.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class ReadyWeights:
-    """Converted weights on disk. ``version`` names the values, whatever file they came from."""
+    """Converted weights on disk. ``version`` identifies the values, whatever their source file."""
 
     path: Path
     model: str
@@ -45,7 +44,7 @@ class ReadyWeights:
 
     @property
     def named(self) -> str:
-        """Model, version, and what a person should know of the model's answers."""
+        """Model, version, and the caution about the model's scores, if there is one."""
         caution = BUNDLES[self.model].caution
         return f"{self.model} {self.version}" + (f" ({caution})" if caution else "")
 
@@ -54,7 +53,7 @@ def cache_dir() -> Path:
     """``AUDIOSET_CACHE``, or this project's folder in the user's cache (``XDG_CACHE_HOME``).
 
     Raises:
-        WeightsError: nothing says where the user's home folder is.
+        WeightsError: the user's home folder is unknown.
     """
     import platformdirs
 
@@ -106,7 +105,7 @@ def find_source(
 
 
 def peek(bundle: ModelBundle, given: Path | None = None) -> ReadyWeights | None:
-    """The weights that would be used, if they are converted already; reads no tensor.
+    """The weights that would be used, if they are already converted; reads no tensor.
 
     Raises:
         WeightsError: as `find_source`, or the file belongs to another model.
@@ -121,7 +120,7 @@ def peek(bundle: ModelBundle, given: Path | None = None) -> ReadyWeights | None:
 def prepare(
     bundle: ModelBundle, given: Path | None = None, *, progress: Progress | None = None
 ) -> ReadyWeights:
-    """Find or download the weights, convert them once, and say where they are.
+    """Find or download the weights and convert them once; returns the converted weights.
 
     Raises:
         WeightsError: no file and no network, a damaged file, another model's weights, or a cache
@@ -139,9 +138,10 @@ def prepare(
 
 
 def download(official: OfficialWeights, folder: Path, *, progress: Progress | None = None) -> Path:
-    """Fetch a published file, resuming an interrupted try; verified before it gets its name.
+    """Download a published file; an interrupted download is resumed.
 
-    Only over https (plain http from this very machine), and no redirect is followed.
+    Only over https (http only from this machine); redirects are not followed. The file gets its
+    name after it was verified.
 
     Raises:
         WeightsError: no network, an HTTP error, another kind of address, or bytes that do not
@@ -176,7 +176,7 @@ def download(official: OfficialWeights, folder: Path, *, progress: Progress | No
         part.unlink()
         raise WeightsError(
             f"{official.url} did not deliver the published file (SHA-256 differs); "
-            f"it was thrown away, run again or give the file with --weights"
+            f"the download was deleted; run again or give the file with --weights"
         )
     part.replace(target)
     return target
@@ -188,7 +188,7 @@ def _fetch(official: OfficialWeights, part: Path, progress: Progress | None) -> 
     done = part.stat().st_size if part.exists() else 0
     if done >= official.size_bytes:
         return
-    # The pinned size and digest are of the plain bytes: nothing compressed on the way.
+    # The pinned size and digest are of the plain bytes: no compression on the way.
     headers = {"Accept-Encoding": "identity"}
     if done:
         headers["Range"] = f"bytes={done}-"
@@ -197,7 +197,7 @@ def _fetch(official: OfficialWeights, part: Path, progress: Progress | None) -> 
         "GET", official.url, headers=headers, timeout=timeout, follow_redirects=False
     ) as response:
         if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-            part.unlink(missing_ok=True)  # what is here is not a beginning of what is there
+            part.unlink(missing_ok=True)  # the part here is not the beginning of the published file
         response.raise_for_status()
         if response.status_code != httpx.codes.PARTIAL_CONTENT:
             done = 0
@@ -213,7 +213,7 @@ def _fetch(official: OfficialWeights, part: Path, progress: Progress | None) -> 
 
 @contextmanager
 def _writing_cache(folder: Path) -> Iterator[None]:
-    """A cache that somebody else owns, or that is read-only, is named with the way out."""
+    """Report a cache that cannot be written, with what to do."""
     try:
         yield
     except OSError as error:
@@ -226,7 +226,7 @@ def _writing_cache(folder: Path) -> Iterator[None]:
 
 
 def _is_file(path: Path) -> bool:
-    """Whether it is there for us: what lies in a folder that may not be entered is not."""
+    """Whether it is a file that we can reach; False in a folder that we may not enter."""
     return os.path.isfile(path)  # noqa: PTH113 (the method raises PermissionError)
 
 

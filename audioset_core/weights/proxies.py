@@ -1,8 +1,8 @@
-"""The proxies of the environment: never for this machine, and as every client reads them.
+"""The proxies of the environment, in a form that every client reads; none for this machine.
 
-``settle_proxies`` is called once, before anything opens a connection; child processes inherit
-what it leaves. Without it httpx asks a proxy for 127.0.0.1 unless ``NO_PROXY`` forbids that, and
-raises for entries that other programs take: ``[::1]``, ``fe80::/10``, ``socks://host:port``.
+``settle_proxies`` is called once, before anything opens a connection; child processes inherit the
+result. Without it httpx uses a proxy for 127.0.0.1 unless ``NO_PROXY`` forbids that, and raises for
+entries that other programs accept: ``[::1]``, ``fe80::/10``, ``socks://host:port``.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from urllib.parse import urlsplit
 
 SCHEMES = ("http", "https", "socks5", "socks5h")
-# 0.0.0.0 is where Prefect says that a server for all interfaces is to be found.
+# Prefect names 0.0.0.0 as the address of a server for all interfaces.
 LOOPBACK = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104 (nothing is bound)
 _KINDS = ("http_proxy", "https_proxy", "all_proxy")
 
 
 def settle_proxies(environment: MutableMapping[str, str]) -> None:
-    """Exempt this machine from the proxies that are set, and write them as httpx reads them.
+    """Exempt this machine from the proxies, and write them in the form that httpx reads.
 
-    ``socks://`` becomes ``socks5://``, which desktops mean by it. Entries of ``NO_PROXY`` that
-    httpx cannot read, and would match nothing, are left out. Without a proxy nothing changes.
+    ``socks://`` becomes ``socks5://``, which desktops mean. Entries of ``NO_PROXY`` that httpx
+    cannot read are left out: they would match nothing. Without a proxy nothing changes.
 
     >>> environment = {"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "[::1],.lan,fe80::/10"}
     >>> settle_proxies(environment)
@@ -39,7 +39,7 @@ def settle_proxies(environment: MutableMapping[str, str]) -> None:
 
 
 def proxy_problem(environment: Mapping[str, str]) -> str | None:
-    """What is wrong with the first proxy that no client could use; None if all can be."""
+    """What is wrong with the first unusable proxy; None if all are usable."""
     for name, address in _proxies(environment):
         try:
             parts = urlsplit(_with_scheme(address))
@@ -63,7 +63,7 @@ def proxy_asked(scheme: str, environment: Mapping[str, str]) -> str | None:
 def _proxies(environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """The variables that name a proxy, without blanks around the address.
 
-    As Python reads them: in any case, and the lower one wins, also to say that there is none.
+    As Python reads them: in upper or lower case; lower case wins, also if it is empty.
     """
     for name in sorted(environment):
         lower, address = name.lower(), environment[name].strip()
@@ -82,7 +82,7 @@ def _exempt(environment: Mapping[str, str]) -> str:
 
 
 def _is_readable(entry: str) -> bool:
-    """Whether httpx makes a pattern of it: a name, an address, either with a port."""
+    """Whether httpx can read it: a name or an address, with or without a port."""
     if "://" in entry:
         return True
     name, _, port = entry.partition(":")

@@ -1,7 +1,7 @@
-"""YAMNet and VGGish in TensorFlow's own operations: what converted weights are compared with.
+"""YAMNet and VGGish in TensorFlow's own operations, as a reference for converted weights.
 
-Both networks are written from their published architecture, and share nothing with our PyTorch,
-so that a mistake made there cannot hide.
+Both networks are written from their published architecture and share no code with our PyTorch
+networks, so that a mistake there is found.
 
 Source: tensorflow/models, research/audioset/yamnet (features.py, params.py, yamnet.py) and
 research/audioset/vggish (mel_features.py, vggish_params.py, vggish_slim.py); Howard et al.,
@@ -20,11 +20,10 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from audioset_core.arrays import F32
 from audioset_core.errors import WeightsError
 
-F32 = NDArray[np.float32]
 Weights = Mapping[str, F32]
 """Published arrays under TensorFlow's names; see `audioset_core.weights.tensorflow_weights`."""
 
@@ -65,10 +64,6 @@ class Reference:
             framed = tf.signal.frame(frames, _PATCH_FRAMES, self.patch_hop_frames, axis=0)
         return np.asarray(framed.numpy(), np.float32)
 
-    def end_to_end(self, samples: F32) -> tuple[F32 | None, F32]:
-        """Waveform at 16 kHz to scores and embeddings, as `network`."""
-        return self.network(self.patches(self.log_mel(samples)))
-
 
 @cache
 def load_tensorflow() -> Any:
@@ -81,9 +76,9 @@ def load_tensorflow() -> Any:
     try:
         with _stderr_to_nowhere():
             tf: Any = importlib.import_module("tensorflow")
-            with suppress(RuntimeError):  # it is running already, with whatever it was given
+            with suppress(RuntimeError):  # TensorFlow is already running, with other settings
                 tf.config.set_visible_devices([], "GPU")
-            tf.constant(0.0)  # starts the runtime, which says more than the import
+            tf.constant(0.0)  # starts the runtime, which prints more than the import
     except ImportError as error:
         raise WeightsError(
             "comparing with the reference needs TensorFlow: pip install 'audioset-flows[convert]'"
@@ -227,7 +222,7 @@ def _vggish_network(tf: Any, weights: Mapping[str, Any], x: Any) -> tuple[Any, A
 
 @contextmanager
 def _stderr_to_nowhere() -> Iterator[None]:
-    """TensorFlow's C++ greets on file descriptor 2 before any setting of its own takes effect."""
+    """Hide what TensorFlow's C++ code prints before its own settings take effect."""
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:

@@ -1,7 +1,7 @@
-"""Reads published weights a second time, for the reference, with nothing of our converter.
+"""Reads published weights a second time, for the reference, without our converter.
 
-Whatever the file, arrays come under TensorFlow's names and axes: ``layer1/conv/kernel``,
-``layer2/depthwise_conv/bn/beta``, ``vggish/conv1/weights``. PyTorch's are turned back.
+Arrays of any file get TensorFlow's names and axes: ``layer1/conv/kernel``,
+``layer2/depthwise_conv/bn/beta``, ``vggish/conv1/weights``. Axes of PyTorch files are turned back.
 
 Source: tensorflow/models, research/audioset; https://github.com/w-hc/torch_audioset and
 https://github.com/harritaylor/torchvggish for the names in PyTorch files.
@@ -16,12 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from audioset_core.arrays import F32
 from audioset_core.errors import WeightsError
 from audioset_core.weights.tensorflow_networks import load_tensorflow
-
-F32 = NDArray[np.float32]
 
 # Modules of the PyTorch VGGish by TensorFlow's names; the head is not Google's, its names ours.
 _VGGISH_TORCH = {
@@ -43,12 +41,12 @@ _BATCH_NORM_TORCH = {
     "running_mean": "moving_mean",
     "running_var": "moving_variance",
 }
-# Where a variable's own name starts, after whatever scopes and groups it was saved in: Keras
+# Where a variable's own name starts, after the scopes and groups that it was saved in: Keras
 # writes "layer1/conv/bn/layer1/conv/bn/beta:0" into HDF5.
 _NAME_STARTS = re.compile(r"(?<![^/])(layer\d+/|logits/|vggish/)")
 # Later versions of yamnet.py leave the last layer's name to Keras, which counts.
 _UNNAMED_LOGITS = re.compile(r"(?<![^/])dense(_\d+)?/")
-# No array of a known model has more; a shape costs a file nothing.
+# No array of a known model has more values; a malicious file may state any shape.
 _MAX_VALUES = 1 << 28
 # The entry of an object-based checkpoint that says which variable each entry is.
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -61,7 +59,7 @@ def read_weights(source: Path) -> dict[str, F32]:
     predecessor (``yamnet.pth``) and of torchvggish, whose axes are turned back.
 
     Raises:
-        WeightsError: not readable as what its ending says.
+        WeightsError: the file is not readable in the format of its ending.
     """
     readers = {".h5": _read_h5, ".hdf5": _read_h5, ".pth": _read_torch, ".pt": _read_torch}
     reader = readers.get(source.suffix.lower(), _read_tensorflow)
@@ -69,16 +67,16 @@ def read_weights(source: Path) -> dict[str, F32]:
         return reader(source)
     except WeightsError:
         raise
-    except Exception as error:  # each library has its own answers to damage
+    except Exception as error:  # each library raises its own types for damage
         reason = " ".join(str(error).split())[:120]
         raise WeightsError(f"{source.name} is not a readable weights file: {reason}") from error
 
 
 def model_of(weights: Mapping[str, F32]) -> str:
-    """Which model the names belong to.
+    """The model that the names belong to.
 
     Raises:
-        WeightsError: neither.
+        WeightsError: neither YAMNet nor VGGish.
     """
     for name, known in (("yamnet", "layer1/conv/kernel"), ("vggish", "vggish/conv1/weights")):
         if known in weights:
@@ -103,7 +101,7 @@ def _read_h5(source: Path) -> dict[str, F32]:
 
 
 def _read_tensorflow(source: Path) -> dict[str, F32]:
-    """A checkpoint, or the one inside a SavedModel; of neither is the graph loaded."""
+    """A checkpoint, or the one inside a SavedModel; no graph is loaded."""
     tf = load_tensorflow()
     reader = tf.train.load_checkpoint(str(_checkpoint_prefix(source)))
     dtypes = reader.get_variable_to_dtype_map()

@@ -15,7 +15,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from audioset_core.cores import n_cores
+from audioset_core.system import n_cores
 from benchmarks.peers import protocol
 from benchmarks.peers.keras_yamnet import HOP_S, PATCH_HOP_SAMPLES, PATCH_SAMPLES, RATE_HZ, load
 

@@ -18,7 +18,7 @@ from db.score_files.ranked import ScoreFile, score_files
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from audioset_core.scores.pooling import FloatArray
+    from audioset_core.arrays import Floats
     from audioset_core.scores.similarity import Prepare
 
 
@@ -27,7 +27,7 @@ RANK_COLUMNS = ("score", "mid", "name", "start_s", "end_s", "clip", "path")
 SIMILAR_COLUMNS = ("cosine", "start_s", "end_s", "clip", "path")
 
 
-def read_logits(home: Path, file: ScoreFile) -> FloatArray:
+def read_logits(home: Path, file: ScoreFile) -> Floats:
     """A clip's logits, memory-mapped.
 
     Raises:
@@ -127,7 +127,7 @@ def similar_clips(
         wanted = prepare(own[min(len(own) - 1, max(0, patch))][None])[0].astype("float64")
     n_compared = 0
 
-    def others() -> Iterator[tuple[str, FloatArray]]:
+    def others() -> Iterator[tuple[str, Floats]]:
         nonlocal n_compared
         for clip, path in comparable(engine, query, question):
             n_compared += 1
@@ -153,7 +153,7 @@ def _times(
     return round(first * of.patch_hop_s, 6), end_s(last, **shape)
 
 
-def _as_they_are(vectors: FloatArray) -> FloatArray:
+def _as_they_are(vectors: Floats) -> Floats:
     return vectors
 
 

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from audioset_core.audio.sandbox import decoders
+from audioset_core.audio.sandbox import decoder_pool
 from audioset_core.errors import UserError
-from audioset_core.inputs.walk import Inputs, barren_folders, read_inputs
+from audioset_core.inputs.walk import Inputs, folders_without_recordings, read_inputs
 from audioset_core.models.registry import ModelBundle, find_bundle
 from audioset_core.weights import locate as weights_files
 from audioset_core.weights.locate import ReadyWeights
@@ -40,7 +40,7 @@ def label_paths(
         UserError, DatabaseUserError: an input is off.
     """
     inputs = read_inputs(paths, manifest, follow_symlinks=options.follow_symlinks)
-    barren = barren_folders(inputs)
+    barren = folders_without_recordings(inputs)
     is_all = len(barren) == len(inputs.named_folders) and inputs.are_folders_named
     if barren and is_all:
         raise UserError("; ".join(barren))
@@ -127,9 +127,11 @@ def _run_flow(
 ) -> Summary:
     def begin_to_get_ready() -> None:
         begin_to_load(ready, options.device, options.engine, options.precision)
-        stopper().on_leave(decoders().kill)
+        stopper().on_leave(decoder_pool().kill)
         are_files = manifest is None and all(Path(path).is_file() for path in paths)
-        decoders().begin(min(SHARDS_IN_FLIGHT, len(paths)) if are_files else SHARDS_IN_FLIGHT)
+        decoder_pool().start_workers(
+            min(SHARDS_IN_FLIGHT, len(paths)) if are_files else SHARDS_IN_FLIGHT
+        )
 
     with LabelProgress() as progress:
         progress.say("starting Prefect")

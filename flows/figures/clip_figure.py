@@ -16,10 +16,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap, to_rgba
 from matplotlib.figure import Figure
 
+from audioset_core.arrays import F32
 from audioset_core.features.config import YAMNET
 from audioset_core.previews.spectrogram_png import axis_step, palette, shown_range
 from audioset_core.previews.waveform_overview import Overview, band_of_hz
-from audioset_core.scores.pooling import Float32Array
 from db.answer_records import Interval
 from flows.terminal import clock
 
@@ -59,7 +59,7 @@ class ClipPicture:
     why_no_audio: str
     classes: tuple[str, ...]
     peaks: tuple[float, ...]
-    scores: Float32Array
+    scores: F32
     detections: tuple[Interval, ...]
     threshold: float
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Engine
 
+from audioset_core.arrays import F32
 from audioset_core.errors import UserError
 from audioset_core.previews.columns import column_edges, covering_patches, peak_scores
-from audioset_core.scores.pooling import Float32Array
 from audioset_core.storage.score_files import read_scores
 from db.answer_records import ClipReport, Label
 from db.reports import model_coverage as queries
@@ -22,7 +22,7 @@ def best_labels(report: ClipReport, top: int) -> tuple[Label, ...]:
 
 def scores_over_time(
     engine: Engine, report: ClipReport, home: Path, labels: tuple[Label, ...], n_columns: int
-) -> Float32Array:
+) -> F32:
     """Highest score per column of time; NaN where no patch lies.
 
     Shape: ``[n_columns, len(labels)]``

@@ -8,8 +8,8 @@ from typing import Any
 
 from prefect.futures import PrefectFuture
 
-from audioset_core.cores import n_cores
 from audioset_core.errors import UserError
+from audioset_core.system import n_cores
 from flows.run_options import ExecutionOptions
 from tasks.label_shard import label_shard
 from tasks.labelling.job import Job

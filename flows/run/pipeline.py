@@ -14,10 +14,10 @@ from pydantic import SecretStr
 from sqlalchemy import Engine
 
 from audioset_core.audio.decoders import DecodeOptions
-from audioset_core.audio.sandbox import decoders
+from audioset_core.audio.sandbox import decoder_pool
 from audioset_core.errors import UserError
 from audioset_core.features.config import FrontendConfig
-from audioset_core.inference.engines import hears
+from audioset_core.inference.engines import takes_waveforms
 from audioset_core.weights.locate import ReadyWeights
 from db.catalog.sources import iter_items
 from db.catalog.vanished_files import count_moved
@@ -146,7 +146,7 @@ def labelling_job(
 ) -> Job:
     """What the tasks of the run need to know."""
     # A GPU takes waveforms: an hour is 635 MB at 44.1 kHz, and 92 MB as log-mel frames.
-    is_heavy = hears(frontend, options.device, options.engine)
+    is_heavy = takes_waveforms(frontend, options.device, options.engine)
     return Job(
         run_id=run_id,
         home=home,
@@ -190,7 +190,7 @@ def label_here(
             monitor.advance(receipt)
             listener().advance(receipt)
             note_progress(engine, job.run_id, run.summary.counts, now())
-    decoders().close()  # a process that waits for the next run keeps none
+    decoder_pool().close()  # a process that waits for the next run keeps none
 
 
 def _look_back(

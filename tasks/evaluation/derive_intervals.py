@@ -13,11 +13,12 @@ from pathlib import Path
 
 from sqlalchemy import Engine
 
+from audioset_core.arrays import Floats
 from audioset_core.errors import AudioError, Reason, UserError
 from audioset_core.records import Detection
 from audioset_core.scores.thresholds import IntervalRules, derive_intervals
 from audioset_core.storage.score_file_check import Promise, check_file
-from audioset_core.storage.score_files import ScoreArray, read_scores
+from audioset_core.storage.score_files import read_scores
 from db.engine import reading
 from db.ledger.label_rows import category_nodes
 from db.score_files.labelled import ScoredClip, commit_intervals, count_underived, iter_underived
@@ -84,7 +85,7 @@ def derive_set(
     return done
 
 
-def checked_scores(home: Path, clip: ScoredClip) -> ScoreArray | None:
+def checked_scores(home: Path, clip: ScoredClip) -> Floats | None:
     """The clip's logits, mapped, after a look at every byte; None where it has no patch.
 
     Raises:

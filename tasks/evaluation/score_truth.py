@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Engine
 
+from audioset_core.arrays import Floats
 from audioset_core.errors import AudioError, UserError
 from audioset_core.evaluation.metrics import UNKNOWN, Labels, Scores
 from audioset_core.evaluation.truth_files import Item, Truth
 from audioset_core.ontology.graph import Ontology
 from audioset_core.scores.coverage import end_s
 from audioset_core.scores.pooling import pool
-from audioset_core.storage.score_files import ScoreArray
 from db.catalog.ontology import node_ids
 from db.engine import reading
 from db.ledger.label_rows import category_nodes
@@ -134,7 +134,7 @@ def patches_of(clip: ScoredClip, n_patches: int, span_s: tuple[float, float]) ->
     return slice(nearest, nearest + 1)
 
 
-def _part(logits: ScoreArray, clip: ScoredClip, item: Item) -> ScoreArray:
+def _part(logits: Floats, clip: ScoredClip, item: Item) -> Floats:
     """The rows of the item: of its span, of its segment in a longer recording, or all."""
     span_s = item.span_s
     if item.segment_s is not None:
@@ -146,7 +146,7 @@ def _part(logits: ScoreArray, clip: ScoredClip, item: Item) -> ScoreArray:
     return logits if span_s is None else logits[patches_of(clip, len(logits), span_s)]
 
 
-def _pooled(logits: ScoreArray, pooling: Pooling) -> Scores:
+def _pooled(logits: Floats, pooling: Pooling) -> Scores:
     """By category index."""
     found = pool(logits, floor=0.0, threshold=2.0).class_scores
     return np.array([getattr(each, pooling) for each in found], dtype=np.float32)

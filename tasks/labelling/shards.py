@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audioset_core.audio.remarks import Remark
-from audioset_core.cores import n_cores
 from audioset_core.features.patch_reader import ClipReader, Piece
 from audioset_core.storage.score_files import Kind
+from audioset_core.system import n_cores
 from db.records import Claim, Clip, FailedSource, WorkItem
 
 Results = dict[Kind, NDArray[np.floating[Any]]]

@@ -35,7 +35,7 @@ _PROBE_FROM_S = 60.0
 _KINDS_REMEMBERED = 10_000
 _SIGN_OF_LIFE_S = 30.0
 _SETTLED = frozenset({FileState.DONE, FileState.FAILED})
-PASSING_REASONS = frozenset(str(reason) for reason in Reason if not reason.is_lasting)
+PASSING_REASONS = frozenset(str(reason) for reason in Reason if not reason.is_permanent)
 
 
 @dataclass(slots=True)

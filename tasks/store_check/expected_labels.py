@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
+from audioset_core.arrays import Floats
 from audioset_core.scores.pooling import pool
-from audioset_core.storage.score_files import ScoreArray
 from db.integrity.audit import Labels
 from db.ledger.label_rows import Row, label_rows
 from db.types import SCORE_SCALE
@@ -15,7 +15,7 @@ K = TypeVar("K")
 
 
 def pooled_labels(
-    logits: ScoreArray, parameters: Mapping[str, Any], node_of: Mapping[int, int]
+    logits: Floats, parameters: Mapping[str, Any], node_of: Mapping[int, int]
 ) -> Labels:
     """The rows that a labelling with these scores must have.
 

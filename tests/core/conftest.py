@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from audioset_core.audio.sandbox import decoders
+from audioset_core.audio.sandbox import decoder_pool
 
 
 @pytest.fixture
@@ -26,10 +26,10 @@ def no_descriptor_leaks() -> Iterator[None]:
 
 
 def _leave_one_decoder() -> None:
-    pool = decoders()
+    pool = decoder_pool()
     idle = pool.take()
     pool.close()
-    pool.give_back(idle)
+    pool.put_back(idle)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from audioset_core.audio.ffmpeg import _Timeline
 from audioset_core.audio.remarks import (
     MOST_REMARKS,
     RemarkKind,
@@ -14,6 +13,7 @@ from audioset_core.audio.remarks import (
     is_partial,
     refuse_partial,
 )
+from audioset_core.audio.timeline import Timeline
 from audioset_core.errors import AudioError, Reason
 
 RATE_HZ = 16_000
@@ -23,8 +23,7 @@ FRAME = 1_024
 def placed(stamps_s: list[float | None], **about: bool) -> tuple[list[float], Remarks]:
     """When each frame of 1,024 samples begins, in seconds."""
     remarks = Remarks()
-    timeline = _Timeline(RATE_HZ, 0.0, remarks)
-    timeline.may_jump = about.get("may_jump", False)
+    timeline = Timeline(RATE_HZ, 0.0, remarks, may_jump=about.get("may_jump", False))
     starts, n = [], 0
     for stamp_s in stamps_s:
         n_silent, n_dropped = timeline.place(stamp_s, FRAME)

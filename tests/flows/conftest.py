@@ -24,7 +24,7 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from audioset_core.audio.sandbox import decoders
+from audioset_core.audio.sandbox import decoder_pool
 from audioset_core.ontology.graph import load_default
 from db.engine import open_engine
 from db.migrate import ensure_schema
@@ -121,7 +121,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _lasting_decoders() -> Iterator[None]:
     """Decoders outlast a run: each takes a quarter of a second to start."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decoders(), "close", lambda: None)
+        patch.setattr(decoder_pool(), "close", lambda: None)
         yield
 
 

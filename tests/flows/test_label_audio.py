@@ -105,12 +105,12 @@ def test_waveforms_for_a_gpu_give_the_same_scores(
     other = replace(lab, home=tmp_path / "other", url=f"sqlite:///{tmp_path / 'other.db'}")
     taken = 0
 
-    def hears(*_: object) -> bool:
+    def takes_waveforms(*_: object) -> bool:
         nonlocal taken
         taken += 1
         return True
 
-    monkeypatch.setattr("tasks.chunk_and_featurize.hears", hears)
+    monkeypatch.setattr("tasks.chunk_and_featurize.takes_waveforms", takes_waveforms)
     summary = other.label(corpus, engine="torch", device="cpu", score_dtype="float32")
     assert (summary.n_labelled, summary.n_failed) == (len(CLIPS), 0)
     assert taken == len(CLIPS)

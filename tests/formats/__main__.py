@@ -8,7 +8,7 @@ from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from audioset_core.cores import n_cores
+from audioset_core.system import n_cores
 from tests.formats.kinds import KINDS, Kind
 from tests.formats.matrix import UNTOLD, Heard, fault, made, ours, theirs
 from tests.formats.plights import PLIGHTS

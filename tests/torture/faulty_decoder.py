@@ -12,8 +12,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from audioset_core.arrays import F32
 from audioset_core.audio import sandbox_process as decode_process
-from audioset_core.audio.decoders import F32, DecodeOptions, Decoder, open_decoder
+from audioset_core.audio.decoders import DecodeOptions, open_decoder
+from audioset_core.audio.mono import Decoder
 from tests.torture.makers import chunk, pcm, wav
 
 ORDERS = ("segfault", "abort", "leave", "spin", "sleep", "eat", "raise", "poison", "linger")

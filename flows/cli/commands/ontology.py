@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from audioset_core.models.registry import BUNDLES, YAMNET, ModelBundle, find_bundle
 from audioset_core.ontology.graph import Node, Ontology, load_default
 from flows.cli.command import command_group
 from flows.cli.shared_options import AsJson, Store
@@ -47,7 +48,7 @@ def tree(
     A node with several parents is printed below each of them. (-) marks what YAMNet cannot predict.
     """
     ontology = load_default()
-    predictable = _predictable("yamnet")
+    predictable = _predictable(YAMNET)
 
     def walk(node: Node, level: int) -> None:
         print(f"{'  ' * level}{node.name}{'' if node.mid in predictable else ' (-)'}")
@@ -74,18 +75,16 @@ def search(
 
 def missing(
     name: Annotated[str, typer.Argument(help=_NAME)],
-    model: Annotated[str, typer.Option(help="yamnet, vggish, panns or pocket.")] = "yamnet",
+    model: Annotated[str, typer.Option(help=f"One of {', '.join(BUNDLES)}.")] = "yamnet",
     as_json: AsJson = False,
 ) -> None:
     """List the concrete classes below a node that a model cannot predict.
 
     Abstract nodes only group others: no model predicts them, and they are not listed.
     """
-    from audioset_core.models.registry import find_bundle
-
     ontology = load_default()
     node = ontology.find(name)
-    predicted = _predictable(find_bundle(model).categories_name)
+    predicted = _predictable(find_bundle(model))
     concrete = [each for each in ontology.subtree(node.mid) if not each.is_abstract]
     lacking = [each for each in concrete if each.mid not in predicted]
     _print_nodes(ontology, lacking, as_json=as_json)
@@ -118,7 +117,7 @@ def _print_nodes(ontology: Ontology, nodes: Sequence[Node], *, as_json: bool) ->
 
 
 def _described(ontology: Ontology, node: Node, store: Store) -> dict[str, object]:
-    predictable = _predictable("yamnet")
+    predictable = _predictable(YAMNET)
     below = ontology.descendants(node.mid)
     flags = [
         name
@@ -153,12 +152,8 @@ def _stored_texts(mid: str, store: Store) -> dict[str, object]:
     return {"description": description, "citation_uri": citation_uri, "examples": list(examples)}
 
 
-def _predictable(categories_name: str | None) -> frozenset[str]:
-    from audioset_core.models.classes import load_categories
-
-    if categories_name is None:
-        return frozenset()
-    return frozenset(category.mid for category in load_categories(categories_name))
+def _predictable(bundle: ModelBundle) -> frozenset[str]:
+    return frozenset(category.mid for category in bundle.categories)
 
 
 app = command_group(

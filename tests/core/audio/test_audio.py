@@ -180,7 +180,7 @@ def test_the_disk_fails(wav: Path, either_way: str, monkeypatch: pytest.MonkeyPa
         patched.setattr(os, "read", fail)
         assert reason_of(wav) is Reason.UNREADABLE
     with monkeypatch.context() as patched:
-        patched.setattr(audio, "open_contained", open_decoder)
+        patched.setattr(audio, "open_sandboxed", open_decoder)
         patched.setattr(os, "pread", fail)
         assert reason_of(wav) is Reason.UNREADABLE
 
@@ -191,9 +191,9 @@ def test_no_room_for_the_copy(wav: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_reasons_that_pass_are_tried_again() -> None:
-    passing = {reason for reason in Reason if not reason.is_lasting}
+    passing = {reason for reason in Reason if not reason.is_permanent}
     assert {Reason.CHANGED, Reason.UNREADABLE, Reason.VANISHED} <= passing
-    assert Reason.TRUNCATED.is_lasting
+    assert Reason.TRUNCATED.is_permanent
 
 
 # --- a file that changes ------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from tests.torture.makers import F32, FORMATS, constant_flac, encoded, noise, pc
 def faulty(monkeypatch: pytest.MonkeyPatch) -> Iterator[DecoderPool]:
     """Decoders that do what a file tells them to."""
     pool = DecoderPool("tests.torture.faulty_decoder")
-    monkeypatch.setattr(contained, "decoders", lambda: pool)
+    monkeypatch.setattr(contained, "decoder_pool", lambda: pool)
     yield pool
     pool.close()
 
@@ -101,7 +101,7 @@ def test_samples_are_those_of_a_decoder_in_this_process(
     path = tmp_path / "sound"
     path.write_bytes(encoded(name, noise(rate_hz, n_channels, 2.0), rate_hz))
     apart = samples(path)
-    monkeypatch.setattr(audio, "open_contained", decode.open_decoder)
+    monkeypatch.setattr(audio, "open_sandboxed", decode.open_decoder)
     np.testing.assert_array_equal(apart, samples(path))
 
 
@@ -151,7 +151,7 @@ def test_one_that_is_killed_from_outside_is_no_fault_of_the_file(
     os.kill(recording._decoder._worker._process.pid, signal.SIGKILL)  # type: ignore[attr-defined]
     with recording, pytest.raises(AudioError, match="ended from outside") as caught:
         list(recording.blocks())
-    assert not caught.value.reason.is_lasting  # the next run tries again
+    assert not caught.value.reason.is_permanent  # the next run tries again
 
 
 def test_decoders_end_with_the_process_that_asked(faulty: DecoderPool, tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_decoders_end_with_the_process_that_asked(faulty: DecoderPool, tmp_path:
 
 
 def test_a_decoder_that_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(contained, "decoders", lambda: DecoderPool("audioset_core.absent"))
+    monkeypatch.setattr(contained, "decoder_pool", lambda: DecoderPool("audioset_core.absent"))
     (tmp_path / "good.wav").write_bytes(wav(pcm(1_000)))
     reason, detail = outcome(tmp_path / "good.wav")
     assert reason is Reason.INTERNAL
@@ -187,7 +187,7 @@ def test_audio_without_end_is_cut_off(tmp_path: Path, is_stated: bool) -> None:
 
 def test_reasons_of_the_file_itself_last() -> None:
     own = (Reason.CRASHED, Reason.TOO_SLOW, Reason.TOO_LARGE, Reason.TOO_LONG)
-    assert all(reason.is_lasting for reason in own)
+    assert all(reason.is_permanent for reason in own)
 
 
 def test_idle_decoders_cost_nothing_to_close(faulty: DecoderPool, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audioset_core.audio.decoders import F32
+from audioset_core.arrays import F32
 from audioset_core.audio.recording import Recording
 from audioset_core.audio.remarks import RemarkKind
 from tests.formats.kinds import Kind

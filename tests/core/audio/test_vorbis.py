@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audioset_core.audio import decoders as decode
-from audioset_core.audio import sndfile
+from audioset_core.audio import header_facts, mono, sndfile
 from audioset_core.audio.recording import Recording
 from audioset_core.audio.remarks import is_partial
 from audioset_core.errors import AudioError
@@ -303,7 +303,7 @@ def test_after_a_skip_libsndfile_reads(tmp_path: Path, own_blocks: list[int]) ->
     try:
         decoder = decode.open_decoder(fd, len(data))
         at = decoder.skip(100_000)
-        rest = np.concatenate([decode.mix_to_mono(block) for block in decoder._raw_blocks()])
+        rest = np.concatenate([mono.mix_to_mono(block) for block in decoder._raw_blocks()])
         decoder.close()
     finally:
         os.close(fd)
@@ -321,10 +321,10 @@ def test_for_a_part_from_the_start_the_file_is_not_read_whole(
     def looked_at(*_: int) -> None:
         pytest.fail("its pages were all looked at")
 
-    monkeypatch.setattr(decode, "ogg_fault", looked_at)
+    monkeypatch.setattr(header_facts, "ogg_fault", looked_at)
     with path.open("rb") as file:
         size_bytes = path.stat().st_size
         decoder = decode.open_decoder(file.fileno(), size_bytes, is_for_a_part=True)
         assert decoder.skip(0) == 0
-        assert len(next(decoder.blocks())) == decode.BLOCK_SAMPLES // 2
+        assert len(next(decoder.blocks())) == mono.BLOCK_SAMPLES // 2
         decoder.close()

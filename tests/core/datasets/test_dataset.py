@@ -226,8 +226,8 @@ def test_waveforms_for_a_gpu_give_the_same_scores(
     given_items = [
         {"id": name, "data": golden[f"{name}/waveform"][np.newaxis], "sr": 16_000} for name in names
     ]
-    monkeypatch.setattr(module, "hears", lambda *_: True)
-    monkeypatch.setattr(module, "_GROUP_PATCHES_HEARD", 7)
+    monkeypatch.setattr(module, "takes_waveforms", lambda *_: True)
+    monkeypatch.setattr(module, "_GROUP_PATCHES_OF_WAVEFORMS", 7)
     monkeypatch.setattr(module, "Scorer", functools.partial(Scorer, engine="torch"))
     label_dataset(
         given_items, tmp_path, weights=yamnet_weights.path, device="cpu", score_dtype="float32"

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from audioset_core.features.config import PANNS, VGGISH, YAMNET, FrontendConfig
+from audioset_core.features.config import VGGISH, YAMNET, FrontendConfig
 from audioset_core.features.log_mel import BLOCK_FRAMES, LogMelStream, log_mel, patches
 from audioset_core.features.mel import _hz_to_slaney, _slaney_to_hz, hann_window, mel_matrix
+from audioset_core.models.registry import PANNS as PANNS_BUNDLE
 from audioset_core.models.registry import YAMNET as YAMNET_BUNDLE
 from tests.bounds import (
     U32,
@@ -31,6 +32,7 @@ F32 = NDArray[np.float32]
 SYNTHETIC = ("sine440", "chirp", "noise", "silence", "impulses", "short")
 RECORDED = ("esc_dog", "esc_baby", "esc_clock", "esc_chainsaw")
 
+PANNS = PANNS_BUNDLE.frontend
 SEED = YAMNET_BUNDLE.framed(patch_hop_s=None, framing="seed")
 CONFIGS = {
     "yamnet": YAMNET,

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from audioset_core.audio import recording as audio
-from audioset_core.audio.decoders import mix_to_mono, open_decoder
+from audioset_core.audio.decoders import open_decoder
+from audioset_core.audio.mono import mix_to_mono
 from audioset_core.audio.recording import Recording
 from audioset_core.errors import AudioError, Reason
 from audioset_core.features.config import VGGISH, YAMNET, FrontendConfig

@@ -31,7 +31,7 @@ from audioset_core.features.patch_reader import (
 )
 from audioset_core.features.torch_log_mel import TorchFrontend
 from audioset_core.inference import engines as networks
-from audioset_core.inference.engines import hears
+from audioset_core.inference.engines import takes_waveforms
 from audioset_core.inference.scorer import Scorer
 from audioset_core.models.registry import PANNS
 from audioset_core.models.registry import YAMNET as BUNDLE
@@ -234,13 +234,13 @@ def test_other_front_ends_are_refused() -> None:
 
 def test_who_hears(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(networks, "_has_gpu", lambda: True)
-    assert hears(YAMNET, "auto", "auto")
-    assert hears(YAMNET, "cuda", "torch")
-    assert not hears(YAMNET, "cpu", "auto")
-    assert not hears(YAMNET, "auto", "openvino")
-    assert not hears(PANNS.frontend, "cuda", "auto")  # mirrored at its two ends
+    assert takes_waveforms(YAMNET, "auto", "auto")
+    assert takes_waveforms(YAMNET, "cuda", "torch")
+    assert not takes_waveforms(YAMNET, "cpu", "auto")
+    assert not takes_waveforms(YAMNET, "auto", "openvino")
+    assert not takes_waveforms(PANNS.frontend, "cuda", "auto")  # mirrored at its two ends
     monkeypatch.setattr(networks, "_has_gpu", lambda: False)
-    assert not hears(YAMNET, "auto", "auto")
+    assert not takes_waveforms(YAMNET, "auto", "auto")
 
 
 def test_no_memory_for_a_piece_is_told_in_one_line(

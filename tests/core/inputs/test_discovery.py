@@ -13,8 +13,8 @@ from audioset_core.errors import UserError
 from audioset_core.inputs.walk import (
     Found,
     PassedOver,
-    barren_folders,
     find_recordings,
+    folders_without_recordings,
     read_inputs,
 )
 
@@ -309,7 +309,7 @@ def test_a_folder_without_a_recording_says_what_it_holds(here: Path) -> None:
     Path("empty").mkdir()
 
     def barren(*paths: str) -> list[str]:
-        return barren_folders(read_inputs(paths))
+        return folders_without_recordings(read_inputs(paths))
 
     assert barren("rec", "ok", "ok/a.wav") == [
         f"no recording in '{here}/rec': its files have other endings (.txt 2, .jpg 1); name a "
@@ -466,9 +466,9 @@ def test_names_in_no_encoding_can_be_listed() -> None:
             "'recorder', 'site'",
         ),
         ("a.csv", "path;id\na.wav;1;2\n", r"line 2: not 2 columns .* \(separated by semicolons\)"),
-        ("a.csv", "path\nC:\\rec\\a.wav\n", r"line 2: 'C:\\\\rec\\\\a.wav' is a path of Windows"),
-        ("a.csv", "path\n\\\\nas\\rec\\a.wav\n", "line 2: .* is a path of Windows"),
-        ("a.csv", "path\nfile:///C:/rec/a.wav\n", "line 2: .* is a path of Windows"),
+        ("a.csv", "path\nC:\\rec\\a.wav\n", r"line 2: 'C:\\\\rec\\\\a.wav' is a Windows path"),
+        ("a.csv", "path\n\\\\nas\\rec\\a.wav\n", "line 2: .* is a Windows path"),
+        ("a.csv", "path\nfile:///C:/rec/a.wav\n", "line 2: .* is a Windows path"),
         ("a.csv", "path\nfile://nas/rec/a.wav\n", "line 2: .* is on machine 'nas'"),
         ("a.csv", "path,id\na.wav\n", "line 2: not 2 columns"),
         ("a.csv", "path,id\na.wav,1,2\n", "line 2: not 2 columns"),
@@ -542,7 +542,7 @@ def test_paths_as_people_write_them(monkeypatch: pytest.MonkeyPatch, here: Path)
         assert listed(manifest(json.dumps({"path": written}), "a.jsonl")) == [(meant, None, None)]
         assert names(find([written])[0]) == [meant]
     for typed in ("C:\\rec\\a.wav", "D:/rec/*.wav", "\\\\nas\\rec"):
-        refused("is a path of Windows", [typed])
+        refused("is a Windows path", [typed])
 
 
 def test_what_is_listed_and_not_there_is_known_as_that() -> None:

@@ -90,7 +90,7 @@ class TestLabelStudio:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("[1, 2", "is no JSON"),
+            ("[1, 2", "is not JSON"),
             ("[1, 2]", "neither an export of Label Studio nor a list of objects"),
             ('{"model": 1, "model_categories": [], "predictions": {}}', "the scores of a model"),
         ],

@@ -79,9 +79,7 @@ class TestRaven:
 
     def test_the_column_can_be_named(self, tmp_path: Path) -> None:
         text = f"{RAVEN}\tNotes\n1\tS\t1\t0\t1\t0\t9\tDog\n"
-        with pytest.raises(
-            UserError, match="no column says what was marked: name it with --column"
-        ):
+        with pytest.raises(UserError, match="no column has the classes: name one with --column"):
             read_text(tmp_path / "a.txt", text)
         assert said(read_text(tmp_path / "a.txt", text, column="notes")) == [
             ((0.0, 1.0), DOG, "present")
@@ -229,7 +227,7 @@ def test_verdicts_of_a_review(tmp_path: Path) -> None:
     assert found.counts["lines without a verdict"] == 1
     assert found.counts["moments such as 'yesterday' that are not ISO 8601"] == 1
     (problem,) = found.problems
-    assert (problem.place, "'perhaps' is none of yes, no, unsure" in problem.text) == (
+    assert (problem.place, "'perhaps' is not one of yes, no, unsure" in problem.text) == (
         "line 6",
         True,
     )
@@ -301,12 +299,12 @@ def test_files_and_folders(tmp_path: Path) -> None:
     (tmp_path / "a.phn").write_text("0 7812 h#")
     with pytest.raises(UserError, match="counts in samples"):
         format_of(tmp_path / "a.phn")
-    with pytest.raises(UserError, match="is 'start_frame' where a sound starts"):
+    with pytest.raises(UserError, match="is 'start_frame' the start of a sound"):
         read_text(tmp_path / "f.csv", "file,start_frame,label\na.wav,1,Dog\n")
     with pytest.raises(UserError, match="holds no"):
         mark_files([tmp_path / "empty"])
     (tmp_path / "p.png").write_bytes(b"\x89PNG\r\n\0\0\0")
-    with pytest.raises(UserError, match="is no text"):
+    with pytest.raises(UserError, match="is neither text"):
         format_of(tmp_path / "p.png")
 
 

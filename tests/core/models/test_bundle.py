@@ -125,7 +125,7 @@ def test_pad_drops_nothing() -> None:
 
 def test_seed_framing_of_other_models() -> None:
     assert VGGISH.framed(patch_hop_s=None, framing="seed") == VGGISH.frontend
-    with pytest.raises(UserError, match="--framing seed: panns knows reference, pad"):
+    with pytest.raises(UserError, match="--framing seed: panns has reference, pad"):
         PANNS.framed(patch_hop_s=None, framing="seed")
 
 

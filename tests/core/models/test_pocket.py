@@ -19,6 +19,7 @@ from audioset_core.features.log_mel import log_mel, patches
 from audioset_core.features.patch_reader import LogMelPiece
 from audioset_core.inference.engines import EngineName, open_network
 from audioset_core.inference.scorer import Scorer
+from audioset_core.models.folding import fold_batch_norm
 from audioset_core.models.pocket import Pocket, layouts
 from audioset_core.models.registry import POCKET, YAMNET
 from audioset_core.scores.pooling import sigmoid
@@ -91,7 +92,7 @@ def test_folding_batch_norms_changes_no_logit(network: Pocket) -> None:
     of the largest term; logits reach about 15.
     """
     given = torch.from_numpy(sounds())
-    folded = copy.deepcopy(network).for_inference()
+    folded = fold_batch_norm(copy.deepcopy(network))
     with torch.inference_mode():
         before, after = network(given), folded(given)
     for one, other in zip(before, after, strict=True):

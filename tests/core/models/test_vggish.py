@@ -17,6 +17,7 @@ from audioset_core.features.config import VGGISH as FRONTEND
 from audioset_core.features.log_mel import log_mel, patches
 from audioset_core.features.patch_reader import LogMelPiece
 from audioset_core.inference.scorer import Scorer
+from audioset_core.models.folding import fold_batch_norm
 from audioset_core.models.registry import VGGISH
 from audioset_core.models.vggish import VGGish
 from audioset_core.weights.convert import convert, file_sha256, load_published, tensors_sha256
@@ -96,7 +97,7 @@ def folder(variables: Arrays, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def network(arrays: Arrays) -> VGGish:
     model = VGGish(has_head="head.classes.bias" in arrays).eval()
     model.load_state_dict({key: torch.from_numpy(array) for key, array in arrays.items()})
-    return model.for_inference()
+    return fold_batch_norm(model)
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ def test_counts() -> None:
     assert len(nodes) == 632
     assert len(list(ONTOLOGY.edges())) == 670
     assert len(list(ONTOLOGY.closure())) == 2314
-    assert ONTOLOGY.n_levels == 6
+    assert max(map(ONTOLOGY.depth, ONTOLOGY.nodes)) == 5
     assert Counter(count for count in parents.values() if count > 1).total() == 38
     assert max(parents.values()) == 4
     assert sum(node.is_blacklisted for node in nodes) == 67
@@ -103,7 +103,7 @@ def test_categories() -> None:
     }
     order = [c.mid for c in audioset if c.mid in {y.mid for y in yamnet}]
     assert [c.mid for c in yamnet] == order
-    with pytest.raises(UserError, match="allowed: yamnet, audioset527"):
+    with pytest.raises(UserError, match="there is audioset527, yamnet"):
         load_categories("yamnet521")
 
 
@@ -318,7 +318,7 @@ def test_a_cycle_is_named_in_order(tmp_path: Path) -> None:
 def test_a_deep_chain_is_no_problem(tmp_path: Path) -> None:
     n = 20_000
     ontology = load(tmp_path, [entry(str(i), str(i + 1)) for i in range(n)] + [entry(str(n))])
-    assert ontology.n_levels == n + 1
+    assert ontology.depth(str(n)) == n
     assert len(ontology.ancestors(str(n))) == n
 
 

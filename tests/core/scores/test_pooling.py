@@ -16,7 +16,6 @@ from audioset_core.scores.pooling import (
     pool,
     sigmoid,
     sliding_scores,
-    top_categories,
     window_spans,
 )
 from tests.bounds import U32, assert_possible, sigmoid_bound
@@ -192,7 +191,3 @@ def test_sliding_over_many_windows_equals_one_by_one(rng: np.random.Generator) -
 def test_windows_that_skip_patches_are_refused(window: int, stride: int) -> None:
     with pytest.raises(ValueError, match="stride <= window"):
         window_spans(5, window=window, stride=stride)
-
-
-def test_top_categories_break_ties_by_index() -> None:
-    assert top_categories(np.float32([0.1, 0.7, 0.2, 0.7]), 3) == (1, 3, 2)

@@ -373,7 +373,12 @@ def test_seed_json_is_streamed(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_the_old_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.json"
     path.write_text("old")
-    monkeypatch.setattr(os, "write", fail_after(2, OSError(errno.ENOSPC, "full")))
-    with pytest.raises(OSError, match="full"):
+
+    def fail(_: int) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="full") as caught:
         write_seed_json(path, "m", CATEGORIES, [])
+    assert caught.value.filename == str(tmp_path)  # which disk is full
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {"a.json": "old"}

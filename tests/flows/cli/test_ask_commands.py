@@ -205,7 +205,7 @@ def test_similar_by_recording_and_by_moment(ask: Audioset, made: Collection) -> 
         (["query", "--under", "Dog", "--between", "x", "y"], "'x' is not a time"),
         (["query", "--under", "Dog", "--between", "2024-05-19", "2024-05-18"], "not after"),
         (["query", "--under", "Dog", "--between", "2024-05-19", "2024-05-20",
-          "--timezone", "Mars"], "no time zone is called 'Mars'"),
+          "--timezone", "Mars"], "unknown time zone 'Mars'"),
         (["query", "--under", "Dog", "--source", "[z-a]"], "is not a valid pattern"),
         (["query", "--under", "Dog", "--intervals", "--min-score", "0.05"], "below 0.1"),
         (["hours", "--exact", "--between", "04:00", "05:00"], "leave out --between"),

@@ -178,7 +178,7 @@ def test_list_show_and_remove(run: Audioset, dogs: Collection) -> None:
     [
         (",dogg,0.5,0.3,,,", "line 2: no AudioSet class or category is called 'dogg'; did you"),
         (",dog,0.3,0.5,,,", "line 2: thresholds high 0.3 and low 0.5"),
-        (",dog,high,0.5,,,", "line 2: the high 'high' is no number"),
+        (",dog,high,0.5,,,", "line 2: the high 'high' is not a number"),
         (",dog,0.3,0.2,,,\n,dog,0.3,0.2,,,", "line 3: /m/0bt9lr (Dog) is listed twice"),
         ("*,,,,-1,,", "min_duration_s -1"),
     ],

@@ -135,7 +135,7 @@ class TestImport:
         (tmp_path / "good.csv").write_text("file,label\nb.wav,Cat\n")
         said = run("verdicts", "import", tmp_path / "bad.json", tmp_path / "good.csv")
         assert said.code == 1
-        assert said.err.startswith(f"not read: {tmp_path}/bad.json is no JSON")
+        assert said.err.startswith(f"not read: {tmp_path}/bad.json is not JSON")
         assert len(_now(four)) == 1
         assert run("verdicts", "import", tmp_path / "bad.json").code == 2
         said = run("verdicts", "import", tmp_path / "none.csv")

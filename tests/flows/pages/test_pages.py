@@ -65,9 +65,7 @@ def test_a_report_opens_plays_and_turns(
     )
     assert lengths
     assert all(5.9 < length < 6.2 for length in lengths)
-    expect(
-        page.get_by_text("vanished: it was listed, but is no longer there").first
-    ).to_be_visible()
+    expect(page.get_by_text("vanished: it was listed, but no longer exists").first).to_be_visible()
     trail = page.locator("#trail button")
     expect(trail).to_have_text(["All sounds"])
     page.locator(

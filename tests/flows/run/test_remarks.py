@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import soxr
 
-from audioset_core.audio.decoders import F32, DecodeOptions
+from audioset_core.arrays import F32
+from audioset_core.audio.decoders import DecodeOptions
 from audioset_core.previews.snippets import RATE_HZ, read_snippet
 from db.reports.collection import places
 from tests.flows.build import Lab, sound, write_clip

@@ -99,11 +99,11 @@ def test_a_shard_grows_with_the_run_up_to_a_bound(estimated_s: float, expected: 
     assert shard_length_s(estimated_s, n_wanted=6, most_s=most_s) == most_s
 
 
-@pytest.mark.parametrize(("hears", "expected"), [(False, 2_400.0), (True, 600.0)])
+@pytest.mark.parametrize(("takes_waveforms", "expected"), [(False, 2_400.0), (True, 600.0)])
 def test_shards_of_waveforms_are_short(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hears: bool, expected: float
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes_waveforms: bool, expected: float
 ) -> None:
-    monkeypatch.setattr("flows.run.pipeline.hears", lambda *_: hears)
+    monkeypatch.setattr("flows.run.pipeline.takes_waveforms", lambda *_: takes_waveforms)
     options = LabelOptions()
     frontend, parameters = labelling_settings(options)
     weights = ReadyWeights(tmp_path, "yamnet", "placeholder-0", "0" * 64)

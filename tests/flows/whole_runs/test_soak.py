@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from audioset_core.memory import give_back
+from audioset_core.system import release_memory
 from benchmarks.soak import Look, Watcher, growth, look, make_clips, soak
 from tests.flows.build import Lab
 
@@ -70,4 +70,4 @@ def test_a_look_is_of_this_process(tmp_path: Path) -> None:
         assert look().n_descriptors == before.n_descriptors + 1
     assert before.rss_mb > 10
     assert before.n_threads >= 1
-    give_back()
+    release_memory()
