@@ -195,11 +195,13 @@ def file_kind(out: Path, kinds: Sequence[str]) -> str:
 
 def _cannot_predict(engine: Engine, mid: str, model: str | None) -> str:
     """Why a question about a node has no answer, with the nearest node that has one."""
+    from audioset_core.models.registry import BUNDLES
+
     known = [m for m in queries.models_known(engine) if model in (None, m.name)]
     if known and not any(m.n_classes for m in known):
         return f"{known[-1].name} gives embeddings only here: there are no scores to query"
-    named = {"yamnet": "YAMNet", "vggish": "VGGish", "panns": "PANNs", "pocket": "Pocket"}
-    who = named.get(model or "yamnet", model or "")
+    bundle = BUNDLES.get(model or "yamnet")
+    who = bundle.title.split()[0] if bundle else model
     ontology = load_default()
     nearest = next(
         (
