@@ -66,6 +66,7 @@ def largest_difference(sound_file: Path, scores_file: Path) -> float:
 
     from audioset_core.features.log_mel import log_mel
     from audioset_core.features.patch_reader import LogMelPiece
+    from audioset_core.inference.interface import ComputeOptions
     from audioset_core.inference.scorer import Scorer
     from audioset_core.models.registry import YAMNET
     from audioset_core.scores.pooling import sigmoid
@@ -82,7 +83,7 @@ def largest_difference(sound_file: Path, scores_file: Path) -> float:
     del mono
     n_patches = frontend.n_patches(len(whole))
     frames = log_mel(whole, frontend)
-    scorer = Scorer(YAMNET, prepare(YAMNET), device="cpu")
+    scorer = Scorer(YAMNET, prepare(YAMNET), ComputeOptions("cpu"))
     (logits,) = scorer.score([LogMelPiece(frames, n_patches)], frontend)
     stored = read_scores(scores_file, mmap=True)
     assert stored.shape == logits.shape

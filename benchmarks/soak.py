@@ -174,8 +174,8 @@ def soak(corpus: Path, home: Path, weights: Path | None) -> tuple[Growth, dict[s
     """Label the corpus into a fresh home; what grew, and bytes stored by the clip."""
     from benchmarks.orchestration import size_of
     from flows.label_audio import label_audio
-    from flows.run_options import LabelOptions
     from flows.run_report.progress import listening
+    from tasks.labelling.options import LabelOptions
 
     watcher = Watcher()
     with watcher.watching(), listening(watcher):

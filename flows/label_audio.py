@@ -12,9 +12,10 @@ from pydantic import SecretStr
 
 from flows.run.pipeline import Request, chosen_execution, run_pipeline
 from flows.run.shard_scheduler import THREADS
-from flows.run_options import AlertOptions, ExecutionOptions, LabelOptions
+from flows.run_options import AlertOptions, ExecutionOptions
 from flows.run_report.prefect_artifacts import run_name
 from flows.run_report.summary import Summary
+from tasks.labelling.options import LabelOptions
 
 
 @flow(

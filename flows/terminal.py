@@ -204,10 +204,11 @@ class LabelProgress:
     def advance(self, receipt: Receipt) -> None:
         """A shard is in the database."""
         self._done_s += receipt.estimated_s
-        self._heard_s += receipt.heard_s
+        self._heard_s += receipt.counts.heard_s
         failed = len(receipt.failures)
         self._n_failed += failed
-        self._n_done += receipt.n_labelled + receipt.n_known + receipt.n_busy + failed
+        counts = receipt.counts
+        self._n_done += counts.n_labelled + counts.n_known + counts.n_busy + failed
         self._show()
 
     def _show(self) -> None:

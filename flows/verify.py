@@ -16,8 +16,8 @@ from flows.asking import opened
 from flows.label_audio import label_audio
 from flows.options import database_url, default_home
 from flows.run.relabelling import label_again
-from flows.run_options import LabelOptions
 from flows.run_report.summary import as_cell, cleaned
+from tasks.labelling.options import LabelOptions
 from tasks.store_check.report import Report
 from tasks.verify_store import verify_store
 

@@ -11,18 +11,25 @@ import logging
 import os
 
 from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
 
+from audioset_core.audio.decoders import DecodeOptions
 from audioset_core.audio.recording import Recording
 from audioset_core.errors import AudioError, Reason
 from audioset_core.features.patch_reader import ClipReader
 from audioset_core.file_headers.field_notes import FieldNotes
-from audioset_core.inference.engines import hears
+from audioset_core.inference.engines import takes_waveforms
 from audioset_core.inference.scorer import Cancelled
 from db.ledger.claims import admit, release_claims
 from db.records import AdmissionOutcome, Claim, Clip, Failure, WorkItem
 from tasks.labelling.job import LEASE_S, Job, engine_for, is_stopping, now, one_blas_thread
-from tasks.labelling.shards import ClipPiece, FailedSource, OpenClip, Shard, ShardFeatures
+from tasks.labelling.shards import (
+    ClipPiece,
+    FailedSource,
+    OpenClip,
+    Shard,
+    ShardCounts,
+    ShardFeatures,
+)
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
@@ -33,7 +40,6 @@ _READ_S = 300.0
 @task(
     name="chunk-and-featurize",
     task_run_name="featurize shard {shard.label}",
-    cache_policy=NO_CACHE,
     persist_result=False,
 )
 def chunk_and_featurize(job: Job, shard: Shard, previous: ShardFeatures | None) -> ShardFeatures:
@@ -53,7 +59,7 @@ def featurize_shard(
         while current is not None or waiting:
             if is_stopping(job):
                 raise Cancelled
-            if features.audio_s >= shard.budget_s:
+            if features.counts.heard_s >= shard.budget_s:
                 features.open_clip, features.left = current, tuple(reversed(waiting))
                 break
             if current is None:
@@ -76,7 +82,7 @@ def _begin(job: Job, item: WorkItem, features: ShardFeatures, logger: Logger) ->
         return None
     try:
         clip = _clip(recording)
-        as_waveform = hears(job.frontend, job.device, job.engine)
+        as_waveform = takes_waveforms(job.frontend, job.options.compute)
         reader = ClipReader(recording, job.frontend, as_waveform=as_waveform)
         outcome = admit(
             engine_for(job.database_url), item.source_id, clip, job.variant, job.run_id,
@@ -88,18 +94,25 @@ def _begin(job: Job, item: WorkItem, features: ShardFeatures, logger: Logger) ->
     if isinstance(outcome, Claim):
         return OpenClip(item, outcome, reader)
     recording.close()
-    if outcome is AdmissionOutcome.AGAIN:
-        features.n_again += 1
-        features.again_s += clip.duration_s
-    features.n_known += outcome in (AdmissionOutcome.DONE, AdmissionOutcome.COPY)
-    features.n_busy += outcome is AdmissionOutcome.BUSY
+    features.counts += counted(outcome, clip)
     return None
+
+
+def counted(outcome: AdmissionOutcome, clip: Clip) -> ShardCounts:
+    """What a clip counts as that needs no labelling; AGAIN: an earlier try has labelled it."""
+    match outcome:
+        case AdmissionOutcome.AGAIN:
+            return ShardCounts(n_labelled=1, audio_s=clip.duration_s)
+        case AdmissionOutcome.BUSY:
+            return ShardCounts(n_busy=1)
+        case AdmissionOutcome.DONE | AdmissionOutcome.COPY:
+            return ShardCounts(n_known=1)
 
 
 def _open(job: Job, item: WorkItem) -> Recording:
     as_found = (item.size_bytes, item.mtime_ns)
     try:
-        recording = Recording(item.path, job.decoding)
+        recording = Recording(item.path, DecodeOptions(job.options.track, job.options.strict))
     except AudioError as error:
         if error.reason is Reason.VANISHED and as_found == (0, 0):
             raise AudioError(Reason.NO_SUCH_FILE, _why_not_there(item.path)) from error
@@ -124,12 +137,12 @@ def _go_on(
     reader = current.reader
     before_s = reader.recording.duration_s
     try:
-        piece = reader.read(min(_READ_S, max(1.0, shard.budget_s - features.audio_s)))
+        piece = reader.read(min(_READ_S, max(1.0, shard.budget_s - features.counts.heard_s)))
     except Exception as error:
         features.failures.append(_failed(current.item, current.claim, error, logger))
         reader.close()
         return None
-    features.audio_s += reader.recording.duration_s - before_s
+    features.counts += ShardCounts(heard_s=reader.recording.duration_s - before_s)
     if not reader.is_finished:
         features.pieces.append(ClipPiece(current.item.path, current.claim, piece, None))
         return current

@@ -10,7 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
 from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
 
 from tasks.chunk_and_featurize import Logger, featurize_shard, let_go
 from tasks.infer import score_shard
@@ -25,7 +24,6 @@ PART_S = 600.0
 @task(
     name="label-shard",
     task_run_name="label shard {shard.label}",
-    cache_policy=NO_CACHE,
     persist_result=False,
     retries=3,
     retry_delay_seconds=[2, 10, 30],

@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 
 from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
@@ -25,7 +24,14 @@ from db.records import Failure, Labelling, Remark
 from tasks.chunk_and_featurize import Logger
 from tasks.labelling.job import LEASE_S, Job, engine_for, now
 from tasks.labelling.score_rows import class_score_rows, detection_rows
-from tasks.labelling.shards import FailedSource, FinishedClip, Receipt, Shard, ShardScores
+from tasks.labelling.shards import (
+    FailedSource,
+    FinishedClip,
+    Receipt,
+    Shard,
+    ShardCounts,
+    ShardScores,
+)
 
 # Clips per transaction: their folders are synced once, and little is redone after a crash.
 _BATCH = 32
@@ -41,7 +47,6 @@ def is_passing(task: Task[..., object], task_run: TaskRun, state: State[object])
 @task(
     name="persist",
     task_run_name="persist shard {shard.label}",
-    cache_policy=NO_CACHE,
     persist_result=False,
     retries=3,
     retry_delay_seconds=[2, 10, 30],
@@ -58,8 +63,8 @@ def log_receipt(logger: Logger, shard: Shard, receipt: Receipt) -> None:
     """The one line that a shard leaves in the log."""
     logger.info(
         "shard %s: %d clips labelled (%.2f h), %d known, %d failed",
-        shard.label, receipt.n_labelled, receipt.audio_s / 3600, receipt.n_known,
-        len(receipt.failures),
+        shard.label, receipt.counts.n_labelled, receipt.counts.audio_s / 3600,
+        receipt.counts.n_known, len(receipt.failures),
     )  # fmt: skip
 
 
@@ -67,39 +72,37 @@ def persist_shard(job: Job, shard: Shard, scores: ShardScores) -> Receipt:
     """As the task, without Prefect."""
     engine = engine_for(job.database_url)
     failures = list(scores.failures)
-    n_labelled, n_lost, audio_s, n_partial = 0, 0, 0.0, 0
+    counts = scores.counts
     remarks: list[tuple[str, str, str]] = []
     clips = iter(scores.finished)
     while batch := list(islice(clips, _BATCH)):
         labellings, refused = _labellings(job, batch)
         failures += refused
         kept = commit_labellings(engine, job.variant, labellings, job.run_id, now())
-        n_labelled += sum(kept)
         own = [f for f in batch if f.claim in {lab.claim for lab in labellings}]
         stored = [f for f, is_kept in zip(own, kept, strict=True) if is_kept]
-        n_partial += sum(is_partial(f.remarks) for f in stored)
+        counts += ShardCounts(
+            n_labelled=len(stored),
+            n_partial=sum(is_partial(f.remarks) for f in stored),
+            # Somebody else was faster with the others.
+            n_known=len(own) - len(stored),
+            audio_s=sum(f.clip.duration_s for f in stored),
+        )
         remarks += [(os.fsdecode(f.path), r.kind, r.detail) for f in stored for r in f.remarks]
-        n_lost += len(kept) - sum(kept)
-        audio_s += sum(lab.clip.duration_s for lab, k in zip(labellings, kept, strict=True) if k)
     of_failures = [failed.failure for failed in failures]
     copies = record_failures(engine, of_failures, now(), job.run_id)
     failures += [FailedSource(copy.path, copy.failure) for copy in copies]
     renew_leases(engine, job.run_id, LEASE_S, now())
     give_back()
     return Receipt(
-        n_labelled=n_labelled + scores.n_again,
         # Copies were taken for known when they were left to the claim that has failed now.
-        n_known=scores.n_known + n_lost - len(copies),
-        n_busy=scores.n_busy,
-        audio_s=audio_s + scores.again_s,
-        heard_s=scores.heard_s,
+        counts=counts + ShardCounts(n_known=-len(copies)),
         estimated_s=shard.estimated_s,
         failures=tuple(
             (os.fsdecode(failed.path), failed.failure.reason, failed.failure.detail)
             for failed in failures
         ),
         continues=scores.continues,
-        n_partial=n_partial,
         remarks=tuple(remarks),
     )
 
@@ -166,7 +169,7 @@ def _labelling(
         n_patches=n_patches,
         scores_path=scores_file,
         scores_sha256=scores_sha256,
-        score_dtype=job.score_dtype if files else None,
+        score_dtype=job.options.score_dtype if files else None,
         embeddings_path=embeddings_file,
         embeddings_sha256=embeddings_sha256,
         note=None if files else _TOO_SHORT,

@@ -13,7 +13,6 @@ from typing import Any, cast
 from uuid import UUID
 
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State, TaskRun
 from prefect.deployments import run_deployment
@@ -92,7 +91,6 @@ def _may_retry(task: Task[..., object], task_run: TaskRun, state: State[object])
 @task(
     name="run-partition",
     task_run_name="run partition {partition.index} of {partition.total}",
-    cache_policy=NO_CACHE,
     persist_result=False,
     retries=3,
     retry_delay_seconds=2,

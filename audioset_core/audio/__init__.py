@@ -3,5 +3,5 @@
 What a file's header states is read in `file_headers`; what becomes of samples is in `features`.
 """
 
-PUBLIC = ("decoders", "ffmpeg", "recording", "remarks", "sandbox")
+PUBLIC = ("decoders", "recording", "remarks", "sandbox")
 """What other rooms may import."""

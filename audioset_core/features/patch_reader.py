@@ -75,7 +75,10 @@ class PatchReader(Protocol):
 def open_reader(
     blocks: Iterator[F32], rate_hz: int, config: FrontendConfig, *, as_waveform: bool
 ) -> PatchReader:
-    """A reader of what the network's device takes, see `audioset_core.inference.engines.hears`."""
+    """A reader of what the network's device takes.
+
+    See `audioset_core.inference.engines.takes_waveforms`.
+    """
     reader = WaveformReader if as_waveform else LogMelReader
     return reader(blocks, rate_hz, config)
 

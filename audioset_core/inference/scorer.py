@@ -20,14 +20,8 @@ import numpy as np
 from audioset_core.errors import UserError
 from audioset_core.features.config import FrontendConfig
 from audioset_core.features.patch_reader import Piece
-from audioset_core.inference.engines import (
-    F32,
-    Device,
-    EngineName,
-    Patches,
-    Precision,
-    open_network,
-)
+from audioset_core.inference.engines import open_network
+from audioset_core.inference.interface import AUTO, F32, ComputeOptions, Patches
 from audioset_core.models.registry import ModelBundle, find_bundle
 from audioset_core.weights.locate import ReadyWeights
 
@@ -70,13 +64,11 @@ class Scorer:
         self,
         bundle: ModelBundle,
         weights: ReadyWeights,
+        compute: ComputeOptions = AUTO,
         *,
-        device: Device = "auto",
-        engine: EngineName = "auto",
-        precision: Precision = "float32",
         n_lanes: int | None = None,
     ) -> None:
-        """Load the weights; the settings are those of `inference.engines.open_network`.
+        """Load the weights; the arguments are those of `inference.engines.open_network`.
 
         Raises:
             UserError: no such device, engine or precision here.
@@ -85,9 +77,7 @@ class Scorer:
         bundle = bundle if weights.has_scores else find_bundle(bundle.name, has_scores=False)
         self.bundle = bundle
         self.n_classes = len(bundle.categories)
-        self.network = open_network(
-            bundle, weights, device=device, engine=engine, precision=precision, n_lanes=n_lanes
-        )
+        self.network = open_network(bundle, weights, compute, n_lanes=n_lanes)
         self._thread = ThreadPoolExecutor(
             max_workers=1, thread_name_prefix="scorer", initializer=self.network.enter_lane
         )

@@ -17,14 +17,12 @@ from audioset_core.errors import AudiosetError, UserError
 from audioset_core.inputs.walk import read_inputs
 from audioset_core.models.registry import find_bundle
 from audioset_core.weights.locate import find_source
-from db.engine import open_engine
-from db.migrate import ensure_schema
-from flows.options import database_url, make_home
 from flows.prefect_server.settings import Served, prepare_to_serve, serving_engine
-from flows.run.settings import labelling_settings
-from flows.run_options import LabelOptions, WatchOptions
+from flows.run.preparation import prepare_run
+from flows.run_options import WatchOptions
 from flows.stopping import SAME_REQUEST_S, stopper
 from flows.terminal import note
+from tasks.labelling.options import LabelOptions
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -70,19 +68,11 @@ class Plan:
     cron: str
     timezone: str
     settle_s: float
-    model: str
-    weights: Path | None
+    options: LabelOptions
     home: Path
     database: str | None
-    follow_symlinks: bool = False
     with_ui: bool = False
     port: int | None = None
-
-    @property
-    def options(self) -> LabelOptions:
-        """How the runs label."""
-        weights = self.weights and self.weights.absolute()
-        return LabelOptions(model=self.model, weights=weights, follow_symlinks=self.follow_symlinks)
 
 
 def serve_plan(plan: Plan) -> None:
@@ -122,7 +112,8 @@ async def deployments(plan: Plan, roots: list[str]) -> list[RunnerDeployment]:
     from flows.verify import verify
 
     home = str(plan.home.absolute())
-    options = plan.options.model_dump(mode="json")
+    weights = plan.options.weights and str(plan.options.weights.absolute())
+    options = {**plan.options.model_dump(mode="json"), "weights": weights}
     watch = WatchOptions(settle_s=plan.settle_s).model_dump(mode="json")
     one_at_a_time = ConcurrencyLimitConfig(
         limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
@@ -142,7 +133,7 @@ async def deployments(plan: Plan, roots: list[str]) -> list[RunnerDeployment]:
         await label_partition.ato_deployment("machines", parameters={"home": home}, **common),
         await prepare_model.ato_deployment(
             "ad-hoc",
-            parameters={"model": plan.options.model, "weights": options["weights"]},
+            parameters={"model": plan.options.model, "weights": weights},
             **common,
         ),
         await verify.ato_deployment(
@@ -294,14 +285,8 @@ def _check_labelling(plan: Plan) -> None:
     """What every run would fail for is told now."""
     if not 0 <= plan.settle_s <= 86_400:
         raise UserError(f"--settle {plan.settle_s:g}: from 0 to 86400 seconds are possible")
-    labelling_settings(plan.options)
-    find_source(find_bundle(plan.model), plan.weights)
-    make_home(plan.home)
-    engine = open_engine(database_url(plan.home, plan.database))
-    try:
-        ensure_schema(engine)
-    finally:
-        engine.dispose()
+    find_source(find_bundle(plan.options.model), plan.options.weights)
+    prepare_run(plan.options, plan.home, plan.database).engine.dispose()
 
 
 def _next_time(cron: str, timezone: str) -> datetime:

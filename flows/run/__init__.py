@@ -3,5 +3,5 @@
 What a run tells is in `flows.run_report`.
 """
 
-PUBLIC = ("lifecycle", "pipeline", "relabelling", "settings", "shard_scheduler")
+PUBLIC = ("lifecycle", "pipeline", "preparation", "relabelling", "shard_scheduler")
 """What other rooms may import."""

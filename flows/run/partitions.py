@@ -8,14 +8,13 @@ from typing import Any
 
 from prefect.futures import PrefectConcurrentFuture
 from prefect.task_runners import ThreadPoolTaskRunner
-from pydantic import SecretStr
 
 from audioset_core.errors import UserError
 from db.catalog.sources import iter_items
 from db.engine import has_password
 from db.errors import DatabaseError
 from db.ledger.runs import child_runs, sign_of_life, summary_of
-from flows.run_options import ExecutionOptions, LabelOptions
+from flows.run_options import ExecutionOptions
 from flows.run_report.prefect_artifacts import Monitor
 from flows.run_report.summary import Summary
 from tasks.labelling.job import Job, engine_for, now, stop_run
@@ -29,8 +28,7 @@ def label_partitions(
     job: Job,
     found: Discovery,
     execution: ExecutionOptions,
-    options: LabelOptions,
-    database: SecretStr | None,
+    database: str | None,
     summary: Summary,
     monitor: Monitor,
 ) -> None:
@@ -40,7 +38,7 @@ def label_partitions(
         UserError: the database's URL would hand a password to Prefect.
         PartitionError: a part was not done, however often it was tried; the others were.
     """
-    if database and has_password(database.get_secret_value()):
+    if database and has_password(database):
         raise UserError(
             "the database's URL holds a password, which Prefect would store and show with the "
             "partitions' parameters: give every machine AUDIOSET_DB in its environment instead"
@@ -49,9 +47,9 @@ def label_partitions(
     partitions = _cut(job, found, execution.partitions)
     parameters = {
         "home": str(job.home),
-        "options": options.model_dump(mode="json"),
+        "options": job.options.model_dump(mode="json"),
         # Only what was given to this run; else the workers' own environment says it.
-        **({"database": database.get_secret_value()} if database else {}),
+        **({"database": database} if database else {}),
     }
     runner: Any = ThreadPoolTaskRunner(max_workers=len(partitions))  # a thread waits for each
     futures: list[PrefectConcurrentFuture[None]] = []

@@ -18,8 +18,8 @@ from audioset_core.weights import locate as weights_files
 from db.integrity.audit import StoredVariant, iter_undone, stored_variants
 from db.integrity.repair import restore_speakers
 from db.records import Variant
-from flows.run.settings import labelling_settings
-from flows.run_options import LabelOptions
+from tasks.labelling.job import labelling_settings
+from tasks.labelling.options import RESULT_OPTIONS, LabelOptions
 from tasks.store_check.check import existing_source
 from tasks.store_check.report import Report
 
@@ -93,12 +93,10 @@ def _options(stored: StoredVariant, weights: Path | None) -> LabelOptions:
             patch_hop_s=stored.parameters["patch_hop_s"],
             framing=stored.extra["framing"],
             score_dtype=stored.extra["score_dtype"],
-            precision=stored.extra.get("precision", "float32"),
-            embeddings=stored.extra.get("embeddings", False),
-            track=stored.extra.get("track", "default"),
+            **{name: stored.extra[name] for name in RESULT_OPTIONS if name in stored.extra},
         )
     except (KeyError, ValidationError):
-        raise UserError("its parameters are none that can be chosen here") from None
+        raise UserError("this version does not support these parameters") from None
     if labelling_settings(options)[1].digest != stored.digest:
         raise UserError("this version of audioset labels with other parameters")
     return options

@@ -63,7 +63,7 @@ class Monitor:
 
     def advance(self, receipt: Receipt) -> None:
         """A shard is in the database."""
-        self._n_clips += receipt.n_labelled
+        self._n_clips += receipt.counts.n_labelled
         self._n_failed += len(receipt.failures)
         self._heard_s += receipt.estimated_s
         if self.is_due(_UPDATE_EVERY_S):

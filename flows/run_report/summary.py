@@ -64,18 +64,20 @@ class Summary:
             n_missing=found.n_missing,
             n_back=found.n_back,
             passed_over=found.passed_over,
+            problems=found.problems,
         )
 
     def add(self, receipt: Receipt) -> None:
         """Count a shard in."""
-        self.n_labelled += receipt.n_labelled
-        self.n_copies += receipt.n_known
-        self.n_busy += receipt.n_busy
-        self.audio_s += receipt.audio_s
+        counts = receipt.counts
+        self.n_labelled += counts.n_labelled
+        self.n_partial += counts.n_partial
+        self.n_copies += counts.n_known
+        self.n_busy += counts.n_busy
+        self.audio_s += counts.audio_s
         self.failures.update(reason for _, reason, _ in receipt.failures)
         room = _KEPT_FAILURES - len(self.shown_failures)
         self.shown_failures += receipt.failures[:room]
-        self.n_partial += receipt.n_partial
         self.remarks.update(kind for _, kind in {(path, kind) for path, kind, _ in receipt.remarks})
         self.shown_remarks += receipt.remarks[: _KEPT_FAILURES - len(self.shown_remarks)]
 

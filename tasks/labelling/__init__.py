@@ -3,5 +3,5 @@
 The tasks themselves are one level up, one a file.
 """
 
-PUBLIC = ("job", "score_rows", "shards", "start_times", "watched_folders", "worklist")
+PUBLIC = ("job", "options", "score_rows", "shards", "start_times", "watched_folders", "worklist")
 """What other rooms may import."""

@@ -13,15 +13,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import Engine
 from threadpoolctl import threadpool_limits
 
-from audioset_core.audio.decoders import DecodeOptions
-from audioset_core.audio.ffmpeg import Track
 from audioset_core.features.config import FrontendConfig
-from audioset_core.inference.engines import Device, EngineName, Precision
+from audioset_core.inference.interface import ComputeOptions
 from audioset_core.inference.scorer import Scorer
 from audioset_core.models.registry import ModelBundle, find_bundle
 from audioset_core.weights.locate import ReadyWeights
@@ -29,8 +27,7 @@ from db.engine import open_engine
 from db.errors import DatabaseError
 from db.ledger.runs import ask_to_stop, is_to_stop
 from db.records import Parameters, Variant
-
-ScoreDtype = Literal["float16", "float32"]
+from tasks.labelling.options import RESULT_OPTIONS, LabelOptions
 
 LEASE_S = 600.0
 """How long a claim holds after its run's last sign of life. A shard takes 10 to 30 s."""
@@ -44,61 +41,52 @@ DETECTION_THRESHOLD = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One run's settings. ``shard_s`` is the audio that a shard may hold.
-
-    ``is_watched``: a file that changed since discovery is still being written, and is left alone.
-    """
+    """What every task of one run is told."""
 
     run_id: str
     home: Path
     database_url: str = field(repr=False)
+    options: LabelOptions
     weights: ReadyWeights
     frontend: FrontendConfig
     parameters: Parameters
     variant: Variant
-    device: Device
-    engine: EngineName = "auto"
-    precision: Precision = "float32"
-    score_dtype: ScoreDtype
-    embeddings: bool
-    shard_s: float
     is_watched: bool = False
-    decoding: DecodeOptions = field(default_factory=DecodeOptions)
+    """A file that changed since discovery is still being written, and is left alone."""
 
     @property
     def bundle(self) -> ModelBundle:
         """The model's bundle."""
         return find_bundle(self.weights.model, has_scores=self.weights.has_scores)
 
+    @property
+    def has_embeddings(self) -> bool:
+        """Whether embeddings are stored; without a classifier head there is nothing else."""
+        return self.options.embeddings or not self.weights.has_scores
 
-def labelling_parameters(
-    frontend: FrontendConfig,
-    *,
-    framing: str,
-    score_dtype: ScoreDtype,
-    precision: Precision = "float32",
-    embeddings: bool = False,
-    track: Track = "default",
-) -> Parameters:
-    """The settings that make one labelling differ from another of the same model."""
+
+def labelling_settings(options: LabelOptions) -> tuple[FrontendConfig, Parameters]:
+    """The front end, and what makes one labelling differ from another of the same model.
+
+    Raises:
+        UserError: no such model, or a hop or framing that it does not have.
+    """
+    frontend = find_bundle(options.model).framed(
+        patch_hop_s=options.patch_hop_s, framing=options.framing
+    )
     extra: dict[str, Any] = {
-        "framing": framing,
-        "score_dtype": score_dtype,
+        "framing": options.framing,
+        "score_dtype": options.score_dtype,
         "pads_tail": frontend.pads_tail,
         "log_offset": frontend.log_offset,
         "resampler": "soxr HQ",
     }
-    if precision != "float32":
-        extra["precision"] = precision
-    if embeddings:
-        extra["embeddings"] = True
-    if track != "default":
-        extra["track"] = track
-    return Parameters(
+    chosen = options.model_dump(include=set(RESULT_OPTIONS), exclude_defaults=True)
+    return frontend, Parameters(
         patch_hop_s=frontend.patch_hop_s,
         score_floor=SCORE_FLOOR,
         detection_threshold=DETECTION_THRESHOLD,
-        extra=extra,
+        extra=extra | chosen,
     )
 
 
@@ -108,29 +96,21 @@ def engine_for(database_url: str) -> Engine:
     return open_engine(database_url)
 
 
-def scorer_for(
-    weights: ReadyWeights, device: Device, engine: EngineName, precision: Precision
-) -> Scorer:
-    """This process's network on the device."""
+def scorer_for(weights: ReadyWeights, compute: ComputeOptions) -> Scorer:
+    """This process's network with these weights."""
     with _loading:  # two would be twice the memory, and twice as many threads as cores
-        return _scorer_for(weights, device, engine, precision)
+        return _scorer_for(weights, compute)
 
 
 _loading = threading.Lock()
 
 
 @lru_cache(maxsize=2)
-def _scorer_for(
-    weights: ReadyWeights, device: Device, engine: EngineName, precision: Precision
-) -> Scorer:
-    return Scorer(
-        find_bundle(weights.model), weights, device=device, engine=engine, precision=precision
-    )
+def _scorer_for(weights: ReadyWeights, compute: ComputeOptions) -> Scorer:
+    return Scorer(find_bundle(weights.model), weights, compute)
 
 
-def begin_to_load(
-    weights: ReadyWeights, device: Device, engine: EngineName, precision: Precision
-) -> None:
+def begin_to_load(weights: ReadyWeights, compute: ComputeOptions) -> None:
     """Load the network in a thread of its own: the first recordings are read meanwhile.
 
     What goes wrong is told to whoever asks for the network.
@@ -138,7 +118,7 @@ def begin_to_load(
 
     def load() -> None:
         with suppress(Exception):
-            scorer_for(weights, device, engine, precision)
+            scorer_for(weights, compute)
 
     threading.Thread(target=load, name="load-network").start()
 

@@ -7,7 +7,7 @@ and lists that it is handed, and would walk through every array.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -118,17 +118,33 @@ class FinishedClip:
     remarks: tuple[Remark, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ShardCounts:
+    """What became of a shard's files; handed from task to task, each adds what it has done."""
+
+    n_labelled: int = 0
+    n_partial: int = 0
+    """Of those labelled, how many recordings are not whole."""
+    n_known: int = 0
+    n_busy: int = 0
+    audio_s: float = 0.0
+    """Audio of the clips that were labelled."""
+    heard_s: float = 0.0
+    """Audio read, also of clips that are not finished or failed."""
+
+    def __add__(self, other: ShardCounts) -> ShardCounts:
+        """The sum, field by field."""
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return ShardCounts(*(mine + others for mine, others in pairs))
+
+
 class ShardFeatures:
     """What chunk-and-featurize hands to infer."""
 
     def __init__(self) -> None:
         self.pieces: list[ClipPiece] = []
         self.failures: list[FailedSource] = []
-        self.n_known = 0
-        self.n_busy = 0
-        self.n_again = 0
-        self.again_s = 0.0
-        self.audio_s = 0.0
+        self.counts = ShardCounts()
         self.open_clip: OpenClip | None = None
         self.left: tuple[WorkItem, ...] = ()
 
@@ -150,11 +166,7 @@ class ShardScores:
         self.finished: list[FinishedClip] = []
         self.failures: list[FailedSource] = []
         self.unfinished: dict[int, list[Results]] = {}
-        self.n_known = 0
-        self.n_busy = 0
-        self.n_again = 0
-        self.again_s = 0.0
-        self.heard_s = 0.0
+        self.counts = ShardCounts()
         self.continues = False
 
 
@@ -162,34 +174,22 @@ class ShardScores:
 class Receipt:
     """What a shard came to, once it is in the database."""
 
-    n_labelled: int
-    n_known: int
-    n_busy: int
-    audio_s: float
-    """Audio of the clips that were labelled."""
-    heard_s: float
-    """Audio read, also of clips that are not finished or failed."""
+    counts: ShardCounts
     estimated_s: float
     """The shard's share of the estimate that the whole run began with."""
-    failures: tuple[tuple[str, str, str], ...]
+    failures: tuple[tuple[str, str, str], ...] = ()
     """(path, reason, detail)"""
-    continues: bool
-    n_partial: int = 0
+    continues: bool = False
     remarks: tuple[tuple[str, str, str], ...] = ()
     """(path, kind, detail) of recordings that were labelled."""
 
     def __add__(self, later: Receipt) -> Receipt:
         """Both as one; `later` is of a later part of the same shard."""
         return Receipt(
-            n_labelled=self.n_labelled + later.n_labelled,
-            n_known=self.n_known + later.n_known,
-            n_busy=self.n_busy + later.n_busy,
-            audio_s=self.audio_s + later.audio_s,
-            heard_s=self.heard_s + later.heard_s,
+            counts=self.counts + later.counts,
             estimated_s=self.estimated_s,
             failures=self.failures + later.failures,
             continues=later.continues,
-            n_partial=self.n_partial + later.n_partial,
             remarks=self.remarks + later.remarks,
         )
 

@@ -11,14 +11,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 
 from sqlalchemy import Engine
 
 from audioset_core.audio.recording import stated_duration_s, usual_duration_s
 from audioset_core.audio.remarks import STRICTLY
 from audioset_core.errors import Reason
-from audioset_core.inputs.walk import Found, Inputs, PassedOver, find_recordings, read_inputs
+from audioset_core.inputs.walk import Found, Inputs, PassedOver, find_recordings
 from db.catalog.sources import enrol, triage, update_annotations
 from db.catalog.vanished_files import mark_back, mark_missing, mark_waiting
 from db.engine import reading
@@ -67,23 +66,19 @@ def discover(
     engine: Engine,
     run_id: str,
     variant: Variant,
-    paths: Sequence[str],
-    manifest: Path | None = None,
+    inputs: Inputs,
     *,
-    follow_symlinks: bool = False,
     is_strict: bool = False,
-    watch: Watch | None = None,
+    settle_s: float | None = None,
 ) -> Discovery:
-    """Walk the inputs and enrol what needs labelling as the run's work list.
+    """Walk the inputs and store what needs labelling as the run's work list.
 
-    What a strict run refused is tried again by one that is not. Vanished files are marked;
-    with a `watch` of its own, what is not ready waits.
+    What a strict run refused is tried again by one that is not. Vanished files are marked. With a
+    settle time the folders are watched ones: a file that is not ready waits for the next run.
     """
-    result, lengths = Discovery(), _Lengths()
+    result, lengths = Discovery(roots=[os.fsdecode(each) for each in inputs.folders]), _Lengths()
     alive_at = now()
-    inputs = read_inputs(paths, manifest, follow_symlinks=follow_symlinks)
-    result.roots = [os.fsdecode(folder) for folder in inputs.folders]
-    watch = watch or Watch(result.roots, None, now())
+    watch = Watch(result.roots, settle_s, now())
     for batch, sources, judgements in _triaged(
         engine, variant, inputs, result.passed_over, is_strict=is_strict
     ):

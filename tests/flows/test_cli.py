@@ -18,7 +18,7 @@ from typer.main import get_command
 
 from flows.cli.main import app
 from flows.terminal import LabelProgress
-from tasks.labelling.shards import Receipt
+from tasks.labelling.shards import Receipt, ShardCounts
 from tasks.labelling.worklist import Discovery
 from tests.flows.build import REPOSITORY, Lab, run_command, write_clip
 
@@ -391,10 +391,7 @@ def test_the_parts_of_a_clip_that_is_known_are_not_told_one_by_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def receipt(n_known: int) -> Receipt:
-        return Receipt(
-            n_labelled=0, n_known=n_known, n_busy=0, audio_s=0.0, heard_s=0.0, estimated_s=0.3,
-            failures=(), continues=False,
-        )  # fmt: skip
+        return Receipt(ShardCounts(n_known=n_known), estimated_s=0.3)
 
     with LabelProgress() as progress:
         progress.begin(Discovery(n_items=1, estimated_s=3.0))

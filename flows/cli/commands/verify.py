@@ -15,8 +15,8 @@ import typer
 
 from flows.asking import AsJson, opened
 from flows.options import DEFAULT_HOME, Database, Home, database_url
-from flows.run_options import LabelOptions
 from flows.terminal import note, one_line, print_json, print_table
+from tasks.labelling.options import LabelOptions
 
 _PLAIN_LINE_EVERY_S = 10.0
 
