@@ -1,8 +1,7 @@
 """Task chunk-and-featurize: a shard's files to log-mel patches, claimed clip by clip.
 
 Each file is opened once and hashed; content that is labelled already, or that another run
-holds, is left alone. A file that cannot be read becomes a failure with a reason, and the next
-one follows.
+holds, is left alone. A file that cannot be read becomes a failure with a reason.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from audioset_core.file_headers.field_notes import FieldNotes
 from audioset_core.inference.engines import takes_waveforms
 from audioset_core.inference.scorer import Cancelled
 from db.ledger.claims import admit, release_claims
-from db.records import AdmissionOutcome, Claim, Clip, Failure, WorkItem
+from db.records import AdmissionOutcome, Claim, Clip, WorkItem
 from tasks.labelling.job import LEASE_S, Job, engine_for, is_stopping, now, one_blas_thread
 from tasks.labelling.shards import (
     ClipPiece,
@@ -43,7 +42,7 @@ _READ_S = 300.0
     persist_result=False,
 )
 def chunk_and_featurize(job: Job, shard: Shard, previous: ShardFeatures | None) -> ShardFeatures:
-    """Decode and frame the shard, for a GPU only decode; ``previous`` holds what a part left."""
+    """Decode the shard, and unless a GPU does so compute frames; go on from the part before."""
     return featurize_shard(job, shard, previous, get_run_logger())
 
 
@@ -59,7 +58,7 @@ def featurize_shard(
         while current is not None or waiting:
             if is_stopping(job):
                 raise Cancelled
-            if features.counts.heard_s >= shard.budget_s:
+            if features.counts.read_s >= shard.budget_s:
                 features.open_clip, features.left = current, tuple(reversed(waiting))
                 break
             if current is None:
@@ -68,7 +67,7 @@ def featurize_shard(
                 current = _go_on(shard, current, features, logger)
     except BaseException:
         features.open_clip = current
-        let_go(job, features)
+        release_shard(job, features)
         raise
     return features
 
@@ -133,16 +132,16 @@ def _why_not_there(path: bytes) -> str:
 def _go_on(
     shard: Shard, current: OpenClip, features: ShardFeatures, logger: Logger
 ) -> OpenClip | None:
-    """Read on in a clip; None once it has ended, well or badly."""
+    """Read more of a clip. None: the clip has ended, or failed."""
     reader = current.reader
     before_s = reader.recording.duration_s
     try:
-        piece = reader.read(min(_READ_S, max(1.0, shard.budget_s - features.counts.heard_s)))
+        piece = reader.read(min(_READ_S, max(1.0, shard.budget_s - features.counts.read_s)))
     except Exception as error:
         features.failures.append(_failed(current.item, current.claim, error, logger))
         reader.close()
         return None
-    features.counts += ShardCounts(heard_s=reader.recording.duration_s - before_s)
+    features.counts += ShardCounts(read_s=reader.recording.duration_s - before_s)
     if not reader.is_finished:
         features.pieces.append(ClipPiece(current.item.path, current.claim, piece, None))
         return current
@@ -153,8 +152,8 @@ def _go_on(
     return None
 
 
-def let_go(job: Job, features: ShardFeatures) -> None:
-    """Give back what a shard holds, so that whoever comes next may take it at once."""
+def release_shard(job: Job, features: ShardFeatures) -> None:
+    """Release the shard's claims and close its open file, so that another run can claim at once."""
     claims = {piece.claim for piece in features.pieces}
     if features.open_clip is not None:
         features.open_clip.reader.close()
@@ -163,7 +162,7 @@ def let_go(job: Job, features: ShardFeatures) -> None:
 
 
 def _clip(recording: Recording) -> Clip:
-    """The recording's figures: the header's before anything is decoded, then the true ones."""
+    """The recording's figures: those of its header before it is decoded, then the true ones."""
     info = recording.info
     n_samples = recording.n_samples or info.promised_samples or 0
     notes = info.notes or FieldNotes()
@@ -186,5 +185,4 @@ def _failed(item: WorkItem, claim: Claim | None, error: Exception, logger: Logge
     if not isinstance(error, AudioError):
         logger.exception("unexpected error in %r", item.path)
         error = AudioError(Reason.INTERNAL, f"{type(error).__name__}: {error}"[:200])
-    failure = Failure(item.source_id, str(error.reason), error.detail, claim)
-    return FailedSource(item.path, failure)
+    return FailedSource.of(item.path, item.source_id, error, claim)

@@ -41,7 +41,7 @@ def score_shard(job: Job, features: ShardFeatures, previous: ShardScores | None)
     owners = [(piece.path, piece.claim, piece.clip, piece.remarks) for piece in pieces]
     pieces.reverse()
     outputs = scorer_for(job.weights, job.options.compute).run(
-        (pieces.pop().piece for _ in owners),  # an hour of frames is 90 MB: gone as they are scored
+        (pieces.pop().piece for _ in owners),  # an hour of frames is 90 MB: freed once scored
         job.frontend,
         should_stop=partial(is_stopping, job),
         embeddings=job.has_embeddings,
@@ -67,9 +67,9 @@ _BLOCKS_KEPT = 8
 
 
 def _joined(blocks: list[Results]) -> Results:
-    """The blocks as one, each let go as it is copied: both at once would be twice the memory.
+    """Join the blocks. Each is freed once it is copied: to keep all would take twice the memory.
 
-    Let go to the system, too: glibc would keep the holes, 150 MB after ten hours.
+    The memory goes back to the system: glibc would keep the gaps, 150 MB after ten hours.
     """
     if len(blocks) == 1:
         return blocks[0]

@@ -20,7 +20,7 @@ from audioset_core.storage.atomic_files import Block, write_many
 from audioset_core.storage.score_files import Kind, check_scores, npy_blocks, scores_path
 from db.errors import DatabaseUnavailableError
 from db.ledger.claims import commit_labellings, record_failures, renew_leases
-from db.records import Failure, Labelling, Remark
+from db.records import Labelling, Remark
 from tasks.chunk_and_featurize import Logger
 from tasks.labelling.job import LEASE_S, Job, engine_for, now
 from tasks.labelling.score_rows import class_score_rows, detection_rows
@@ -38,8 +38,8 @@ _BATCH = 32
 _TOO_SHORT = "too short for a patch under this framing: no results"
 
 
-def is_passing(task: Task[..., object], task_run: TaskRun, state: State[object]) -> bool:
-    """Retry only what may pass by itself: a database that is away for a moment."""
+def is_transient(task: Task[..., object], task_run: TaskRun, state: State[object]) -> bool:
+    """Whether the error may pass by itself: the database cannot be reached for a moment."""
     del task, task_run
     return isinstance(state.data, DatabaseUnavailableError)
 
@@ -50,7 +50,7 @@ def is_passing(task: Task[..., object], task_run: TaskRun, state: State[object])
     persist_result=False,
     retries=3,
     retry_delay_seconds=[2, 10, 30],
-    retry_condition_fn=is_passing,
+    retry_condition_fn=is_transient,
 )
 def persist(job: Job, shard: Shard, scores: ShardScores) -> Receipt:
     """Write the shard's score files and rows; idempotent."""
@@ -120,8 +120,7 @@ def _labellings(
                 check_scores(array, _width(job, kind), kind)
         except AudioError as error:
             claim = finished.claim
-            failure = Failure(claim.source_id, str(error.reason), error.detail, claim)
-            refused.append(FailedSource(finished.path, failure))
+            refused.append(FailedSource.of(finished.path, claim.source_id, error, claim))
             continue
         own = _files(job, finished)
         files += [(job.home / path, blocks) for path, _, blocks in own.values()]

@@ -1,4 +1,4 @@
-"""Task run-partition: one child run over a part of a run's work list, on whatever machine takes it.
+"""Task run-partition: one child run over a part of a run's work list, on any machine.
 
 Prefect starts it, from a deployment whose work pool the machines' workers poll. A child that
 crashed is replaced by this task's retries; what it had labelled is in the database and stays.
@@ -29,7 +29,7 @@ from db.records import RunStatus, WorkItem
 from tasks.labelling.job import LEASE_S, engine_for, now, stop_event
 
 _POLL_S = 2.0
-# A cancelled child gets so long to say so; the runner that stops the parent waits 30 s.
+# How long a cancelled child may take to end; the runner that stops the parent waits 30 s.
 _CANCEL_S = 20.0
 # What opening a file costs, however short it is, in seconds of audio.
 _PER_FILE_S = 5.0
@@ -152,13 +152,13 @@ def _state(flow_run: FlowRun) -> State[Any]:
 
 
 def _cancel(client: SyncPrefectClient, child_id: UUID, state: State[Any]) -> None:
-    """A run that nobody has taken up is over at once; of another its worker is told."""
+    """Cancel the child: at once if no worker has started it, else by telling its worker."""
     is_waiting = state.is_scheduled() or state.is_pending()
     client.set_flow_run_state(child_id, CancelledState() if is_waiting else Cancelling())
 
 
 def _is_lost(child_id: UUID, run_id: str, database_url: str) -> bool:
-    """Whether the child has been silent for so long that its leases are over.
+    """Whether the child has been silent for so long that its leases have ended.
 
     Where heartbeats are watched (deployments/automations.yaml) Prefect knows long before.
     """
@@ -171,7 +171,7 @@ def _is_lost(child_id: UUID, run_id: str, database_url: str) -> bool:
 
 
 def _abandon(child_id: UUID, run_id: str, database_url: str) -> None:
-    """Free what the child had claimed, on whatever machine it was."""
+    """Release the child's claims, on whatever machine it ran."""
     engine = engine_for(database_url)
     for run in child_runs(engine, run_id):
         if run.flow_run_id == str(child_id):

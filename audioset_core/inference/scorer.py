@@ -32,7 +32,7 @@ class Cancelled(Exception):  # noqa: N818 (not an error: somebody asked to stop)
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What the network says of one piece.
+    """What the network computes for one piece.
 
     Shape:
         logits ``[n_patches, n_classes]``, before the sigmoid; None without a classifier head.
@@ -87,25 +87,18 @@ class Scorer:
             initializer=self.network.enter_lane,
         )
 
-    def score(
-        self,
-        pieces: Sequence[Piece],
-        config: FrontendConfig,
-        *,
-        should_stop: Callable[[], bool] = bool,
-    ) -> list[F32]:
+    def score(self, pieces: Sequence[Piece], config: FrontendConfig) -> list[F32]:
         """Logits of every piece, as `run`.
 
         Raises:
             UserError: the weights have no classifier head.
-            Cancelled: ``should_stop`` said so between two batches.
         """
         if not self.bundle.has_scores:
             raise UserError(
                 f"these {self.bundle.name} weights have no classifier head: they give embeddings "
                 f"only. For scores, get {self.bundle.weights_hint}"
             )
-        outputs = self.run(pieces, config, should_stop=should_stop)
+        outputs = self.run(pieces, config)
         return [output.logits for output in outputs if output.logits is not None]
 
     def run(
@@ -116,7 +109,7 @@ class Scorer:
         should_stop: Callable[[], bool] = bool,
         embeddings: bool = False,
     ) -> list[Output]:
-        """Logits, and on request embeddings, of every piece, which is let go once it is in batches.
+        """Logits, and on request embeddings, of every piece; each is freed once in batches.
 
         Raises:
             Cancelled: ``should_stop`` said so between two batches.
@@ -192,7 +185,7 @@ class Scorer:
 
 
 class _Window:
-    """Batches under way, oldest first; adding one waits while as many as allowed are."""
+    """Batches in progress, oldest first. Adding one waits while the window is full."""
 
     def __init__(self, size: int) -> None:
         self._size = size

@@ -17,7 +17,7 @@ from audioset_core.weights.locate import ReadyWeights
 from db.catalog.model_registry import find_variant
 from db.engine import shown_url
 from flows.options import DEFAULT_HOME, check_name
-from flows.prefect_server.settings import command_line_engine
+from flows.prefect_server.settings import server_for_command
 from flows.run.preparation import Prepared, prepare_run
 from flows.run_report.progress import listening
 from flows.run_report.summary import Summary
@@ -50,7 +50,7 @@ def label_paths(
     if summary is None:
         for path in paths:
             check_name("recordings", path)
-        summary = _run_flow(paths, manifest, home, ready, options, url)
+        summary = _run_flow(paths, manifest, ready, prepared)
     _report(summary, home, url, has_scores=ready.has_scores)
     if not ready.has_scores:
         note(
@@ -106,22 +106,17 @@ def _nothing_to_do(inputs: Inputs, ready: ReadyWeights, prepared: Prepared) -> S
 
 
 def _run_flow(
-    paths: list[str],
-    manifest: Path | None,
-    home: Path,
-    ready: ReadyWeights,
-    options: LabelOptions,
-    url: str,
+    paths: list[str], manifest: Path | None, ready: ReadyWeights, prepared: Prepared
 ) -> Summary:
     def begin_to_get_ready() -> None:
-        begin_to_load(ready, options.compute)
+        begin_to_load(ready, prepared.options.compute)
         stopper().on_leave(decoders().kill)
         are_files = manifest is None and all(Path(path).is_file() for path in paths)
         decoders().begin(min(SHARDS_IN_FLIGHT, len(paths)) if are_files else SHARDS_IN_FLIGHT)
 
     with LabelProgress() as progress:
         progress.say("starting Prefect")
-        with command_line_engine(home, begin_to_get_ready), listening(progress):
+        with server_for_command(prepared.home, begin_to_get_ready), listening(progress):
             from pydantic import SecretStr
 
             from flows.label_audio import label_audio
@@ -129,9 +124,9 @@ def _run_flow(
             return label_audio(
                 paths=paths,
                 manifest=manifest,
-                home=home,
-                options=options,
-                database=SecretStr(url),
+                home=prepared.home,
+                options=prepared.options,
+                database=SecretStr(prepared.database_url),
             )
 
 

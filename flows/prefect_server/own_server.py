@@ -43,7 +43,7 @@ class OwnDatabase:
     """A database for Prefect's own server.
 
     ``lock`` is None while another process runs a server on the home's database; ``path`` is a
-    passing one then, and ``served_at`` the other server's address if it may be used.
+    temporary one then, and ``served_at`` the other server's address if it may be used.
     """
 
     path: Path
@@ -52,12 +52,12 @@ class OwnDatabase:
 
     @property
     def url(self) -> str:
-        """As SQLAlchemy wants it."""
+        """The URL for SQLAlchemy."""
         return sqlite_url(self.path, driver="sqlite+aiosqlite")
 
     @property
     def settings(self) -> dict[str, str]:
-        """What Prefect's server must be told, so that it keeps to this database and its folder."""
+        """Settings with which Prefect's server uses only this database and its folder."""
         return {
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": self.url,
             "PREFECT_SERVER_MEMO_STORE_PATH": str(self.path.with_name("prefect-memo.toml")),
@@ -83,7 +83,7 @@ class OwnDatabase:
 
 @contextmanager
 def own_database(home: Path) -> Iterator[OwnDatabase]:
-    """The home's Prefect database with its lock, or a passing one while that is in use."""
+    """The home's Prefect database with its lock, or a temporary one while that is in use."""
     database = home.absolute() / "prefect.db"
     with (home / "prefect.lock").open("a+") as lock:
         try:
@@ -108,8 +108,8 @@ def begin_server(
 ) -> tuple[str, subprocess.Popen[bytes]]:
     """Start Prefect's API for this process: its URL, which answers in a while.
 
-    As Prefect's `SubprocessASGIServer`, which imports all of the server's code here as well and
-    waits. It is stopped at exit, once the last logs have reached it.
+    Prefect's `SubprocessASGIServer` does the same, but imports all of the server's code here too,
+    and waits. The server is stopped at exit, once the last logs have reached it.
     """
     import prefect
 
@@ -178,7 +178,7 @@ def child_server(
     line = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     kept_database.prepare(database.path)
     process = _start(line, environment, _log_of(database))
-    # A run that outlived its server could tell nobody of itself.
+    # A run that outlived its server could report to nobody.
     kill_runs = partial(tethered.kill_marked, f"{MARK}={database.path}")
     stopper().on_leave(kill_runs)
     try:
@@ -191,7 +191,7 @@ def child_server(
 
 
 def _deliver() -> None:
-    """Let the server have what waits to be sent: without it Prefect would try for a minute."""
+    """Send what is queued for the server; without one Prefect would retry for a minute."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
@@ -257,7 +257,7 @@ def check_port(port: int) -> None:
     """Make sure that a server can listen there.
 
     Raises:
-        UserError: somebody else does.
+        UserError: another program listens there.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -270,5 +270,5 @@ def check_port(port: int) -> None:
 
 
 def _stop_orphans(database: Path) -> None:
-    """Stop what a killed process left running on the database; the lock says that it is dead."""
+    """Stop what a killed process left running on the database; that the lock is free proves it."""
     tethered.stop_marked(f"{MARK}={database}", _ORPHANS_END_WITHIN_S)

@@ -1,4 +1,4 @@
-"""A Dask cluster as the task runner of a run: one that is there, or one of this machine's own."""
+"""A Dask cluster as the task runner of a run: an existing one, or one on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many machines: a run's open work in parts, each a child run that some worker takes up."""
+"""Many machines: a run's open work in parts, each a child run that any worker may start."""
 
 from __future__ import annotations
 
@@ -104,15 +104,15 @@ def _cut(job: Job, found: Discovery, n_parts: int) -> list[Partition]:
 
 
 def _show(job: Job, monitor: Monitor) -> None:
-    """How far the children are, and a sign of this run's life."""
+    """Show the progress of the child runs, and store that this run is alive."""
     if not monitor.is_due(_LOOK_EVERY_S):
         return
     engine = engine_for(job.database_url)
-    with suppress(DatabaseError):  # away for a moment; the children retry what matters
+    with suppress(DatabaseError):  # not reachable for a moment; the children retry what matters
         sign_of_life(engine, job.run_id, now())
         counts = [run.counts for run in child_runs(engine, job.run_id)]
         monitor.part(
             n_labelled=sum(c.n_labelled for c in counts),
             n_failed=sum(c.n_failed for c in counts),
-            heard_s=sum(c.audio_s for c in counts),
+            done_s=sum(c.audio_s for c in counts),
         )

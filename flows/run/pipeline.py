@@ -140,9 +140,9 @@ def label_here(
 def _look_back(
     engine: Engine, run: LiveRun, roots: list[str], described: Mapping[str, Any]
 ) -> None:
-    """What can be said once the labels are there; also of a run that was stopped."""
+    """Add what is known once the labels are stored, also by a run that was stopped."""
     summary = run.summary
-    with suppress(DatabaseError):  # if it is away, that is why the run ends, and what it says
+    with suppress(DatabaseError):  # if it cannot be reached, the run ends with that error
         time_recordings(engine)  # of files that tell their start themselves
         if summary.n_labelled:
             summary.labels = clips_by_branch(engine, run.run_id)

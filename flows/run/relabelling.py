@@ -72,7 +72,7 @@ def _label_variant(engine: Engine, variant: Variant, options: LabelOptions, run:
 def _with_sources(
     engine: Engine, variant: Variant
 ) -> Iterator[tuple[bytes, tuple[int, int] | None]]:
-    """A file to label, and (its labelling, the one that shall go on speaking) if there is one."""
+    """A file to label, and (its labelling, the one that stays current) if there is one."""
     for undone in iter_undone(engine, variant):
         path = existing_source(engine, undone.clip_id)
         if path is not None:
@@ -113,5 +113,8 @@ def _matching_weights(stored: StoredVariant, given: Path | None) -> Path:
                 return path
     ready = weights_files.prepare(bundle, given)
     if ready.version != stored.version:
-        raise UserError(f"the weights here are version {ready.version}; give the others: --weights")
+        raise UserError(
+            f"the weights here are version {ready.version}, not {stored.version}: give the right "
+            f"ones with --weights"
+        )
     return ready.path

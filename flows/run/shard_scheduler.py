@@ -101,8 +101,9 @@ def shard_runner(
 
 
 def _single_task_shard_s(estimated_s: float, in_flight: int) -> float:
-    """Three for each that is in flight: a shard that is left alone at the end has only one thread
-    to read it, and is to be short.
+    """How much audio a shard of one task should hold: a third of the share of each in flight.
+
+    The last shard has only one thread to read it, so it should be short.
     """
     return shard_length_s(estimated_s, 3 * in_flight, LONG_SHARD_S)
 
@@ -124,7 +125,7 @@ def label_shards(
         return window[-1]
 
     def collect() -> Receipt:
-        """Of whichever ends first: while one waits its turn, the next must be on its way."""
+        """The receipt of whichever shard ends first; those that wait for a part before go on."""
         while True:
             done = ended.get()
             done.n_done += 1
@@ -170,7 +171,7 @@ class _InFlight:
         self._tasks: list[PrefectFuture[Any]] = []
 
     def go_on(self) -> None:
-        """Start the next task if what it needs is there; a task's error is raised here."""
+        """Start the next task if its input is ready; a task's error is raised here."""
         step = len(self._tasks)
         if step > self.n_done or step == len(self._steps):
             return
@@ -194,7 +195,7 @@ class _InFlight:
         return receipt
 
     def wait(self) -> None:
-        """Wait until nothing of it is at work."""
+        """Wait until none of its tasks runs."""
         for task in self._tasks:
             task.wait()
 

@@ -3,5 +3,5 @@
 Nothing here labels.
 """
 
-PUBLIC = ("drift", "prefect_artifacts", "progress", "summary")
+PUBLIC = ("drift", "markdown", "prefect_artifacts", "progress", "summary")
 """What other rooms may import."""

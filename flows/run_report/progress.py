@@ -1,7 +1,7 @@
-"""How a running flow tells whoever started it in this process how far it is.
+"""Progress of a flow for the program that started the flow in this process.
 
-The command line draws a bar with it; a flow that Prefect started tells nobody, and its task
-runs and artifacts speak for it.
+The command line draws a bar with it. A flow that Prefect started has no such listener; its task
+runs and artifacts show the progress.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tasks.labelling.worklist import Discovery
 
 
 class Listener(Protocol):
-    """Hears of discovery once and of every shard that is in the database."""
+    """Is told of discovery once, and of every shard that is stored."""
 
     def begin(self, found: Discovery) -> None:
         """The work list is known."""
@@ -37,13 +37,13 @@ _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
 def listener() -> Listener:
-    """Whoever listens in this context."""
+    """The listener of this context; without one, one that does nothing."""
     return _listener.get() or _Nobody()
 
 
 @contextmanager
 def listening(to_whom: Listener) -> Iterator[None]:
-    """Have ``to_whom`` hear of flows that run inside the block."""
+    """Flows inside the block report to ``to_whom``."""
     token = _listener.set(to_whom)
     try:
         yield

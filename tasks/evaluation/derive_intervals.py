@@ -6,7 +6,7 @@ that its labelling names. Without Prefect and torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -60,7 +60,7 @@ def derive_set(
         )
     rules = _Rules(engine, stored)
     done = Derived()
-    batch: list[tuple[ScoredClip, list[DetectionRow]]] = []
+    batch: list[tuple[ScoredClip, Sequence[DetectionRow]]] = []
 
     def commit() -> None:
         n_kept = commit_intervals(engine, stored, batch, rules.node_of, datetime.now(UTC))
@@ -72,9 +72,8 @@ def derive_set(
     for n_seen, clip in enumerate(iter_underived(engine, stored), 1):
         try:
             batch.append((clip, rules.intervals_of(home, clip)))
-        except (AudioError, OSError) as error:
-            reason = error.detail if isinstance(error, AudioError) else error.strerror or str(error)
-            done.failures.append((clip.clip_sha256, clip.scores_path or "", reason))
+        except AudioError as error:
+            done.failures.append((clip.clip_sha256, clip.scores_path or "", error.detail))
         is_full = sum(len(rows) for _, rows in batch) >= _BATCH_INTERVALS
         if batch and (is_full or len(batch) >= _BATCH_CLIPS):
             commit()
@@ -89,7 +88,7 @@ def checked_scores(home: Path, clip: ScoredClip) -> ScoreArray | None:
     """The clip's logits, mapped, after a look at every byte; None where it has no patch.
 
     Raises:
-        AudioError: the file is missing, damaged, or not the one that its row names.
+        AudioError: the file is missing, damaged, unreadable, or not the one that its row names.
     """
     if clip.scores_path is None:
         if clip.n_patches:
@@ -100,7 +99,10 @@ def checked_scores(home: Path, clip: ScoredClip) -> ScoreArray | None:
     checked = check_file(path, promise, is_deep=True)
     if checked.fault is not None:
         raise AudioError(Reason.INTERNAL, checked.reason)
-    return read_scores(path, mmap=True)
+    try:
+        return read_scores(path, mmap=True)
+    except OSError as error:
+        raise AudioError(Reason.INTERNAL, error.strerror or str(error)) from error
 
 
 class _Rules:
@@ -111,10 +113,13 @@ class _Rules:
         self.node_of: dict[int, dict[int, int]] = {}
         self._rules: dict[int, IntervalRules] = {}
 
-    def intervals_of(self, home: Path, clip: ScoredClip) -> list[DetectionRow]:
+    def intervals_of(self, home: Path, clip: ScoredClip) -> Sequence[DetectionRow]:
         rules = self._of(clip.model_id)
         logits = checked_scores(home, clip)
-        return [] if logits is None else list(_intervals(logits, rules, clip))
+        if logits is None:
+            return ()
+        hop_s, window_s = clip.patch_hop_s, clip.window_s
+        return detection_rows(derive_intervals(logits, rules, patch_hop_s=hop_s, window_s=window_s))
 
     def _of(self, model_id: int) -> IntervalRules:
         if model_id not in self._rules:
@@ -133,10 +138,3 @@ class _Rules:
                 merge_gap_s=values.merge_gap_s,
             )
         return self._rules[model_id]
-
-
-def _intervals(
-    logits: ScoreArray, rules: IntervalRules, clip: ScoredClip
-) -> tuple[DetectionRow, ...]:
-    found = derive_intervals(logits, rules, patch_hop_s=clip.patch_hop_s, window_s=clip.window_s)
-    return detection_rows(found)

@@ -113,7 +113,7 @@ def _scorer_for(weights: ReadyWeights, compute: ComputeOptions) -> Scorer:
 def begin_to_load(weights: ReadyWeights, compute: ComputeOptions) -> None:
     """Load the network in a thread of its own: the first recordings are read meanwhile.
 
-    What goes wrong is told to whoever asks for the network.
+    An error is raised for whoever asks for the network.
     """
 
     def load() -> None:
@@ -125,19 +125,27 @@ def begin_to_load(weights: ReadyWeights, compute: ComputeOptions) -> None:
 
 @cache
 def one_blas_thread() -> None:
-    """Have numpy's BLAS leave the cores alone: tasks and lanes fill them already.
+    """Limit numpy's BLAS to one thread, for the whole process: tasks and lanes fill the cores.
 
-    Its threads wait for each other by spinning, which doubled what log-mel costs. For the whole
-    process, for good.
+    Its threads wait for each other by spinning, which doubled the time of log-mel.
     """
     threadpool_limits(1, user_api="blas")
 
 
+class StopEvent(threading.Event):
+    """Set when the run is to end; checked between batches and files."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked_s = time.monotonic()
+        """When the database was last asked, on the monotonic clock."""
+
+
 @cache
-def stop_event(run_id: str) -> threading.Event:
-    """Set when the run is cancelled; looked at between batches and files."""
+def stop_event(run_id: str) -> StopEvent:
+    """This process's event for the run."""
     del run_id  # the cache's key
-    return threading.Event()
+    return StopEvent()
 
 
 def stop_run(job: Job) -> None:
@@ -148,31 +156,18 @@ def stop_run(job: Job) -> None:
 
 
 def is_stopping(job: Job) -> bool:
-    """Whether the run is to end, by this process's event or by word in the database.
+    """Whether the run is to end, by this process's event or by a request in the database.
 
     The database is asked every few seconds: the run may have been cancelled on another machine.
     """
     event = stop_event(job.run_id)
-    if not event.is_set() and _is_time_to_ask(job.run_id):
-        # A database that is away for a moment says nothing; persist deals with it.
+    if not event.is_set() and time.monotonic() - event.asked_s >= _ASK_EVERY_S:
+        event.asked_s = time.monotonic()
+        # A database that cannot be reached tells nothing; persist deals with that.
         with suppress(DatabaseError):
             if is_to_stop(engine_for(job.database_url), job.run_id):
                 event.set()
     return event.is_set()
-
-
-def _is_time_to_ask(run_id: str) -> bool:
-    asked = _last_asked(run_id)
-    if time.monotonic() - asked[0] < _ASK_EVERY_S:
-        return False
-    asked[0] = time.monotonic()
-    return True
-
-
-@cache
-def _last_asked(run_id: str) -> list[float]:
-    del run_id  # the cache's key
-    return [time.monotonic()]
 
 
 def now() -> datetime:

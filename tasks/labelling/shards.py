@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from audioset_core.audio.remarks import Remark
 from audioset_core.cores import n_cores
+from audioset_core.errors import AudioError
 from audioset_core.features.patch_reader import ClipReader, Piece
 from audioset_core.storage.score_files import Kind
 from db.records import Claim, Clip, Failure, WorkItem
@@ -29,7 +30,7 @@ embeddings, has only the other.
 MIN_SHARD_S, MAX_SHARD_S = 600.0, 2400.0
 # Files without a length (empty, vanished) would all fit into one shard, however many there are.
 _MAX_ITEMS = 2_000
-# A header may promise years: what is beyond so many parts is read only if it is there.
+# A header may state years of audio: beyond so many parts, only what is there is read.
 _MAX_PARTS = 1_000
 # A last part may hold this much more than planned, so that an inexact header makes no crumbs.
 _LAST_PART_FACTOR = 1.5
@@ -106,6 +107,13 @@ class FailedSource:
     path: bytes
     failure: Failure
 
+    @classmethod
+    def of(
+        cls, path: bytes, source_id: int, error: AudioError, claim: Claim | None
+    ) -> FailedSource:
+        """The failure that an error tells of."""
+        return cls(path, Failure(source_id, str(error.reason), error.detail, claim))
+
 
 @dataclass(frozen=True, slots=True)
 class FinishedClip:
@@ -120,7 +128,7 @@ class FinishedClip:
 
 @dataclass(frozen=True, slots=True)
 class ShardCounts:
-    """What became of a shard's files; handed from task to task, each adds what it has done."""
+    """What became of a shard's files. Each task adds its part and hands the sum on."""
 
     n_labelled: int = 0
     n_partial: int = 0
@@ -129,7 +137,7 @@ class ShardCounts:
     n_busy: int = 0
     audio_s: float = 0.0
     """Audio of the clips that were labelled."""
-    heard_s: float = 0.0
+    read_s: float = 0.0
     """Audio read, also of clips that are not finished or failed."""
 
     def __add__(self, other: ShardCounts) -> ShardCounts:
@@ -154,7 +162,7 @@ class ShardFeatures:
         return self.open_clip is not None or bool(self.left)
 
     def take_pieces(self) -> list[ClipPiece]:
-        """The pieces, given away: futures are held a while, their arrays need not be."""
+        """The pieces, which are no longer kept here: a future lives on, its arrays need not."""
         pieces, self.pieces = self.pieces, []
         return pieces
 

@@ -1,4 +1,4 @@
-"""Do tables and files agree? Looks, and on request puts right what does not.
+"""Do tables and files agree? A check, and on request the repair.
 
 Without Prefect and torch, so that a look costs little; `tasks.verify_store` is the task.
 """
@@ -180,7 +180,7 @@ class _Check:
                     findings.append(Finding(Damage.UNNAMED, done.clip_sha256, what))
                 continue
             if not is_place_of(path, kind, rules.stored.model, done.clip_sha256):
-                what = f"names {path!r}, no place of this clip's {kind}"
+                what = f"names {path!r}, which is not where this clip's {kind} belong"
                 findings.append(Finding(Damage.UNNAMED, done.clip_sha256, what))
                 continue
             self._must_be_there(kind)
@@ -195,7 +195,7 @@ class _Check:
         return findings, checked
 
     def _must_be_there(self, kind: Kind) -> None:
-        """A folder that is not there at all is a mistake, and no reason to label all again."""
+        """A missing folder is most likely a mistake, and no reason to label everything again."""
         if not (self.home / kind).is_dir():
             raise UserError(
                 f"the tables name files in {self.home / kind}, which is not there: is --home "
@@ -240,7 +240,7 @@ class _Check:
         for labelling_id, clip in audit.iter_stray_labels(self.engine):
             # Safe beside its run: under the clip's lock, and a commit writes its rows afresh.
             is_repaired = self.is_repair and repair.remove_stray_labels(self.engine, labelling_id)
-            self._add(Damage.STRAY, clip, "not done, and yet it has labels", is_repaired)
+            self._add(Damage.STRAY, clip, "unfinished, yet it has labels", is_repaired)
         for clip_id, clip in audit.iter_speechless(self.engine):
             if self.is_repair:
                 # Safe beside a commit, which takes the word under the same lock.

@@ -1,4 +1,4 @@
-"""What lies in the results folders and belongs to nobody: found, and on request deleted."""
+"""Files in the results folders that no row names: reported, and on request deleted."""
 
 from __future__ import annotations
 

@@ -89,10 +89,10 @@ class TestPrefectYaml:
 
     def test_the_same_deployments_as_served_by_one_process(self, tmp_path: Path) -> None:
         plan = Plan(
-            roots=[], cron="0 * * * *", timezone="UTC", settle_s=60, options=LabelOptions(),
-            home=Path("/data/labels"), database=None,
+            roots=["/data/recordings"], cron="0 * * * *", timezone="UTC", settle_s=60,
+            options=LabelOptions(), home=Path("/data/labels"), database=None,
         )  # fmt: skip
-        served = asyncio.run(deployments(plan, ["/data/recordings"]))
+        served = asyncio.run(deployments(plan))
         assert [_essence(d) for d in served] == [_essence_of_yaml(d) for d in DEPLOYMENTS]
         assert VERIFY_CRON in str(DEPLOYMENTS)
 

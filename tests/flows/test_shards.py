@@ -251,8 +251,8 @@ class TestCuts:
         other = Lab(tmp_path / "cut", f"sqlite:///{tmp_path}/cut.db", plain.weights)
         ensure_schema(other.engine)
         cut = label_plainly(other, corpus, shard_s=20.0)
-        heard_s = sum(receipt.counts.heard_s for receipt in cut)
-        assert heard_s == pytest.approx(whole[0].counts.heard_s)
+        read_s = sum(receipt.counts.read_s for receipt in cut)
+        assert read_s == pytest.approx(whole[0].counts.read_s)
         assert other.results() == plain.results()
         other.engine.dispose()
 

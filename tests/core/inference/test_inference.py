@@ -118,7 +118,7 @@ def test_another_hop(scorer: Scorer) -> None:
 def test_cancelled_between_two_batches(scorer: Scorer, batches: list[tuple[int, ...]]) -> None:
     answers = iter([False, False, True])
     with pytest.raises(Cancelled):
-        scorer.score([piece(200)], FRONTEND, should_stop=lambda: next(answers))
+        scorer.run([piece(200)], FRONTEND, should_stop=lambda: next(answers))
     assert len(batches) == 2
     # What was left half done does not show in what follows.
     (after,) = scorer.score([piece(2)], FRONTEND)
