@@ -6,7 +6,7 @@ memory stays as flat as elsewhere.
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from prefect import get_run_logger, task
@@ -14,7 +14,7 @@ from prefect import get_run_logger, task
 from tasks.chunk_and_featurize import Logger, featurize_shard, release_shard
 from tasks.infer import score_shard
 from tasks.labelling.job import Job
-from tasks.labelling.shards import Receipt, Shard, ShardFeatures, ShardScores
+from tasks.labelling.shards import Receipt, Shard, ShardScores
 from tasks.persist import is_transient, log_receipt, persist_shard
 
 PART_S = 600.0
@@ -55,11 +55,6 @@ def label_whole_shard(job: Job, shard: Shard, logger: Logger) -> Receipt:
                 if not latest.continues:
                     return receipt
         except BaseException:
-            _give_up(job, ahead)
+            with suppress(BaseException):  # unless reading ahead is what failed
+                release_shard(job, ahead.result())
             raise
-
-
-def _give_up(job: Job, ahead: Future[ShardFeatures]) -> None:
-    """Release what was read ahead, unless reading ahead is what failed."""
-    with suppress(BaseException):
-        release_shard(job, ahead.result())

@@ -111,13 +111,15 @@ def _labellings(
     job: Job, batch: Sequence[FinishedClip]
 ) -> tuple[list[Labelling], list[FailedSource]]:
     """Pool and write a batch of clips; what must not be stored is refused with a reason."""
+    bundle = job.bundle
+    widths = {"scores": len(bundle.categories), "embeddings": bundle.embedding_dim}
     files: list[tuple[Path, tuple[Block, ...]]] = []
     labellings: list[Labelling] = []
     refused: list[FailedSource] = []
     for finished in batch:
         try:
             for kind, array in finished.results.items():
-                check_scores(array, _width(job, kind), kind)
+                check_scores(array, widths[kind], kind)
         except AudioError as error:
             claim = finished.claim
             refused.append(FailedSource.of(finished.path, claim.source_id, error, claim))
@@ -127,10 +129,6 @@ def _labellings(
         labellings.append(_labelling(job, finished, own))
     write_many(files)
     return labellings, refused
-
-
-def _width(job: Job, kind: Kind) -> int:
-    return len(job.bundle.categories) if kind == "scores" else job.bundle.embedding_dim
 
 
 def _files(job: Job, finished: FinishedClip) -> dict[Kind, tuple[str, str, tuple[Block, ...]]]:

@@ -30,7 +30,7 @@ def prepare(database: Path) -> bool:
         for suffix in ("", "-wal", "-shm"):
             database.with_name(database.name + suffix).unlink(missing_ok=True)
     kept = kept_path()
-    expected = _revision(kept) if _is_whole(kept) else None
+    expected = _revision(kept) if _answer(kept, "PRAGMA quick_check(1)") == "ok" else None
     if not database.exists():
         if expected is None or not _copied(kept, database):
             unfinished.touch()
@@ -70,10 +70,6 @@ def _copied(kept: Path, database: Path) -> bool:
         return False
     new.replace(database)
     return True
-
-
-def _is_whole(database: Path) -> bool:
-    return _answer(database, "PRAGMA quick_check(1)") == "ok"
 
 
 def _revision(database: Path) -> str | None:

@@ -95,7 +95,8 @@ def own_database(home: Path) -> Iterator[OwnDatabase]:
                 stopper().on_leave(partial(shutil.rmtree, folder, ignore_errors=True))
                 yield OwnDatabase(Path(folder) / "prefect.db", None, said or None)
         else:
-            _stop_orphans(database)
+            # That the lock was free proves that whoever started them is dead.
+            tethered.stop_marked(f"{MARK}={database}", _ORPHANS_END_WITHIN_S)
             lock.truncate(0)
             try:
                 yield OwnDatabase(database, lock)
@@ -267,8 +268,3 @@ def check_port(port: int) -> None:
             raise UserError(
                 f"port {port} cannot be used ({error.strerror}); choose another with --port"
             ) from error
-
-
-def _stop_orphans(database: Path) -> None:
-    """Stop what a killed process left running on the database; that the lock is free proves it."""
-    tethered.stop_marked(f"{MARK}={database}", _ORPHANS_END_WITHIN_S)

@@ -145,8 +145,8 @@ def _booted_at() -> datetime:
 def _has_process(pid: int) -> bool:
     try:
         os.kill(pid, 0)
+    except PermissionError:
+        return True  # it is another user's
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
     return True

@@ -29,7 +29,7 @@ from flows.run.shard_scheduler import label_shards, shard_runner
 from flows.run_options import AlertOptions, ExecutionOptions
 from flows.run_report.drift import drift
 from flows.run_report.prefect_artifacts import Monitor
-from flows.run_report.progress import listener
+from flows.run_report.progress import listeners
 from flows.run_report.summary import Summary
 from tasks.convert_weights import convert_weights
 from tasks.discover_files import discover_files
@@ -73,7 +73,8 @@ def run_pipeline(request: Request) -> Summary:
         run.summary.problems = problems + found.problems
         monitor = Monitor(request.kind, f"Labelled with {job.weights.named}")
         monitor.begin(found.n_items, found.estimated_s, found.n_found)
-        listener().begin(found)
+        for each in listeners():
+            each.begin(found)
         is_whole = False
         try:
             if request.execution.partitions and found.n_items:
@@ -132,7 +133,8 @@ def label_here(
         for receipt in receipts:
             run.summary.add(receipt)
             monitor.advance(receipt)
-            listener().advance(receipt)
+            for each in listeners():
+                each.advance(receipt)
             note_progress(engine, job.run_id, run.summary.counts, now())
     decoders().close()  # a process that waits for the next run keeps none
 

@@ -25,27 +25,19 @@ class Listener(Protocol):
         """A shard is in the database."""
 
 
-class _Nobody:
-    def begin(self, found: Discovery) -> None:
-        pass
-
-    def advance(self, receipt: Receipt) -> None:
-        pass
+_listeners: ContextVar[tuple[Listener, ...]] = ContextVar("listeners", default=())
 
 
-_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
-
-
-def listener() -> Listener:
-    """The listener of this context; without one, one that does nothing."""
-    return _listener.get() or _Nobody()
+def listeners() -> tuple[Listener, ...]:
+    """Those that listen in this context."""
+    return _listeners.get()
 
 
 @contextmanager
 def listening(to_whom: Listener) -> Iterator[None]:
     """Flows inside the block report to ``to_whom``."""
-    token = _listener.set(to_whom)
+    token = _listeners.set((to_whom,))
     try:
         yield
     finally:
-        _listener.reset(token)
+        _listeners.reset(token)

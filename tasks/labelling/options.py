@@ -80,7 +80,7 @@ class LabelOptions(BaseModel):
 
 
 RESULT_OPTIONS = ("precision", "embeddings", "track")
-"""Options that are stored as parameters of a labelling where they are not the default.
+"""Options that are stored as parameters of a labelling, if they are not the default.
 
-Labellings from before the option was there so keep their parameters.
+So labellings from before an option existed keep their parameters.
 """

@@ -38,12 +38,6 @@ from tasks.store_check.expected_labels import difference, pooled_labels
 from tasks.store_check.report import Damage, Finding, Outcome, Report
 from tasks.store_check.stray_files import sweep
 
-_FAULTS = {
-    Fault.MISSING: Damage.MISSING,
-    Fault.UNREADABLE: Damage.UNREADABLE,
-    Fault.DAMAGED: Damage.DAMAGED,
-    Fault.PROMISE: Damage.PROMISE,
-}
 # Put right by labelling again: nothing that is stored tells what it should be.
 _LOST = frozenset({Damage.MISSING, Damage.DAMAGED, Damage.UNNAMED, Damage.LENGTH})
 _GONE = "; kept, as no source file is left to label again"
@@ -189,7 +183,8 @@ class _Check:
             self.report.n_files += 1
             checked[kind] = result
             if result.fault is not None:
-                findings.append(Finding(_FAULTS[result.fault], path, result.reason))
+                # Every fault of a file is a damage of the same name.
+                findings.append(Finding(Damage[result.fault.name], path, result.reason))
         if not any(finding.what in _LOST for finding in findings):
             findings += _misfits(done, rules, checked)
         return findings, checked

@@ -18,6 +18,7 @@ from typer.main import get_command
 
 from flows.cli.main import app
 from flows.terminal import LabelProgress
+from tasks.labelling.options import LabelOptions
 from tasks.labelling.shards import Receipt, ShardCounts
 from tasks.labelling.worklist import Discovery
 from tests.flows.build import REPOSITORY, Lab, run_command, write_clip
@@ -385,6 +386,15 @@ class TestHostileNames:
             assert audioset(*command, "--home", lab.home).code == 0
         exported = json.loads((tmp_path / "o").read_text())
         assert exported["predictions"][0]["meta"] == {"k": text}
+
+
+def test_label_has_an_option_for_every_field_of_its_options(audioset: Callable[..., Any]) -> None:
+    said = audioset("label", "--help")
+    words = " ".join(said.out.split())
+    for name, field in LabelOptions.model_fields.items():
+        assert f"--{name.removesuffix('_s').replace('_', '-')} " in words
+        assert field.description is not None
+        assert " ".join(field.description.split())[:20] in words
 
 
 def test_the_parts_of_a_clip_that_is_known_are_not_told_one_by_one(
