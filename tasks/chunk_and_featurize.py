@@ -98,7 +98,7 @@ def _begin(job: Job, item: WorkItem, features: ShardFeatures, logger: Logger) ->
 
 
 def counted(outcome: AdmissionOutcome, clip: Clip) -> ShardCounts:
-    """What a clip counts as that needs no labelling; AGAIN: an earlier try has labelled it."""
+    """How a clip is counted that needs no labelling; AGAIN: an earlier try has labelled it."""
     match outcome:
         case AdmissionOutcome.AGAIN:
             return ShardCounts(n_labelled=1, audio_s=clip.duration_s)

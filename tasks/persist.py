@@ -84,7 +84,7 @@ def persist_shard(job: Job, shard: Shard, scores: ShardScores) -> Receipt:
         counts += ShardCounts(
             n_labelled=len(stored),
             n_partial=sum(is_partial(f.remarks) for f in stored),
-            # Somebody else was faster with the others.
+            # Another run was faster with the rest.
             n_known=len(own) - len(stored),
             audio_s=sum(f.clip.duration_s for f in stored),
         )
@@ -110,7 +110,7 @@ def persist_shard(job: Job, shard: Shard, scores: ShardScores) -> Receipt:
 def _labellings(
     job: Job, batch: Sequence[FinishedClip]
 ) -> tuple[list[Labelling], list[FailedSource]]:
-    """Pool and write a batch of clips; what must not be stored is refused with a reason."""
+    """Pool a batch of clips and write their files; clips that must not be stored are failures."""
     bundle = job.bundle
     widths = {"scores": len(bundle.categories), "embeddings": bundle.embedding_dim}
     files: list[tuple[Path, tuple[Block, ...]]] = []

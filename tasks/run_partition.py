@@ -104,7 +104,7 @@ def run_partition(
     Raises:
         UserError: there is no such deployment.
         PartitionError: the child run failed, crashed or was cancelled.
-        Cancelled: this run is to stop; the child was told so.
+        Cancelled: this run must stop; the child was asked to stop.
     """
     try:
         started = run_deployment(
@@ -160,7 +160,7 @@ def _cancel(client: SyncPrefectClient, child_id: UUID, state: State[Any]) -> Non
 def _is_lost(child_id: UUID, run_id: str, database_url: str) -> bool:
     """Whether the child has been silent for so long that its leases have ended.
 
-    Where heartbeats are watched (deployments/automations.yaml) Prefect knows long before.
+    If heartbeats are watched (deployments/automations.yaml), Prefect knows long before.
     """
     oldest = now() - timedelta(seconds=3 * LEASE_S)
     return any(

@@ -186,8 +186,8 @@ def _keep(model: Any, folder: Path) -> None:
     """Store a translation for the next process; a cache that cannot be written does no harm."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as passing:
-            made = Path(passing) / folder.name
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as temporary:
+            made = Path(temporary) / folder.name
             made.mkdir()
             openvino.save_model(model, made / _XML, compress_to_fp16=False)
             # Fails where another process was faster with the same.

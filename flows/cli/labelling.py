@@ -1,4 +1,4 @@
-"""``audioset label``: look first, start Prefect only if there is work, say what came of it."""
+"""``audioset label``: look first, start Prefect only if there is work, report the result."""
 
 from __future__ import annotations
 

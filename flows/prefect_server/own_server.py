@@ -95,7 +95,7 @@ def own_database(home: Path) -> Iterator[OwnDatabase]:
                 stopper().on_leave(partial(shutil.rmtree, folder, ignore_errors=True))
                 yield OwnDatabase(Path(folder) / "prefect.db", None, said or None)
         else:
-            # That the lock was free proves that whoever started them is dead.
+            # The lock was free: the process that started them is dead.
             tethered.stop_marked(f"{MARK}={database}", _ORPHANS_END_WITHIN_S)
             lock.truncate(0)
             try:
@@ -116,7 +116,7 @@ def begin_server(
 
     has_tables = kept_database.prepare(database.path)
     port = free_port()
-    # Not what lies in the working directory: neither Python nor uvicorn is to look there.
+    # Neither Python nor uvicorn must import from the working directory.
     line = ["uvicorn", "--app-dir", str(prefect.__module_path__.parent), "--log-level", "error"]
     line += ["--host", "127.0.0.1", "--port", str(port), "--factory"]
     process = _start(
@@ -248,7 +248,7 @@ def answers(url: str) -> bool:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on."""
+    """A free loopback port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

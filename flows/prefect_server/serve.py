@@ -181,7 +181,7 @@ async def _serve(plan: Plan, served: Served, next_time: datetime) -> None:
 
 
 def _end_on_signals(stop: asyncio.Event) -> None:
-    """The first signal sets the event; a second Ctrl-C ends the process there and then."""
+    """The first signal sets the event; a second Ctrl-C ends the process at once."""
     loop, first_s = asyncio.get_running_loop(), 0.0
 
     def asked(number: int) -> None:

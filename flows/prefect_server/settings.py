@@ -90,20 +90,17 @@ def _report_to_server(
     configured = PREFECT_API_URL.value()
     if configured:
         check_server(configured, source_of("PREFECT_API_URL"))
-        meanwhile()
-        _import_flows()
+        _import_flows(meanwhile)
         return
     database = stack.enter_context(own_database(home))
     if database.served_at is not None and answers(database.served_at):
         served = {PREFECT_API_URL: database.served_at, **_own_password()}
         stack.enter_context(temporary_settings(served))
         check_server(database.served_at, f"of audioset serve on {home}")
-        meanwhile()
-        _import_flows()
+        _import_flows(meanwhile)
         return
     url, process = begin_server(database, _server_environment())
-    meanwhile()
-    _import_flows()
+    _import_flows(meanwhile)
     wait_for_answer(url, process, database)
     settings: dict[Setting, str | None] = {
         # The heartbeat thread costs every flow a second at its end; only servers need it.
@@ -114,8 +111,9 @@ def _report_to_server(
     stack.enter_context(temporary_settings(settings))
 
 
-def _import_flows() -> None:
+def _import_flows(meanwhile: Callable[[], None]) -> None:
     """Import the flow while the server starts; both take a while."""
+    meanwhile()
     import prefect.flow_engine
 
     import flows.label_audio  # noqa: F401

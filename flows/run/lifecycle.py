@@ -1,4 +1,4 @@
-"""A run's row in the database from start to end, and the recognition of runs that died.
+"""A run's row in the database from start to end; runs that died are recognised.
 
 Every run holds a lock on a small file in the home folder while it lives. The kernel drops the
 lock with the process however that ends, so a later run on the same host knows a crashed one at
@@ -81,7 +81,7 @@ def recorded_run(
             stop_event(run.run_id).set()
             run.stop_clock()
             if status is not RunStatus.COMPLETED and not child_runs(engine, run.run_id):
-                # Shards that were in flight have committed what nobody counted.
+                # Shards that were in flight have committed clips that are not counted yet.
                 found = labelled_by(engine, run.run_id)
                 run.summary.n_labelled, run.summary.audio_s = found
             finish_run(engine, run.run_id, status, run.summary.counts, run.summary.as_json(), now())

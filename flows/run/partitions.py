@@ -45,28 +45,20 @@ def label_partitions(
         )
     engine = engine_for(job.database_url)
     partitions = _cut(job, found, execution.partitions)
-    parameters = {
-        "home": str(job.home),
-        "options": job.options.model_dump(mode="json"),
-        # Only what was given to this run; else the workers' own environment says it.
-        **({"database": database} if database else {}),
+    parameters = {"home": str(job.home), "options": job.options.model_dump(mode="json")}
+    if database:  # else the workers' own environment names it
+        parameters["database"] = database
+    common = {
+        "deployment": execution.partition_deployment,
+        "parameters": parameters,
+        "database_url": job.database_url,
     }
     runner: Any = ThreadPoolTaskRunner(max_workers=len(partitions))  # a thread waits for each
     futures: list[PrefectConcurrentFuture[None]] = []
     with runner:
         try:
             for partition in partitions:
-                futures.append(
-                    runner.submit(
-                        run_partition,
-                        parameters={
-                            "deployment": execution.partition_deployment,
-                            "partition": partition,
-                            "parameters": parameters,
-                            "database_url": job.database_url,
-                        },
-                    )
-                )
+                futures.append(runner.submit(run_partition, {**common, "partition": partition}))
             while not all(future.wrapped_future.done() for future in futures):
                 time.sleep(1)
                 _show(job, monitor)

@@ -93,7 +93,7 @@ def run_pipeline(request: Request) -> Summary:
 def chosen_execution(
     execution: ExecutionOptions, former: ExecutionOptions | None
 ) -> ExecutionOptions:
-    """What a flow was asked for, also under the parameter's former name ``engine``.
+    """The execution options, which may come under their former name ``engine``.
 
     Raises:
         UserError: both names are used, and differ.
@@ -107,7 +107,7 @@ def chosen_execution(
 
 
 def begin_job(prepared: Prepared, run: LiveRun, *, is_watched: bool) -> Job:
-    """The run's first tasks, and what all later ones are told."""
+    """Run the first two tasks; returns what all later ones need to know."""
     options = prepared.options
     weights = convert_weights(options.model, options.weights)
     variant = load_ontology(prepared.database_url, weights, prepared.parameters)
@@ -122,7 +122,7 @@ def label_here(
     items: Callable[[], Iterator[WorkItem]],
     estimated_s: float,
 ) -> None:
-    """Carry out the work list that `items` begins to read, with this run's tasks."""
+    """Label the work list, which `items` begins to read, with tasks of this run."""
     engine = engine_for(job.database_url)
     if execution.task_runner == "threads":
         begin_to_load(job.weights, job.options.compute)

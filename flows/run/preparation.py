@@ -1,4 +1,4 @@
-"""What has to be right before anything is labelled: the options, the home folder, the database."""
+"""What must be right before anything is labelled: options, home folder, database."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Prepared:
     def job(
         self, run_id: str, weights: ReadyWeights, variant: Variant, *, is_watched: bool = False
     ) -> Job:
-        """What the run's tasks are told."""
+        """What the run's tasks need to know."""
         return Job(
             run_id=run_id,
             home=self.home,

@@ -52,7 +52,7 @@ _N_IN_ORDER = 2
 
 @dataclass(frozen=True, slots=True)
 class ShardRunner:
-    """How the work list is cut, which tasks a shard is, and how many are at work at once."""
+    """How the work list is cut, which tasks a shard is, and how many shards run at once."""
 
     steps: tuple[Step, ...]
     in_flight: int
@@ -113,7 +113,7 @@ def label_shards(
 ) -> Generator[Receipt, None, None]:
     """Carry out the work list, a bounded window of shards at a time.
 
-    However it ends, no task of the run is at work afterwards.
+    However it ends, no task of the run is running afterwards.
     """
     total = sum(1 for _ in runner.shards(items(), 0))
     window: list[_InFlight] = []
@@ -125,7 +125,7 @@ def label_shards(
         return window[-1]
 
     def collect() -> Receipt:
-        """The receipt of whichever shard ends first; those that wait for a part before go on."""
+        """The receipt of the shard that ends first; shards that wait for one another go on."""
         while True:
             done = ended.get()
             done.n_done += 1
@@ -148,7 +148,7 @@ def label_shards(
         while window:
             yield collect()
     except BaseException:
-        # A shard that works on would claim clips behind the back of a run that has ended.
+        # A shard that went on would claim clips for a run that has ended.
         stop_run(job)
         for in_flight in window:
             in_flight.wait()

@@ -123,7 +123,7 @@ def run_name(verb: str, parameter: str) -> str:
 
 
 def is_alarming(summary: Summary, alerts: AlertOptions) -> bool:
-    """Whether so many files failed that somebody should know."""
+    """Whether enough files failed to send the event."""
     return summary.n_failed >= max(alerts.failed_files, alerts.failed_share * _opened(summary))
 
 

@@ -33,7 +33,7 @@ _BATCH_INTERVALS = 20_000
 
 @dataclass(slots=True)
 class Derived:
-    """What came of it; `failures` are (clip, score file, reason)."""
+    """What was derived; `failures` are (clip, score file, reason)."""
 
     n_clips: int = 0
     n_intervals: int = 0
@@ -47,7 +47,7 @@ def derive_set(
 ) -> Derived:
     """Apply the set to every clip that it was not applied to yet.
 
-    `progress` is told (clips looked at, all) after each.
+    `progress` is called with (clips looked at, all) after each.
 
     Raises:
         UserError: the folder of scores is not there.

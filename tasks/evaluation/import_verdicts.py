@@ -33,7 +33,7 @@ _MOST_GUESSES = 20
 
 @dataclass(slots=True)
 class Imported:
-    """What became of one file."""
+    """What was stored of one file, and what was not."""
 
     name: str
     format: str
@@ -53,7 +53,7 @@ def import_verdicts(
     complete: bool,
     now: datetime,
 ) -> list[Imported]:
-    """Store what files say of recordings that are known; what cannot be used is a problem.
+    """Store the marks of recordings that are known; a mark that cannot be used is a problem.
 
     `by` is who judged, where the file does not say. `complete`: what the files do not mark, of the
     classes and in the recordings that they name, is absent.
@@ -115,7 +115,7 @@ def _absent(
 def _problem(
     mark: Mark, fits: Sequence[int], facts: dict[int, tuple[str, float]], near: _Nearest
 ) -> str:
-    """Why a mark cannot be stored; nothing if it can."""
+    """Why a mark cannot be stored; "" if it can."""
     shown = mark.keys[-1]
     if len(fits) > 1:
         return f"{shown!r} may be any of {len(fits)} recordings: name it by its path"
@@ -136,7 +136,7 @@ def _span_ms(mark: Mark, duration_s: float) -> tuple[int, int] | None:
 
 
 class _Nearest:
-    """The names of files that are here, most like one that is not."""
+    """The names of known files that are most like an unknown one."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -41,7 +41,7 @@ DETECTION_THRESHOLD = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What every task of one run is told."""
+    """What every task of one run needs to know."""
 
     run_id: str
     home: Path
@@ -111,9 +111,9 @@ def _scorer_for(weights: ReadyWeights, compute: ComputeOptions) -> Scorer:
 
 
 def begin_to_load(weights: ReadyWeights, compute: ComputeOptions) -> None:
-    """Load the network in a thread of its own: the first recordings are read meanwhile.
+    """Load the network in a thread of its own, while the first recordings are read.
 
-    An error is raised for whoever asks for the network.
+    `scorer_for` raises what goes wrong.
     """
 
     def load() -> None:

@@ -180,7 +180,7 @@ class ShardScores:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a shard came to, once it is in the database."""
+    """The result of a shard, once it is in the database."""
 
     counts: ShardCounts
     estimated_s: float

@@ -134,7 +134,7 @@ class _Judged(NamedTuple):
 
     @property
     def is_open(self) -> bool:
-        """Whether it is to be labelled, now or later."""
+        """Whether the file must be labelled, now or later."""
         return self.judgement.verdict not in _SETTLED and not self.is_gone
 
 

@@ -56,7 +56,7 @@ def check_store(
     """Check every finished labelling, its files, the tables and the folders; repair on request.
 
     What only labelling again can put right is reset; `db.integrity.audit.iter_undone` lists it
-    afterwards. `progress` is told (labellings done, all) after each.
+    afterwards. `progress` is called with (labellings done, all) after each.
 
     Raises:
         UserError: a folder that the tables have files in is not there.
@@ -202,7 +202,7 @@ class _Check:
             return Outcome.LEFT, [Finding(f.what, f.where, f.reason + _GONE) for f in findings]
         if not self.is_repair:
             return Outcome.LEFT, findings
-        # A finished labelling is no run's work any more: nobody holds a claim on it.
+        # A finished labelling is no run's work any more: no run holds a claim on it.
         is_reset = repair.reset_labelling(self.engine, done)
         return (Outcome.RESET if is_reset else Outcome.REPAIRED), findings
 
@@ -238,7 +238,7 @@ class _Check:
             self._add(Damage.STRAY, clip, "unfinished, yet it has labels", is_repaired)
         for clip_id, clip in audit.iter_speechless(self.engine):
             if self.is_repair:
-                # Safe beside a commit, which takes the word under the same lock.
+                # Safe beside a commit, which makes its labelling current under the same lock.
                 repair.choose_speaker(self.engine, clip_id)
             self._add(Damage.SPEECHLESS, clip, "queries do not see it", self.is_repair)
         wrong = closure_differences(self.engine)
