@@ -91,7 +91,7 @@ class Watcher:
 
     def advance(self, receipt: Receipt) -> None:
         """A shard is in the database."""
-        self.stored.append((time.monotonic(), self.stored[-1][1] + receipt.n_labelled))
+        self.stored.append((time.monotonic(), self.stored[-1][1] + receipt.counts.n_labelled))
 
     @contextmanager
     def watching(self) -> Iterator[Watcher]:

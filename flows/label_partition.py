@@ -5,13 +5,12 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Cancelled as CancelledState
-from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import SecretStr
 
 from audioset_core.errors import UserError
@@ -21,7 +20,7 @@ from db.records import Variant
 from flows.run.lifecycle import recorded_run
 from flows.run.pipeline import begin_job, label_here
 from flows.run.preparation import prepare_run
-from flows.run.shard_scheduler import THREADS
+from flows.run.shard_scheduler import THREAD_RUNNER
 from flows.run_options import ExecutionOptions
 from flows.run_report.prefect_artifacts import Monitor
 from flows.run_report.summary import Summary
@@ -39,7 +38,7 @@ def _run_name() -> str:
 @flow(
     name="label-partition",
     flow_run_name=_run_name,
-    task_runner=cast(Any, ThreadPoolTaskRunner(max_workers=THREADS)),
+    task_runner=THREAD_RUNNER,
     persist_result=False,
 )
 def label_partition(

@@ -15,6 +15,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from prefect.futures import PrefectFuture
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from audioset_core.inference.engines import takes_waveforms
 from db.records import WorkItem
@@ -35,7 +36,8 @@ from tasks.labelling.shards import (
 from tasks.persist import persist
 
 LONG_RUN_S, LONG_SHARD_S = 4 * 3600.0, 6 * 3600.0
-THREADS = SHARDS_IN_FLIGHT
+THREAD_RUNNER: Any = ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT)
+"""The task runner of every flow that labels."""
 
 Step = Callable[[Job, Shard, Any, Any], PrefectFuture[Any]]
 """Starts a task of a shard, with what the step before gave, and this step of the part before."""

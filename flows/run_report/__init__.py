@@ -1,4 +1,4 @@
-"""What a run tells: summary, drift, Prefect artifacts, progress.
+"""What a run reports: summary, drift, Prefect artifacts, progress, Markdown.
 
 Nothing here labels.
 """

@@ -1,4 +1,4 @@
-"""What the tasks of a labelling run share: job, shards, work list, watched folders. No Prefect.
+"""What labelling tasks share: options, job, shards, work list, watched folders. No Prefect.
 
 The tasks themselves are one level up, one a file.
 """

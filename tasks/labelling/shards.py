@@ -7,6 +7,7 @@ and lists that it is handed, and would walk through every array.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from copy import copy
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -70,14 +71,9 @@ class Shard:
 
     def next_part(self) -> Shard:
         """A part for what the header did not announce."""
-        return Shard(
-            self.index,
-            self.total,
-            (),
-            estimated_s=self.estimated_s,
-            budget_s=self.budget_s,
-            part=self.part + 1,
-        )
+        later = copy(self)
+        later.items, later.part, later.is_last_part = (), self.part + 1, True
+        return later
 
 
 @dataclass(frozen=True, slots=True)

@@ -211,7 +211,9 @@ class TestCuts:
         cut = label_plainly(other, corpus, shard_s=shard_s)
         assert len(cut) > 30 / shard_s / 2
         assert sum(receipt.counts.n_labelled for receipt in cut) == 6
-        assert sum(receipt.audio_s for receipt in cut) == pytest.approx(whole[0].audio_s)
+        assert sum(receipt.counts.audio_s for receipt in cut) == pytest.approx(
+            whole[0].counts.audio_s
+        )
         assert other.results() == plain.results()
         other.check()
         other.engine.dispose()
