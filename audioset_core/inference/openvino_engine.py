@@ -35,10 +35,10 @@ _NO_BF16 = "--precision bf16: this processor does not compute in bfloat16; leave
 
 @contextmanager
 def _unreported() -> Iterator[None]:
-    """Inside the block OpenVINO cannot import its telemetry, and uses its own stub instead.
+    """Inside the block OpenVINO finds no sender of usage statistics, and takes its own stub.
 
-    To import OpenVINO would else send an event with a permanent id over the network and write
-    ``~/intel``. No environment variable forbids that, only a file in the person's home.
+    Its import alone would send an event with a lasting id over the network and write ``~/intel``.
+    A variable that forbids it does not exist, and the file that does lies in the person's home.
     """
     name = "openvino_telemetry"
     before = sys.modules.get(name)
@@ -86,7 +86,7 @@ class OpenVinoNetwork:
             "NUM_STREAMS": self.n_lanes,
             "INFERENCE_NUM_THREADS": self.n_lanes,
             "ENABLE_CPU_PINNING": False,
-            # If not told, the plugin computes in bfloat16 wherever the processor can.
+            # Else the plugin computes in bfloat16 wherever the processor has it.
             "INFERENCE_PRECISION_HINT": "bf16" if is_bf16 else "f32",
         }
         try:
@@ -99,7 +99,7 @@ class OpenVinoNetwork:
         self._idle: SimpleQueue[Any] = SimpleQueue()
         for _ in range(self.n_lanes):
             self._idle.put(compiled.create_infer_request())
-        # The bindings import numpy at the first call. Two threads that make it at once would wait
+        # The bindings look numpy up at the first call, and two threads that make it at once wait
         # for each other for ever (pybind11's once-only lock against the interpreter's).
         self.forward(
             np.zeros((self.batch_patches, frontend.patch_frames, frontend.n_mels), np.float32)
@@ -116,7 +116,7 @@ class OpenVinoNetwork:
     def patches(self, piece: Piece, config: FrontendConfig) -> Patches:
         """As the interface says."""
         if not isinstance(piece, LogMelPiece):
-            raise TypeError("waveforms are for GPUs: see engines.takes_waveforms")
+            raise TypeError("this engine takes log-mel frames, not waveforms")
         return patches(piece.frames, config)
 
     def forward(self, batch: Patches) -> tuple[F32 | None, F32]:
@@ -186,8 +186,8 @@ def _keep(model: Any, folder: Path) -> None:
     """Store a translation for the next process; a cache that cannot be written does no harm."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as temporary:
-            made = Path(temporary) / folder.name
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new-") as passing:
+            made = Path(passing) / folder.name
             made.mkdir()
             openvino.save_model(model, made / _XML, compress_to_fp16=False)
             # Fails where another process was faster with the same.

@@ -78,10 +78,10 @@ class TorchNetwork:
         return self._with_room(queued)
 
     def forward(self, batch: Patches) -> tuple[F32 | None, F32]:
-        """As the interface says; if a GPU's memory runs out, in smaller parts from then on.
+        """As the interface says; where a GPU's memory runs out, in smaller parts from then on.
 
         Raises:
-            UserError: memory does not suffice for one patch.
+            UserError: it does not even do for one patch.
         """
         outputs, are_there = self._with_room(lambda: self._queued(batch))
         are_there()
@@ -104,16 +104,16 @@ class TorchNetwork:
                 outputs.append((None if logits is None else _to_host(logits), _to_host(embeddings)))
             if self.device == "cpu":
                 return outputs, lambda: None
-            # Waiting sleeps, and for this batch alone: the next one is queued meanwhile.
+            # Asleep, and for this batch alone: the next one is queued meanwhile.
             copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             copied.record()
             return outputs, copied.synchronize
 
     def _with_room(self, work: Callable[[], T]) -> T:
-        """The work's result; done again with half as many patches at once if memory runs out.
+        """What the work gives; where memory runs out, again with half as many patches at once.
 
         Raises:
-            UserError: memory does not suffice for one patch.
+            UserError: it does not even do for one patch.
         """
         while True:
             try:
@@ -123,7 +123,7 @@ class TorchNetwork:
                     raise UserError(_GPU_IS_FULL) from error
                 self._at_once //= 2
                 logger.warning("the GPU's memory is full: %d patches at once", self._at_once)
-            torch.cuda.empty_cache()  # only now is the memory of what failed free
+            torch.cuda.empty_cache()  # only now is what failed let go
 
     def _launching(self) -> AbstractContextManager[None]:
         return _exact() if self.device == "cuda" else nullcontext()
@@ -131,7 +131,7 @@ class TorchNetwork:
 
 @contextmanager
 def _exact() -> Iterator[None]:
-    """Exact float32 on a GPU. The settings are the whole process's, so one thread at a time.
+    """Exact float32 on a GPU, by settings that are the process's: one thread at a time.
 
     cuDNN and cuBLAS may compute in TF32, which moves scores by more than the reference allows.
     """
@@ -185,7 +185,7 @@ def _keep_to_one_core(elsewhere: int) -> None:
 
 
 def _to_host(output: Tensor) -> Tensor:
-    """A copy in the host's memory, float32; from a GPU filled once the queued work is done."""
+    """In the host's memory, float32; from a GPU once what is queued is done."""
     result = output.float()
     if not result.is_cuda:
         return result

@@ -1,7 +1,7 @@
 """How to label: what a person may choose.
 
-A field is a parameter of the flows, with the title and description that Prefect's form shows, and
-an option of ``audioset label``. Tasks read the value from `Job.options`. A field that changes what
+A field is a parameter of the flows, whose docstring Prefect's form shows as description, and an
+option of ``audioset label``. Tasks read the value from `Job.options`. A field that changes what
 is stored also stands in `RESULT_OPTIONS`.
 """
 
@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from audioset_core.inference.interface import ComputeOptions, Device, EngineName, Precision
-from audioset_core.models.registry import Framing
+from audioset_core.models.registry import BUNDLES, POCKET, Framing
 
 MOST_TRACKS = 100
 
@@ -38,8 +38,11 @@ class LabelOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    model: str = "yamnet"
-    """Which model labels: yamnet, vggish, panns, or pocket, a small one that needs no download."""
+    model: str = Field(
+        "yamnet",
+        description=f"Which model labels: {', '.join(BUNDLES)} ({POCKET.name} is a small one that "
+        "needs no download).",
+    )
     weights: Path | None = Field(None, title="Weights file")
     """Weights as published (.h5, .pth, checkpoint, SavedModel) or converted (.safetensors). If none
     are given: AUDIOSET_WEIGHTS (for other models than YAMNet AUDIOSET_WEIGHTS_MODEL), or the
