@@ -55,6 +55,7 @@ def largest_difference(sound_file: str, scores_file: str) -> float:
 
     from audioset_core.features.log_mel import log_mel
     from audioset_core.features.patch_reader import LogMelPiece
+    from audioset_core.inference.interface import ComputeOptions
     from audioset_core.inference.scorer import Scorer
     from audioset_core.models.registry import YAMNET
     from audioset_core.scores.pooling import sigmoid
@@ -71,7 +72,7 @@ def largest_difference(sound_file: str, scores_file: str) -> float:
     del mono
     n_patches = frontend.n_patches(len(whole))
     frames = log_mel(whole, frontend)
-    scorer = Scorer(YAMNET, prepare(YAMNET), device="cpu")
+    scorer = Scorer(YAMNET, prepare(YAMNET), ComputeOptions("cpu"))
     (logits,) = scorer.score([LogMelPiece(frames, n_patches)], frontend)
     stored = read_scores(Path(scores_file), mmap=True)
     assert stored.shape == logits.shape

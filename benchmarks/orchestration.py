@@ -177,47 +177,36 @@ def flow(corpus: Path, home: Path) -> int:
 
 def engine(corpus: Path, home: Path) -> int:
     """Label with the functions of the tasks, chained by threads."""
-    from audioset_core.models.registry import find_bundle
+    from audioset_core.inputs.walk import read_inputs
     from audioset_core.ontology.graph import load_default
     from audioset_core.weights.locate import prepare
     from db.catalog.model_registry import register_model, register_parameters
     from db.catalog.sources import iter_items
-    from db.migrate import ensure_schema
     from db.records import Variant
-    from flows.options import database_url
     from flows.run.lifecycle import recorded_run
-    from flows.run.pipeline import labelling_job
-    from flows.run.settings import labelling_settings
-    from flows.run_options import LabelOptions
+    from flows.run.preparation import prepare_run
     from tasks.chunk_and_featurize import featurize_shard
     from tasks.infer import score_shard
-    from tasks.labelling.job import engine_for, now
-    from tasks.labelling.shards import SHARDS_IN_FLIGHT, cut_shards
+    from tasks.labelling.job import now
+    from tasks.labelling.options import LabelOptions
+    from tasks.labelling.shards import SHARDS_IN_FLIGHT, cut_shards, shard_length_s
     from tasks.labelling.start_times import time_recordings
     from tasks.labelling.worklist import discover
     from tasks.load_ontology import model_record, store_ontology
     from tasks.persist import persist_shard
 
-    home.mkdir(parents=True)
-    url = database_url(home)
-    connection = engine_for(url)
-    ensure_schema(connection)
-    options = LabelOptions()
-    frontend, parameters = labelling_settings(options)
+    prepared = prepare_run(LabelOptions(), home, None)
+    connection = prepared.engine
     with recorded_run(connection, home, {}) as run:
-        bundle = find_bundle(options.model)
-        weights = prepare(bundle)
+        weights = prepare(prepared.bundle)
         store_ontology(connection, load_default())
         variant = Variant(
-            register_model(connection, model_record(bundle, weights), now()),
-            register_parameters(connection, parameters),
+            register_model(connection, model_record(prepared.bundle, weights), now()),
+            register_parameters(connection, prepared.parameters),
         )
-        found = discover(connection, run.run_id, variant, [str(corpus)])
+        job = prepared.job(run.run_id, weights, variant)
+        found = discover(connection, run.run_id, variant, read_inputs([str(corpus)]))
         time_recordings(connection)
-        job = labelling_job(
-            run.run_id, home, url, options, weights, frontend, parameters, variant,
-            estimated_s=found.estimated_s, is_watched=False,
-        )  # fmt: skip
         window: deque[tuple[Future[Any], ...]] = deque()
         with ThreadPoolExecutor(3 * SHARDS_IN_FLIGHT) as pool:
 
@@ -235,7 +224,8 @@ def engine(corpus: Path, home: Path) -> int:
                 receipt = pool.submit(lambda: persist_shard(job, shard, scores.result()))
                 window.append((features, scores, receipt))
 
-            for shard in cut_shards(iter_items(connection, job.run_id), job.shard_s):
+            shard_s = shard_length_s(found.estimated_s)
+            for shard in cut_shards(iter_items(connection, job.run_id), shard_s):
                 submit(shard, window[-1] if shard.part else None)
                 while len(window) >= SHARDS_IN_FLIGHT:
                     wait([chain[2] for chain in window], return_when="FIRST_COMPLETED")

@@ -92,7 +92,7 @@ class Watcher:
 
     def advance(self, receipt: Receipt) -> None:
         """A shard is in the database."""
-        self.stored.append((time.monotonic(), self.stored[-1][1] + receipt.n_labelled))
+        self.stored.append((time.monotonic(), self.stored[-1][1] + receipt.counts.n_labelled))
 
     @contextmanager
     def watching(self) -> Iterator[Watcher]:
@@ -175,8 +175,8 @@ def soak(corpus: Path, home: Path, weights: Path | None) -> tuple[Growth, dict[s
     """Label the corpus into a fresh home; what grew, and bytes stored by the clip."""
     from benchmarks.orchestration import size_of
     from flows.label_audio import label_audio
-    from flows.run_options import LabelOptions
     from flows.run_report.progress import listening
+    from tasks.labelling.options import LabelOptions
 
     watcher = Watcher()
     with watcher.watching(), listening(watcher):

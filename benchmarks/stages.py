@@ -33,6 +33,7 @@ from audioset_core.audio.recording import Recording, resampled
 from audioset_core.features.config import FrontendConfig
 from audioset_core.features.log_mel import LogMelStream
 from audioset_core.features.patch_reader import LogMelPiece
+from audioset_core.inference.interface import ComputeOptions
 from audioset_core.inference.scorer import Scorer
 from audioset_core.models.registry import YAMNET
 from audioset_core.scores.pooling import pool
@@ -50,7 +51,7 @@ _MATRIX = 1_024
 def main() -> None:
     options = protocol.parser(__doc__).parse_args()
     frontend = YAMNET.framed(patch_hop_s=options.hop, framing="reference")
-    scorer = Scorer(YAMNET, prepare(YAMNET), device="cpu", n_lanes=1)
+    scorer = Scorer(YAMNET, prepare(YAMNET), ComputeOptions("cpu"), n_lanes=1)
     spent: Counter[str] = Counter()
     audio_s = 0.0
     with tempfile.TemporaryDirectory() as folder:

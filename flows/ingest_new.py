@@ -4,23 +4,22 @@
 # also where it loads this file by its path.
 
 from pathlib import Path
-from typing import Any, cast
 
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import SecretStr
 
 from flows.run.pipeline import Request, chosen_execution, run_pipeline
-from flows.run.shard_scheduler import THREADS
-from flows.run_options import AlertOptions, ExecutionOptions, LabelOptions, WatchOptions
+from flows.run.shard_scheduler import THREAD_RUNNER
+from flows.run_options import AlertOptions, ExecutionOptions, WatchOptions
 from flows.run_report.prefect_artifacts import run_name
 from flows.run_report.summary import Summary
+from tasks.labelling.options import LabelOptions
 
 
 @flow(
     name="ingest-new",
     flow_run_name=lambda: run_name("ingest", "roots"),
-    task_runner=cast(Any, ThreadPoolTaskRunner(max_workers=THREADS)),
+    task_runner=THREAD_RUNNER,
     persist_result=False,
 )
 def ingest_new(

@@ -3,27 +3,28 @@
 # No `from __future__ import annotations`: Prefect reads the parameters' types at run time,
 # also where it loads this file by its path.
 
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Cancelled as CancelledState
-from prefect.task_runners import ThreadPoolTaskRunner
 from pydantic import SecretStr
 
 from audioset_core.errors import UserError
 from audioset_core.inference.scorer import Cancelled
+from db.catalog.sources import iter_items
+from db.records import Variant
 from flows.run.lifecycle import recorded_run
-from flows.run.pipeline import label_here, labelling_job, open_home
-from flows.run.settings import labelling_settings
-from flows.run.shard_scheduler import THREADS
-from flows.run_options import ExecutionOptions, LabelOptions
+from flows.run.pipeline import begin_job, label_here
+from flows.run.preparation import prepare_run
+from flows.run.shard_scheduler import THREAD_RUNNER
+from flows.run_options import ExecutionOptions
 from flows.run_report.prefect_artifacts import Monitor
 from flows.run_report.summary import Summary
-from tasks.convert_weights import convert_weights
-from tasks.load_ontology import load_ontology
+from tasks.labelling.options import LabelOptions
 from tasks.run_partition import Partition
 
 
@@ -37,7 +38,7 @@ def _run_name() -> str:
 @flow(
     name="label-partition",
     flow_run_name=_run_name,
-    task_runner=cast(Any, ThreadPoolTaskRunner(max_workers=THREADS)),
+    task_runner=THREAD_RUNNER,
     persist_result=False,
 )
 def label_partition(
@@ -57,40 +58,33 @@ def label_partition(
     Raises:
         UserError, DatabaseUserError: a parameter is off; the message says which and why.
     """
-    home, url, engine = open_home(home, database)
-    frontend, parameters = labelling_settings(options)
+    url = database.get_secret_value() if database else None
+    prepared = prepare_run(options, home, url)
+    engine = prepared.engine
     described = {
         "flow": "label-partition",
         "partition": partition.model_dump(mode="json"),
         **options.model_dump(mode="json"),
     }
     with recorded_run(
-        engine, home, described, flow_run.name, flow_run.id, parent_id=partition.run_id
+        engine, prepared.home, described, flow_run.name, flow_run.id, parent_id=partition.run_id
     ) as run:
-        weights = convert_weights(options.model, options.weights)
-        variant = load_ontology(url, weights, parameters)
-        if (variant.model_id, variant.parameter_set_id) != (
-            partition.model_id,
-            partition.parameter_set_id,
-        ):
+        job = begin_job(prepared, run, is_watched=partition.is_watched)
+        if job.variant != Variant(partition.model_id, partition.parameter_set_id):
             raise UserError(
-                f"the weights of this machine ({weights.model} {weights.version}) are not those of "
-                f"the run; give every machine the same"
+                f"the weights of this machine ({job.weights.model} {job.weights.version}) are not "
+                f"those of the run; give every machine the same"
             )
-        job = labelling_job(
-            run.run_id, home, url, options, weights, frontend, parameters, variant,
-            estimated_s=partition.estimated_s, is_watched=partition.is_watched,
-        )  # fmt: skip
         title = f"Part {partition.index} of {partition.total}"
         monitor = Monitor("label-partition", title)
         monitor.begin(partition.n_items, partition.estimated_s)
         is_whole = False
         try:
-            label_here(
-                job, ExecutionOptions(), run, monitor, estimated_s=partition.estimated_s,
-                of_run=partition.run_id, first=partition.first, end=partition.end,
-                unlabelled_by=variant,
+            items = partial(
+                iter_items, engine, partition.run_id,
+                first=partition.first, end=partition.end, unlabelled_by=job.variant,
             )  # fmt: skip
+            label_here(job, ExecutionOptions(), run, monitor, items, partition.estimated_s)
             is_whole = True
         except Cancelled:
             return CancelledState(message="the run that this is a part of was stopped")

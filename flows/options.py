@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -13,23 +13,6 @@ from audioset_core.errors import UserError
 from db.engine import sqlite_url
 
 DEFAULT_HOME = Path("audioset-data")
-MOST_TRACKS = 100
-
-Track = int | Literal["default", "all"]
-
-
-def chosen_track(text: str) -> Track:
-    """What ``--track`` means.
-
-    Raises:
-        UserError: no number from 1, nor ``default`` or ``all``.
-    """
-    named: dict[str, Track] = {"default": "default", "all": "all"}
-    if text in named:
-        return named[text]
-    if text.isdecimal() and 1 <= int(text) <= MOST_TRACKS:
-        return int(text)
-    raise UserError(f"--track {text!r}: give a number from 1 to {MOST_TRACKS}, 'default' or 'all'")
 
 
 def default_home() -> Path:
@@ -85,8 +68,4 @@ Database = Annotated[
         show_default=False,
         show_envvar=True,
     ),
-]
-FollowSymlinks = Annotated[
-    bool,
-    typer.Option("--follow-symlinks", help="Follow symbolic links in the folders as well."),
 ]

@@ -1,12 +1,12 @@
-"""How the command line ends on Ctrl-C, SIGTERM and SIGHUP: within seconds, with one line, alone.
+"""How the command line ends on Ctrl-C, SIGTERM and SIGHUP: within seconds, and with one line.
 
-The first signal raises `Stopped` in the main thread, so that what is at work ends in good order. A
-thread, which the signal reaches whatever the main thread is at, watches the clock: when the time
-is over, or at a second Ctrl-C, it ends the process there and then. Nothing is lost by that: it is
-what the next run finds after a crash. Where there is nothing to put in order yet or any more
-(while modules are imported, a server starts, the interpreter ends) it does so at once.
+The first signal raises `Stopped` in the main thread, so that work in progress ends in good order.
+A second thread, which the signal reaches whatever the main thread does, watches the clock. When the
+time is over, or at a second Ctrl-C, it ends the process at once. Nothing is lost by that: the next
+run goes on as after a crash. While there is nothing to put in order (modules are imported, a server
+starts, the interpreter ends), the first signal ends the process at once.
 
-Only the standard library is imported here: this is at work before anything else is imported.
+Only the standard library is imported here: this module works before any other is imported.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Stopped(KeyboardInterrupt):
 
 @cache
 def stopper() -> Stopper:
-    """This process's."""
+    """The stopper of this process."""
     return Stopper()
 
 
@@ -69,7 +69,7 @@ class Stopper:
         return list(self._before)
 
     def watch(self) -> None:
-        """From now on; a signal that is ignored (`nohup`, a shell's background job) stays so."""
+        """Begin to watch; a signal that is ignored (`nohup`, a background job) stays ignored."""
         if threading.current_thread() is not threading.main_thread():
             return  # no thread but the main one may
         for number in SIGNALS:
@@ -83,14 +83,14 @@ class Stopper:
         threading.Thread(target=self._watch, args=(reading,), name="stop", daemon=True).start()
 
     def watch_again(self) -> None:
-        """After somebody, such as asyncio, had handlers of its own."""
+        """Watch again, after other code, such as asyncio, had handlers of its own."""
         for number in self._before:
             signal.signal(number, self._on_signal)
         if self._wire is not None:
             signal.set_wakeup_fd(self._wire[1], warn_on_full_buffer=False)
 
     def unwatch(self) -> None:
-        """As it was before."""
+        """Restore the handlers from before `watch`."""
         for number, before in self._before.items():
             signal.signal(number, before)
         if self._wire is not None:
@@ -100,19 +100,19 @@ class Stopper:
         stopper.cache_clear()
 
     def ask(self, number: int) -> None:
-        """As if the signal had come; for whoever has handlers of their own, such as asyncio."""
+        """Act as if the signal had come; for code with handlers of its own, such as asyncio."""
         if self._wire is not None:
             os.write(self._wire[1], bytes([number]))
 
     def end_in_time(self) -> None:
-        """Have this process gone with code 0 when the time is over; for whoever ends by itself."""
+        """End this process with code 0 when the time is over; for code that ends by itself."""
         end = threading.Timer(GRACE_S, self._leave)
         end.daemon = True
         end.start()
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """There is nothing to put in order inside the block: a signal ends the process at once."""
+        """Inside the block a signal ends the process at once: there is nothing to put in order."""
         self.begin_at_once()
         try:
             yield
@@ -128,14 +128,11 @@ class Stopper:
         self._n_at_once -= 1
 
     def on_leave(self, act: Callable[[], Any]) -> None:
-        """Have ``act`` called where the process ends there and then, by whatever thread.
-
-        What was asked for last is called first.
-        """
+        """Call ``act`` before the process is ended at once, from any thread; the last one first."""
         self._last_acts.append(act)
 
     def tell(self) -> None:
-        """Say that it was stopped, once; what is left of a bar on the terminal makes way."""
+        """Print once that the process was stopped, in place of a progress bar."""
         if sys.__stderr__ is None or not self._telling.acquire(blocking=False):
             return  # closed from the start: descriptor 2 may be any file
         bar = _CLEAR_LINE + _SHOW_CURSOR if os.isatty(2) else b""
@@ -164,12 +161,12 @@ class Stopper:
     def _note(self, number: int) -> None:
         if self._number is None:
             self._number = number
-            # What threads and finalizers meet while things end around them is nobody's affair.
+            # Errors of threads and finalizers are of no interest while the process ends.
             threading.excepthook = lambda _: None
             sys.unraisablehook = self._on_lost
 
     def _on_lost(self, lost: Any) -> None:
-        """Once more, if `Stopped` was raised in a finalizer, which nobody can leave by it."""
+        """Raise `Stopped` again if it was raised in a finalizer, where Python discards it."""
         if isinstance(lost.exc_value, Stopped):
             self._is_raised = False
             self.ask(_AGAIN)

@@ -170,7 +170,7 @@ class LabelProgress:
         self._is_narrow = False
         self._began = time.monotonic()
         self._last_line = self._began
-        self._total_s = self._done_s = self._heard_s = 0.0
+        self._total_s = self._done_s = self._read_s = 0.0
         self._n_items = self._n_done = self._n_failed = 0
         self._told: tuple[int, int] | None = None
 
@@ -217,17 +217,18 @@ class LabelProgress:
     def advance(self, receipt: Receipt) -> None:
         """A shard is in the database."""
         self._done_s += receipt.estimated_s
-        self._heard_s += receipt.heard_s
+        self._read_s += receipt.counts.read_s
         failed = len(receipt.failures)
         self._n_failed += failed
-        self._n_done += receipt.n_labelled + receipt.n_known + receipt.n_busy + failed
+        counts = receipt.counts
+        self._n_done += counts.n_labelled + counts.n_known + counts.n_busy + failed
         self._show()
 
     def _show(self) -> None:
         wall_s = time.monotonic() - self._began
-        speed = self._heard_s / wall_s if wall_s > 0 else 0.0
+        speed = self._read_s / wall_s if wall_s > 0 else 0.0
         clips, failed = f"{self._n_done:,}/{self._n_items:,} clips", f"{self._n_failed:,} failed"
-        heard = f"{self._heard_s / 3600:.2f} h, {speed:,.0f} x real time"
+        heard = f"{self._read_s / 3600:.2f} h, {speed:,.0f} x real time"
         text = f"{clips}, {failed}" if self._is_narrow else f"{clips}, {heard}, {failed}"
         # The estimated length may be reached early; 100 % means that every clip is done.
         is_over = self._n_done >= self._n_items

@@ -1,4 +1,4 @@
-"""Flow verify: do tables and files agree? For a schedule, which turns red if they do not."""
+"""Flow verify: do tables and files agree? On a schedule; the run fails if they do not."""
 
 # No `from __future__ import annotations`: Prefect reads the parameters' types at run time,
 # also where it loads this file by its path.
@@ -16,8 +16,8 @@ from flows.asking import open_database
 from flows.label_audio import label_audio
 from flows.options import database_url, default_home
 from flows.run.relabelling import label_again
-from flows.run_options import LabelOptions
-from flows.run_report.summary import as_cell, cleaned
+from flows.run_report.markdown import as_cell, cleaned, table
+from tasks.labelling.options import LabelOptions
 from tasks.store_check.report import Report
 from tasks.verify_store import verify_store
 
@@ -73,7 +73,7 @@ def verify(
 
 
 def _leave_pages(report: Report) -> None:
-    """The run's page and table in Prefect; the check counts whatever becomes of them."""
+    """The run's page and table in Prefect; an error here does not change the result."""
     try:
         create_markdown_artifact(
             _as_markdown(report),
@@ -101,7 +101,7 @@ def _leave_pages(report: Report) -> None:
 def _as_markdown(report: Report) -> str:
     lines = ["# Tables and files", "", cleaned(report.conclusion())]
     if report.n_found:
-        lines += ["", "| what | how many | where | why |", "|---|---|---|---|"]
-        lines += [f"| {' | '.join(map(cleaned, row))} |" for row in report.rows()]
+        rows = [[cleaned(cell) for cell in row] for row in report.rows()]
+        lines += ["", *table(("what", "how many", "where", "why"), rows)]
     lines += ["", *(f"- {cleaned(line)}" for line in report.notes)]
     return "\n".join(lines)

@@ -1,8 +1,7 @@
 """Task chunk-and-featurize: a shard's files to log-mel patches, claimed clip by clip.
 
 Each file is opened once and hashed; content that is labelled already, or that another run
-holds, is left alone. A file that cannot be read becomes a failure with a reason, and the next
-one follows.
+holds, is left alone. A file that cannot be read becomes a failure with a reason.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ import logging
 import os
 
 from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
 
+from audioset_core.audio.decoders import DecodeOptions
 from audioset_core.audio.recording import Recording
 from audioset_core.errors import AudioError, Reason
 from audioset_core.features.patch_reader import ClipReader
@@ -20,9 +19,16 @@ from audioset_core.file_headers.field_notes import FieldNotes
 from audioset_core.inference.engines import takes_waveforms
 from audioset_core.inference.scorer import Cancelled
 from db.ledger.claims import claim_clip, release_claims
-from db.records import Claim, Clip, FailedSource, Failure, Lease, NotClaimed, WorkItem
+from db.records import Claim, Clip, FailedSource, Lease, NotClaimed, WorkItem
 from tasks.labelling.job import LEASE_S, Job, engine_for, is_stopping, now, one_blas_thread
-from tasks.labelling.shards import ClipPiece, OpenClip, Shard, ShardFeatures
+from tasks.labelling.shards import (
+    ClipPiece,
+    OpenClip,
+    Shard,
+    ShardCounts,
+    ShardFeatures,
+    failed_source,
+)
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
@@ -33,11 +39,10 @@ _READ_S = 300.0
 @task(
     name="chunk-and-featurize",
     task_run_name="featurize shard {shard.label}",
-    cache_policy=NO_CACHE,
     persist_result=False,
 )
 def chunk_and_featurize(job: Job, shard: Shard, previous: ShardFeatures | None) -> ShardFeatures:
-    """Decode and frame the shard, for a GPU only decode; ``previous`` holds what a part left."""
+    """Decode the shard, and unless a GPU does so compute frames; go on from the part before."""
     return featurize_shard(job, shard, previous, get_run_logger())
 
 
@@ -53,7 +58,7 @@ def featurize_shard(
         while current is not None or waiting:
             if is_stopping(job):
                 raise Cancelled
-            if features.audio_s >= shard.budget_s:
+            if features.counts.read_s >= shard.budget_s:
                 features.open_clip, features.left = current, tuple(reversed(waiting))
                 break
             if current is None:
@@ -62,7 +67,7 @@ def featurize_shard(
                 current = _go_on(shard, current, features, logger)
     except BaseException:
         features.open_clip = current
-        let_go(job, features)
+        release_shard(job, features)
         raise
     return features
 
@@ -76,7 +81,7 @@ def _begin(job: Job, item: WorkItem, features: ShardFeatures, logger: Logger) ->
         return None
     try:
         clip = _clip(recording)
-        as_waveform = takes_waveforms(job.frontend, job.device, job.engine)
+        as_waveform = takes_waveforms(job.frontend, job.options.compute)
         reader = ClipReader(recording, job.frontend, as_waveform=as_waveform)
         outcome = claim_clip(
             engine_for(job.database_url), item.source_id, clip, job.variant,
@@ -88,18 +93,25 @@ def _begin(job: Job, item: WorkItem, features: ShardFeatures, logger: Logger) ->
     if isinstance(outcome, Claim):
         return OpenClip(item, outcome, reader)
     recording.close()
-    if outcome is NotClaimed.AGAIN:
-        features.n_again += 1
-        features.again_s += clip.duration_s
-    features.n_known += outcome in (NotClaimed.DONE, NotClaimed.COPY)
-    features.n_busy += outcome is NotClaimed.BUSY
+    features.counts += counted(outcome, clip)
     return None
+
+
+def counted(outcome: NotClaimed, clip: Clip) -> ShardCounts:
+    """How a clip is counted that needs no labelling; AGAIN: an earlier try has labelled it."""
+    match outcome:
+        case NotClaimed.AGAIN:
+            return ShardCounts(n_labelled=1, audio_s=clip.duration_s)
+        case NotClaimed.BUSY:
+            return ShardCounts(n_busy=1)
+        case NotClaimed.DONE | NotClaimed.COPY:
+            return ShardCounts(n_known=1)
 
 
 def _open(job: Job, item: WorkItem) -> Recording:
     as_found = (item.size_bytes, item.mtime_ns)
     try:
-        recording = Recording(item.path, job.decoding)
+        recording = Recording(item.path, DecodeOptions(job.options.track, job.options.strict))
     except AudioError as error:
         if error.reason is Reason.VANISHED and as_found == (0, 0):
             raise AudioError(Reason.NO_SUCH_FILE, _why_not_there(item.path)) from error
@@ -120,16 +132,16 @@ def _why_not_there(path: bytes) -> str:
 def _go_on(
     shard: Shard, current: OpenClip, features: ShardFeatures, logger: Logger
 ) -> OpenClip | None:
-    """Read on in a clip; None once it has ended, well or badly."""
+    """Read more of a clip. None: the clip has ended, or failed."""
     reader = current.reader
     before_s = reader.recording.duration_s
     try:
-        piece = reader.read(min(_READ_S, max(1.0, shard.budget_s - features.audio_s)))
+        piece = reader.read(min(_READ_S, max(1.0, shard.budget_s - features.counts.read_s)))
     except Exception as error:
         features.failures.append(_failed(current.item, current.claim, error, logger))
         reader.close()
         return None
-    features.audio_s += reader.recording.duration_s - before_s
+    features.counts += ShardCounts(read_s=reader.recording.duration_s - before_s)
     if not reader.is_finished:
         features.pieces.append(ClipPiece(current.item.path, current.claim, piece, None))
         return current
@@ -140,8 +152,8 @@ def _go_on(
     return None
 
 
-def let_go(job: Job, features: ShardFeatures) -> None:
-    """Give back what a shard holds, so that whoever comes next may take it at once."""
+def release_shard(job: Job, features: ShardFeatures) -> None:
+    """Release the shard's claims and close its open file, so that another run can claim at once."""
     claims = {piece.claim for piece in features.pieces}
     if features.open_clip is not None:
         features.open_clip.reader.close()
@@ -150,7 +162,7 @@ def let_go(job: Job, features: ShardFeatures) -> None:
 
 
 def _clip(recording: Recording) -> Clip:
-    """The recording's figures: the header's before anything is decoded, then the true ones."""
+    """The recording's figures: those of its header before it is decoded, then the true ones."""
     info = recording.info
     n_samples = recording.n_samples or info.promised_samples or 0
     notes = info.notes or FieldNotes()
@@ -173,5 +185,4 @@ def _failed(item: WorkItem, claim: Claim | None, error: Exception, logger: Logge
     if not isinstance(error, AudioError):
         logger.exception("unexpected error in %r", item.path)
         error = AudioError(Reason.INTERNAL, f"{type(error).__name__}: {error}"[:200])
-    failure = Failure(item.source_id, str(error.reason), error.detail, claim)
-    return FailedSource(item.path, failure)
+    return failed_source(item.path, item.source_id, error, claim)

@@ -6,41 +6,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
 
-from db.records import FileState, Variant
-from tasks.labelling.job import engine_for, now
+from audioset_core.inputs.walk import read_inputs
+from db.records import FileState
+from tasks.labelling.job import Job, engine_for
 from tasks.labelling.start_times import time_recordings
-from tasks.labelling.watched_folders import Watch
 from tasks.labelling.worklist import Discovery, discover
 
 
-@task(
-    name="discover-files",
-    task_run_name="discover files",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@task(name="discover-files", task_run_name="discover files", persist_result=False)
 def discover_files(
-    database_url: str,
-    run_id: str,
-    variant: Variant,
-    paths: Sequence[str],
-    manifest: Path | None,
-    settle_s: float | None,
-    follow_symlinks: bool = False,
-    is_strict: bool = False,
+    job: Job, paths: Sequence[str], manifest: Path | None, settle_s: float | None
 ) -> Discovery:
     """Walk the inputs, and put what needs labelling on the run's work list.
 
     With a settle time the paths are watched folders: see `tasks.labelling.watched_folders`.
     """
-    watch = None if settle_s is None else Watch(paths, settle_s, now())
-    engine = engine_for(database_url)
+    engine = engine_for(job.database_url)
+    inputs = read_inputs(paths, manifest, follow_symlinks=job.options.follow_symlinks)
     found = discover(
-        engine, run_id, variant, paths, manifest,
-        follow_symlinks=follow_symlinks, is_strict=is_strict, watch=watch,
-    )  # fmt: skip
+        engine, job.run_id, job.variant, inputs, is_strict=job.options.strict, settle_s=settle_s
+    )
     time_recordings(engine)
     logger = get_run_logger()
     logger.info(
@@ -48,7 +34,7 @@ def discover_files(
         found.n_found, found.n_items, found.estimated_s / 3600,
         found.verdicts[FileState.DONE], found.verdicts[FileState.FAILED],
     )  # fmt: skip
-    if watch is not None:
+    if settle_s is not None:
         logger.info(
             "%d still being written, %d vanished, %d back",
             found.n_waiting, found.n_missing, found.n_back,

@@ -6,22 +6,17 @@ from functools import partial
 
 import numpy as np
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from audioset_core.arrays import F32
 from audioset_core.inference.scorer import Output
 from audioset_core.storage.score_files import Kind
 from audioset_core.system import release_memory
-from tasks.labelling.job import Job, ScoreDtype, is_stopping, scorer_for
+from tasks.labelling.job import Job, is_stopping, scorer_for
+from tasks.labelling.options import ScoreDtype
 from tasks.labelling.shards import FinishedClip, Results, Shard, ShardFeatures, ShardScores
 
 
-@task(
-    name="infer",
-    task_run_name="infer shard {shard.label}",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@task(name="infer", task_run_name="infer shard {shard.label}", persist_result=False)
 def infer(
     job: Job, shard: Shard, features: ShardFeatures, previous: ShardScores | None
 ) -> ShardScores:
@@ -34,9 +29,7 @@ def score_shard(job: Job, features: ShardFeatures, previous: ShardScores | None)
     """As the task, without Prefect."""
     scores = ShardScores()
     scores.failures = features.failures
-    scores.n_known, scores.n_busy = features.n_known, features.n_busy
-    scores.n_again, scores.again_s = features.n_again, features.again_s
-    scores.heard_s, scores.continues = features.audio_s, features.continues
+    scores.counts, scores.continues = features.counts, features.continues
     if previous is not None:
         scores.unfinished = previous.unfinished
     failed_ids = {f.failure.claim.labelling_id for f in features.failures if f.failure.claim}
@@ -47,15 +40,15 @@ def score_shard(job: Job, features: ShardFeatures, previous: ShardScores | None)
         return scores
     owners = [(piece.path, piece.claim, piece.clip, piece.remarks) for piece in pieces]
     pieces.reverse()
-    outputs = scorer_for(job.weights, job.device, job.engine, job.precision).run(
-        (pieces.pop().piece for _ in owners),  # an hour of frames is 90 MB: gone as they are scored
+    outputs = scorer_for(job.weights, job.options.compute).run(
+        (pieces.pop().piece for _ in owners),  # an hour of frames is 90 MB: freed once scored
         job.frontend,
         should_stop=partial(is_stopping, job),
-        embeddings=job.embeddings,
+        embeddings=job.has_embeddings,
     )
     for (path, claim, clip, remarks), output in zip(owners, outputs, strict=True):
         blocks = scores.unfinished.setdefault(claim.labelling_id, [])
-        blocks.append(_stored(output, job.score_dtype))
+        blocks.append(_stored(output, job.options.score_dtype))
         if clip is not None:
             whole = _joined(scores.unfinished.pop(claim.labelling_id))
             scores.finished.append(FinishedClip(path, claim, clip, whole, remarks))
@@ -74,9 +67,9 @@ _BLOCKS_KEPT = 8
 
 
 def _joined(blocks: list[Results]) -> Results:
-    """The blocks as one, each let go as it is copied: both at once would be twice the memory.
+    """Join the blocks. Each is freed once it is copied: to keep all would take twice the memory.
 
-    Let go to the system, too: glibc would keep the holes, 150 MB after ten hours.
+    The memory goes back to the system: glibc would keep the gaps, 150 MB after ten hours.
     """
     if len(blocks) == 1:
         return blocks[0]

@@ -6,17 +6,16 @@ memory stays as flat as elsewhere.
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
 
-from tasks.chunk_and_featurize import Logger, featurize_shard, let_go
+from tasks.chunk_and_featurize import Logger, featurize_shard, release_shard
 from tasks.infer import score_shard
 from tasks.labelling.job import Job
-from tasks.labelling.shards import Receipt, Shard, ShardFeatures, ShardScores
-from tasks.persist import is_passing, log_receipt, persist_shard
+from tasks.labelling.shards import Receipt, Shard, ShardScores
+from tasks.persist import is_transient, log_receipt, persist_shard
 
 PART_S = 600.0
 """Audio of a part: an hour of frames is 90 MB, and several shards have two parts each in memory."""
@@ -25,11 +24,10 @@ PART_S = 600.0
 @task(
     name="label-shard",
     task_run_name="label shard {shard.label}",
-    cache_policy=NO_CACHE,
     persist_result=False,
     retries=3,
     retry_delay_seconds=[2, 10, 30],
-    retry_condition_fn=is_passing,
+    retry_condition_fn=is_transient,
 )
 def label_shard(job: Job, shard: Shard) -> Receipt:
     """Label the shard; tried again, it goes on with what is not in the database."""
@@ -57,11 +55,6 @@ def label_whole_shard(job: Job, shard: Shard, logger: Logger) -> Receipt:
                 if not latest.continues:
                     return receipt
         except BaseException:
-            _give_up(job, ahead)
+            with suppress(BaseException):  # unless reading ahead is what failed
+                release_shard(job, ahead.result())
             raise
-
-
-def _give_up(job: Job, ahead: Future[ShardFeatures]) -> None:
-    """Let go of what was read ahead, unless that is what went wrong."""
-    with suppress(BaseException):
-        let_go(job, ahead.result())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 from sqlalchemy import Engine
 
 from audioset_core.models.registry import ModelBundle, find_bundle
@@ -18,7 +17,6 @@ from tasks.labelling.job import engine_for, now
 @task(
     name="load-ontology",
     task_run_name="load ontology and {weights.model} {weights.version}",
-    cache_policy=NO_CACHE,
     persist_result=False,
 )
 def load_ontology(database_url: str, weights: ReadyWeights, parameters: Parameters) -> Variant:

@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 
 from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
@@ -21,18 +20,25 @@ from audioset_core.storage.score_files import Kind, check_scores, npy_blocks, sc
 from audioset_core.system import release_memory
 from db.errors import DatabaseUnavailableError
 from db.ledger.claims import commit_labellings, record_failures, renew_leases
-from db.records import FailedSource, Failure, Labelling, Lease, Remark
+from db.records import FailedSource, Labelling, Lease, Remark
 from tasks.chunk_and_featurize import Logger
 from tasks.labelling.job import LEASE_S, Job, engine_for, now
-from tasks.labelling.shards import FinishedClip, Receipt, Shard, ShardScores
+from tasks.labelling.shards import (
+    FinishedClip,
+    Receipt,
+    Shard,
+    ShardCounts,
+    ShardScores,
+    failed_source,
+)
 
 # Clips per transaction: their folders are synced once, and little is redone after a crash.
 _BATCH = 32
 _TOO_SHORT = "too short for a patch under this framing: no results"
 
 
-def is_passing(task: Task[..., object], task_run: TaskRun, state: State[object]) -> bool:
-    """Retry only what may pass by itself: a database that is away for a moment."""
+def is_transient(task: Task[..., object], task_run: TaskRun, state: State[object]) -> bool:
+    """Whether the error may pass by itself: the database cannot be reached for a moment."""
     del task, task_run
     return isinstance(state.data, DatabaseUnavailableError)
 
@@ -40,11 +46,10 @@ def is_passing(task: Task[..., object], task_run: TaskRun, state: State[object])
 @task(
     name="persist",
     task_run_name="persist shard {shard.label}",
-    cache_policy=NO_CACHE,
     persist_result=False,
     retries=3,
     retry_delay_seconds=[2, 10, 30],
-    retry_condition_fn=is_passing,
+    retry_condition_fn=is_transient,
 )
 def persist(job: Job, shard: Shard, scores: ShardScores) -> Receipt:
     """Write the shard's score files and rows; idempotent."""
@@ -57,8 +62,8 @@ def log_receipt(logger: Logger, shard: Shard, receipt: Receipt) -> None:
     """The one line that a shard leaves in the log."""
     logger.info(
         "shard %s: %d clips labelled (%.2f h), %d known, %d failed",
-        shard.label, receipt.n_labelled, receipt.audio_s / 3600, receipt.n_known,
-        len(receipt.failures),
+        shard.label, receipt.counts.n_labelled, receipt.counts.audio_s / 3600,
+        receipt.counts.n_known, len(receipt.failures),
     )  # fmt: skip
 
 
@@ -66,39 +71,37 @@ def persist_shard(job: Job, shard: Shard, scores: ShardScores) -> Receipt:
     """As the task, without Prefect."""
     engine = engine_for(job.database_url)
     failures = list(scores.failures)
-    n_labelled, n_lost, audio_s, n_partial = 0, 0, 0.0, 0
+    counts = scores.counts
     remarks: list[tuple[str, str, str]] = []
     clips = iter(scores.finished)
     while batch := list(islice(clips, _BATCH)):
         labellings, refused = _labellings(job, batch)
         failures += refused
         kept = commit_labellings(engine, job.variant, labellings, job.run_id, now())
-        n_labelled += sum(kept)
         own = [f for f in batch if f.claim in {lab.claim for lab in labellings}]
         stored = [f for f, is_kept in zip(own, kept, strict=True) if is_kept]
-        n_partial += sum(is_partial(f.remarks) for f in stored)
+        counts += ShardCounts(
+            n_labelled=len(stored),
+            n_partial=sum(is_partial(f.remarks) for f in stored),
+            # Another run was faster with the rest.
+            n_known=len(own) - len(stored),
+            audio_s=sum(f.clip.duration_s for f in stored),
+        )
         remarks += [(os.fsdecode(f.path), r.kind, r.detail) for f in stored for r in f.remarks]
-        n_lost += len(kept) - sum(kept)
-        audio_s += sum(lab.clip.duration_s for lab, k in zip(labellings, kept, strict=True) if k)
     of_failures = [failed.failure for failed in failures]
     copies = record_failures(engine, of_failures, now(), job.run_id)
     failures += copies
     renew_leases(engine, Lease(job.run_id, LEASE_S, now()))
     release_memory()
     return Receipt(
-        n_labelled=n_labelled + scores.n_again,
         # Copies were taken for known when they were left to the claim that has failed now.
-        n_known=scores.n_known + n_lost - len(copies),
-        n_busy=scores.n_busy,
-        audio_s=audio_s + scores.again_s,
-        heard_s=scores.heard_s,
+        counts=counts + ShardCounts(n_known=-len(copies)),
         estimated_s=shard.estimated_s,
         failures=tuple(
             (os.fsdecode(failed.path), failed.failure.reason, failed.failure.detail)
             for failed in failures
         ),
         continues=scores.continues,
-        n_partial=n_partial,
         remarks=tuple(remarks),
     )
 
@@ -106,28 +109,25 @@ def persist_shard(job: Job, shard: Shard, scores: ShardScores) -> Receipt:
 def _labellings(
     job: Job, batch: Sequence[FinishedClip]
 ) -> tuple[list[Labelling], list[FailedSource]]:
-    """Pool and write a batch of clips; what must not be stored is refused with a reason."""
+    """Pool a batch of clips and write their files; clips that must not be stored are failures."""
+    bundle = job.bundle
+    widths = {"scores": len(bundle.categories), "embeddings": bundle.embedding_dim}
     files: list[tuple[Path, tuple[Block, ...]]] = []
     labellings: list[Labelling] = []
     refused: list[FailedSource] = []
     for finished in batch:
         try:
             for kind, array in finished.results.items():
-                check_scores(array, _width(job, kind), kind)
+                check_scores(array, widths[kind], kind)
         except AudioError as error:
             claim = finished.claim
-            failure = Failure(claim.source_id, str(error.reason), error.detail, claim)
-            refused.append(FailedSource(finished.path, failure))
+            refused.append(failed_source(finished.path, claim.source_id, error, claim))
             continue
         own = _files(job, finished)
         files += [(job.home / path, blocks) for path, _, blocks in own.values()]
         labellings.append(_labelling(job, finished, own))
     write_many(files)
     return labellings, refused
-
-
-def _width(job: Job, kind: Kind) -> int:
-    return len(job.bundle.categories) if kind == "scores" else job.bundle.embedding_dim
 
 
 def _files(job: Job, finished: FinishedClip) -> dict[Kind, tuple[str, str, tuple[Block, ...]]]:
@@ -165,7 +165,7 @@ def _labelling(
         n_patches=n_patches,
         scores_path=scores_file,
         scores_sha256=scores_sha256,
-        score_dtype=job.score_dtype if files else None,
+        score_dtype=job.options.score_dtype if files else None,
         embeddings_path=embeddings_file,
         embeddings_sha256=embeddings_sha256,
         note=None if files else _TOO_SHORT,

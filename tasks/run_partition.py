@@ -1,4 +1,4 @@
-"""Task run-partition: one child run over a part of a run's work list, on whatever machine takes it.
+"""Task run-partition: one child run over a part of a run's work list, on any machine.
 
 Prefect starts it, from a deployment whose work pool the machines' workers poll. A child that
 crashed is replaced by this task's retries; what it had labelled is in the database and stays.
@@ -13,7 +13,6 @@ from typing import Any, cast
 from uuid import UUID
 
 from prefect import task
-from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State, TaskRun
 from prefect.deployments import run_deployment
@@ -30,7 +29,7 @@ from db.records import RunStatus, WorkItem
 from tasks.labelling.job import LEASE_S, engine_for, now, stop_event
 
 _POLL_S = 2.0
-# A cancelled child gets so long to say so; the runner that stops the parent waits 30 s.
+# How long a cancelled child may take to end; the runner that stops the parent waits 30 s.
 _CANCEL_S = 20.0
 # What opening a file costs, however short it is, in seconds of audio.
 _PER_FILE_S = 5.0
@@ -92,7 +91,6 @@ def _may_retry(task: Task[..., object], task_run: TaskRun, state: State[object])
 @task(
     name="run-partition",
     task_run_name="run partition {partition.index} of {partition.total}",
-    cache_policy=NO_CACHE,
     persist_result=False,
     retries=3,
     retry_delay_seconds=2,
@@ -106,7 +104,7 @@ def run_partition(
     Raises:
         UserError: there is no such deployment.
         PartitionError: the child run failed, crashed or was cancelled.
-        Cancelled: this run is to stop; the child was told so.
+        Cancelled: this run must stop; the child was asked to stop.
     """
     try:
         started = run_deployment(
@@ -154,15 +152,15 @@ def _state(flow_run: FlowRun) -> State[Any]:
 
 
 def _cancel(client: SyncPrefectClient, child_id: UUID, state: State[Any]) -> None:
-    """A run that nobody has taken up is over at once; of another its worker is told."""
+    """Cancel the child: at once if no worker has started it, else by telling its worker."""
     is_waiting = state.is_scheduled() or state.is_pending()
     client.set_flow_run_state(child_id, CancelledState() if is_waiting else Cancelling())
 
 
 def _is_lost(child_id: UUID, run_id: str, database_url: str) -> bool:
-    """Whether the child has been silent for so long that its leases are over.
+    """Whether the child has been silent for so long that its leases have ended.
 
-    Where heartbeats are watched (deployments/automations.yaml) Prefect knows long before.
+    If heartbeats are watched (deployments/automations.yaml), Prefect knows long before.
     """
     oldest = now() - timedelta(seconds=3 * LEASE_S)
     return any(
@@ -173,7 +171,7 @@ def _is_lost(child_id: UUID, run_id: str, database_url: str) -> bool:
 
 
 def _abandon(child_id: UUID, run_id: str, database_url: str) -> None:
-    """Free what the child had claimed, on whatever machine it was."""
+    """Release the child's claims, on whatever machine it ran."""
     engine = engine_for(database_url)
     for run in child_runs(engine, run_id):
         if run.flow_run_id == str(child_id):

@@ -5,19 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from prefect import get_run_logger, task
-from prefect.cache_policies import NO_CACHE
 
 from tasks.labelling.job import engine_for
 from tasks.store_check.check import check_store
 from tasks.store_check.report import Report
 
 
-@task(
-    name="verify-store",
-    task_run_name="verify {home}",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-)
+@task(name="verify-store", task_run_name="verify {home}", persist_result=False)
 def verify_store(database_url: str, home: Path, deep: bool, repair: bool) -> Report:
     """Check the home's tables and files; see `tasks.store_check.check.check_store`."""
     report = check_store(engine_for(database_url), home, is_deep=deep, is_repair=repair)

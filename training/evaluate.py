@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from audioset_core.demo_sounds import write_demo
 from audioset_core.features.log_mel import log_mel, patches
-from audioset_core.inference.engines import Network, open_network
+from audioset_core.inference.engines import open_network
+from audioset_core.inference.interface import ComputeOptions, Network
 from audioset_core.models.registry import POCKET, YAMNET, ModelBundle
 from audioset_core.scores.pooling import sigmoid
 from audioset_core.weights.locate import prepare
@@ -47,7 +48,7 @@ class Model:
     def __init__(self, bundle: ModelBundle, weights: Path | None = None) -> None:
         self.bundle = bundle
         self.network: Network = open_network(
-            bundle, prepare(bundle, weights), device="cpu", n_lanes=1
+            bundle, prepare(bundle, weights), ComputeOptions("cpu"), n_lanes=1
         )
 
     def logits(self, frames: F32) -> F32:

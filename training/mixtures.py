@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audioset_core.errors import UserError
-from audioset_core.inference.engines import Network, Precision, open_network
+from audioset_core.inference.engines import open_network
+from audioset_core.inference.interface import ComputeOptions, Network, Precision
 from audioset_core.models.registry import YAMNET
 from audioset_core.scores.pooling import sigmoid
 from audioset_core.weights.locate import prepare
@@ -56,7 +57,9 @@ class Teacher:
 
     @staticmethod
     def _opened(precision: Precision) -> Network:
-        return open_network(YAMNET, prepare(YAMNET), device="cpu", n_lanes=1, precision=precision)
+        return open_network(
+            YAMNET, prepare(YAMNET), ComputeOptions("cpu", precision=precision), n_lanes=1
+        )
 
     def logits(self, patches: F32) -> F32:
         """Shape: ``[n, 96, 64]`` -> ``[n, 521]``."""

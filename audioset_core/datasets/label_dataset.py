@@ -32,7 +32,8 @@ from audioset_core.errors import AudioError, Reason, UserError
 from audioset_core.export_formats.seed_json import Prediction, write_seed_json
 from audioset_core.features.config import FrontendConfig
 from audioset_core.features.patch_reader import PatchReader, Piece, open_reader
-from audioset_core.inference.engines import Device, takes_waveforms
+from audioset_core.inference.engines import takes_waveforms
+from audioset_core.inference.interface import ComputeOptions, Device
 from audioset_core.inference.scorer import Scorer
 from audioset_core.models.registry import Framing, find_bundle
 from audioset_core.storage.score_files import check_scores
@@ -115,7 +116,8 @@ def label_dataset(
         raise UserError(f"score_dtype {score_dtype!r}: choose float16 or float32")
     items, n_total = items_of(dataset)
     ready = prepare(bundle, Path(weights) if weights is not None else None)
-    scorer = Scorer(bundle, ready, device=device)
+    compute = ComputeOptions(device)
+    scorer = Scorer(bundle, ready, compute)
     scorer.score([], config)  # raises for weights without scores, before an item is read
     # Results of the same variant are equal.
     variant = (
@@ -123,7 +125,7 @@ def label_dataset(
         f"tail {'padded' if config.pads_tail else 'dropped'}, {score_dtype}"
     )
     with LabelFolder(Path(out), variant) as folder:
-        as_waveform = takes_waveforms(config, device, "auto")
+        as_waveform = takes_waveforms(config, compute)
         run = _Run(folder, scorer, config, np.dtype(score_dtype), as_waveform=as_waveform)
         stopped = run.take_all(items, n_total, progress)
         predictions = (_prediction(entry, ready.version) for entry in folder.entries())

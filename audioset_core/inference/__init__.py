@@ -3,5 +3,5 @@
 The networks themselves are in `models`, their weights in `weights`.
 """
 
-PUBLIC = ("engines", "scorer")
+PUBLIC = ("engines", "interface", "scorer")
 """What other rooms may import."""

@@ -24,7 +24,7 @@ from audioset_core.errors import UserError, WeightsError
 from audioset_core.features.config import FrontendConfig
 from audioset_core.features.log_mel import patches
 from audioset_core.features.patch_reader import LogMelPiece, Piece
-from audioset_core.inference.engines import Patches, Precision
+from audioset_core.inference.interface import ComputeOptions, Patches
 from audioset_core.models.registry import ModelBundle
 from audioset_core.system import n_cores
 from audioset_core.weights.convert import file_sha256
@@ -57,7 +57,7 @@ with _unreported():
 
 
 class OpenVinoNetwork:
-    """See `audioset_core.inference.engines.Network`."""
+    """See `audioset_core.inference.interface.Network`."""
 
     engine = "openvino"
     device = "cpu"
@@ -66,14 +66,13 @@ class OpenVinoNetwork:
         self,
         bundle: ModelBundle,
         weights: ReadyWeights,
+        compute: ComputeOptions,
         *,
-        precision: Precision = "float32",
         n_lanes: int | None = None,
     ) -> None:
         core = openvino.Core()
-        if precision == "bf16" and "BF16" not in core.get_property(
-            "CPU", "OPTIMIZATION_CAPABILITIES"
-        ):
+        is_bf16 = compute.precision == "bf16"
+        if is_bf16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise UserError(_NO_BF16)
         self.batch_patches = bundle.cpu_batch_patches
         self.n_lanes = n_lanes or n_cores()
@@ -89,12 +88,12 @@ class OpenVinoNetwork:
             "INFERENCE_NUM_THREADS": self.n_lanes,
             "ENABLE_CPU_PINNING": False,
             # Otherwise the plugin computes in bfloat16 if the processor has it.
-            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if is_bf16 else "f32",
         }
         try:
             compiled = core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
-            if precision != "bf16":
+            if not is_bf16:
                 raise
             # The processor has bfloat16, but ONEDNN_MAX_CPU_ISA forbids the instructions.
             raise UserError(_NO_BF16) from error

@@ -21,7 +21,8 @@ from audioset_core.arrays import F32
 from audioset_core.errors import UserError
 from audioset_core.features.config import FrontendConfig
 from audioset_core.features.patch_reader import Piece
-from audioset_core.inference.engines import Device, EngineName, Patches, Precision, open_network
+from audioset_core.inference.engines import open_network
+from audioset_core.inference.interface import AUTO, ComputeOptions, Patches
 from audioset_core.models.registry import ModelBundle, find_bundle
 from audioset_core.weights.locate import ReadyWeights
 
@@ -32,7 +33,7 @@ class Cancelled(Exception):  # noqa: N818 (not an error: somebody asked to stop)
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What the network says of one piece.
+    """What the network computes for one piece.
 
     Shape:
         logits ``[n_patches, n_classes]``, before the sigmoid; None without a classifier head.
@@ -64,13 +65,11 @@ class Scorer:
         self,
         bundle: ModelBundle,
         weights: ReadyWeights,
+        compute: ComputeOptions = AUTO,
         *,
-        device: Device = "auto",
-        engine: EngineName = "auto",
-        precision: Precision = "float32",
         n_lanes: int | None = None,
     ) -> None:
-        """Load the weights; the settings are those of `inference.engines.open_network`.
+        """Load the weights; the arguments are those of `inference.engines.open_network`.
 
         Raises:
             UserError: no such device, engine or precision here.
@@ -79,9 +78,7 @@ class Scorer:
         bundle = bundle if weights.has_scores else find_bundle(bundle.name, has_scores=False)
         self.bundle = bundle
         self.n_classes = len(bundle.categories)
-        self.network = open_network(
-            bundle, weights, device=device, engine=engine, precision=precision, n_lanes=n_lanes
-        )
+        self.network = open_network(bundle, weights, compute, n_lanes=n_lanes)
         self._thread = ThreadPoolExecutor(
             max_workers=1, thread_name_prefix="scorer", initializer=self.network.enter_lane
         )
@@ -91,25 +88,18 @@ class Scorer:
             initializer=self.network.enter_lane,
         )
 
-    def score(
-        self,
-        pieces: Sequence[Piece],
-        config: FrontendConfig,
-        *,
-        should_stop: Callable[[], bool] = bool,
-    ) -> list[F32]:
+    def score(self, pieces: Sequence[Piece], config: FrontendConfig) -> list[F32]:
         """Logits of every piece, as `run`.
 
         Raises:
             UserError: the weights have no classifier head.
-            Cancelled: ``should_stop`` said so between two batches.
         """
         if not self.bundle.has_scores:
             raise UserError(
                 f"these {self.bundle.name} weights have no classifier head: they give embeddings "
                 f"only. For scores, get {self.bundle.weights_hint}"
             )
-        outputs = self.run(pieces, config, should_stop=should_stop)
+        outputs = self.run(pieces, config)
         return [output.logits for output in outputs if output.logits is not None]
 
     def run(
@@ -120,7 +110,7 @@ class Scorer:
         should_stop: Callable[[], bool] = bool,
         embeddings: bool = False,
     ) -> list[Output]:
-        """Logits, and on request embeddings, of every piece, which is let go once it is in batches.
+        """Logits, and on request embeddings, of every piece; each is freed once in batches.
 
         Raises:
             Cancelled: ``should_stop`` said so between two batches.
@@ -196,7 +186,7 @@ class Scorer:
 
 
 class _Window:
-    """Batches under way, oldest first; adding one waits while as many as allowed are."""
+    """Batches in progress, oldest first. Adding one waits while the window is full."""
 
     def __init__(self, size: int) -> None:
         self._size = size

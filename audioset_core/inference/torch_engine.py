@@ -20,7 +20,7 @@ from audioset_core.errors import UserError, WeightsError
 from audioset_core.features.config import FrontendConfig
 from audioset_core.features.patch_reader import Piece
 from audioset_core.features.torch_log_mel import TorchFrontend
-from audioset_core.inference.engines import Device, Patches, Precision
+from audioset_core.inference.interface import ComputeOptions, Device, Patches
 from audioset_core.models.folding import fold_batch_norm
 from audioset_core.models.registry import ModelBundle
 from audioset_core.weights.locate import ReadyWeights
@@ -37,7 +37,7 @@ _GPU_LANES = 2
 
 
 class TorchNetwork:
-    """See `audioset_core.inference.engines.Network`."""
+    """See `audioset_core.inference.interface.Network`."""
 
     engine = "torch"
 
@@ -45,14 +45,13 @@ class TorchNetwork:
         self,
         bundle: ModelBundle,
         weights: ReadyWeights,
+        compute: ComputeOptions,
         *,
-        device: Device,
-        precision: Precision = "float32",
         n_lanes: int | None = None,
     ) -> None:
-        self._device = resolve_device(device)
+        self._device = resolve_device(compute.device)
         self.device = self._device.type
-        self._is_bf16 = precision == "bf16"
+        self._is_bf16 = compute.precision == "bf16"
         self._model = load_network(bundle, weights).to(self._device)
         self._frontend = TorchFrontend(self._device)
         on_gpu = self.device == "cuda"

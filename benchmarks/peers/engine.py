@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from audioset_core.audio.decoders import open_decoder
 from audioset_core.features.config import FrontendConfig
 from audioset_core.features.patch_reader import LogMelPiece, LogMelReader
+from audioset_core.inference.interface import ComputeOptions
 from audioset_core.inference.scorer import Scorer
 from audioset_core.models.registry import YAMNET
 from audioset_core.weights.locate import prepare as prepare_weights
@@ -34,7 +35,7 @@ def prepare(options: argparse.Namespace) -> protocol.Work:
     """Load the network."""
     threadpool_limits(1, user_api="blas")  # as the pipeline does
     frontend = YAMNET.framed(patch_hop_s=options.hop, framing="reference")
-    scorer = Scorer(YAMNET, prepare_weights(YAMNET), device="cpu")
+    scorer = Scorer(YAMNET, prepare_weights(YAMNET), ComputeOptions("cpu"))
     rehearsal = LogMelReader(iter([np.zeros(16_000, np.float32)]), 16_000, frontend).read(_LOAD_S)
     scorer.run([rehearsal], frontend)
 

@@ -1,4 +1,4 @@
-"""``audioset label``: look first, start Prefect only if there is work, say what came of it."""
+"""``audioset label``: look first, start Prefect only if there is work, report the result."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from pathlib import Path
 from audioset_core.audio.sandbox import decoder_pool
 from audioset_core.errors import UserError
 from audioset_core.inputs.walk import Inputs, folders_without_recordings, read_inputs
-from audioset_core.models.registry import ModelBundle, find_bundle
+from audioset_core.models.registry import ModelBundle
 from audioset_core.weights import locate as weights_files
 from audioset_core.weights.locate import ReadyWeights
 from db.catalog.model_registry import find_variant
-from db.engine import open_engine, shown_url
-from db.migrate import ensure_schema
-from flows.options import DEFAULT_HOME, check_name, make_home
-from flows.prefect_server.settings import command_line_engine
-from flows.run.settings import labelling_settings
-from flows.run_options import LabelOptions
+from db.engine import shown_url
+from flows.options import DEFAULT_HOME, check_name
+from flows.prefect_server.settings import server_for_command
+from flows.run.preparation import Prepared, prepare_run
 from flows.run_report.progress import listening
 from flows.run_report.summary import Summary
 from flows.stopping import stopper
 from flows.terminal import LabelProgress, note, one_line, print_table
 from tasks.labelling.job import begin_to_load
+from tasks.labelling.options import LabelOptions
 from tasks.labelling.shards import SHARDS_IN_FLIGHT
 from tasks.labelling.start_times import time_recordings
 from tasks.labelling.worklist import look_for_work
@@ -44,14 +43,14 @@ def label_paths(
     is_all = len(barren) == len(inputs.named_folders) and inputs.are_folders_named
     if barren and is_all:
         raise UserError("; ".join(barren))
-    bundle = find_bundle(options.model)
-    make_home(home)
+    prepared = prepare_run(options, home, url)
+    bundle = prepared.bundle
     ready = ready_weights(bundle, options.weights)
-    summary = _nothing_to_do(inputs, ready, bundle, options, url)
+    summary = _nothing_to_do(inputs, ready, prepared)
     if summary is None:
         for path in paths:
             check_name("recordings", path)
-        summary = _run_flow(paths, manifest, home, ready, options, url)
+        summary = _run_flow(paths, manifest, ready, prepared)
     _report(summary, home, url, has_scores=ready.has_scores)
     if not ready.has_scores:
         note(
@@ -92,41 +91,25 @@ def _download_line() -> Callable[[int, int], None]:
     return progress
 
 
-def _nothing_to_do(
-    inputs: Inputs,
-    ready: ReadyWeights,
-    bundle: ModelBundle,
-    options: LabelOptions,
-    url: str,
-) -> Summary | None:
+def _nothing_to_do(inputs: Inputs, ready: ReadyWeights, prepared: Prepared) -> Summary | None:
     """A summary if everything at the paths is labelled; None if a run is needed."""
-    _, parameters = labelling_settings(options)
-    engine = open_engine(url)
+    engine, is_strict = prepared.engine, prepared.options.strict
     try:
-        ensure_schema(engine)
-        variant = find_variant(engine, bundle.name, ready.version, parameters.digest)
-        found = variant and look_for_work(engine, variant, inputs, is_strict=options.strict)
-        if found:
-            time_recordings(engine)
+        variant = find_variant(engine, ready.model, ready.version, prepared.parameters.digest)
+        found = variant and look_for_work(engine, variant, inputs, is_strict=is_strict)
         if not found:
             return None
-        summary = Summary.of(found, ready.named)
-        summary.problems = found.problems
-        return summary
+        time_recordings(engine)
+        return Summary.of(found, ready.named)
     finally:
         engine.dispose()
 
 
 def _run_flow(
-    paths: list[str],
-    manifest: Path | None,
-    home: Path,
-    ready: ReadyWeights,
-    options: LabelOptions,
-    url: str,
+    paths: list[str], manifest: Path | None, ready: ReadyWeights, prepared: Prepared
 ) -> Summary:
     def begin_to_get_ready() -> None:
-        begin_to_load(ready, options.device, options.engine, options.precision)
+        begin_to_load(ready, prepared.options.compute)
         stopper().on_leave(decoder_pool().kill)
         are_files = manifest is None and all(Path(path).is_file() for path in paths)
         decoder_pool().start_workers(
@@ -135,7 +118,7 @@ def _run_flow(
 
     with LabelProgress() as progress:
         progress.say("starting Prefect")
-        with command_line_engine(home, begin_to_get_ready), listening(progress):
+        with server_for_command(prepared.home, begin_to_get_ready), listening(progress):
             from pydantic import SecretStr
 
             from flows.label_audio import label_audio
@@ -143,9 +126,9 @@ def _run_flow(
             return label_audio(
                 paths=paths,
                 manifest=manifest,
-                home=home,
-                options=options,
-                database=SecretStr(url),
+                home=prepared.home,
+                options=prepared.options,
+                database=SecretStr(prepared.database_url),
             )
 
 

@@ -1,4 +1,4 @@
-"""Prefect's settings and the server that they name: what is wrong with them, in one line."""
+"""Prefect's settings and the server that they name; what is wrong is reported in one line."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def import_settings() -> None:
 
 
 def check_server(url: str, named_by: str) -> None:
-    """Make sure that Prefect's API answers at the address, and answers us.
+    """Make sure that Prefect's API answers at the address, and accepts our requests.
 
     Args:
         url: Its address, as Prefect's settings have it now.
         named_by: Where the address comes from, for the message.
 
     Raises:
-        UserError: nobody answers, somebody else does, or a password is wanted.
+        UserError: nothing answers, another program does, or a password is needed.
     """
     import httpx
     from prefect.client.orchestration import get_client
@@ -118,6 +118,6 @@ def _refusal(answer: httpx.Response) -> str:
     if given:
         return f"refuses the {'password' if given[0] == _AUTH else 'key'} of {source_of(given[0])}"
     return (
-        f"wants a password: set {_AUTH} to user:password, as the server has it in "
+        f"needs a password: set {_AUTH} to user:password, as the server has it in "
         f"PREFECT_SERVER_API_AUTH_STRING"
     )

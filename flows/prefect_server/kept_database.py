@@ -2,8 +2,8 @@
 
 There is one for each version of Prefect. It is taken from the first home whose server has come up,
 and copied into every home that has none yet. Where the cache cannot be written, or what lies there
-is damaged, Prefect makes its tables itself. Until it has, a file beside them says so: what was
-broken off is begun again.
+is damaged, Prefect makes its tables itself. Until that is done, a file beside them says so, and an
+interrupted start begins again.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ def kept_path() -> Path:
 
 
 def prepare(database: Path) -> bool:
-    """Before a server starts: give it the kept database if it has none; are all tables there?"""
+    """Copy the kept database if a server has none yet; returns whether all tables are there."""
     unfinished = _unfinished(database)
     if unfinished.exists():
         for suffix in ("", "-wal", "-shm"):
             database.with_name(database.name + suffix).unlink(missing_ok=True)
     kept = kept_path()
-    expected = _revision(kept) if _is_whole(kept) else None
+    expected = _revision(kept) if _answer(kept, "PRAGMA quick_check(1)") == "ok" else None
     if not database.exists():
         if expected is None or not _copied(kept, database):
             unfinished.touch()
@@ -70,10 +70,6 @@ def _copied(kept: Path, database: Path) -> bool:
         return False
     new.replace(database)
     return True
-
-
-def _is_whole(database: Path) -> bool:
-    return _answer(database, "PRAGMA quick_check(1)") == "ok"
 
 
 def _revision(database: Path) -> str | None:

@@ -43,7 +43,7 @@ class OwnDatabase:
     """A database for Prefect's own server.
 
     ``lock`` is None while another process runs a server on the home's database; ``path`` is a
-    passing one then, and ``served_at`` the other server's address if it may be used.
+    temporary one then, and ``served_at`` the other server's address if it may be used.
     """
 
     path: Path
@@ -52,12 +52,12 @@ class OwnDatabase:
 
     @property
     def url(self) -> str:
-        """As SQLAlchemy wants it."""
+        """The URL for SQLAlchemy."""
         return sqlite_url(self.path, driver="sqlite+aiosqlite")
 
     @property
     def settings(self) -> dict[str, str]:
-        """What Prefect's server must be told, so that it keeps to this database and its folder."""
+        """Settings with which Prefect's server uses only this database and its folder."""
         return {
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": self.url,
             "PREFECT_SERVER_MEMO_STORE_PATH": str(self.path.with_name("prefect-memo.toml")),
@@ -83,7 +83,7 @@ class OwnDatabase:
 
 @contextmanager
 def own_database(home: Path) -> Iterator[OwnDatabase]:
-    """The home's Prefect database with its lock, or a passing one while that is in use."""
+    """The home's Prefect database with its lock, or a temporary one while that is in use."""
     database = home.absolute() / "prefect.db"
     with (home / "prefect.lock").open("a+") as lock:
         try:
@@ -95,7 +95,8 @@ def own_database(home: Path) -> Iterator[OwnDatabase]:
                 stopper().on_leave(partial(shutil.rmtree, folder, ignore_errors=True))
                 yield OwnDatabase(Path(folder) / "prefect.db", None, said or None)
         else:
-            _stop_orphans(database)
+            # The lock was free: the process that started them is dead.
+            tethered.stop_marked(f"{MARK}={database}", _ORPHANS_END_WITHIN_S)
             lock.truncate(0)
             try:
                 yield OwnDatabase(database, lock)
@@ -108,14 +109,14 @@ def begin_server(
 ) -> tuple[str, subprocess.Popen[bytes]]:
     """Start Prefect's API for this process: its URL, which answers in a while.
 
-    As Prefect's `SubprocessASGIServer`, which imports all of the server's code here as well and
-    waits. It is stopped at exit, once the last logs have reached it.
+    Prefect's `SubprocessASGIServer` does the same, but imports all of the server's code here too,
+    and waits. The server is stopped at exit, once the last logs have reached it.
     """
     import prefect
 
     has_tables = kept_database.prepare(database.path)
     port = free_port()
-    # Not what lies in the working directory: neither Python nor uvicorn is to look there.
+    # Neither Python nor uvicorn must import from the working directory.
     line = ["uvicorn", "--app-dir", str(prefect.__module_path__.parent), "--log-level", "error"]
     line += ["--host", "127.0.0.1", "--port", str(port), "--factory"]
     process = _start(
@@ -178,7 +179,7 @@ def child_server(
     line = ["prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     kept_database.prepare(database.path)
     process = _start(line, environment, _log_of(database))
-    # A run that outlived its server could tell nobody of itself.
+    # A run that outlived its server could report to nobody.
     kill_runs = partial(tethered.kill_marked, f"{MARK}={database.path}")
     stopper().on_leave(kill_runs)
     try:
@@ -191,7 +192,7 @@ def child_server(
 
 
 def _deliver() -> None:
-    """Let the server have what waits to be sent: without it Prefect would try for a minute."""
+    """Send what is queued for the server; without one Prefect would retry for a minute."""
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
@@ -247,7 +248,7 @@ def answers(url: str) -> bool:
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on."""
+    """A free loopback port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -257,7 +258,7 @@ def check_port(port: int) -> None:
     """Make sure that a server can listen there.
 
     Raises:
-        UserError: somebody else does.
+        UserError: another program listens there.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -267,8 +268,3 @@ def check_port(port: int) -> None:
             raise UserError(
                 f"port {port} cannot be used ({error.strerror}); choose another with --port"
             ) from error
-
-
-def _stop_orphans(database: Path) -> None:
-    """Stop what a killed process left running on the database; the lock says that it is dead."""
-    tethered.stop_marked(f"{MARK}={database}", _ORPHANS_END_WITHIN_S)

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import zoneinfo
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,14 +17,12 @@ from audioset_core.errors import AudiosetError, UserError
 from audioset_core.inputs.walk import read_inputs
 from audioset_core.models.registry import find_bundle
 from audioset_core.weights.locate import find_source
-from db.engine import open_engine
-from db.migrate import ensure_schema
-from flows.options import database_url, make_home
-from flows.prefect_server.settings import Served, prepare_to_serve, serving_engine
-from flows.run.settings import labelling_settings
-from flows.run_options import LabelOptions, WatchOptions
+from flows.prefect_server.settings import Served, prepare_to_serve, server_for_serve
+from flows.run.preparation import prepare_run
+from flows.run_options import WatchOptions
 from flows.stopping import SAME_REQUEST_S, stopper
 from flows.terminal import note
+from tasks.labelling.options import LabelOptions
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -70,29 +68,21 @@ class Plan:
     cron: str
     timezone: str
     settle_s: float
-    model: str
-    weights: Path | None
+    options: LabelOptions
     home: Path
     database: str | None
-    follow_symlinks: bool = False
     with_ui: bool = False
     port: int | None = None
-
-    @property
-    def options(self) -> LabelOptions:
-        """How the runs label."""
-        weights = self.weights and self.weights.absolute()
-        return LabelOptions(model=self.model, weights=weights, follow_symlinks=self.follow_symlinks)
 
 
 def serve_plan(plan: Plan) -> None:
     """Serve the deployments until SIGTERM, Ctrl-C or the end of the own server.
 
     Raises:
-        UserError, DatabaseUserError: something in the plan is off.
+        UserError, DatabaseUserError: a part of the plan cannot work.
         AudiosetError: the server went away.
     """
-    roots = _checked_roots(plan.roots)
+    plan = replace(plan, roots=_checked_roots(plan.roots))
     _check_timezone(plan.timezone)
     _check_labelling(plan)
     prepare_to_serve(plan.home)
@@ -102,14 +92,14 @@ def serve_plan(plan: Plan) -> None:
     os.environ["AUDIOSET_HOME"] = str(plan.home.absolute())
     if plan.database:
         os.environ["AUDIOSET_DB"] = plan.database
-    with serving_engine(plan.home, port=plan.port, with_ui=plan.with_ui) as served:
+    with server_for_serve(plan.home, port=plan.port, with_ui=plan.with_ui) as served:
         try:
-            asyncio.run(_serve(plan, roots, served, next_time))
+            asyncio.run(_serve(plan, served, next_time))
         finally:
             stopper().watch_again()
 
 
-async def deployments(plan: Plan, roots: list[str]) -> list[RunnerDeployment]:
+async def deployments(plan: Plan) -> list[RunnerDeployment]:
     """The deployments, by the names that they have in deployments/prefect.yaml."""
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
     from prefect.schedules import Cron
@@ -122,7 +112,8 @@ async def deployments(plan: Plan, roots: list[str]) -> list[RunnerDeployment]:
     from flows.verify import verify
 
     home = str(plan.home.absolute())
-    options = plan.options.model_dump(mode="json")
+    weights = plan.options.weights and str(plan.options.weights.absolute())
+    options = {**plan.options.model_dump(mode="json"), "weights": weights}
     watch = WatchOptions(settle_s=plan.settle_s).model_dump(mode="json")
     one_at_a_time = ConcurrencyLimitConfig(
         limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
@@ -134,7 +125,7 @@ async def deployments(plan: Plan, roots: list[str]) -> list[RunnerDeployment]:
         ),
         await ingest_new.ato_deployment(
             "scheduled",
-            parameters={"roots": roots, "home": home, "options": options, "watch": watch},
+            parameters={"roots": plan.roots, "home": home, "options": options, "watch": watch},
             schedule=Cron(plan.cron, timezone=plan.timezone),
             concurrency_limit=one_at_a_time,
             **common,
@@ -142,7 +133,7 @@ async def deployments(plan: Plan, roots: list[str]) -> list[RunnerDeployment]:
         await label_partition.ato_deployment("machines", parameters={"home": home}, **common),
         await prepare_model.ato_deployment(
             "ad-hoc",
-            parameters={"model": plan.options.model, "weights": options["weights"]},
+            parameters={"model": plan.options.model, "weights": weights},
             **common,
         ),
         await verify.ato_deployment(
@@ -155,7 +146,7 @@ async def deployments(plan: Plan, roots: list[str]) -> list[RunnerDeployment]:
     ]
 
 
-async def _serve(plan: Plan, roots: list[str], served: Served, next_time: datetime) -> None:
+async def _serve(plan: Plan, served: Served, next_time: datetime) -> None:
     from prefect.client.orchestration import get_client
     from prefect.runner import Runner
 
@@ -163,17 +154,17 @@ async def _serve(plan: Plan, roots: list[str], served: Served, next_time: dateti
     async with get_client() as client:
         if served.process is not None:
             await _tidy(client)
-        # A pause would outlive a restart; runs that nobody takes up show as late.
+        # A pause would outlive a restart.
         runner = Runner(name="audioset", pause_on_shutdown=False, heartbeat_seconds=HEARTBEAT_S)
-        for deployment in await deployments(plan, roots):
+        for deployment in await deployments(plan):
             # Set, if only to None: else a work pool of an earlier registration would stay.
             deployment.work_pool_name = deployment.work_queue_name = None
             await runner.aadd_deployment(deployment)
         await _ensure_automation(client)
     running = asyncio.create_task(runner.start())
-    await asyncio.sleep(0)  # it sets a handler of its own first, which would not wait for runs
+    await asyncio.sleep(0)  # it first sets a handler of its own, which would not wait for runs
     _end_on_signals(stop)
-    _say(plan, roots, served, next_time)
+    _say(plan, served, next_time)
     gone = await _until_stopped(stop, running, served.process)
     note("stopping; what is done is kept")
     try:
@@ -190,7 +181,7 @@ async def _serve(plan: Plan, roots: list[str], served: Served, next_time: dateti
 
 
 def _end_on_signals(stop: asyncio.Event) -> None:
-    """The first signal sets the event; a second Ctrl-C ends the process there and then."""
+    """The first signal sets the event; a second Ctrl-C ends the process at once."""
     loop, first_s = asyncio.get_running_loop(), 0.0
 
     def asked(number: int) -> None:
@@ -210,7 +201,7 @@ def _end_on_signals(stop: asyncio.Event) -> None:
 async def _until_stopped(
     stop: asyncio.Event, running: asyncio.Task[None], server: subprocess.Popen[bytes] | None
 ) -> str | None:
-    """Wait for a signal; what went wrong if it was not that."""
+    """Wait for a signal; returns what went wrong if there was none."""
     while not stop.is_set() and not running.done():
         if server is not None and server.poll() is not None:
             return f"Prefect's server ended by itself with code {server.returncode}"
@@ -222,7 +213,7 @@ async def _until_stopped(
 
 
 async def _tidy(client: PrefectClient) -> None:
-    """Settle what a killed `serve` left on its own server, where nothing can be running now."""
+    """End what a killed `serve` left on its own server, where nothing can be running now."""
     from prefect.client.schemas.filters import (
         FlowRunFilter,
         FlowRunFilterExpectedStartTime,
@@ -242,7 +233,7 @@ async def _tidy(client: PrefectClient) -> None:
         await client.set_flow_run_state(
             run.id, Crashed(message="audioset serve was killed"), force=True
         )
-    # The next look makes up for all that were missed.
+    # The next run makes up for all that were missed.
     missed = in_states(
         StateType.SCHEDULED,
         expected_start_time=FlowRunFilterExpectedStartTime(before_=now("UTC")),
@@ -260,8 +251,8 @@ async def _ensure_automation(client: PrefectClient) -> None:
         await client.create_automation(automation)
 
 
-def _say(plan: Plan, roots: list[str], served: Served, next_time: datetime) -> None:
-    for root in roots:
+def _say(plan: Plan, served: Served, next_time: datetime) -> None:
+    for root in plan.roots:
         note(f"watching {root}")
     note(f"at {plan.cron!r} ({plan.timezone}), next {next_time:%Y-%m-%d %H:%M %Z}")
     if served.ui_url:
@@ -276,7 +267,7 @@ def _checked_roots(roots: list[str]) -> list[str]:
         raise UserError("nothing to watch: give a folder with --root DIR")
     for root in roots:
         if not Path(root).expanduser().is_dir():
-            read_inputs([root])  # knows a similar name, where there is one
+            read_inputs([root])  # whose error names a similar folder, if there is one
             raise UserError(f"--root {root}: not a folder")
     return list(dict.fromkeys(str(Path(root).expanduser().absolute()) for root in roots))
 
@@ -287,28 +278,22 @@ def _check_timezone(name: str) -> None:
         by_lower = {zone.lower(): zone for zone in known}
         nearest = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
         hint = f"; did you mean {by_lower[nearest[0]]}?" if nearest else ", such as Europe/Berlin"
-        raise UserError(f"--timezone {name!r} is none{hint}")
+        raise UserError(f"--timezone {name!r}: unknown time zone{hint}")
 
 
 def _check_labelling(plan: Plan) -> None:
-    """What every run would fail for is told now."""
+    """Report now what every run would fail for."""
     if not 0 <= plan.settle_s <= 86_400:
-        raise UserError(f"--settle {plan.settle_s:g}: from 0 to 86400 seconds are possible")
-    labelling_settings(plan.options)
-    find_source(find_bundle(plan.model), plan.weights)
-    make_home(plan.home)
-    engine = open_engine(database_url(plan.home, plan.database))
-    try:
-        ensure_schema(engine)
-    finally:
-        engine.dispose()
+        raise UserError(f"--settle {plan.settle_s:g}: give a number of seconds from 0 to 86400")
+    find_source(find_bundle(plan.options.model), plan.options.weights)
+    prepare_run(plan.options, plan.home, plan.database).engine.dispose()
 
 
 def _next_time(cron: str, timezone: str) -> datetime:
     """When the schedule fires next.
 
     Raises:
-        UserError: it is no schedule, or it never fires.
+        UserError: not a schedule, or one that never fires.
     """
     from prefect.server.schemas.schedules import CronSchedule
 
@@ -318,7 +303,7 @@ def _next_time(cron: str, timezone: str) -> datetime:
         dates = []
     if not dates:
         raise UserError(
-            f"--cron {cron!r} is no schedule that ever fires; it has minute, hour, day, month "
-            f"and weekday, such as '0 * * * *' (every hour) or '30 2 * * 1-5'"
+            f"--cron {cron!r} never fires: write minute, hour, day, month and weekday, such as "
+            f"'0 * * * *' (every hour) or '30 2 * * 1-5'"
         )
     return dates[0]

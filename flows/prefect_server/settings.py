@@ -1,8 +1,8 @@
 """Prefect's settings for a flow that runs inside the command line, and for `audioset serve`.
 
-Where a server is configured (``PREFECT_API_URL`` or a profile) runs report there. Where none is,
-Prefect's own serves: on loopback, its database in the home folder, nothing sent anywhere. While
-`audioset serve` runs on a home, its server is the one for other commands on that home too.
+If a server is configured (``PREFECT_API_URL`` or a profile), runs report there. If none is, a
+server is started here: on loopback, its database in the home folder, nothing sent anywhere. While
+`audioset serve` runs on a home, other commands on that home use its server.
 """
 
 from __future__ import annotations
@@ -65,22 +65,22 @@ class Served:
 
 
 @contextmanager
-def command_line_engine(home: Path, meanwhile: Callable[[], None]) -> Iterator[None]:
+def server_for_command(home: Path, meanwhile: Callable[[], None]) -> Iterator[None]:
     """Run flows inside the block with the settings above; imports Prefect.
 
-    ``meanwhile`` begins what takes as long as Prefect's server does to start, once that has begun.
+    ``meanwhile`` is called while the server starts, to begin other slow work.
     """
     _set_environment(_COMMAND_LINE, home)
     with contextlib.ExitStack() as stack:
         with stopper().at_once():
-            _begin_command_line(home, meanwhile, stack)
+            _report_to_server(home, meanwhile, stack)
         yield
 
 
-def _begin_command_line(
+def _report_to_server(
     home: Path, meanwhile: Callable[[], None], stack: contextlib.ExitStack
 ) -> None:
-    """Have the flows report to a server, one of their own where there is no other."""
+    """Have the flows report to a server; one is started if there is none."""
     from prefect.settings import (
         PREFECT_API_URL,
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
@@ -90,20 +90,17 @@ def _begin_command_line(
     configured = PREFECT_API_URL.value()
     if configured:
         check_server(configured, source_of("PREFECT_API_URL"))
-        meanwhile()
-        _import_flows()
+        _import_flows(meanwhile)
         return
     database = stack.enter_context(own_database(home))
     if database.served_at is not None and answers(database.served_at):
         served = {PREFECT_API_URL: database.served_at, **_own_password()}
         stack.enter_context(temporary_settings(served))
         check_server(database.served_at, f"of audioset serve on {home}")
-        meanwhile()
-        _import_flows()
+        _import_flows(meanwhile)
         return
     url, process = begin_server(database, _server_environment())
-    meanwhile()
-    _import_flows()
+    _import_flows(meanwhile)
     wait_for_answer(url, process, database)
     settings: dict[Setting, str | None] = {
         # The heartbeat thread costs every flow a second at its end; only servers need it.
@@ -114,13 +111,14 @@ def _begin_command_line(
     stack.enter_context(temporary_settings(settings))
 
 
-def _import_flows() -> None:
-    """Takes a while, as the server does that starts meanwhile."""
+def _import_flows(meanwhile: Callable[[], None]) -> None:
+    """Import the flow while the server starts; both take a while."""
+    meanwhile()
     import prefect.flow_engine
 
     import flows.label_audio  # noqa: F401
 
-    # In a flow SIGTERM is to be what it is elsewhere in the command line; Prefect's own handler
+    # SIGTERM must mean the same in a flow as elsewhere in the command line; Prefect's own handler
     # raises and then sends the signal once more.
     setattr(prefect.flow_engine, "capture_sigterm", contextlib.nullcontext)  # noqa: B010 (mypy)
 
@@ -135,7 +133,7 @@ def prepare_to_serve(home: Path) -> None:
 
 
 @contextmanager
-def serving_engine(home: Path, *, port: int | None, with_ui: bool) -> Iterator[Served]:
+def server_for_serve(home: Path, *, port: int | None, with_ui: bool) -> Iterator[Served]:
     """The server for the deployments of `audioset serve`, after `prepare_to_serve`.
 
     Raises:
@@ -178,7 +176,7 @@ def _check_configured(url: str, *, own_wanted: bool) -> None:
 
 
 def _own_password() -> dict[Setting, str]:
-    """A server of ours asks for what PREFECT_SERVER_API_AUTH_STRING says; its clients say it."""
+    """The password of a server of ours, PREFECT_SERVER_API_AUTH_STRING, for its clients."""
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_SERVER_API_AUTH_STRING
 
     password = PREFECT_SERVER_API_AUTH_STRING.value()
@@ -195,22 +193,22 @@ def _server_environment() -> dict[str, str]:
         for name, value in {**os.environ, **given}.items()
         if name.startswith(_OF_OURS_TOO) or not name.startswith(_OF_SERVERS)
     }
-    # It would read the profile again, with all that was left out.
+    # Else the server would read the profile again, with the settings that were left out.
     return {**kept, "PREFECT_PROFILES_PATH": os.devnull}
 
 
 def _set_environment(further: Mapping[str, str], home: Path) -> None:
     further = {
         **further,
-        # Prefect writes a folder of its own, which is not to be in the person's; the profile is.
+        # Prefect's own folder lies in the home; the profile stays in the person's folder.
         "PREFECT_PROFILES_PATH": os.path.expanduser(_PROFILES),  # noqa: PTH111 (may have no home)
         "PREFECT_HOME": str(home.absolute() / "prefect"),
     }
     if "PREFECT_HOME" in os.environ:
-        del further["PREFECT_PROFILES_PATH"]  # it is in there
+        del further["PREFECT_PROFILES_PATH"]  # the profile is in there
     for name, value in {**ENVIRONMENT, **further}.items():
         os.environ.setdefault(name, value)
     problem = proxy_problem(os.environ)
-    if problem is not None:  # Prefect's client would end with it
+    if problem is not None:  # Prefect's client would fail with it
         raise UserError(problem)
     import_settings()

@@ -27,7 +27,7 @@ def main() -> None:
     """Run the module that the arguments name."""
     reading, sys.argv = int(sys.argv[1]), sys.argv[2:]
     threading.Thread(target=_end_with, args=(reading,), name="tether", daemon=True).start()
-    # What is imported stays: to look through it for garbage takes an eighth of the time.
+    # Imported modules stay: to search them for garbage takes an eighth of the start.
     gc.set_threshold(50_000, 20, 20)
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
@@ -44,7 +44,7 @@ def stop_marked(mark: str, within_s: float) -> None:
 
 
 def kill_marked(mark: str) -> None:
-    """As `stop_marked`, there and then."""
+    """As `stop_marked`, at once."""
     _send(_marked(mark), signal.SIGKILL)
 
 
@@ -56,7 +56,7 @@ def _send(pids: list[int], kind: signal.Signals) -> None:
 
 def _end_with(reading: int) -> None:
     os.read(reading, 1)
-    if MARK in os.environ:  # first what reports to this process
+    if MARK in os.environ:  # first the processes that report to this one
         stop_marked(f"{MARK}={os.environ[MARK]}", _END_WITHIN_S)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_END_WITHIN_S)

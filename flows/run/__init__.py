@@ -1,7 +1,7 @@
-"""The body of a labelling run: pipeline, shard scheduler, Dask, partitions, life cycle.
+"""The body of a labelling run: pipeline and its preparation, shards, Dask, partitions, life cycle.
 
-What a run tells is in `flows.run_report`.
+What a run reports is in `flows.run_report`.
 """
 
-PUBLIC = ("lifecycle", "pipeline", "relabelling", "settings", "shard_scheduler")
+PUBLIC = ("lifecycle", "pipeline", "preparation", "relabelling", "shard_scheduler")
 """What other rooms may import."""

@@ -1,4 +1,4 @@
-"""A Dask cluster as the task runner of a run: one that is there, or one of this machine's own."""
+"""A Dask cluster as the task runner of a run: an existing one, or one on this machine."""
 
 from __future__ import annotations
 
@@ -40,14 +40,10 @@ def dask_cluster(
     except OSError as error:
         raise UserError(f"no Dask scheduler answers at {options.dask_address}: {error}") from error
     try:
-
-        def submit(job: Job, shard: Shard) -> PrefectFuture[Receipt]:
-            future: PrefectFuture[Receipt] = runner.submit(
-                label_shard, parameters={"job": job, "shard": shard}
-            )
-            return future
-
-        yield submit, max(1, n_tasks)
+        yield (
+            lambda job, shard: runner.submit(label_shard, {"job": job, "shard": shard}),
+            max(1, n_tasks),
+        )
     finally:
         runner.__exit__(None, None, None)
 

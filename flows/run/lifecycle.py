@@ -1,8 +1,8 @@
-"""A run's row in the database from start to end, and the recognition of runs that died.
+"""A run's row in the database from start to end; runs that died are recognised.
 
 Every run holds a lock on a small file in the home folder while it lives. The kernel drops the
 lock with the process however that ends, so a later run on the same host knows a crashed one at
-once and frees its claims; claims of other hosts end with their lease.
+once and releases its claims; claims of other hosts end with their lease.
 """
 
 from __future__ import annotations
@@ -74,25 +74,25 @@ def recorded_run(
         except Exception as error:
             status = RunStatus.CANCELLED if isinstance(error, Cancelled) else RunStatus.FAILED
             raise
-        except BaseException:  # an interrupt, or Prefect's word that the run is to end
+        except BaseException:  # an interrupt, or Prefect ends the run
             status = RunStatus.CANCELLED
             raise
         finally:
             stop_event(run.run_id).set()
             run.stop_clock()
             if status is not RunStatus.COMPLETED and not child_runs(engine, run.run_id):
-                # Shards that were in flight have committed what nobody counted.
+                # Shards that were in flight have committed clips that are not counted yet.
                 found = labelled_by(engine, run.run_id)
                 run.summary.n_labelled, run.summary.audio_s = found
             finish_run(engine, run.run_id, status, run.summary.counts, run.summary.as_json(), now())
-            # Not before: where the end could not be written, a file that nobody locks tells of it.
+            # Last: if the end could not be stored, the unlocked file shows that the run is dead.
             lock.unlink(missing_ok=True)
 
 
 def abandon_dead_runs(engine: Engine, home: Path) -> list[str]:
     """Mark runs that no longer live as crashed, and free what they claimed.
 
-    Of this host's runs the lock tells; others are given up after a long silence.
+    For runs of this host the lock decides; others are given up after a long silence.
     """
     host, silent_since = socket.gethostname(), now() - timedelta(seconds=3 * LEASE_S)
     dead = [
@@ -145,8 +145,8 @@ def _booted_at() -> datetime:
 def _has_process(pid: int) -> bool:
     try:
         os.kill(pid, 0)
+    except PermissionError:
+        return True  # it is another user's
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
     return True

@@ -1,4 +1,4 @@
-"""Many machines: a run's open work in parts, each a child run that some worker takes up."""
+"""Many machines: a run's open work in parts, each a child run that any worker may start."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import Any
 
 from prefect.futures import PrefectConcurrentFuture
 from prefect.task_runners import ThreadPoolTaskRunner
-from pydantic import SecretStr
 
 from audioset_core.errors import UserError
 from db.catalog.sources import iter_items
 from db.engine import has_password
 from db.errors import DatabaseError
 from db.ledger.runs import child_runs, record_heartbeat, summary_of
-from flows.run_options import ExecutionOptions, LabelOptions
+from flows.run_options import ExecutionOptions
 from flows.run_report.prefect_artifacts import Monitor
 from flows.run_report.summary import Summary
 from tasks.labelling.job import Job, engine_for, now, stop_run
@@ -29,8 +28,7 @@ def label_partitions(
     job: Job,
     found: Discovery,
     execution: ExecutionOptions,
-    options: LabelOptions,
-    database: SecretStr | None,
+    database: str | None,
     summary: Summary,
     monitor: Monitor,
 ) -> None:
@@ -40,35 +38,27 @@ def label_partitions(
         UserError: the database's URL would hand a password to Prefect.
         PartitionError: a part was not done, however often it was tried; the others were.
     """
-    if database and has_password(database.get_secret_value()):
+    if database and has_password(database):
         raise UserError(
             "the database's URL holds a password, which Prefect would store and show with the "
             "partitions' parameters: give every machine AUDIOSET_DB in its environment instead"
         )
     engine = engine_for(job.database_url)
     partitions = _cut(job, found, execution.partitions)
-    parameters = {
-        "home": str(job.home),
-        "options": options.model_dump(mode="json"),
-        # Only what was given to this run; else the workers' own environment says it.
-        **({"database": database.get_secret_value()} if database else {}),
+    parameters = {"home": str(job.home), "options": job.options.model_dump(mode="json")}
+    if database:  # else the workers' own environment names it
+        parameters["database"] = database
+    common = {
+        "deployment": execution.partition_deployment,
+        "parameters": parameters,
+        "database_url": job.database_url,
     }
     runner: Any = ThreadPoolTaskRunner(max_workers=len(partitions))  # a thread waits for each
     futures: list[PrefectConcurrentFuture[None]] = []
     with runner:
         try:
             for partition in partitions:
-                futures.append(
-                    runner.submit(
-                        run_partition,
-                        parameters={
-                            "deployment": execution.partition_deployment,
-                            "partition": partition,
-                            "parameters": parameters,
-                            "database_url": job.database_url,
-                        },
-                    )
-                )
+                futures.append(runner.submit(run_partition, {**common, "partition": partition}))
             while not all(future.wrapped_future.done() for future in futures):
                 time.sleep(1)
                 _show(job, monitor)
@@ -106,15 +96,15 @@ def _cut(job: Job, found: Discovery, n_parts: int) -> list[Partition]:
 
 
 def _show(job: Job, monitor: Monitor) -> None:
-    """How far the children are, and a sign of this run's life."""
+    """Show the progress of the child runs, and store that this run is alive."""
     if not monitor.is_due(_LOOK_EVERY_S):
         return
     engine = engine_for(job.database_url)
-    with suppress(DatabaseError):  # away for a moment; the children retry what matters
+    with suppress(DatabaseError):  # not reachable for a moment; the children retry what matters
         record_heartbeat(engine, job.run_id, now())
         counts = [run.counts for run in child_runs(engine, job.run_id)]
         monitor.part(
             n_labelled=sum(c.n_labelled for c in counts),
             n_failed=sum(c.n_failed for c in counts),
-            heard_s=sum(c.audio_s for c in counts),
+            done_s=sum(c.audio_s for c in counts),
         )

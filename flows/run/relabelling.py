@@ -18,8 +18,8 @@ from audioset_core.weights import locate as weights_files
 from db.integrity.audit import StoredVariant, iter_undone, stored_variants
 from db.integrity.repair import restore_current
 from db.records import Variant
-from flows.run.settings import labelling_settings
-from flows.run_options import LabelOptions
+from tasks.labelling.job import labelling_settings
+from tasks.labelling.options import RESULT_OPTIONS, LabelOptions
 from tasks.store_check.check import existing_source
 from tasks.store_check.report import Report
 
@@ -72,7 +72,7 @@ def _label_variant(engine: Engine, variant: Variant, options: LabelOptions, run:
 def _with_sources(
     engine: Engine, variant: Variant
 ) -> Iterator[tuple[bytes, tuple[int, int] | None]]:
-    """A file to label, and (its labelling, the one that shall go on speaking) if there is one."""
+    """A file to label, and (its labelling, the one that stays current) if there is one."""
     for undone in iter_undone(engine, variant):
         path = existing_source(engine, undone.clip_id)
         if path is not None:
@@ -93,12 +93,10 @@ def _options(stored: StoredVariant, weights: Path | None) -> LabelOptions:
             patch_hop_s=stored.parameters["patch_hop_s"],
             framing=stored.extra["framing"],
             score_dtype=stored.extra["score_dtype"],
-            precision=stored.extra.get("precision", "float32"),
-            embeddings=stored.extra.get("embeddings", False),
-            track=stored.extra.get("track", "default"),
+            **{name: stored.extra[name] for name in RESULT_OPTIONS if name in stored.extra},
         )
     except (KeyError, ValidationError):
-        raise UserError("its parameters are none that can be chosen here") from None
+        raise UserError("this version does not support these parameters") from None
     if labelling_settings(options)[1].digest != stored.digest:
         raise UserError("this version of audioset labels with other parameters")
     return options
@@ -115,5 +113,8 @@ def _matching_weights(stored: StoredVariant, given: Path | None) -> Path:
                 return path
     ready = weights_files.prepare(bundle, given)
     if ready.version != stored.version:
-        raise UserError(f"the weights here are version {ready.version}; give the others: --weights")
+        raise UserError(
+            f"the weights here are version {ready.version}, not {stored.version}: give the right "
+            f"ones with --weights"
+        )
     return ready.path

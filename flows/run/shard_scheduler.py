@@ -15,7 +15,9 @@ from queue import SimpleQueue
 from typing import Any
 
 from prefect.futures import PrefectFuture
+from prefect.task_runners import ThreadPoolTaskRunner
 
+from audioset_core.inference.engines import takes_waveforms
 from db.records import WorkItem
 from flows.run_options import ExecutionOptions
 from tasks.chunk_and_featurize import chunk_and_featurize
@@ -23,6 +25,7 @@ from tasks.infer import infer
 from tasks.label_shard import PART_S, label_shard
 from tasks.labelling.job import Job, stop_run
 from tasks.labelling.shards import (
+    MIN_SHARD_S,
     SHARDS_IN_FLIGHT,
     Receipt,
     Shard,
@@ -33,7 +36,8 @@ from tasks.labelling.shards import (
 from tasks.persist import persist
 
 LONG_RUN_S, LONG_SHARD_S = 4 * 3600.0, 6 * 3600.0
-THREADS = SHARDS_IN_FLIGHT
+THREAD_RUNNER: Any = ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT)
+"""The task runner of every flow that labels."""
 
 Step = Callable[[Job, Shard, Any, Any], PrefectFuture[Any]]
 """Starts a task of a shard, with what the step before gave, and this step of the part before."""
@@ -50,48 +54,58 @@ _N_IN_ORDER = 2
 
 @dataclass(frozen=True, slots=True)
 class ShardRunner:
-    """How the work list is cut, which tasks a shard is, and how many are at work at once."""
+    """How the work list is cut, which tasks a shard is, and how many shards run at once."""
 
     steps: tuple[Step, ...]
     in_flight: int
-    whole_s: float | None = None
-    """Audio of a shard that one task reads part by part, a clip to its end, so that memory does
-    not grow with it. None: the job's length, in tasks that follow each other."""
+    shard_s: float
+    """Audio of a shard."""
 
-    def shards(self, job: Job, items: Iterator[WorkItem], total: int) -> Iterator[Shard]:
-        """The work list, cut."""
-        if self.whole_s is None:
-            yield from cut_shards(items, job.shard_s, total)
+    def shards(self, items: Iterator[WorkItem], total: int) -> Iterator[Shard]:
+        """The work list, cut.
+
+        One task reads its shard part by part, a clip to its end, so that memory does not grow.
+        """
+        shards = cut_shards(items, self.shard_s, total)
+        if self.steps is _CHAIN:
+            yield from shards
             return
-        for shard in whole_shards(cut_shards(items, self.whole_s, total)):
+        for shard in whole_shards(shards):
             shard.budget_s = PART_S
             yield shard
 
 
 @contextmanager
-def shard_runner(options: ExecutionOptions, estimated_s: float) -> Iterator[ShardRunner]:
+def shard_runner(
+    job: Job, execution: ExecutionOptions, estimated_s: float
+) -> Iterator[ShardRunner]:
     """The runner that the options ask for, for about so much audio.
 
     Raises:
         UserError: Dask is not installed, or does not answer.
     """
-    if options.task_runner == "dask":
+    if execution.task_runner == "dask":
         from flows.run.dask_cluster import dask_cluster
 
-        with dask_cluster(options) as (submit, n_tasks):
+        with dask_cluster(execution) as (submit, n_tasks):
             # Twice what the cluster can do at once: no worker waits for the next shard.
             in_flight = 2 * n_tasks + 1
-            yield ShardRunner((_whole(submit),), in_flight, _whole_s(estimated_s, in_flight))
+            shard_s = _single_task_shard_s(estimated_s, in_flight)
+            yield ShardRunner((_single(submit),), in_flight, shard_s)
     elif estimated_s > LONG_RUN_S:
-        whole_s = _whole_s(estimated_s, SHARDS_IN_FLIGHT)
-        yield ShardRunner((_whole(label_shard.submit),), SHARDS_IN_FLIGHT, whole_s)
+        shard_s = _single_task_shard_s(estimated_s, SHARDS_IN_FLIGHT)
+        yield ShardRunner((_single(label_shard.submit),), SHARDS_IN_FLIGHT, shard_s)
     else:
-        yield ShardRunner(_CHAIN, SHARDS_IN_FLIGHT)
+        # A GPU takes waveforms: an hour is 635 MB at 44.1 kHz, and 92 MB as log-mel frames.
+        is_heavy = takes_waveforms(job.frontend, job.options.compute)
+        shard_s = MIN_SHARD_S if is_heavy else shard_length_s(estimated_s)
+        yield ShardRunner(_CHAIN, SHARDS_IN_FLIGHT, shard_s)
 
 
-def _whole_s(estimated_s: float, in_flight: int) -> float:
-    """Three for each that is in flight: a shard that is left alone at the end has only one thread
-    to read it, and is to be short.
+def _single_task_shard_s(estimated_s: float, in_flight: int) -> float:
+    """How much audio a shard of one task should hold: a third of the share of each in flight.
+
+    The last shard has only one thread to read it, so it should be short.
     """
     return shard_length_s(estimated_s, 3 * in_flight, LONG_SHARD_S)
 
@@ -101,9 +115,9 @@ def label_shards(
 ) -> Generator[Receipt, None, None]:
     """Carry out the work list, a bounded window of shards at a time.
 
-    However it ends, no task of the run is at work afterwards.
+    However it ends, no task of the run is running afterwards.
     """
-    total = sum(1 for _ in runner.shards(job, items(), 0))
+    total = sum(1 for _ in runner.shards(items(), 0))
     window: list[_InFlight] = []
     ended: SimpleQueue[_InFlight] = SimpleQueue()
 
@@ -113,7 +127,7 @@ def label_shards(
         return window[-1]
 
     def collect() -> Receipt:
-        """Of whichever ends first: while one waits its turn, the next must be on its way."""
+        """The receipt of the shard that ends first; shards that wait for one another go on."""
         while True:
             done = ended.get()
             done.n_done += 1
@@ -129,14 +143,14 @@ def label_shards(
 
     try:
         previous: _InFlight | None = None
-        for shard in runner.shards(job, items(), total):
+        for shard in runner.shards(items(), total):
             previous = submit(shard, previous if shard.part else None)
             while len(window) >= runner.in_flight:
                 yield collect()
         while window:
             yield collect()
     except BaseException:
-        # A shard that works on would claim clips behind the back of a run that has ended.
+        # A shard that went on would claim clips for a run that has ended.
         stop_run(job)
         for in_flight in window:
             in_flight.wait()
@@ -159,7 +173,7 @@ class _InFlight:
         self._tasks: list[PrefectFuture[Any]] = []
 
     def go_on(self) -> None:
-        """Start the next task if what it needs is there; a task's error is raised here."""
+        """Start the next task if its input is ready; a task's error is raised here."""
         step = len(self._tasks)
         if step > self.n_done or step == len(self._steps):
             return
@@ -183,10 +197,10 @@ class _InFlight:
         return receipt
 
     def wait(self) -> None:
-        """Wait until nothing of it is at work."""
+        """Wait until none of its tasks runs."""
         for task in self._tasks:
             task.wait()
 
 
-def _whole(submit: Submit) -> Step:
+def _single(submit: Submit) -> Step:
     return lambda job, shard, _given, _before: submit(job, shard)

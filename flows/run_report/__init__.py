@@ -1,7 +1,7 @@
-"""What a run tells: summary, drift, Prefect artifacts, progress.
+"""What a run reports: summary, drift, Prefect artifacts, progress, Markdown.
 
 Nothing here labels.
 """
 
-PUBLIC = ("drift", "prefect_artifacts", "progress", "summary")
+PUBLIC = ("drift", "markdown", "prefect_artifacts", "progress", "summary")
 """What other rooms may import."""

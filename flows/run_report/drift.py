@@ -13,7 +13,7 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """Share of clips in which a category is heard: in the run before, and in this one."""
+    """Share of clips in which a category is detected: in the run before, and in this one."""
 
     category: str
     before: float

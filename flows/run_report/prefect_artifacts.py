@@ -24,7 +24,8 @@ from prefect.events import emit_event
 from prefect.runtime import flow_run
 
 from flows.run_options import AlertOptions
-from flows.run_report.summary import Summary, as_cell
+from flows.run_report.markdown import as_cell
+from flows.run_report.summary import Summary
 from flows.terminal import one_line
 from tasks.labelling.job import now
 from tasks.labelling.shards import Receipt
@@ -39,13 +40,13 @@ class Monitor:
     def __init__(self, kind: str, title: str) -> None:
         self._kind, self._title = kind, title
         self._artifact: UUID | None = None
-        self._to_hear_s = self._heard_s = 0.0
+        self._total_s = self._done_s = 0.0
         self._n_clips = self._n_failed = self._to_label = 0
         self._began = self._updated = time.monotonic()
 
     def begin(self, n_items: int, estimated_s: float, n_found: int | None = None) -> None:
         """The work list is known: so many files of those found, about so much audio."""
-        self._to_hear_s, self._to_label = estimated_s, n_items
+        self._total_s, self._to_label = estimated_s, n_items
         if n_found is not None:
             with (
                 _not_fatal("the run could not be renamed"),
@@ -63,15 +64,15 @@ class Monitor:
 
     def advance(self, receipt: Receipt) -> None:
         """A shard is in the database."""
-        self._n_clips += receipt.n_labelled
+        self._n_clips += receipt.counts.n_labelled
         self._n_failed += len(receipt.failures)
-        self._heard_s += receipt.estimated_s
+        self._done_s += receipt.estimated_s
         if self.is_due(_UPDATE_EVERY_S):
             self._show()
 
-    def part(self, n_labelled: int, n_failed: int, heard_s: float) -> None:
-        """How far the runs are that do parts of the work."""
-        self._n_clips, self._n_failed, self._heard_s = n_labelled, n_failed, heard_s
+    def part(self, n_labelled: int, n_failed: int, done_s: float) -> None:
+        """Progress, as summed over the runs that do parts of the work."""
+        self._n_clips, self._n_failed, self._done_s = n_labelled, n_failed, done_s
         self._show()
 
     def is_due(self, every_s: float) -> bool:
@@ -81,9 +82,9 @@ class Monitor:
     def end(
         self, summary: Summary, run_id: str, alerts: AlertOptions | None, *, is_whole: bool
     ) -> None:
-        """The run's page, also of one that fails: how far it came is worth knowing."""
+        """Store the run's page, also of a run that fails: how far it came is worth knowing."""
         if is_whole:
-            self._heard_s = self._to_hear_s
+            self._done_s = self._total_s
         self._show()
         with _not_fatal("the summary page could not be stored"):
             create_markdown_artifact(
@@ -100,13 +101,13 @@ class Monitor:
 
     def _show(self) -> None:
         self._updated = time.monotonic()
-        if self._artifact is None or not self._to_hear_s:
+        if self._artifact is None or not self._total_s:
             return
-        share = min(1.0, self._heard_s / self._to_hear_s)
-        speed = self._heard_s / max(1e-3, self._updated - self._began)
+        share = min(1.0, self._done_s / self._total_s)
+        speed = self._done_s / max(1e-3, self._updated - self._began)
         text = (
             f"{self._n_clips:,} of {self._to_label:,} files labelled, {self._n_failed:,} failed; "
-            f"{self._heard_s / 3600:,.1f} of about {self._to_hear_s / 3600:,.1f} h, "
+            f"{self._done_s / 3600:,.1f} of about {self._total_s / 3600:,.1f} h, "
             f"{speed:,.0f} x real time"
         )
         with _not_fatal("the progress could not be shown"):
@@ -122,7 +123,7 @@ def run_name(verb: str, parameter: str) -> str:
 
 
 def is_alarming(summary: Summary, alerts: AlertOptions) -> bool:
-    """Whether so many files failed that somebody should know."""
+    """Whether enough files failed to send the event."""
     return summary.n_failed >= max(alerts.failed_files, alerts.failed_share * _opened(summary))
 
 

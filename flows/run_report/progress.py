@@ -1,7 +1,7 @@
-"""How a running flow tells whoever started it in this process how far it is.
+"""Progress of a flow for the program that started the flow in this process.
 
-The command line draws a bar with it; a flow that Prefect started tells nobody, and its task
-runs and artifacts speak for it.
+The command line draws a bar with it. A flow that Prefect started has no such listener; its task
+runs and artifacts show the progress.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tasks.labelling.worklist import Discovery
 
 
 class Listener(Protocol):
-    """Hears of discovery once and of every shard that is in the database."""
+    """Is told of discovery once, and of every shard that is stored."""
 
     def begin(self, found: Discovery) -> None:
         """The work list is known."""
@@ -25,27 +25,19 @@ class Listener(Protocol):
         """A shard is in the database."""
 
 
-class _Nobody:
-    def begin(self, found: Discovery) -> None:
-        pass
-
-    def advance(self, receipt: Receipt) -> None:
-        pass
+_listeners: ContextVar[tuple[Listener, ...]] = ContextVar("listeners", default=())
 
 
-_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
-
-
-def listener() -> Listener:
-    """Whoever listens in this context."""
-    return _listener.get() or _Nobody()
+def listeners() -> tuple[Listener, ...]:
+    """Those that listen in this context."""
+    return _listeners.get()
 
 
 @contextmanager
 def listening(to_whom: Listener) -> Iterator[None]:
-    """Have ``to_whom`` hear of flows that run inside the block."""
-    token = _listener.set(to_whom)
+    """Flows inside the block report to ``to_whom``."""
+    token = _listeners.set((to_whom,))
     try:
         yield
     finally:
-        _listener.reset(token)
+        _listeners.reset(token)

@@ -1,8 +1,7 @@
-"""What a labelling run came to, for people: a record and its Markdown page."""
+"""The results of a labelling run for people: a record and its Markdown page."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,13 +10,20 @@ from typing import Any
 from audioset_core.inputs.walk import PassedOver
 from db.records import FileState, RunCounts
 from flows.run_report.drift import Share
+from flows.run_report.markdown import as_code, cleaned, table
 from flows.terminal import one_line
-from tasks.labelling.shards import Receipt
+from tasks.labelling.shards import Receipt, ShardCounts
 from tasks.labelling.worklist import Discovery
 
 # Failures kept by path in the summary; all of them are in the database.
 _KEPT_FAILURES = 200
 _SHOWN_FAILURES = 20
+_COUNTS = (
+    "n_labelled", "n_partial", "n_copies", "n_busy", "n_failed_before", "n_waiting", "n_missing",
+    "n_moved", "n_back",
+)  # fmt: skip
+
+_Triple = tuple[str, str, str]
 
 
 @dataclass(slots=True)
@@ -54,7 +60,7 @@ class Summary:
 
     @classmethod
     def of(cls, found: Discovery, model: str) -> Summary:
-        """A summary of a run that has only looked so far."""
+        """The summary of a run that has discovered its files, and labelled none yet."""
         return cls(
             model=model,
             n_found=found.n_found,
@@ -64,37 +70,43 @@ class Summary:
             n_missing=found.n_missing,
             n_back=found.n_back,
             passed_over=found.passed_over,
+            problems=found.problems,
         )
 
     def add(self, receipt: Receipt) -> None:
         """Count a shard in."""
-        self.n_labelled += receipt.n_labelled
-        self.n_copies += receipt.n_known
-        self.n_busy += receipt.n_busy
-        self.audio_s += receipt.audio_s
+        kinds = {(path, kind) for path, kind, _ in receipt.remarks}
         self.failures.update(reason for _, reason, _ in receipt.failures)
-        room = _KEPT_FAILURES - len(self.shown_failures)
-        self.shown_failures += receipt.failures[:room]
-        self.n_partial += receipt.n_partial
-        self.remarks.update(kind for _, kind in {(path, kind) for path, kind, _ in receipt.remarks})
-        self.shown_remarks += receipt.remarks[: _KEPT_FAILURES - len(self.shown_remarks)]
+        self.remarks.update(kind for _, kind in kinds)
+        self._add(receipt.counts, receipt.failures, receipt.remarks)
 
     def add_part(self, counts: RunCounts, part: Mapping[str, Any]) -> None:
         """Count in a run that did a part of this one's work.
 
         `part` is its `as_json`, empty of a run that crashed.
         """
-        self.n_labelled += counts.n_labelled
-        self.audio_s += counts.audio_s
-        self.n_copies += part.get("n_copies", 0)
-        self.n_busy += part.get("n_busy", 0)
         self.failures.update(part.get("failures", {}))
-        room = _KEPT_FAILURES - len(self.shown_failures)
-        self.shown_failures += [(p, r, d) for p, r, d in part.get("shown_failures", [])[:room]]
-        self.n_partial += part.get("n_partial", 0)
         self.remarks.update(part.get("remarks", {}))
-        room = _KEPT_FAILURES - len(self.shown_remarks)
-        self.shown_remarks += [(p, r, d) for p, r, d in part.get("shown_remarks", [])[:room]]
+        counted = ShardCounts(
+            n_labelled=counts.n_labelled,
+            n_partial=part.get("n_partial", 0),
+            n_known=part.get("n_copies", 0),
+            n_busy=part.get("n_busy", 0),
+            audio_s=counts.audio_s,
+        )
+        failures = [(p, r, d) for p, r, d in part.get("shown_failures", [])]
+        self._add(counted, failures, [(p, k, d) for p, k, d in part.get("shown_remarks", [])])
+
+    def _add(
+        self, counts: ShardCounts, failures: Sequence[_Triple], remarks: Sequence[_Triple]
+    ) -> None:
+        self.n_labelled += counts.n_labelled
+        self.n_partial += counts.n_partial
+        self.n_copies += counts.n_known
+        self.n_busy += counts.n_busy
+        self.audio_s += counts.audio_s
+        self.shown_failures += failures[: _KEPT_FAILURES - len(self.shown_failures)]
+        self.shown_remarks += remarks[: _KEPT_FAILURES - len(self.shown_remarks)]
 
     @property
     def n_failed(self) -> int:
@@ -119,24 +131,14 @@ class Summary:
         )
 
     def as_json(self) -> Mapping[str, Any]:
-        """The parts that the counts do not hold."""
+        """What is stored of the run beside `counts`."""
         return {
+            **{name: getattr(self, name) for name in _COUNTS},
             "wall_s": round(self.wall_s, 3),
             "failures": dict(self.failures),
-            "shown_failures": [
-                [one_line(text) for text in failure] for failure in self.shown_failures
-            ],
-            "n_partial": self.n_partial,
+            "shown_failures": [list(map(one_line, failure)) for failure in self.shown_failures],
             "remarks": dict(self.remarks),
-            "shown_remarks": [[one_line(text) for text in remark] for remark in self.shown_remarks],
-            "n_failed_before": self.n_failed_before,
-            "n_labelled": self.n_labelled,
-            "n_copies": self.n_copies,
-            "n_busy": self.n_busy,
-            "n_waiting": self.n_waiting,
-            "n_missing": self.n_missing,
-            "n_moved": self.n_moved,
-            "n_back": self.n_back,
+            "shown_remarks": [list(map(one_line, remark)) for remark in self.shown_remarks],
             "ignored": {one_line(suffix): n for suffix, n in self.passed_over.by_suffix.items()},
             "problems": [one_line(text) for text in self.problems],
             "labels": self.labels,
@@ -182,96 +184,45 @@ class Summary:
         """The page that the run leaves in Prefect."""
         lines = [f"# {cleaned(title)}", ""]
         lines += [f"**{cleaned(problem)}**\n" for problem in self.problems]
-        lines += _table(("", ""), [(cleaned(what), cleaned(value)) for what, value in self.rows()])
-        if self.labels:
-            lines += ["", "## New labels", ""]
-            shown = [(cleaned(name), f"{count:,}") for name, count in self.labels.items()]
-            lines += _table(("second-level category", "clips with a peak of 0.5 or above"), shown)
-        if self.drift:
-            lines += [
-                "",
-                "## Drift",
-                "",
-                "Share of clips, against the run before of the same folders.",
-                "",
-            ]
-            lines += _table(
-                ("category", "before", "now", "change"),
-                [
-                    (
-                        cleaned(s.category),
-                        f"{s.before:.1%}",
-                        f"{s.now:.1%}",
-                        f"{100 * s.change:+.1f} points",
-                    )
-                    for s in self.drift
-                ],
-            )
-        if self.shown_remarks:
-            lines += ["", "## Remarks", "", "Labelled, but not as the file says.", ""]
-            lines += _table(
-                ("file", "kind", "detail"),
-                [
-                    (as_code(path), cleaned(kind), cleaned(detail))
-                    for path, kind, detail in self.shown_remarks[:_SHOWN_FAILURES]
-                ],
-            )
-        if self.shown_failures:
-            lines += ["", "## Failures", ""]
-            lines += _table(
-                ("file", "reason", "detail"),
-                [
-                    (as_code(path), cleaned(reason), cleaned(detail))
-                    for path, reason, detail in self.shown_failures[:_SHOWN_FAILURES]
-                ],
-            )
-            more = self.n_failed - min(_SHOWN_FAILURES, len(self.shown_failures))
-            if more > 0:
-                lines += ["", f"... and {more:,} more: `audioset failures`"]
+        lines += table(("", ""), [(cleaned(what), cleaned(value)) for what, value in self.rows()])
+        lines += _section(
+            "New labels",
+            "",
+            ("second-level category", "clips with a peak of 0.5 or above"),
+            [(cleaned(name), f"{count:,}") for name, count in self.labels.items()],
+        )
+        lines += _section(
+            "Drift",
+            "Share of clips, against the run before of the same folders.",
+            ("category", "before", "now", "change"),
+            [
+                (
+                    cleaned(s.category),
+                    f"{s.before:.1%}",
+                    f"{s.now:.1%}",
+                    f"{100 * s.change:+.1f} points",
+                )
+                for s in self.drift
+            ],
+        )
+        about = "Labelled, but not as the file says."
+        lines += _section("Remarks", about, ("file", "kind", "detail"), _shown(self.shown_remarks))
+        failures = _shown(self.shown_failures)
+        lines += _section("Failures", "", ("file", "reason", "detail"), failures)
+        if failures and self.n_failed > len(failures):
+            lines += ["", f"... and {self.n_failed - len(failures):,} more: `audioset failures`"]
         return "\n".join(lines)
 
 
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
-    return [
-        f"| {' | '.join(head)} |",
-        "|" + "---|" * len(head),
-        *(f"| {' | '.join(row)} |" for row in rows),
-    ]
+def _shown(triples: Sequence[_Triple]) -> list[_Triple]:
+    """The first few, a path and two texts each, for a table."""
+    return [(as_code(p), cleaned(k), cleaned(d)) for p, k, d in triples[:_SHOWN_FAILURES]]
 
 
-# What Markdown takes for markup; the last three are what GitHub's takes for a link.
-_MARKUP = re.compile(r"[\\`*_\[\]~!|]|:(?=//)|@|(?<=www)\.", re.IGNORECASE)
-# A bar needs the backslash: one of Prefect's two sets of pages shows `&#124;` as it stands.
-_AS_ENTITY = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
-_BEGINS_BLOCK = re.compile(r"(?:[-+=#]|(?<=\d)[.)])")
-_MAY_BE_MARKUP = re.compile(
-    r"[\\`*~@]|<[a-z/!?]|&[#\w]|\][(\[:]|!\[|://|www\.|(?<!\w)_|_(?!\w)|^(?![/\w])|^\d+[.)]",
-    re.IGNORECASE,
-)
-
-
-def cleaned(text: str) -> str:
-    """Text that Markdown shows as it is, in a line of its own and in a table; nothing links."""
-    line = one_line(text)
-    body = line.lstrip(" ")
-    indent = "&#32;" * (len(line) - len(body))
-    digits = len(body) - len(body.lstrip("0123456789"))
-    block = _BEGINS_BLOCK.match(body, digits)
-    shown = _MARKUP.sub(r"\\\g<0>", body.translate(_AS_ENTITY))
-    return indent + (f"{shown[:digits]}\\{shown[digits:]}" if block else shown)
-
-
-def as_code(text: str) -> str:
-    """Text as code, also in a table; what code cannot hold there is text that is `cleaned`."""
-    line = one_line(text)
-    return cleaned(line) if re.search(r"[`|]|^ | $|^$", line) else f"`{line}`"
-
-
-def as_cell(text: str) -> str:
-    """Text for a cell of a table artifact.
-
-    One of Prefect's two sets of pages takes a cell for Markdown, the other for plain text: what
-    looks like markup is cleaned, and shows its backslashes on the other.
-    """
-    line = one_line(text)
-    return cleaned(line) if _MAY_BE_MARKUP.search(line) else line
+def _section(
+    title: str, about: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]
+) -> list[str]:
+    """A heading and a table; nothing where there are no rows."""
+    if not rows:
+        return []
+    return ["", f"## {title}", "", *([about, ""] if about else []), *table(head, rows)]

@@ -33,7 +33,7 @@ _BATCH_INTERVALS = 20_000
 
 @dataclass(slots=True)
 class Derived:
-    """What came of it; `failures` are (clip, score file, reason)."""
+    """What was derived; `failures` are (clip, score file, reason)."""
 
     n_clips: int = 0
     n_intervals: int = 0
@@ -47,7 +47,7 @@ def derive_set(
 ) -> Derived:
     """Apply the set to every clip that it was not applied to yet.
 
-    `progress` is told (clips looked at, all) after each.
+    `progress` is called with (clips looked at, all) after each.
 
     Raises:
         UserError: the folder of scores is not there.
@@ -72,9 +72,8 @@ def derive_set(
     for n_seen, clip in enumerate(iter_underived(engine, stored), 1):
         try:
             batch.append((clip, rules.intervals_of(home, clip)))
-        except (AudioError, OSError) as error:
-            reason = error.detail if isinstance(error, AudioError) else error.strerror or str(error)
-            done.failures.append((clip.clip_sha256, clip.scores_path or "", reason))
+        except AudioError as error:
+            done.failures.append((clip.clip_sha256, clip.scores_path or "", error.detail))
         is_full = sum(len(rows) for _, rows in batch) >= _BATCH_INTERVALS
         if batch and (is_full or len(batch) >= _BATCH_CLIPS):
             commit()
@@ -89,7 +88,7 @@ def checked_scores(home: Path, clip: ScoredClip) -> Floats | None:
     """The clip's logits, mapped, after a look at every byte; None where it has no patch.
 
     Raises:
-        AudioError: the file is missing, damaged, or not the one that its row names.
+        AudioError: the file is missing, damaged, unreadable, or not the one that its row names.
     """
     if clip.scores_path is None:
         if clip.n_patches:
@@ -100,7 +99,10 @@ def checked_scores(home: Path, clip: ScoredClip) -> Floats | None:
     checked = check_file(path, promise, is_deep=True)
     if checked.fault is not None:
         raise AudioError(Reason.INTERNAL, checked.reason)
-    return read_scores(path, mmap=True)
+    try:
+        return read_scores(path, mmap=True)
+    except OSError as error:
+        raise AudioError(Reason.INTERNAL, error.strerror or str(error)) from error
 
 
 class _Rules:

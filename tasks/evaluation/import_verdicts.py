@@ -33,7 +33,7 @@ _MOST_GUESSES = 20
 
 @dataclass(slots=True)
 class Imported:
-    """What became of one file."""
+    """What was stored of one file, and what was not."""
 
     name: str
     format: str
@@ -53,7 +53,7 @@ def import_verdicts(
     complete: bool,
     now: datetime,
 ) -> list[Imported]:
-    """Store what files say of recordings that are known; what cannot be used is a problem.
+    """Store the marks of recordings that are known; a mark that cannot be used is a problem.
 
     `by` is who judged, where the file does not say. `complete`: what the files do not mark, of the
     classes and in the recordings that they name, is absent.
@@ -70,7 +70,7 @@ def import_verdicts(
         path = Path(file.name)
         saved_at = min(now, datetime.fromtimestamp(path.stat().st_mtime, UTC))
         found: list[Verdict] = []
-        heard: dict[str, set[str]] = {}
+        marked: dict[str, set[str]] = {}
         for mark in file.marks:
             fits = clip_ids[mark.keys]
             problem = _problem(mark, fits, facts, near)
@@ -85,11 +85,11 @@ def import_verdicts(
                     clip, mark.mid, _span_ms(mark, duration_s), mark.verdict, who, at, mark.place
                 )
             )
-            heard.setdefault(clip, set()).add(mark.mid)
+            marked.setdefault(clip, set()).add(mark.mid)
         if complete:
             for each in clip_ids.get(file.silent, []) if file.silent else []:
-                heard.setdefault(facts[each][0], set())
-            found += _absent(heard, mids, ontology, by or UNKNOWN, saved_at)
+                marked.setdefault(facts[each][0], set())
+            found += _absent(marked, mids, ontology, by or UNKNOWN, saved_at)
         digest = digest_of(path)
         name = path_text(os.fsencode(file.name))
         result.n_stored = store_verdicts(engine, VerdictFile(digest, name, file.format), found, now)
@@ -100,13 +100,13 @@ def import_verdicts(
 
 
 def _absent(
-    heard: dict[str, set[str]], mids: Sequence[str], ontology: Ontology, who: str, at: datetime
+    marked: dict[str, set[str]], mids: Sequence[str], ontology: Ontology, who: str, at: datetime
 ) -> list[Verdict]:
     """Classes that are marked somewhere, but not in these clips, nor anything below them."""
     below = {mid: {node.mid for node in ontology.subtree(mid)} for mid in mids}
     return [
         Verdict(clip, mid, None, "absent", who, at, "not marked")
-        for clip, own in heard.items()
+        for clip, own in marked.items()
         for mid in mids
         if not below[mid] & own
     ]
@@ -115,7 +115,7 @@ def _absent(
 def _problem(
     mark: Mark, fits: Sequence[int], facts: dict[int, tuple[str, float]], near: _Nearest
 ) -> str:
-    """Why a mark cannot be stored; nothing if it can."""
+    """Why a mark cannot be stored; "" if it can."""
     shown = mark.keys[-1]
     if len(fits) > 1:
         return f"{shown!r} may be any of {len(fits)} recordings: name it by its path"
@@ -136,7 +136,7 @@ def _span_ms(mark: Mark, duration_s: float) -> tuple[int, int] | None:
 
 
 class _Nearest:
-    """The names of files that are here, most like one that is not."""
+    """The names of known files that are most like an unknown one."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

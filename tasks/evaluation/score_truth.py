@@ -91,9 +91,8 @@ def score_truth(
             continue
         try:
             logits = checked_scores(home, clip)
-        except (AudioError, OSError) as error:
-            reason = error.detail if isinstance(error, AudioError) else error.strerror or str(error)
-            found.failures.append((clip.clip_sha256, clip.scores_path or "", reason))
+        except AudioError as error:
+            found.failures.append((clip.clip_sha256, clip.scores_path or "", error.detail))
             continue
         for item in items:
             part = None if logits is None else _part(logits, clip, item)

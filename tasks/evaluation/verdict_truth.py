@@ -44,5 +44,5 @@ def truth_of_verdicts(engine: Engine) -> tuple[Truth, str]:
         if present != absent:
             items.append(Item((clip,), frozenset(present - both), frozenset(absent - both), span_s))
     if not items:
-        raise UserError("there are no verdicts to go by yet: audioset verdicts import FILE")
+        raise UserError("there are no verdicts yet; store some with audioset verdicts import FILE")
     return Truth("csv", tuple(items), dict(counts)), digest.hexdigest()

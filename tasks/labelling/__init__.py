@@ -1,7 +1,7 @@
-"""What the tasks of a labelling run share: job, shards, work list, watched folders. No Prefect.
+"""What labelling tasks share: options, job, shards, work list, watched folders. No Prefect.
 
 The tasks themselves are one level up, one a file.
 """
 
-PUBLIC = ("job", "shards", "start_times", "watched_folders", "worklist")
+PUBLIC = ("job", "options", "shards", "start_times", "watched_folders", "worklist")
 """What other rooms may import."""

@@ -13,15 +13,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import Engine
 from threadpoolctl import threadpool_limits
 
-from audioset_core.audio.decoders import DecodeOptions
-from audioset_core.audio.ffmpeg import Track
 from audioset_core.features.config import FrontendConfig
-from audioset_core.inference.engines import Device, EngineName, Precision
+from audioset_core.inference.interface import ComputeOptions
 from audioset_core.inference.scorer import Scorer
 from audioset_core.models.registry import ModelBundle, find_bundle
 from audioset_core.weights.locate import ReadyWeights
@@ -29,8 +27,7 @@ from db.engine import open_engine
 from db.errors import DatabaseError
 from db.ledger.runs import ask_to_stop, is_to_stop
 from db.records import Parameters, Variant
-
-ScoreDtype = Literal["float16", "float32"]
+from tasks.labelling.options import RESULT_OPTIONS, LabelOptions
 
 LEASE_S = 600.0
 """How long a claim holds after its run's last sign of life. A shard takes 10 to 30 s."""
@@ -44,61 +41,52 @@ DETECTION_THRESHOLD = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One run's settings. ``shard_s`` is the audio that a shard may hold.
-
-    ``is_watched``: a file that changed since discovery is still being written, and is left alone.
-    """
+    """What every task of one run needs to know."""
 
     run_id: str
     home: Path
     database_url: str = field(repr=False)
+    options: LabelOptions
     weights: ReadyWeights
     frontend: FrontendConfig
     parameters: Parameters
     variant: Variant
-    device: Device
-    engine: EngineName = "auto"
-    precision: Precision = "float32"
-    score_dtype: ScoreDtype
-    embeddings: bool
-    shard_s: float
     is_watched: bool = False
-    decoding: DecodeOptions = field(default_factory=DecodeOptions)
+    """A file that changed since discovery is still being written, and is left alone."""
 
     @property
     def bundle(self) -> ModelBundle:
         """The model's bundle."""
         return find_bundle(self.weights.model, has_scores=self.weights.has_scores)
 
+    @property
+    def has_embeddings(self) -> bool:
+        """Whether embeddings are stored; without a classifier head there is nothing else."""
+        return self.options.embeddings or not self.weights.has_scores
 
-def labelling_parameters(
-    frontend: FrontendConfig,
-    *,
-    framing: str,
-    score_dtype: ScoreDtype,
-    precision: Precision = "float32",
-    embeddings: bool = False,
-    track: Track = "default",
-) -> Parameters:
-    """The settings that make one labelling differ from another of the same model."""
+
+def labelling_settings(options: LabelOptions) -> tuple[FrontendConfig, Parameters]:
+    """The front end, and what makes one labelling differ from another of the same model.
+
+    Raises:
+        UserError: no such model, or a hop or framing that it does not have.
+    """
+    frontend = find_bundle(options.model).framed(
+        patch_hop_s=options.patch_hop_s, framing=options.framing
+    )
     extra: dict[str, Any] = {
-        "framing": framing,
-        "score_dtype": score_dtype,
+        "framing": options.framing,
+        "score_dtype": options.score_dtype,
         "pads_tail": frontend.pads_tail,
         "log_offset": frontend.log_offset,
         "resampler": "soxr HQ",
     }
-    if precision != "float32":
-        extra["precision"] = precision
-    if embeddings:
-        extra["embeddings"] = True
-    if track != "default":
-        extra["track"] = track
-    return Parameters(
+    chosen = options.model_dump(include=set(RESULT_OPTIONS), exclude_defaults=True)
+    return frontend, Parameters(
         patch_hop_s=frontend.patch_hop_s,
         score_floor=SCORE_FLOOR,
         detection_threshold=DETECTION_THRESHOLD,
-        extra=extra,
+        extra=extra | chosen,
     )
 
 
@@ -108,56 +96,56 @@ def engine_for(database_url: str) -> Engine:
     return open_engine(database_url)
 
 
-def scorer_for(
-    weights: ReadyWeights, device: Device, engine: EngineName, precision: Precision
-) -> Scorer:
-    """This process's network on the device."""
+def scorer_for(weights: ReadyWeights, compute: ComputeOptions) -> Scorer:
+    """This process's network with these weights."""
     with _loading:  # two would be twice the memory, and twice as many threads as cores
-        return _scorer_for(weights, device, engine, precision)
+        return _scorer_for(weights, compute)
 
 
 _loading = threading.Lock()
 
 
 @lru_cache(maxsize=2)
-def _scorer_for(
-    weights: ReadyWeights, device: Device, engine: EngineName, precision: Precision
-) -> Scorer:
-    return Scorer(
-        find_bundle(weights.model), weights, device=device, engine=engine, precision=precision
-    )
+def _scorer_for(weights: ReadyWeights, compute: ComputeOptions) -> Scorer:
+    return Scorer(find_bundle(weights.model), weights, compute)
 
 
-def begin_to_load(
-    weights: ReadyWeights, device: Device, engine: EngineName, precision: Precision
-) -> None:
-    """Load the network in a thread of its own: the first recordings are read meanwhile.
+def begin_to_load(weights: ReadyWeights, compute: ComputeOptions) -> None:
+    """Load the network in a thread of its own, while the first recordings are read.
 
-    What goes wrong is told to whoever asks for the network.
+    `scorer_for` raises what goes wrong.
     """
 
     def load() -> None:
         with suppress(Exception):
-            scorer_for(weights, device, engine, precision)
+            scorer_for(weights, compute)
 
     threading.Thread(target=load, name="load-network").start()
 
 
 @cache
 def one_blas_thread() -> None:
-    """Have numpy's BLAS leave the cores alone: tasks and lanes fill them already.
+    """Limit numpy's BLAS to one thread, for the whole process: tasks and lanes fill the cores.
 
-    Its threads wait for each other by spinning, which doubled what log-mel costs. For the whole
-    process, for good.
+    Its threads wait for each other by spinning, which doubled the time of log-mel.
     """
     threadpool_limits(1, user_api="blas")
 
 
+class StopEvent(threading.Event):
+    """Set when the run is to end; checked between batches and files."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked_s = time.monotonic()
+        """When the database was last asked, on the monotonic clock."""
+
+
 @cache
-def stop_event(run_id: str) -> threading.Event:
-    """Set when the run is cancelled; looked at between batches and files."""
+def stop_event(run_id: str) -> StopEvent:
+    """This process's event for the run."""
     del run_id  # the cache's key
-    return threading.Event()
+    return StopEvent()
 
 
 def stop_run(job: Job) -> None:
@@ -168,31 +156,18 @@ def stop_run(job: Job) -> None:
 
 
 def is_stopping(job: Job) -> bool:
-    """Whether the run is to end, by this process's event or by word in the database.
+    """Whether the run is to end, by this process's event or by a request in the database.
 
     The database is asked every few seconds: the run may have been cancelled on another machine.
     """
     event = stop_event(job.run_id)
-    if not event.is_set() and _is_time_to_ask(job.run_id):
-        # A database that is away for a moment says nothing; persist deals with it.
+    if not event.is_set() and time.monotonic() - event.asked_s >= _ASK_EVERY_S:
+        event.asked_s = time.monotonic()
+        # A database that cannot be reached tells nothing; persist deals with that.
         with suppress(DatabaseError):
             if is_to_stop(engine_for(job.database_url), job.run_id):
                 event.set()
     return event.is_set()
-
-
-def _is_time_to_ask(run_id: str) -> bool:
-    asked = _last_asked(run_id)
-    if time.monotonic() - asked[0] < _ASK_EVERY_S:
-        return False
-    asked[0] = time.monotonic()
-    return True
-
-
-@cache
-def _last_asked(run_id: str) -> list[float]:
-    del run_id  # the cache's key
-    return [time.monotonic()]
 
 
 def now() -> datetime:

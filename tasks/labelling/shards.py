@@ -7,17 +7,19 @@ and lists that it is handed, and would walk through every array.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audioset_core.audio.remarks import Remark
+from audioset_core.errors import AudioError
 from audioset_core.features.patch_reader import ClipReader, Piece
 from audioset_core.storage.score_files import Kind
 from audioset_core.system import n_cores
-from db.records import Claim, Clip, FailedSource, WorkItem
+from db.records import Claim, Clip, FailedSource, Failure, WorkItem
 
 Results = dict[Kind, NDArray[np.floating[Any]]]
 """``scores``: logits ``[n_patches, n_classes]``; ``embeddings``: ``[n_patches, dim]``.
@@ -29,7 +31,7 @@ embeddings, has only the other.
 MIN_SHARD_S, MAX_SHARD_S = 600.0, 2400.0
 # Files without a length (empty, vanished) would all fit into one shard, however many there are.
 _MAX_ITEMS = 2_000
-# A header may promise years: what is beyond so many parts is read only if it is there.
+# A header may state years of audio: beyond so many parts, only what is there is read.
 _MAX_PARTS = 1_000
 # A last part may hold this much more than planned, so that an inexact header makes no crumbs.
 _LAST_PART_FACTOR = 1.5
@@ -69,14 +71,9 @@ class Shard:
 
     def next_part(self) -> Shard:
         """A part for what the header did not announce."""
-        return Shard(
-            self.index,
-            self.total,
-            (),
-            estimated_s=self.estimated_s,
-            budget_s=self.budget_s,
-            part=self.part + 1,
-        )
+        later = copy(self)
+        later.items, later.part, later.is_last_part = (), self.part + 1, True
+        return later
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +96,13 @@ class ClipPiece:
     remarks: tuple[Remark, ...] = ()
 
 
+def failed_source(
+    path: bytes, source_id: int, error: AudioError, claim: Claim | None
+) -> FailedSource:
+    """The failure that an error tells of."""
+    return FailedSource(path, Failure(source_id, str(error.reason), error.detail, claim))
+
+
 @dataclass(frozen=True, slots=True)
 class FinishedClip:
     """A clip with all its results, as they are stored."""
@@ -110,17 +114,33 @@ class FinishedClip:
     remarks: tuple[Remark, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ShardCounts:
+    """What became of a shard's files. Each task adds its part and hands the sum on."""
+
+    n_labelled: int = 0
+    n_partial: int = 0
+    """Of those labelled, how many recordings are not whole."""
+    n_known: int = 0
+    n_busy: int = 0
+    audio_s: float = 0.0
+    """Audio of the clips that were labelled."""
+    read_s: float = 0.0
+    """Audio read, also of clips that are not finished or failed."""
+
+    def __add__(self, other: ShardCounts) -> ShardCounts:
+        """The sum, field by field."""
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return ShardCounts(*(mine + others for mine, others in pairs))
+
+
 class ShardFeatures:
     """What chunk-and-featurize hands to infer."""
 
     def __init__(self) -> None:
         self.pieces: list[ClipPiece] = []
         self.failures: list[FailedSource] = []
-        self.n_known = 0
-        self.n_busy = 0
-        self.n_again = 0
-        self.again_s = 0.0
-        self.audio_s = 0.0
+        self.counts = ShardCounts()
         self.open_clip: OpenClip | None = None
         self.left: tuple[WorkItem, ...] = ()
 
@@ -130,7 +150,7 @@ class ShardFeatures:
         return self.open_clip is not None or bool(self.left)
 
     def take_pieces(self) -> list[ClipPiece]:
-        """The pieces, given away: futures are held a while, their arrays need not be."""
+        """The pieces, which are no longer kept here: a future lives on, its arrays need not."""
         pieces, self.pieces = self.pieces, []
         return pieces
 
@@ -142,46 +162,30 @@ class ShardScores:
         self.finished: list[FinishedClip] = []
         self.failures: list[FailedSource] = []
         self.unfinished: dict[int, list[Results]] = {}
-        self.n_known = 0
-        self.n_busy = 0
-        self.n_again = 0
-        self.again_s = 0.0
-        self.heard_s = 0.0
+        self.counts = ShardCounts()
         self.continues = False
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a shard came to, once it is in the database."""
+    """The result of a shard, once it is in the database."""
 
-    n_labelled: int
-    n_known: int
-    n_busy: int
-    audio_s: float
-    """Audio of the clips that were labelled."""
-    heard_s: float
-    """Audio read, also of clips that are not finished or failed."""
+    counts: ShardCounts
     estimated_s: float
     """The shard's share of the estimate that the whole run began with."""
-    failures: tuple[tuple[str, str, str], ...]
+    failures: tuple[tuple[str, str, str], ...] = ()
     """(path, reason, detail)"""
-    continues: bool
-    n_partial: int = 0
+    continues: bool = False
     remarks: tuple[tuple[str, str, str], ...] = ()
     """(path, kind, detail) of recordings that were labelled."""
 
     def __add__(self, later: Receipt) -> Receipt:
         """Both as one; `later` is of a later part of the same shard."""
         return Receipt(
-            n_labelled=self.n_labelled + later.n_labelled,
-            n_known=self.n_known + later.n_known,
-            n_busy=self.n_busy + later.n_busy,
-            audio_s=self.audio_s + later.audio_s,
-            heard_s=self.heard_s + later.heard_s,
+            counts=self.counts + later.counts,
             estimated_s=self.estimated_s,
             failures=self.failures + later.failures,
             continues=later.continues,
-            n_partial=self.n_partial + later.n_partial,
             remarks=self.remarks + later.remarks,
         )
 

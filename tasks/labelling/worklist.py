@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
+from typing import NamedTuple
 
 from sqlalchemy import Engine
 
 from audioset_core.audio.recording import stated_duration_s, usual_duration_s
 from audioset_core.audio.remarks import STRICTLY
 from audioset_core.errors import Reason
-from audioset_core.inputs.walk import Found, Inputs, PassedOver, find_recordings, read_inputs
+from audioset_core.inputs.walk import Found, Inputs, PassedOver, find_recordings
 from db.catalog.sources import add_to_work_list, triage, update_annotations
 from db.catalog.vanished_files import mark_missing, mark_present, mark_waiting
 from db.engine import reading
@@ -35,7 +35,7 @@ _PROBE_FROM_S = 60.0
 _KINDS_REMEMBERED = 10_000
 _SIGN_OF_LIFE_S = 30.0
 _SETTLED = frozenset({FileState.DONE, FileState.FAILED})
-PASSING_REASONS = frozenset(str(reason) for reason in Reason if not reason.is_permanent)
+_TRANSIENT_REASONS = frozenset(str(reason) for reason in Reason if not reason.is_permanent)
 
 
 @dataclass(slots=True)
@@ -67,55 +67,36 @@ def discover(
     engine: Engine,
     run_id: str,
     variant: Variant,
-    paths: Sequence[str],
-    manifest: Path | None = None,
+    inputs: Inputs,
     *,
-    follow_symlinks: bool = False,
     is_strict: bool = False,
-    watch: Watch | None = None,
+    settle_s: float | None = None,
 ) -> Discovery:
     """Walk the inputs, and put what needs labelling on the run's work list.
 
-    What a strict run refused is tried again by one that is not. Vanished files are marked;
-    with a `watch` of its own, what is not ready waits.
+    What a strict run refused is tried again by one that is not. Vanished files are marked. With a
+    settle time the folders are watched ones: a file that is not ready waits for the next run.
     """
-    result, lengths = Discovery(), _Lengths()
-    alive_at = now()
-    inputs = read_inputs(paths, manifest, follow_symlinks=follow_symlinks)
-    result.roots = [os.fsdecode(folder) for folder in inputs.folders]
-    watch = watch or Watch(result.roots, None, now())
-    for batch, sources, judgements in _triaged(
-        engine, variant, inputs, result.passed_over, is_strict=is_strict
-    ):
-        ready, waiting, settled, back = [], [], [], []
-        result.n_missing += _mark_gone(engine, batch, judgements)
-        for found, seen, judgement in zip(batch, sources, judgements, strict=True):
-            result.verdicts[judgement.state] += 1
-            if _is_gone(found, judgement):
-                continue
-            if judgement.is_back:
-                back.append(seen)
-            if judgement.state in _SETTLED:
-                settled.append(seen)
-            elif not watch.is_ready(found, judgement):
-                waiting.append(seen)
-            else:
-                ready.append((seen, lengths.estimated_s(seen)))
-            watch.meet(found)
-        mark_present(engine, back)
-        update_annotations(engine, settled)
+    result = Discovery(roots=[os.fsdecode(folder) for folder in inputs.folders])
+    watch, lengths, alive_at = Watch(result.roots, settle_s, now()), _Lengths(), now()
+    for batch in _judged(engine, variant, inputs, result.passed_over, is_strict=is_strict):
+        _store_known(engine, batch, watch, result)
+        ready: list[tuple[SeenSource, float]] = []
+        waiting: list[SeenSource] = []
+        for each in batch:
+            if each.is_open and watch.is_ready(each.found, each.judgement):
+                ready.append((each.seen, lengths.estimated_s(each.seen)))
+            elif each.is_open:
+                waiting.append(each.seen)
         mark_waiting(engine, waiting, now())
         add_to_work_list(engine, run_id, ready, start=result.n_items, now=now())
         result.n_items += len(ready)
         result.estimated_s += sum(estimated_s for _, estimated_s in ready)
         result.n_waiting += len(waiting)
-        result.n_back += len(back)
         if (now() - alive_at).total_seconds() > _SIGN_OF_LIFE_S:
             alive_at = now()
             record_heartbeat(engine, run_id, alive_at)
-    n_vanished, problems = watch.mark_vanished(engine, now())
-    result.n_missing += n_vanished
-    result.problems = [*inputs.remarks, *problems]
+    _store_vanished(engine, inputs, watch, result)
     return result
 
 
@@ -129,57 +110,65 @@ def look_for_work(
     """
     result = Discovery(roots=[os.fsdecode(folder) for folder in inputs.folders])
     watch = Watch(result.roots, None, now())
-    for batch, seen, judgements in _triaged(
-        engine, variant, inputs, result.passed_over, is_strict=is_strict
-    ):
-        of_file = list(zip(batch, seen, judgements, strict=True))
-        if not all(j.state in _SETTLED or _is_gone(found, j) for found, _, j in of_file):
+    for batch in _judged(engine, variant, inputs, result.passed_over, is_strict=is_strict):
+        if any(each.is_open for each in batch):
             return None
-        result.n_missing += _mark_gone(engine, batch, judgements)
-        for found in batch:
-            watch.meet(found)
-        update_annotations(engine, seen)
-        back = [s for found, s, j in of_file if j.is_back and not _is_gone(found, j)]
-        mark_present(engine, back)
-        result.n_back += len(back)
-        result.verdicts.update(judgement.state for judgement in judgements)
-    n_vanished, problems = watch.mark_vanished(engine, now())
-    result.n_missing += n_vanished + mark_moved_away(engine, result.roots, None, now())
-    result.problems = [*inputs.remarks, *problems]
+        _store_known(engine, batch, watch, result)
+    _store_vanished(engine, inputs, watch, result)
+    result.n_missing += mark_moved_away(engine, result.roots, None, now())
     return result
 
 
-def _is_gone(found: Found, judgement: Triaged) -> bool:
-    """Whether a file that is named is not there, and was read before: its labels are kept."""
-    return not found.is_there and judgement.state not in (FileState.NEW, FileState.RETRY)
+class _Judged(NamedTuple):
+    """A file of the walk, and what the database knows of it."""
+
+    found: Found
+    seen: SeenSource
+    judgement: Triaged
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether a file that is named is not there, and was read before: its labels are kept."""
+        is_known = self.judgement.state not in (FileState.NEW, FileState.RETRY)
+        return is_known and not self.found.is_there
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the file must be labelled, now or later."""
+        return self.judgement.state not in _SETTLED and not self.is_gone
 
 
-def _mark_gone(engine: Engine, batch: Sequence[Found], judgements: Sequence[Triaged]) -> int:
-    gone = [f.path for f, j in zip(batch, judgements, strict=True) if _is_gone(f, j)]
-    mark_missing(engine, [path_digest(path) for path in gone], now())
-    return len(gone)
-
-
-def _triaged(
-    engine: Engine,
-    variant: Variant,
-    inputs: Inputs,
-    passed_over: PassedOver,
-    *,
-    is_strict: bool,
-) -> Iterator[tuple[list[Found], list[SeenSource], list[Triaged]]]:
+def _judged(
+    engine: Engine, variant: Variant, inputs: Inputs, passed_over: PassedOver, *, is_strict: bool
+) -> Iterator[list[_Judged]]:
     recordings = find_recordings(inputs, passed_over)
+    refused = None if is_strict else STRICTLY
     while batch := list(islice(recordings, _BATCH)):
-        seen = [_seen(found) for found in batch]
+        seen = [SeenSource(f.path, f.size_bytes, f.mtime_ns, f.user_id, f.meta) for f in batch]
         with reading(engine) as connection:
-            judgements = triage(
-                connection, variant, seen, PASSING_REASONS, None if is_strict else STRICTLY
-            )
-        yield batch, seen, judgements
+            judgements = triage(connection, variant, seen, _TRANSIENT_REASONS, refused)
+        yield [_Judged(*each) for each in zip(batch, seen, judgements, strict=True)]
 
 
-def _seen(found: Found) -> SeenSource:
-    return SeenSource(found.path, found.size_bytes, found.mtime_ns, found.user_id, found.meta)
+def _store_known(engine: Engine, batch: list[_Judged], watch: Watch, result: Discovery) -> None:
+    """Count the files, and store what is new about those that need no labelling."""
+    there = [each for each in batch if not each.is_gone]
+    gone = [path_digest(each.found.path) for each in batch if each.is_gone]
+    back = [each.seen for each in there if each.judgement.is_back]
+    mark_missing(engine, gone, now())
+    mark_present(engine, back)
+    update_annotations(engine, [each.seen for each in batch if not each.is_open])
+    for each in there:
+        watch.meet(each.found)
+    result.verdicts.update(each.judgement.state for each in batch)
+    result.n_missing += len(gone)
+    result.n_back += len(back)
+
+
+def _store_vanished(engine: Engine, inputs: Inputs, watch: Watch, result: Discovery) -> None:
+    n_vanished, problems = watch.mark_vanished(engine, now())
+    result.n_missing += n_vanished
+    result.problems = [*inputs.remarks, *problems]
 
 
 class _Lengths:

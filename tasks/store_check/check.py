@@ -1,4 +1,4 @@
-"""Do tables and files agree? Looks, and on request puts right what does not.
+"""Do tables and files agree? A check, and on request the repair.
 
 Without Prefect and torch, so that a look costs little; `tasks.verify_store` is the task.
 """
@@ -38,12 +38,6 @@ from tasks.store_check.expected_labels import difference, pooled_labels
 from tasks.store_check.report import Damage, Finding, Outcome, Report
 from tasks.store_check.stray_files import sweep
 
-_FAULTS = {
-    Fault.MISSING: Damage.MISSING,
-    Fault.UNREADABLE: Damage.UNREADABLE,
-    Fault.DAMAGED: Damage.DAMAGED,
-    Fault.PROMISE: Damage.PROMISE,
-}
 # Put right by labelling again: nothing that is stored tells what it should be.
 _LOST = frozenset({Damage.MISSING, Damage.DAMAGED, Damage.UNNAMED, Damage.LENGTH})
 _GONE = "; kept, as no source file is left to label again"
@@ -62,7 +56,7 @@ def check_store(
     """Check every finished labelling, its files, the tables and the folders; repair on request.
 
     What only labelling again can put right is reset; `db.integrity.audit.iter_undone` lists it
-    afterwards. `progress` is told (labellings done, all) after each.
+    afterwards. `progress` is called with (labellings done, all) after each.
 
     Raises:
         UserError: a folder that the tables have files in is not there.
@@ -180,7 +174,7 @@ class _Check:
                     findings.append(Finding(Damage.UNNAMED, done.clip_sha256, what))
                 continue
             if not is_place_of(path, kind, rules.stored.model, done.clip_sha256):
-                what = f"names {path!r}, no place of this clip's {kind}"
+                what = f"names {path!r}, which is not where this clip's {kind} belong"
                 findings.append(Finding(Damage.UNNAMED, done.clip_sha256, what))
                 continue
             self._must_be_there(kind)
@@ -189,13 +183,14 @@ class _Check:
             self.report.n_files += 1
             checked[kind] = result
             if result.fault is not None:
-                findings.append(Finding(_FAULTS[result.fault], path, result.reason))
+                # Every fault of a file is a damage of the same name.
+                findings.append(Finding(Damage[result.fault.name], path, result.reason))
         if not any(finding.what in _LOST for finding in findings):
             findings += _misfits(done, rules, checked)
         return findings, checked
 
     def _must_be_there(self, kind: Kind) -> None:
-        """A folder that is not there at all is a mistake, and no reason to label all again."""
+        """A missing folder is most likely a mistake, and no reason to label everything again."""
         if not (self.home / kind).is_dir():
             raise UserError(
                 f"the tables name files in {self.home / kind}, which is not there: is --home "
@@ -207,7 +202,7 @@ class _Check:
             return Outcome.LEFT, [Finding(f.what, f.where, f.reason + _GONE) for f in findings]
         if not self.is_repair:
             return Outcome.LEFT, findings
-        # A finished labelling is no run's work any more: nobody holds a claim on it.
+        # A finished labelling is no run's work any more: no run holds a claim on it.
         is_reset = repair.reset_labelling(self.engine, done)
         return (Outcome.RESET if is_reset else Outcome.REPAIRED), findings
 
@@ -240,10 +235,10 @@ class _Check:
         for labelling_id, clip in audit.iter_stray_labels(self.engine):
             # Safe beside its run: under the clip's lock, and a commit writes its rows afresh.
             is_repaired = self.is_repair and repair.remove_stray_labels(self.engine, labelling_id)
-            self._add(Damage.STRAY, clip, "not done, and yet it has labels", is_repaired)
+            self._add(Damage.STRAY, clip, "unfinished, yet it has labels", is_repaired)
         for clip_id, clip in audit.iter_without_current(self.engine):
             if self.is_repair:
-                # Safe beside a commit, which takes the word under the same lock.
+                # Safe beside a commit, which makes its labelling current under the same lock.
                 repair.choose_current(self.engine, clip_id)
             self._add(Damage.SPEECHLESS, clip, "queries do not see it", self.is_repair)
         wrong = closure_differences(self.engine)

@@ -1,4 +1,4 @@
-"""What a check of tables and files came to: counts without limit, examples with one."""
+"""The result of a check of tables and files: all counts, and a few examples."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Damage(StrEnum):
 
     @property
     def is_litter(self) -> bool:
-        """Takes up space and harms nothing."""
+        """Whether it only takes up space and harms nothing."""
         return self in (Damage.ORPHAN, Damage.TEMPORARY)
 
 
 class Outcome(StrEnum):
-    """What became of a finding."""
+    """What was done about a finding."""
 
     LEFT = "left"
     REPAIRED = "put right"
@@ -62,7 +62,7 @@ class Report:
     examples: dict[Damage, list[Finding]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     n_not_again: int | None = None
-    """Of those that were reset, how many could not be labelled again; None: nobody tried yet."""
+    """Of those that were reset, how many could not be labelled again; None: not tried yet."""
 
     def add(self, finding: Finding) -> None:
         """Count a finding; keep it if it is among the first."""

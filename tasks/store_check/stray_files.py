@@ -1,4 +1,4 @@
-"""What lies in the results folders and belongs to nobody: found, and on request deleted."""
+"""Files in the results folders that no row names: reported, and on request deleted."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _delete_orphan(engine: Engine, home: Path, report: Report, file: StoredFile,
     """False if a run may still come to name the file."""
     moment = now()
     silent_since = moment - timedelta(seconds=GRACE_S)
-    # Safe: nobody can claim or commit the clip inside the block, and silent claims are void.
+    # Safe: no run can claim or commit the clip inside the block, and silent claims have ended.
     with holding_stray_file(engine, file.path, clip, silent_since, moment) as is_unwanted:
         if is_unwanted:
             _report(report, Damage.ORPHAN, file, _deleted(home, file, is_deleting=True))

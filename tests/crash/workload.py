@@ -36,22 +36,24 @@ from db.records import (
     Failure,
     FileState,
     Lease,
-    NotClaimed,
     Parameters,
     SeenSource,
     WorkItem,
 )
 from flows.run import lifecycle as run_ledger
 from tasks import persist
+from tasks.chunk_and_featurize import counted
 from tasks.labelling import job
-from tasks.labelling.job import LEASE_S, Job, labelling_parameters
+from tasks.labelling.job import LEASE_S, Job, labelling_settings
+from tasks.labelling.options import LabelOptions
 from tasks.labelling.shards import FinishedClip, Receipt, Shard, ShardScores
 from tasks.load_ontology import model_record, store_ontology
 from tasks.store_check import stray_files as store_folders
 from tasks.store_check.report import Report
 
 WEIGHTS = ReadyWeights(Path("none"), "yamnet", "crash-test", "c" * 64)
-FIRST = labelling_parameters(YAMNET.frontend, framing="reference", score_dtype="float16")
+OPTIONS = LabelOptions(device="cpu")
+FRONTEND, FIRST = labelling_settings(OPTIONS)
 SECOND = Parameters(FIRST.patch_hop_s, FIRST.score_floor, 0.3, FIRST.extra)
 HOP_SAMPLES = 7_680
 # Two clips share a folder. Files are named by their first letter; the copy holds a's content.
@@ -203,9 +205,8 @@ def _run(
     assert variant is not None
     with run_ledger.recorded_run(engine, home, {}) as run:
         own = Job(
-            run_id=run.run_id, home=home, database_url=url, weights=WEIGHTS,
-            frontend=YAMNET.frontend, parameters=parameters, variant=variant, device="cpu",
-            score_dtype="float16", embeddings=False, shard_s=60.0,
+            run_id=run.run_id, home=home, database_url=url, options=OPTIONS, weights=WEIGHTS,
+            frontend=FRONTEND, parameters=parameters, variant=variant,
         )  # fmt: skip
         seen = [SeenSource(f"/corpus/{name}".encode(), 1_000, 7) for name in files]
         with reading(engine) as conn:
@@ -230,8 +231,7 @@ def _label(engine: Engine, own: Job, shard: Shard) -> Receipt:
             engine, item.source_id, clip, own.variant, Lease(own.run_id, LEASE_S, job.now())
         )
         if not isinstance(outcome, Claim):
-            scores.n_known += outcome in (NotClaimed.DONE, NotClaimed.COPY)
-            scores.n_busy += outcome is NotClaimed.BUSY
+            scores.counts += counted(outcome, clip)
         elif _letter(item) == "f":
             failure = Failure(item.source_id, "truncated", "ends early", outcome)
             scores.failures.append(FailedSource(item.path, failure))

@@ -21,9 +21,9 @@ from audioset_core.scores.pooling import pool
 from audioset_core.storage.atomic_files import TEMP_SUFFIX
 from audioset_core.storage.score_files import read_scores
 from flows.label_audio import label_audio
-from flows.run_options import LabelOptions
 from flows.run_report.summary import Summary
 from tasks.labelling.job import DETECTION_THRESHOLD, SCORE_FLOOR, engine_for
+from tasks.labelling.options import LabelOptions
 from tasks.store_check.check import check_store
 from tasks.store_check.report import Damage
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
 import re
@@ -22,6 +23,8 @@ from prefect.settings import PREFECT_LOCAL_STORAGE_PATH, temporary_settings
 import tasks
 from tasks.labelling import shards
 from tests.flows.build import REPOSITORY, Lab, write_clip
+
+MOST_PARAMETERS = 7
 
 
 def _all_tasks() -> list[Task[Any, Any]]:
@@ -54,6 +57,25 @@ def test_rooms_are_entered_by_the_modules_that_they_name() -> None:
             if room in public and not importer.startswith(f"{room}."):
                 entered[room].add(module)
     assert entered == public
+
+
+def _is_command_or_flow(path: Path, function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    decorators = map(ast.unparse, function.decorator_list)
+    return path.parent.name == "commands" or any(name.startswith("flow(") for name in decorators)
+
+
+@pytest.mark.parametrize("package", ["tasks", "flows"])
+def test_no_function_but_commands_and_flows_has_many_parameters(package: str) -> None:
+    too_many = []
+    for path in (REPOSITORY / package).rglob("*.py"):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            names = [each.arg for each in ast.walk(function.args) if isinstance(each, ast.arg)]
+            is_many = len(set(names) - {"self", "cls"}) > MOST_PARAMETERS
+            if is_many and not _is_command_or_flow(path, function):
+                too_many.append(f"{path}:{function.lineno} {function.name}")
+    assert too_many == []
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from flows.prefect_server.serve import (
     deployments,
 )
 from flows.run_report.prefect_artifacts import FAILURES_EVENT
+from tasks.labelling.options import LabelOptions
 from tests.flows.build import REPOSITORY, write_clip
 from tests.flows.servers import Server, prefect, running_server, running_worker, wait_until
 
@@ -88,10 +89,10 @@ class TestPrefectYaml:
 
     def test_the_same_deployments_as_served_by_one_process(self, tmp_path: Path) -> None:
         plan = Plan(
-            roots=[], cron="0 * * * *", timezone="UTC", settle_s=60, model="yamnet", weights=None,
-            home=Path("/data/labels"), database=None,
+            roots=["/data/recordings"], cron="0 * * * *", timezone="UTC", settle_s=60,
+            options=LabelOptions(), home=Path("/data/labels"), database=None,
         )  # fmt: skip
-        served = asyncio.run(deployments(plan, ["/data/recordings"]))
+        served = asyncio.run(deployments(plan))
         assert [_essence(d) for d in served] == [_essence_of_yaml(d) for d in DEPLOYMENTS]
         assert VERIFY_CRON in str(DEPLOYMENTS)
 

@@ -14,8 +14,9 @@ from pydantic import SecretStr
 
 from audioset_core.errors import UserError
 from flows.ingest_new import ingest_new
-from flows.run_options import LabelOptions, WatchOptions
+from flows.run_options import WatchOptions
 from flows.run_report.summary import Summary
+from tasks.labelling.options import LabelOptions
 from tests.db.build import top_clips
 from tests.flows.build import Lab, write_clip
 

@@ -21,7 +21,8 @@ from audioset_core.models.registry import YAMNET
 from audioset_core.scores.pooling import sigmoid
 from audioset_core.storage.score_files import read_scores
 from flows.label_audio import label_audio
-from flows.run_options import ExecutionOptions, LabelOptions
+from flows.run_options import ExecutionOptions
+from tasks.labelling.options import LabelOptions
 from tests.bounds import assert_within
 from tests.flows.build import Lab, write_clip, write_placeholder
 
@@ -100,7 +101,7 @@ def test_waveforms_for_a_gpu_give_the_same_scores(
     write_clip(corpus / "long.flac", 99, rate_hz=44_100, channels=2, duration_s=40.0)
     # Above 4 kHz it holds nothing but roundings, which a network of random weights makes much of.
     (corpus / "slow.ogg").unlink()
-    monkeypatch.setattr("flows.run.pipeline.shard_length_s", lambda *_: 12.0)
+    monkeypatch.setattr("flows.run.shard_scheduler.shard_length_s", lambda *_: 12.0)
     lab.label(corpus, engine="torch", device="cpu", score_dtype="float32")
     other = replace(lab, home=tmp_path / "other", url=f"sqlite:///{tmp_path / 'other.db'}")
     taken = 0

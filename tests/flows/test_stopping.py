@@ -16,7 +16,6 @@ import pytest
 
 from flows import stopping
 from flows.prefect_server import own_server, tethered
-from flows.prefect_server.own_server import OwnDatabase
 from flows.stopping import LINE
 from tests.flows.build import REPOSITORY, command
 from tests.flows.servers import wait_until
@@ -331,11 +330,13 @@ def test_a_server_ends_with_the_process_that_started_it(tmp_path: Path, is_deaf:
 
 def test_what_carries_the_mark_ends_and_nothing_else(tmp_path: Path) -> None:
     sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
-    marked = subprocess.Popen(sleep, env={**os.environ, tethered.MARK: f"{tmp_path}/a"})
-    other = subprocess.Popen(sleep, env={**os.environ, tethered.MARK: f"{tmp_path}/ab"})
+    mark = f"{tmp_path}/prefect.db"
+    marked = subprocess.Popen(sleep, env={**os.environ, tethered.MARK: mark})
+    other = subprocess.Popen(sleep, env={**os.environ, tethered.MARK: f"{mark}s"})
     try:
-        wait_until(lambda: tethered._marked(f"{tethered.MARK}={tmp_path}/a") == [marked.pid], 10)
-        own_server._stop_orphans(OwnDatabase(tmp_path / "a", None).path)
+        wait_until(lambda: tethered._marked(f"{tethered.MARK}={mark}") == [marked.pid], 10)
+        with own_server.own_database(tmp_path) as database:
+            assert database.path == Path(mark)
         assert marked.wait(10) == -signal.SIGTERM
         assert other.poll() is None
     finally:

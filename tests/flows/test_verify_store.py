@@ -615,7 +615,7 @@ class TestBesideARun:
         slow = (
             "import contextlib, time\n"
             "from flows.prefect_server import settings as engine_settings\n"
-            "engine = engine_settings.command_line_engine\n"
+            "engine = engine_settings.server_for_command\n"
             "@contextlib.contextmanager\n"
             "def slow_engine(*arguments):\n"
             "    with engine(*arguments):\n"
@@ -628,7 +628,7 @@ class TestBesideARun:
             "            return commit(*arguments)\n"
             "        persist.commit_labellings = slowly\n"
             "        yield\n"
-            "engine_settings.command_line_engine = slow_engine\n"
+            "engine_settings.server_for_command = slow_engine\n"
         )
         process = subprocess.Popen(
             command("label", tmp_path / "many", "--home", lab.home, setup=slow),

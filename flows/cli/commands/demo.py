@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from flows.options import Database, Home, database_url
-from flows.run_options import LabelOptions
 from flows.terminal import note, print_table, shown_path
+from tasks.labelling.options import LabelOptions
 
 
 def demo(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flows.options import DEFAULT_HOME, Database, FollowSymlinks, Home
+from flows.cli.label_options import with_label_options
+from flows.options import DEFAULT_HOME, Database, Home
+from tasks.labelling.options import LabelOptions
 
 
+@with_label_options("model", "weights", "follow_symlinks")
 def serve(
     root: Annotated[
         list[str] | None, typer.Option(help="Folder to watch; may be given several times.")
@@ -23,11 +25,8 @@ def serve(
     settle: Annotated[
         float, typer.Option(help="Seconds without a change after which a file is read.")
     ] = 60.0,
-    model: Annotated[str, typer.Option(help="Which model labels.")] = "yamnet",
-    weights: Annotated[
-        Path | None, typer.Option(help="Weights file instead of the official ones.")
-    ] = None,
-    follow_symlinks: FollowSymlinks = False,
+    *,
+    options: LabelOptions,
     with_server: Annotated[
         bool, typer.Option("--with-server", help="Also serve Prefect's web page, on port 4200.")
     ] = False,
@@ -52,9 +51,7 @@ def serve(
             cron=cron,
             timezone=timezone,
             settle_s=settle,
-            model=model,
-            weights=weights,
-            follow_symlinks=follow_symlinks,
+            options=options,
             home=home,
             database=db,
             with_ui=with_server,

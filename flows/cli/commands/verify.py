@@ -14,8 +14,8 @@ import typer
 
 from flows.cli.shared_options import AsJson, Store
 from flows.options import database_url
-from flows.run_options import LabelOptions
 from flows.terminal import note, one_line, print_json, print_table, progress_lines
+from tasks.labelling.options import LabelOptions
 
 
 def verify(

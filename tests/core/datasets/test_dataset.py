@@ -30,7 +30,7 @@ from audioset_core.datasets.journal import IdSet, LabelFolder, digest, scores_na
 from audioset_core.datasets.label_dataset import DatasetReport
 from audioset_core.errors import Reason, UserError
 from audioset_core.features.patch_reader import ClipReader, LogMelPiece
-from audioset_core.inference.engines import Device
+from audioset_core.inference.interface import ComputeOptions
 from audioset_core.inference.scorer import Scorer
 from audioset_core.models.registry import YAMNET, Framing, ModelBundle, find_bundle
 from audioset_core.scores.pooling import sigmoid
@@ -73,11 +73,8 @@ def shared_networks() -> Iterator[None]:
     """Each weights file is loaded once: that is most of a short call. The child processes load."""
 
     @functools.lru_cache(maxsize=4)
-    def loaded(bundle: ModelBundle, weights: ReadyWeights, device: Device) -> Scorer:
-        return Scorer(bundle, weights, device=device)
-
-    def shared(bundle: ModelBundle, weights: ReadyWeights, *, device: Device) -> Scorer:
-        return loaded(bundle, weights, device)
+    def shared(bundle: ModelBundle, weights: ReadyWeights, compute: ComputeOptions) -> Scorer:
+        return Scorer(bundle, weights, compute)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "Scorer", shared)
@@ -194,7 +191,7 @@ FILES = {
 def test_logits_equal_those_from_files(tmp_path: Path, weights: Path, framing: Framing) -> None:
     config = YAMNET.framed(patch_hop_s=None, framing=framing)
     ready = ReadyWeights(weights, "yamnet", "placeholder", "")
-    scorer = Scorer(YAMNET, ready, device="cpu")
+    scorer = Scorer(YAMNET, ready, ComputeOptions("cpu"))
     expected, given_items = {}, []
     for seed, (name, (rate_hz, n_channels, subtype, dtype)) in enumerate(FILES.items()):
         path = tmp_path / f"{seed}.wav"
@@ -228,7 +225,8 @@ def test_waveforms_for_a_gpu_give_the_same_scores(
     ]
     monkeypatch.setattr(module, "takes_waveforms", lambda *_: True)
     monkeypatch.setattr(module, "_GROUP_PATCHES_OF_WAVEFORMS", 7)
-    monkeypatch.setattr(module, "Scorer", functools.partial(Scorer, engine="torch"))
+    with_torch = ComputeOptions("cpu", "torch")
+    monkeypatch.setattr(module, "Scorer", lambda *given: Scorer(*given[:2], with_torch))
     label_dataset(
         given_items, tmp_path, weights=yamnet_weights.path, device="cpu", score_dtype="float32"
     )

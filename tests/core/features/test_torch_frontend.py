@@ -32,6 +32,7 @@ from audioset_core.features.patch_reader import (
 from audioset_core.features.torch_log_mel import TorchFrontend
 from audioset_core.inference import engines as networks
 from audioset_core.inference.engines import takes_waveforms
+from audioset_core.inference.interface import ComputeOptions
 from audioset_core.inference.scorer import Scorer
 from audioset_core.models.registry import PANNS
 from audioset_core.models.registry import YAMNET as BUNDLE
@@ -182,7 +183,7 @@ def test_scores_are_those_of_the_cpu(
     yamnet_weights: ReadyWeights, assets: Path, device: Any
 ) -> None:
     """Docs: of recordings, within 1e-4."""
-    scorer = Scorer(BUNDLE, yamnet_weights, device=device, engine="torch")
+    scorer = Scorer(BUNDLE, yamnet_weights, ComputeOptions(device, "torch"))
     clips = sorted((assets / "esc10-dev").rglob("*.ogg"))[::4]
     assert len(clips) >= 5
     heard, framed = [], []
@@ -200,7 +201,7 @@ def test_scores_are_those_of_the_cpu(
 def test_scores_at_other_rates(
     yamnet_weights: ReadyWeights, assets: Path, rate_hz: int, device: Any
 ) -> None:
-    scorer = Scorer(BUNDLE, yamnet_weights, device=device, engine="torch")
+    scorer = Scorer(BUNDLE, yamnet_weights, ComputeOptions(device, "torch"))
     for path in sorted((assets / "esc10-dev").rglob("*.ogg"))[::13]:
         samples, own_hz = soundfile.read(path, dtype="float32")
         samples = soxr.resample(samples, own_hz, rate_hz)
@@ -215,7 +216,7 @@ def test_scores_at_other_rates(
 @pytest.mark.parametrize("device", DEVICES)
 def test_golden_scores(yamnet_weights: ReadyWeights, assets: Path, device: Any) -> None:
     golden = np.load(assets / "golden" / "yamnet_golden.npz")
-    scorer = Scorer(BUNDLE, yamnet_weights, device=device, engine="torch")
+    scorer = Scorer(BUNDLE, yamnet_weights, ComputeOptions(device, "torch"))
     for name in map(str, golden["__names__"]):
         samples = golden[f"{name}/waveform"]
         pieces = pieces_of(samples, 16_000, YAMNET, as_waveform=True)
@@ -234,13 +235,14 @@ def test_other_front_ends_are_refused() -> None:
 
 def test_who_hears(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(networks, "_has_gpu", lambda: True)
-    assert takes_waveforms(YAMNET, "auto", "auto")
-    assert takes_waveforms(YAMNET, "cuda", "torch")
-    assert not takes_waveforms(YAMNET, "cpu", "auto")
-    assert not takes_waveforms(YAMNET, "auto", "openvino")
-    assert not takes_waveforms(PANNS.frontend, "cuda", "auto")  # mirrored at its two ends
+    assert takes_waveforms(YAMNET, ComputeOptions("auto", "auto"))
+    assert takes_waveforms(YAMNET, ComputeOptions("cuda", "torch"))
+    assert not takes_waveforms(YAMNET, ComputeOptions("cpu", "auto"))
+    assert not takes_waveforms(YAMNET, ComputeOptions("auto", "openvino"))
+    # Mirrored at its two ends.
+    assert not takes_waveforms(PANNS.frontend, ComputeOptions("cuda", "auto"))
     monkeypatch.setattr(networks, "_has_gpu", lambda: False)
-    assert not takes_waveforms(YAMNET, "auto", "auto")
+    assert not takes_waveforms(YAMNET, ComputeOptions("auto", "auto"))
 
 
 def test_no_memory_for_a_piece_is_told_in_one_line(
@@ -249,14 +251,14 @@ def test_no_memory_for_a_piece_is_told_in_one_line(
     def full(*args: Any, **kwargs: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    scorer = Scorer(BUNDLE, yamnet_weights, device="cpu", engine="torch")
+    scorer = Scorer(BUNDLE, yamnet_weights, ComputeOptions("cpu", "torch"))
     monkeypatch.setattr(torch.fft, "rfft", full)
     with pytest.raises(UserError, match=r"memory is full.*--device cpu"):
         scorer.score(pieces_of(noise(16_000), 16_000, YAMNET, as_waveform=True), YAMNET)
 
 
 def test_another_hop_and_a_long_clip_in_small_batches(yamnet_weights: ReadyWeights) -> None:
-    scorer = Scorer(BUNDLE, yamnet_weights, device="cpu", engine="torch")
+    scorer = Scorer(BUNDLE, yamnet_weights, ComputeOptions("cpu", "torch"))
     samples = noise(44_100 * 30)
     config = replace(YAMNET, patch_hop_frames=96)
     whole = pieces_of(samples, 44_100, config, as_waveform=True)

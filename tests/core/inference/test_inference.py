@@ -17,7 +17,8 @@ from audioset_core.errors import UserError, WeightsError
 from audioset_core.features.config import YAMNET as FRONTEND
 from audioset_core.features.log_mel import log_mel
 from audioset_core.features.patch_reader import LogMelPiece
-from audioset_core.inference.engines import EngineName, open_network
+from audioset_core.inference.engines import open_network
+from audioset_core.inference.interface import ComputeOptions, EngineName
 from audioset_core.inference.scorer import Cancelled, Scorer
 from audioset_core.inference.torch_engine import resolve_device
 from audioset_core.models.registry import BUNDLES, YAMNET, find_bundle
@@ -28,12 +29,13 @@ from tests.bounds import assert_within
 
 BATCH = YAMNET.cpu_batch_patches
 ENGINES = ("torch", "openvino")
+OPENVINO = ComputeOptions(engine="openvino")
 
 
 @pytest.fixture(scope="module", params=ENGINES)
 def scorer(request: pytest.FixtureRequest, yamnet_weights: ReadyWeights) -> Scorer:
     """Everything here holds for every engine."""
-    found = Scorer(YAMNET, yamnet_weights, device="cpu", engine=request.param)
+    found = Scorer(YAMNET, yamnet_weights, ComputeOptions("cpu", request.param))
     assert found.network.engine == request.param
     return found
 
@@ -116,7 +118,7 @@ def test_another_hop(scorer: Scorer) -> None:
 def test_cancelled_between_two_batches(scorer: Scorer, batches: list[tuple[int, ...]]) -> None:
     answers = iter([False, False, True])
     with pytest.raises(Cancelled):
-        scorer.score([piece(200)], FRONTEND, should_stop=lambda: next(answers))
+        scorer.run([piece(200)], FRONTEND, should_stop=lambda: next(answers))
     assert len(batches) == 2
     # What was left half done does not show in what follows.
     (after,) = scorer.score([piece(2)], FRONTEND)
@@ -159,7 +161,7 @@ def test_damaged_weights_are_named(
     path = tmp_path / "cut.safetensors"
     path.write_bytes(yamnet_weights.path.read_bytes()[:keep])
     with pytest.raises(WeightsError, match=r"cut\.safetensors is damaged"):
-        Scorer(YAMNET, replace(yamnet_weights, path=path), device="cpu", engine=engine)
+        Scorer(YAMNET, replace(yamnet_weights, path=path), ComputeOptions("cpu", engine))
 
 
 def test_another_networks_weights_are_named(yamnet_weights: ReadyWeights, tmp_path: Path) -> None:
@@ -168,7 +170,7 @@ def test_another_networks_weights_are_named(yamnet_weights: ReadyWeights, tmp_pa
     path = tmp_path / "other.safetensors"
     save_file({"classifier.bias": torch.zeros(521)}, path)
     with pytest.raises(WeightsError, match="is damaged"):
-        Scorer(YAMNET, replace(yamnet_weights, path=path), device="cpu")
+        Scorer(YAMNET, replace(yamnet_weights, path=path), ComputeOptions("cpu"))
 
 
 def test_no_lower_precision_on_a_gpu(
@@ -196,7 +198,7 @@ def test_no_lower_precision_on_a_gpu(
         return torch.zeros(len(batch), 521), torch.zeros(len(batch), 1024)
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
-    scorer = Scorer(YAMNET, yamnet_weights, device="cpu", engine="torch", n_lanes=4)
+    scorer = Scorer(YAMNET, yamnet_weights, ComputeOptions("cpu", "torch"), n_lanes=4)
     monkeypatch.setattr(scorer.network, "device", "cuda")
     monkeypatch.setattr(scorer.network, "_model", model)
     before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
@@ -252,7 +254,7 @@ def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     save_file(state, path)
     ready = ReadyWeights(path, name, "1-0", "0", has_scores=has_scores)
     # The bundle of the model is right for weights of either kind.
-    made = Scorer(BUNDLES[name], ready, device="cpu", engine=engine)
+    made = Scorer(BUNDLES[name], ready, ComputeOptions("cpu", engine))
     path.unlink()
     return made
 
@@ -295,7 +297,7 @@ def test_outputs_of_every_model(other: Scorer) -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_gpu_equals_the_reference(yamnet_weights: ReadyWeights, assets: Path) -> None:
     golden = np.load(assets / "golden" / "yamnet_golden.npz")
-    scorer = Scorer(YAMNET, yamnet_weights, device="cuda")
+    scorer = Scorer(YAMNET, yamnet_weights, ComputeOptions("cuda"))
     # Many batches, so that both lanes and every buffer are used, again and again.
     scorer.network.batch_patches = 4
     for name in ("esc_dog", "noise") * 5:
@@ -322,7 +324,7 @@ class _SmallGpu:
 def test_where_memory_runs_out_batches_are_halved_for_good(
     yamnet_weights: ReadyWeights, room: int
 ) -> None:
-    small = Scorer(YAMNET, yamnet_weights, device="cpu", engine="torch", n_lanes=1)
+    small = Scorer(YAMNET, yamnet_weights, ComputeOptions("cpu", "torch"), n_lanes=1)
     expected = small.score([piece(40)], FRONTEND)[0]
     gpu = _SmallGpu(small.network._model, room)  # type: ignore[attr-defined]
     small.network._model = gpu  # type: ignore[attr-defined]
@@ -335,7 +337,7 @@ def test_where_memory_runs_out_batches_are_halved_for_good(
 
 
 def test_no_memory_for_a_single_patch_is_told_in_one_line(yamnet_weights: ReadyWeights) -> None:
-    scorer = Scorer(YAMNET, yamnet_weights, device="cpu", engine="torch", n_lanes=1)
+    scorer = Scorer(YAMNET, yamnet_weights, ComputeOptions("cpu", "torch"), n_lanes=1)
     scorer.network._model = _SmallGpu(None, 0)  # type: ignore[attr-defined]
     with pytest.raises(UserError, match=r"memory is full.*--device cpu"):
         scorer.score([piece(1)], FRONTEND)
@@ -349,14 +351,14 @@ def test_the_number_of_cores_changes_no_bit(
     clips = [piece(70, 1), piece(5, 2)]
     expected = scorer.score(clips, FRONTEND)
     name = scorer.network.engine
-    other = Scorer(YAMNET, yamnet_weights, device="cpu", engine=name, n_lanes=n_cores)
+    other = Scorer(YAMNET, yamnet_weights, ComputeOptions("cpu", name), n_lanes=n_cores)
     for mine, theirs in zip(other.score(clips, FRONTEND), expected, strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
 
 def test_torch_keeps_its_threads_for_others(yamnet_weights: ReadyWeights) -> None:
     before = torch.get_num_threads()
-    Scorer(YAMNET, yamnet_weights, device="cpu", engine="torch").score([piece(40)], FRONTEND)
+    Scorer(YAMNET, yamnet_weights, ComputeOptions("cpu", "torch")).score([piece(40)], FRONTEND)
     found: list[int] = [torch.get_num_threads()]
     thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
     thread.start()
@@ -372,7 +374,7 @@ def test_engines_agree(yamnet_weights: ReadyWeights, assets: Path) -> None:
     golden = np.load(assets / "golden" / "yamnet_golden.npz")
     names = [str(name) for name in golden["__names__"]]
     pieces = [LogMelPiece(golden[f"{n}/log_mel"], len(golden[f"{n}/scores"])) for n in names]
-    found = [Scorer(YAMNET, yamnet_weights, device="cpu", engine=e).run(pieces, FRONTEND,
+    found = [Scorer(YAMNET, yamnet_weights, ComputeOptions("cpu", e)).run(pieces, FRONTEND,
              embeddings=True) for e in ENGINES]  # fmt: skip
     for name, mine, theirs in zip(names, *found, strict=True):
         assert mine.logits is not None
@@ -387,7 +389,7 @@ def test_a_translation_is_kept_and_needs_no_torch(
     yamnet_weights: ReadyWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AUDIOSET_CACHE", str(tmp_path))
-    (first,) = Scorer(YAMNET, yamnet_weights, engine="openvino").score([piece(3)], FRONTEND)
+    (first,) = Scorer(YAMNET, yamnet_weights, OPENVINO).score([piece(3)], FRONTEND)
     (folder,) = (tmp_path / "openvino").iterdir()
     assert sorted(p.name for p in folder.iterdir()) == ["network.bin", "network.xml"]
     script = (
@@ -416,11 +418,11 @@ def test_a_translation_cut_short_is_made_again(
     yamnet_weights: ReadyWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setenv("AUDIOSET_CACHE", str(tmp_path))
-    (first,) = Scorer(YAMNET, yamnet_weights, engine="openvino").score([piece(3)], FRONTEND)
+    (first,) = Scorer(YAMNET, yamnet_weights, OPENVINO).score([piece(3)], FRONTEND)
     (path,) = (tmp_path / "openvino").glob(f"*/{name}")
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    (again,) = Scorer(YAMNET, yamnet_weights, engine="openvino").score([piece(3)], FRONTEND)
+    (again,) = Scorer(YAMNET, yamnet_weights, OPENVINO).score([piece(3)], FRONTEND)
     np.testing.assert_array_equal(again, first)
     assert path.stat().st_size > 0.99 * len(whole)  # a name in it counts up
 
@@ -430,14 +432,14 @@ def test_a_cache_that_cannot_be_written_does_no_harm(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("AUDIOSET_CACHE", str(tmp_path / "file"))
-    (found,) = Scorer(YAMNET, yamnet_weights, engine="openvino").score([piece(3)], FRONTEND)
+    (found,) = Scorer(YAMNET, yamnet_weights, OPENVINO).score([piece(3)], FRONTEND)
     assert np.isfinite(found).all()
 
 
 def test_what_cannot_be_had_is_told(yamnet_weights: ReadyWeights) -> None:
     with pytest.raises(UserError, match="use --engine torch with --device cuda"):
-        open_network(YAMNET, yamnet_weights, device="cuda", engine="openvino")
-    assert open_network(YAMNET, yamnet_weights, device="cpu").engine == "openvino"
+        open_network(YAMNET, yamnet_weights, ComputeOptions("cuda", "openvino"))
+    assert open_network(YAMNET, yamnet_weights, ComputeOptions("cpu")).engine == "openvino"
 
 
 def test_bfloat16_that_is_forbidden_is_told_in_one_line(
@@ -450,9 +452,9 @@ def test_bfloat16_that_is_forbidden_is_told_in_one_line(
 
     monkeypatch.setattr("openvino.Core.compile_model", refuse)
     with pytest.raises(UserError, match=r"--precision bf16: this processor does not compute in"):
-        open_network(YAMNET, yamnet_weights, engine="openvino", precision="bf16")
+        open_network(YAMNET, yamnet_weights, ComputeOptions(engine="openvino", precision="bf16"))
     with pytest.raises(RuntimeError, match="not initialized"):
-        open_network(YAMNET, yamnet_weights, engine="openvino")
+        open_network(YAMNET, yamnet_weights, OPENVINO)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -460,7 +462,7 @@ def test_bfloat16_is_what_it_is_stated_to_be(
     yamnet_weights: ReadyWeights, assets: Path, engine: EngineName
 ) -> None:
     try:
-        scorer = Scorer(YAMNET, yamnet_weights, device="cpu", engine=engine, precision="bf16")
+        scorer = Scorer(YAMNET, yamnet_weights, ComputeOptions("cpu", engine, "bf16"))
     except UserError as error:
         assert engine == "openvino"  # torch computes in bfloat16 anywhere, if slowly
         pytest.skip(str(error))

@@ -17,7 +17,8 @@ from audioset_core.demo_sounds import DEMO_SOUNDS
 from audioset_core.errors import WeightsError
 from audioset_core.features.log_mel import log_mel, patches
 from audioset_core.features.patch_reader import LogMelPiece
-from audioset_core.inference.engines import EngineName, open_network
+from audioset_core.inference.engines import open_network
+from audioset_core.inference.interface import ComputeOptions, EngineName
 from audioset_core.inference.scorer import Scorer
 from audioset_core.models.folding import fold_batch_norm
 from audioset_core.models.pocket import Pocket, layouts
@@ -104,7 +105,7 @@ def test_folding_batch_norms_changes_no_logit(network: Pocket) -> None:
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_both_engines_score_alike(engine: EngineName, ready: ReadyWeights, network: Pocket) -> None:
     """As for every model: scores of the engines agree within 1e-5."""
-    opened = open_network(POCKET, ready, device="cpu", engine=engine, n_lanes=1)
+    opened = open_network(POCKET, ready, ComputeOptions("cpu", engine), n_lanes=1)
     given = sounds()
     batch = np.zeros((opened.batch_patches, *given.shape[1:]), np.float32)
     n_patches = min(len(given), len(batch))
@@ -134,7 +135,7 @@ def test_a_training_s_state_is_converted_like_any_published_file(
 
 def test_it_names_the_demo_s_sounds(ready: ReadyWeights) -> None:
     """At least 13 of 17 among the best three of the clip's mean: what the demo shows a stranger."""
-    scorer = Scorer(POCKET, ready, device="cpu")
+    scorer = Scorer(POCKET, ready, ComputeOptions("cpu"))
     config = POCKET.frontend
     names = [category.name for category in POCKET.categories]
     missed = []

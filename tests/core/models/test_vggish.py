@@ -16,6 +16,7 @@ from audioset_core.errors import WeightsError
 from audioset_core.features.config import VGGISH as FRONTEND
 from audioset_core.features.log_mel import log_mel, patches
 from audioset_core.features.patch_reader import LogMelPiece
+from audioset_core.inference.interface import ComputeOptions
 from audioset_core.inference.scorer import Scorer
 from audioset_core.models.folding import fold_batch_norm
 from audioset_core.models.registry import VGGISH
@@ -194,7 +195,7 @@ def test_the_head_gives_scores(
     assert ready.version == f"1-{tensors_sha256(arrays)[:12]}"
     assert peek(VGGISH) == ready
     clip = LogMelPiece(np.zeros((96, 64), np.float32), 1)
-    scorer = Scorer(VGGISH, ready, device="cpu")
+    scorer = Scorer(VGGISH, ready, ComputeOptions("cpu"))
     ready.path.unlink()
     assert scorer.score([clip], FRONTEND)[0].shape == (1, 527)
 

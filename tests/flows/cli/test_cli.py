@@ -21,7 +21,8 @@ from flows.cli.command import command_of
 from flows.cli.main import app
 from flows.cli.shared_options import Files
 from flows.terminal import LabelProgress
-from tasks.labelling.shards import Receipt
+from tasks.labelling.options import LabelOptions
+from tasks.labelling.shards import Receipt, ShardCounts
 from tasks.labelling.worklist import Discovery
 from tests.flows.build import REPOSITORY, Lab, run_command, write_clip
 
@@ -420,14 +421,20 @@ class TestHostileNames:
         assert exported["predictions"][0]["meta"] == {"k": text}
 
 
+def test_label_has_an_option_for_every_field_of_its_options(audioset: Callable[..., Any]) -> None:
+    said = audioset("label", "--help")
+    words = " ".join(said.out.split())
+    for name, field in LabelOptions.model_fields.items():
+        assert f"--{name.removesuffix('_s').replace('_', '-')} " in words
+        assert field.description is not None
+        assert " ".join(field.description.split())[:20] in words
+
+
 def test_the_parts_of_a_clip_that_is_known_are_not_told_one_by_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def receipt(n_known: int) -> Receipt:
-        return Receipt(
-            n_labelled=0, n_known=n_known, n_busy=0, audio_s=0.0, heard_s=0.0, estimated_s=0.3,
-            failures=(), continues=False,
-        )  # fmt: skip
+        return Receipt(ShardCounts(n_known=n_known), estimated_s=0.3)
 
     with LabelProgress() as progress:
         progress.begin(Discovery(n_items=1, estimated_s=3.0))

@@ -14,8 +14,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from flows.ingest_new import ingest_new
-from flows.run_options import AlertOptions, ExecutionOptions, LabelOptions, WatchOptions
-from flows.run_report.summary import as_cell
+from flows.run_options import AlertOptions, ExecutionOptions, WatchOptions
+from flows.run_report.markdown import as_cell
+from tasks.labelling.options import LabelOptions
 from tests.flows.build import REPOSITORY, write_clip
 from tests.flows.servers import Server, prefect, running_server, running_worker, wait_until
 from tests.flows.slow_labelling import slow_site

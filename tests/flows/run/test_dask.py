@@ -15,9 +15,10 @@ import pytest
 from pydantic import SecretStr
 
 from flows.label_audio import label_audio
-from flows.run_options import ExecutionOptions, LabelOptions
+from flows.run_options import ExecutionOptions
 from flows.run_report.summary import Summary
 from tasks.labelling import shards
+from tasks.labelling.options import LabelOptions
 from tests.flows.build import Lab, write_clip
 
 N_CLIPS = 24

@@ -15,21 +15,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine
 
-from audioset_core.models.registry import YAMNET
+from audioset_core.inputs.walk import read_inputs
 from audioset_core.weights.locate import ReadyWeights
 from db.catalog.sources import iter_items
 from db.engine import open_engine
 from db.ledger.runs import finish_run, start_run
 from db.migrate import ensure_schema
 from db.records import RunCounts, RunStatus, Variant, WorkItem
-from flows.run.pipeline import labelling_job
-from flows.run.settings import labelling_settings
-from flows.run_options import LabelOptions
+from flows.run import shard_scheduler
+from flows.run_options import ExecutionOptions
 from tasks.chunk_and_featurize import featurize_shard
 from tasks.infer import score_shard
 from tasks.label_shard import label_whole_shard
 from tasks.labelling import shards, worklist
-from tasks.labelling.job import Job, labelling_parameters, now, stop_event
+from tasks.labelling.job import Job, labelling_settings, now, stop_event
+from tasks.labelling.options import LabelOptions
 from tasks.labelling.shards import (
     Receipt,
     Shard,
@@ -103,15 +103,16 @@ def test_a_shard_grows_with_the_run_up_to_a_bound(estimated_s: float, expected: 
 def test_shards_of_waveforms_are_short(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes_waveforms: bool, expected: float
 ) -> None:
-    monkeypatch.setattr("flows.run.pipeline.takes_waveforms", lambda *_: takes_waveforms)
-    options = LabelOptions()
-    frontend, parameters = labelling_settings(options)
-    weights = ReadyWeights(tmp_path, "yamnet", "placeholder-0", "0" * 64)
-    job = labelling_job(
-        "run", tmp_path, "sqlite://", options, weights, frontend, parameters, Variant(1, 1),
-        estimated_s=1e6, is_watched=False,
+    monkeypatch.setattr(shard_scheduler, "takes_waveforms", lambda *_: takes_waveforms)
+    monkeypatch.setattr(shard_scheduler, "LONG_RUN_S", 1e7)
+    frontend, parameters = labelling_settings(LabelOptions())
+    job = Job(
+        run_id="run", home=tmp_path, database_url="sqlite://", options=LabelOptions(),
+        weights=ReadyWeights(tmp_path, "yamnet", "placeholder-0", "0" * 64), frontend=frontend,
+        parameters=parameters, variant=Variant(1, 1),
     )  # fmt: skip
-    assert job.shard_s == expected
+    with shard_scheduler.shard_runner(job, ExecutionOptions(), 1e6) as runner:
+        assert runner.shard_s == expected
 
 
 def test_a_million_files_without_a_length_are_not_one_shard() -> None:
@@ -123,24 +124,21 @@ def test_a_header_that_promises_years_makes_no_thousands_of_parts() -> None:
     assert sum(1 for _ in cut_shards([_item(0, 2.5e7)], 3_600.0)) <= 1_000
 
 
-def plain_job(
-    lab: Lab, *paths: Path, shard_s: float, framing: str = "reference"
-) -> tuple[Engine, Job]:
+def plain_job(lab: Lab, *paths: Path, framing: str = "reference") -> tuple[Engine, Job]:
     """A run with its work list, without Prefect."""
     engine = open_engine(lab.url)
     ensure_schema(engine)
     weights = ReadyWeights(lab.weights, "yamnet", "placeholder-0", "0" * 64)
-    frontend = YAMNET.framed(patch_hop_s=None, framing=framing)  # type: ignore[arg-type]
-    parameters = labelling_parameters(frontend, framing=framing, score_dtype="float16")
+    options = LabelOptions(device="cpu", framing=framing)
+    frontend, parameters = labelling_settings(options)
     variant = load_ontology.fn(lab.url, weights, parameters)
     run_id = f"run-{len(lab.rows('SELECT id FROM runs'))}"
     start_run(engine, run_id, "host", 1, {}, now())
     job = Job(
-        run_id=run_id, home=lab.home, database_url=lab.url, weights=weights, frontend=frontend,
-        parameters=parameters, variant=variant, device="cpu", score_dtype="float16",
-        embeddings=False, shard_s=shard_s,
+        run_id=run_id, home=lab.home, database_url=lab.url, options=options, weights=weights,
+        frontend=frontend, parameters=parameters, variant=variant,
     )  # fmt: skip
-    discover(engine, run_id, variant, [str(path) for path in paths], None)
+    discover(engine, run_id, variant, read_inputs([str(path) for path in paths]))
     return engine, job
 
 
@@ -148,7 +146,7 @@ def label_plainly(
     lab: Lab, *paths: Path, shard_s: float, framing: str = "reference"
 ) -> list[Receipt]:
     """The flow's composition without Prefect, one task after the other."""
-    engine, job = plain_job(lab, *paths, shard_s=shard_s, framing=framing)
+    engine, job = plain_job(lab, *paths, framing=framing)
     receipts: list[Receipt] = []
     features: ShardFeatures | None = None
     scores: ShardScores | None = None
@@ -212,8 +210,10 @@ class TestCuts:
         ensure_schema(other.engine)
         cut = label_plainly(other, corpus, shard_s=shard_s)
         assert len(cut) > 30 / shard_s / 2
-        assert sum(receipt.n_labelled for receipt in cut) == 6
-        assert sum(receipt.audio_s for receipt in cut) == pytest.approx(whole[0].audio_s)
+        assert sum(receipt.counts.n_labelled for receipt in cut) == 6
+        assert sum(receipt.counts.audio_s for receipt in cut) == pytest.approx(
+            whole[0].counts.audio_s
+        )
         assert other.results() == plain.results()
         other.check()
         other.engine.dispose()
@@ -253,7 +253,8 @@ class TestCuts:
         other = Lab(tmp_path / "cut", f"sqlite:///{tmp_path}/cut.db", plain.weights)
         ensure_schema(other.engine)
         cut = label_plainly(other, corpus, shard_s=20.0)
-        assert sum(receipt.heard_s for receipt in cut) == pytest.approx(whole[0].heard_s)
+        read_s = sum(receipt.counts.read_s for receipt in cut)
+        assert read_s == pytest.approx(whole[0].counts.read_s)
         assert other.results() == plain.results()
         other.engine.dispose()
 
@@ -266,7 +267,7 @@ def test_a_streamed_wav_without_a_length_is_read_whole(plain: Lab, tmp_path: Pat
     data[4:8] = data[at : at + 4] = struct.pack("<I", 0xFFFFFFFF)
     file.write_bytes(data)
     receipts = label_plainly(plain, file, shard_s=3.0)
-    assert [r.n_labelled for r in receipts if r.n_labelled] == [1]
+    assert [r.counts.n_labelled for r in receipts if r.counts.n_labelled] == [1]
     assert plain.rows("SELECT duration_s FROM clips")[0][0] == pytest.approx(20.0)
     plain.check()
 
@@ -315,7 +316,7 @@ def test_a_shard_that_is_stopped_gives_its_claims_back(plain: Lab, tmp_path: Pat
 
 
 def _in_one(lab: Lab, corpus: Path, part_s: float) -> tuple[Engine, Job, Shard]:
-    engine, job = plain_job(lab, corpus, shard_s=600.0)
+    engine, job = plain_job(lab, corpus)
     (shard,) = cut_shards(iter_items(engine, job.run_id), 600.0)
     shard.budget_s = part_s
     return engine, job, shard
@@ -329,7 +330,7 @@ def test_a_shard_in_one_task_gives_what_its_tasks_give(
     ensure_schema(other.engine)
     engine, job, shard = _in_one(other, corpus, 7.0)
     receipt = label_whole_shard(job, shard, LOGGER)
-    assert (receipt.n_labelled, receipt.failures, receipt.continues) == (6, (), False)
+    assert (receipt.counts.n_labelled, receipt.failures, receipt.continues) == (6, (), False)
     assert other.results() == plain.results()
     finish_run(engine, job.run_id, RunStatus.COMPLETED, RunCounts(), None, now())
     other.check()
@@ -370,5 +371,5 @@ def test_persisting_twice_changes_nothing(plain: Lab, tmp_path: Path) -> None:
     clip = hashlib.sha256((tmp_path / "a.wav").read_bytes()).hexdigest()
     before = plain.results()
     assert list(before) == [clip]
-    assert [r.n_labelled for r in label_plainly(plain, tmp_path / "a.wav", shard_s=600.0)] == []
+    assert label_plainly(plain, tmp_path / "a.wav", shard_s=600.0) == []
     assert plain.results() == before

@@ -23,7 +23,7 @@ import contextlib, signal, time
 # A shell that starts the tests in the background has them, and so this process, ignore it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from flows.prefect_server import settings as engine_settings
-engine = engine_settings.command_line_engine
+engine = engine_settings.server_for_command
 @contextlib.contextmanager
 def slow_engine(*arguments):
     with engine(*arguments):
@@ -36,7 +36,7 @@ def slow_engine(*arguments):
             return commit(*arguments)
         persist.commit_labellings = slowly
         yield
-engine_settings.command_line_engine = slow_engine
+engine_settings.server_for_command = slow_engine
 """
 
 

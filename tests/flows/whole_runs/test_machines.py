@@ -19,8 +19,9 @@ from audioset_core.errors import UserError
 from db.migrate import ensure_schema
 from flows.label_audio import label_audio
 from flows.prefect_server.serve import HEARTBEAT_AUTOMATION
-from flows.run_options import ExecutionOptions, LabelOptions
+from flows.run_options import ExecutionOptions
 from flows.run_report.summary import Summary
+from tasks.labelling.options import LabelOptions
 from tests.db.conftest import new_database
 from tests.flows.build import REPOSITORY, Lab, write_clip
 from tests.flows.servers import (

@@ -20,7 +20,7 @@ def test_a_long_run_does_not_grow(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # 25 shards instead of two, so that there is something between the first and the last.
-    monkeypatch.setattr("flows.run.pipeline.shard_length_s", lambda *_: 30.0)
+    monkeypatch.setattr("flows.run.shard_scheduler.shard_length_s", lambda *_: 30.0)
     make_clips(tmp_path / "corpus", N_CLIPS, 0.5)
     lab.label(tmp_path / "corpus" / "001")  # what a process needs once is there
     found, sizes = soak(tmp_path / "corpus", lab.home, lab.weights)

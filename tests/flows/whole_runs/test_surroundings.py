@@ -92,9 +92,9 @@ def _answering(status: int, body: bytes, auth: int = 200) -> Iterator[str]:
         (502, b"{}", 200, "answers 502 Bad Gateway"),
         (200, b"<html>Welcome", 200, "is not Prefect's API: its address ends with /api"),
         (200, b"[]", 200, "is not Prefect's API"),
-        (401, b"{}", 200, "wants a password: set PREFECT_API_AUTH_STRING to user:password"),
-        (200, b"true", 401, "wants a password: set PREFECT_API_AUTH_STRING to user:password"),
-        (200, b"true", 403, "wants a password"),
+        (401, b"{}", 200, "needs a password: set PREFECT_API_AUTH_STRING to user:password"),
+        (200, b"true", 401, "needs a password: set PREFECT_API_AUTH_STRING to user:password"),
+        (200, b"true", 403, "needs a password"),
         (200, b"true", 500, "answers 500"),
     ],
 )
@@ -159,7 +159,7 @@ class TestSettings:
             person.folder / "server", PREFECT_SERVER_API_AUTH_STRING=secret
         ) as server:
             said = _one_line(person.label(PREFECT_API_URL=server.url))
-            assert "(PREFECT_API_URL) wants a password: set PREFECT_API_AUTH_STRING" in said
+            assert "(PREFECT_API_URL) needs a password: set PREFECT_API_AUTH_STRING" in said
             wrong = {"PREFECT_API_URL": server.url, "PREFECT_API_AUTH_STRING": "admin:wrong"}
             said = _one_line(person.label(**wrong))
             assert "refuses the password of PREFECT_API_AUTH_STRING" in said

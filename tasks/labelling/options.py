@@ -1,0 +1,89 @@
+"""How to label: what a person may choose.
+
+A field is a parameter of the flows, whose docstring Prefect's form shows as description, and an
+option of ``audioset label``. Tasks read the value from `Job.options`. A field that changes what
+is stored also stands in `RESULT_OPTIONS`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from audioset_core.inference.interface import ComputeOptions, Device, EngineName, Precision
+from audioset_core.models.registry import BUNDLES, POCKET, Framing
+
+MOST_TRACKS = 100
+
+ScoreDtype = Literal["float16", "float32"]
+
+
+def _known_track(value: Any) -> Any:
+    is_number = str(value).isdecimal() and 1 <= int(value) <= MOST_TRACKS
+    if is_number or value in ("default", "all"):
+        return value
+    raise ValueError(f"give a number from 1 to {MOST_TRACKS}, 'default' or 'all'")
+
+
+Track = Annotated[
+    Annotated[int, Field(ge=1, le=MOST_TRACKS)] | Literal["default", "all"],
+    BeforeValidator(_known_track),
+]
+
+
+class LabelOptions(BaseModel):
+    """How to label."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    model: str = Field(
+        "yamnet",
+        description=f"Which model labels: {', '.join(BUNDLES)} ({POCKET.name} is a small one that "
+        "needs no download).",
+    )
+    weights: Path | None = Field(None, title="Weights file")
+    """Weights as published (.h5, .pth, checkpoint, SavedModel) or converted (.safetensors). If none
+    are given: AUDIOSET_WEIGHTS (for other models than YAMNet AUDIOSET_WEIGHTS_MODEL), or the
+    official download."""
+    patch_hop_s: float | None = Field(None, title="Patch hop (s)")
+    """Seconds from one score to the next: a multiple of 0.01 up to 0.96. If none are given: the
+    model's own, 0.48 for YAMNet."""
+    framing: Framing = "reference"
+    """'reference' as the model's authors (YAMNet fills the last patch, VGGish drops the tail);
+    'pad' drops no audio; 'seed' repeats the older port's chunks (0.96 s, tail dropped) to compare
+    with old results."""
+    device: Device = "auto"
+    """Where the network runs; auto takes a GPU if there is one."""
+    engine: EngineName = "auto"
+    """What computes the network; auto takes OpenVINO on a CPU, torch on a GPU. Scores are the same
+    within 0.00001."""
+    precision: Precision = "float32"
+    """What the network computes in. bf16 is faster where the hardware has it, and moves scores by
+    up to about 0.1."""
+    score_dtype: ScoreDtype = Field("float16", title="Score type")
+    """How results are stored in the .npy files."""
+    embeddings: bool = False
+    """Store the embeddings of every patch as well."""
+    track: Track = Field("default", title="Audio track")
+    """Audio track: 'default' as FFmpeg chooses, a number from 1, or 'all' for the mean of all. A
+    remark names the tracks that are left out."""
+    strict: bool = False
+    """Refuse recordings of which something is missing (cut, spoilt, with gaps), instead of
+    labelling what is there with a remark."""
+    follow_symlinks: bool = Field(False, title="Follow links")
+    """Follow symbolic links in the folders as well, wherever they lead. No folder is entered
+    twice."""
+
+    @property
+    def compute(self) -> ComputeOptions:
+        """How the network is computed."""
+        return ComputeOptions(self.device, self.engine, self.precision)
+
+
+RESULT_OPTIONS = ("precision", "embeddings", "track")
+"""Options that are stored as parameters of a labelling, if they are not the default.
+
+So labellings from before an option existed keep their parameters.
+"""
