@@ -183,7 +183,7 @@ def engine(corpus: Path, home: Path) -> int:
     from db.catalog.model_registry import register_model, register_parameters
     from db.catalog.sources import iter_items
     from db.records import Variant
-    from flows.run.lifecycle import recorded_run
+    from flows.run.live_runs import recorded_run
     from flows.run.preparation import prepare_run
     from tasks.chunk_and_featurize import featurize_shard
     from tasks.infer import score_shard

@@ -29,7 +29,8 @@ import numpy as np
 import soundfile
 
 from audioset_core.audio.mono import mix_to_mono
-from audioset_core.audio.recording import Recording, resampled
+from audioset_core.audio.recording import Recording
+from audioset_core.audio.resample import resampled
 from audioset_core.features.config import FrontendConfig
 from audioset_core.features.log_mel import LogMelStream
 from audioset_core.features.patch_reader import LogMelPiece

@@ -17,7 +17,7 @@ from audioset_core.errors import UserError
 from audioset_core.inference.scorer import Cancelled
 from db.catalog.sources import iter_items
 from db.records import Variant
-from flows.run.lifecycle import recorded_run
+from flows.run.live_runs import recorded_run
 from flows.run.pipeline import begin_job, label_here
 from flows.run.preparation import prepare_run
 from flows.run.shard_scheduler import THREAD_RUNNER

@@ -16,7 +16,7 @@ from flows.asking import open_database
 from flows.label_audio import label_audio
 from flows.options import database_url, default_home
 from flows.run.relabelling import label_again
-from flows.run_report.markdown import as_cell, cleaned, table
+from flows.run_report.safe_markdown import as_cell, cleaned, table
 from tasks.labelling.options import LabelOptions
 from tasks.store_check.report import Report
 from tasks.verify_store import verify_store

@@ -18,9 +18,9 @@ from audioset_core.features.patch_reader import ClipReader
 from audioset_core.file_headers.field_notes import FieldNotes
 from audioset_core.inference.engines import takes_waveforms
 from audioset_core.inference.scorer import Cancelled
-from db.ledger.claims import claim_clip, release_claims
+from db.ledger.claims import LEASE_S, claim_clip, release_claims
 from db.records import Claim, Clip, FailedSource, Lease, NotClaimed, WorkItem
-from tasks.labelling.job import LEASE_S, Job, engine_for, is_stopping, now, one_blas_thread
+from tasks.labelling.job import Job, engine_for, is_stopping, now, one_blas_thread
 from tasks.labelling.shards import (
     ClipPiece,
     OpenClip,

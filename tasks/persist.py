@@ -19,10 +19,10 @@ from audioset_core.storage.atomic_files import Block, write_many
 from audioset_core.storage.score_files import Kind, check_scores, npy_blocks, scores_path
 from audioset_core.system import release_memory
 from db.errors import DatabaseUnavailableError
-from db.ledger.claims import commit_labellings, record_failures, renew_leases
+from db.ledger.claims import LEASE_S, commit_labellings, record_failures, renew_leases
 from db.records import FailedSource, Labelling, Lease, Remark
 from tasks.chunk_and_featurize import Logger
-from tasks.labelling.job import LEASE_S, Job, engine_for, now
+from tasks.labelling.job import Job, engine_for, now
 from tasks.labelling.shards import (
     FinishedClip,
     Receipt,

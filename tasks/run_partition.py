@@ -24,9 +24,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from audioset_core.errors import AudiosetError, UserError
 from audioset_core.inference.scorer import Cancelled
+from db.ledger.claims import LEASE_S
 from db.ledger.runs import abandon_run, child_runs
 from db.records import RunStatus, WorkItem
-from tasks.labelling.job import LEASE_S, engine_for, now, stop_event
+from tasks.labelling.job import engine_for, now, stop_event
 
 _POLL_S = 2.0
 # How long a cancelled child may take to end; the runner that stops the parent waits 30 s.

@@ -18,6 +18,7 @@ from audioset_core.audio.header_facts import HeaderFacts, look_at_header
 from audioset_core.audio.mono import Decoder, StreamInfo, after, check_range
 from audioset_core.audio.remarks import Remark, RemarkKind, Remarks, refuse_partial
 from audioset_core.audio.sndfile import SndfileSource
+from audioset_core.audio.stated_length import compare_lengths, slack_samples
 from audioset_core.errors import AudioError, Reason
 from audioset_core.file_headers.file_view import without_tags
 from audioset_core.file_headers.signatures import not_audio
@@ -38,15 +39,6 @@ _DEMUXERS = {
 }  # fmt: skip
 """FFmpeg's demuxer for formats that are known by their first bytes; FFmpeg chooses the others."""
 
-_SLACK_SAMPLES = 4 * 1152
-"""MP3 and AAC encoders round lengths to frames of 1,152 and 1,024, and their delays differ."""
-_ROUNDED = ("MP3/", "MPEG/", "MP4/", "Matroska/", "OGG/", "APM/", "AST/")
-_SLIGHT_S = 0.1
-"""A recording that lacks less than this is not partial."""
-_ESTIMATED = frozenset({"MP3", "AAC", "AC-3", "ID3 tag", "WAV", "AVI", None})
-"""Formats whose length FFmpeg estimates by the first frames, or by a size that is checked."""
-_MUCH = 0.5
-"""At least this part of the length that an index or a container states should be decoded."""
 _READ_AHEAD_BYTES = 1 << 16
 _DAY_S = 86_400
 
@@ -213,7 +205,7 @@ class RecordingDecoder(Decoder):
         if not isinstance(source, SndfileSource):
             return False
         missing = (self.info.promised_samples or 0) - n_given
-        if missing > _slack(self.info) and self._seen.missing is None:
+        if missing > slack_samples(self.info) and self._seen.missing is None:
             return True
         # Bytes that libsndfile did not read follow the stated end.
         return self._seen.kind == "FLAC" and source.bytes_left() > _READ_AHEAD_BYTES
@@ -222,47 +214,9 @@ class RecordingDecoder(Decoder):
         self._remarks.extend(opposed.all())
         if not self._is_for_a_part:
             super()._end(n_samples, opposed)
-            self._compare(n_samples)
+            compare_lengths(n_samples, self.info, self._seen, self._remarks)
         if self._options.is_strict:
             refuse_partial(self._remarks.all())
-
-    def _compare(self, n_samples: int) -> None:
-        """Compare the decoded length with what the header states exactly."""
-        seen, rate_hz = self._seen, self.info.sample_rate_hz
-        here_s = n_samples / rate_hz
-        promised = max(self.info.promised_samples or 0, seen.tagged_samples or 0)
-        if seen.missing is not None:
-            stated, present = seen.missing
-            promised = max(promised, -(-n_samples * stated // max(1, present)))
-        elif seen.tagged_samples and n_samples > seen.tagged_samples + _slack(self.info):
-            detail = f"the MP3's tag counts {seen.tagged_samples / rate_hz:.2f} s, more follows it"
-            self._remarks.add(RemarkKind.JOINED, detail, seen.tagged_samples / rate_hz)
-        if seen.fault == "cut":
-            detail = f"the Ogg stream breaks off after {here_s:.2f} s"
-            self._remarks.add(RemarkKind.TRUNCATED, detail, here_s)
-        elif promised > n_samples + (0 if seen.missing else _slack(self.info)):
-            detail = f"the header states {promised / rate_hz:.2f} s, {here_s:.2f} s are there"
-            self._remarks.drop_end(RemarkKind.DAMAGED, here_s - _SLIGHT_S)
-            self._remarks.drop_end(RemarkKind.TRUNCATED, here_s - _SLIGHT_S)
-            if self._remarks.has(RemarkKind.DAMAGED):
-                self._remarks.add(RemarkKind.DAMAGED, detail)  # the missing part was in the middle
-            else:
-                is_slight = (promised - n_samples) / rate_hz < _SLIGHT_S
-                kind = RemarkKind.SIZE if is_slight else RemarkKind.TRUNCATED
-                self._remarks.add(kind, detail, here_s, promised / rate_hz)
-        elif promised:
-            # The stated length is there: what cannot be decoded after it is not sound.
-            self._remarks.drop_end(RemarkKind.TRUNCATED, here_s - _SLIGHT_S)
-        elif seen.kind not in _ESTIMATED and here_s < _MUCH * (self.info.expected_s or 0.0):
-            detail = f"the container lasts {self.info.expected_s:.2f} s, {here_s:.2f} s are there"
-            self._remarks.add(RemarkKind.TRUNCATED, detail, here_s, self.info.expected_s)
-        if seen.fault == "chained" and not self._remarks.has(RemarkKind.JOINED):
-            detail = f"another Ogg stream follows the first, which is {here_s:.2f} s long"
-            self._remarks.add(RemarkKind.UNREAD, detail, here_s)
-
-
-def _slack(info: StreamInfo) -> int:
-    return _SLACK_SAMPLES if info.format.startswith(_ROUNDED) else 0
 
 
 def _sndfile(seen: HeaderFacts, options: DecodeOptions, earlier: list[_Source]) -> _Source:

@@ -15,9 +15,6 @@ from collections.abc import Callable, Iterator
 from pathlib import PurePath
 from typing import TypeVar
 
-import numpy as np
-import soxr
-
 from audioset_core.arrays import F32
 from audioset_core.audio.decoders import DecodeOptions
 from audioset_core.audio.mono import Decoder
@@ -169,20 +166,6 @@ class Recording:
             raise
         except OSError as error:
             raise AudioError(Reason.UNREADABLE, error.strerror or str(error)) from error
-
-
-def resampled(blocks: Iterator[F32], rate_hz: int, target_hz: int) -> Iterator[F32]:
-    """Blocks at ``target_hz`` through soxr HQ, whose state carries over block borders.
-
-    The stream equals the resampled whole to the bit, however it is cut.
-    """
-    if rate_hz == target_hz:
-        yield from blocks
-        return
-    stream = soxr.ResampleStream(rate_hz, target_hz, 1, dtype="float32", quality="HQ")
-    for block in blocks:
-        yield stream.resample_chunk(block)
-    yield stream.resample_chunk(np.empty(0, np.float32), last=True)
 
 
 def usual_duration_s(path: bytes, size_bytes: int) -> float:

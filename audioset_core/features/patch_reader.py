@@ -15,7 +15,8 @@ from typing import Protocol
 import numpy as np
 
 from audioset_core.arrays import F32
-from audioset_core.audio.recording import Recording, resampled
+from audioset_core.audio.recording import Recording
+from audioset_core.audio.resample import resampled
 from audioset_core.features.config import FrontendConfig
 from audioset_core.features.log_mel import LogMelStream
 from audioset_core.features.polyphase import has_polyphase, head, polyphase, resampled_length

@@ -14,7 +14,8 @@ import soundfile
 
 from audioset_core.arrays import F32
 from audioset_core.audio.decoders import DecodeOptions
-from audioset_core.audio.recording import open_regular, resampled
+from audioset_core.audio.recording import open_regular
+from audioset_core.audio.resample import resampled
 from audioset_core.audio.sandbox import open_sandboxed
 from audioset_core.errors import AudioError, Reason
 from audioset_core.previews.waveform_overview import overview_of

@@ -10,7 +10,8 @@ import numpy as np
 
 from audioset_core.arrays import F32
 from audioset_core.audio.decoders import DecodeOptions
-from audioset_core.audio.recording import Recording, resampled
+from audioset_core.audio.recording import Recording
+from audioset_core.audio.resample import resampled
 from audioset_core.errors import AudioError, Reason
 from audioset_core.features.config import YAMNET
 from audioset_core.features.log_mel import LogMelStream

@@ -31,6 +31,9 @@ from db.schema.tables import (
     sources,
 )
 
+LEASE_S = 600.0
+"""Seconds that a claim holds after its run's last heartbeat. A shard takes 10 to 30 s."""
+
 ENDED = datetime(1970, 1, 1, tzinfo=UTC)
 """The end of a lease that is over, whatever the clock says."""
 

@@ -22,7 +22,7 @@ from db.errors import DatabaseError
 from db.ledger.labels_by_branch import clips_by_branch
 from db.ledger.runs import note_progress, summary_before
 from db.records import WorkItem
-from flows.run.lifecycle import LiveRun, recorded_run
+from flows.run.live_runs import LiveRun, recorded_run
 from flows.run.partitions import label_partitions
 from flows.run.preparation import Prepared, prepare_run
 from flows.run.shard_scheduler import label_shards, shard_runner

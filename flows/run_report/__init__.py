@@ -3,5 +3,5 @@
 Nothing here labels.
 """
 
-PUBLIC = ("drift", "markdown", "prefect_artifacts", "progress", "summary")
+PUBLIC = ("drift", "prefect_artifacts", "progress", "safe_markdown", "summary")
 """What other rooms may import."""

@@ -24,7 +24,7 @@ from prefect.events import emit_event
 from prefect.runtime import flow_run
 
 from flows.run_options import AlertOptions
-from flows.run_report.markdown import as_cell
+from flows.run_report.safe_markdown import as_cell
 from flows.run_report.summary import Summary
 from flows.terminal import one_line
 from tasks.labelling.job import now

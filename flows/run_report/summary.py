@@ -10,7 +10,7 @@ from typing import Any
 from audioset_core.inputs.walk import PassedOver
 from db.records import FileState, RunCounts
 from flows.run_report.drift import Share
-from flows.run_report.markdown import as_code, cleaned, table
+from flows.run_report.safe_markdown import as_code, cleaned, table
 from flows.terminal import one_line
 from tasks.labelling.shards import Receipt, ShardCounts
 from tasks.labelling.worklist import Discovery

@@ -29,9 +29,6 @@ from db.ledger.runs import ask_to_stop, is_to_stop
 from db.records import Parameters, Variant
 from tasks.labelling.options import RESULT_OPTIONS, LabelOptions
 
-LEASE_S = 600.0
-"""How long a claim holds after its run's last sign of life. A shard takes 10 to 30 s."""
-
 _ASK_EVERY_S = 2.0
 
 # What goes into SQL: scores below this stay in the .npy files only.

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from flows.run import lifecycle as run_ledger
+from flows.run import live_runs as run_ledger
 from tests.crash import workload
 from tests.crash.mutants import changed, mutated
 from tests.crash.power import Disk, Op, Recorder, Tree, tree_key

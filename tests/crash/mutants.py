@@ -21,7 +21,7 @@ from db.engine import reading, writing
 from db.ledger import claims
 from db.records import Claim, NotClaimed
 from db.schema.tables import labellings
-from flows.run import lifecycle as run_ledger
+from flows.run import live_runs as run_ledger
 from tasks import persist
 
 Change = tuple[Any, str, Any]

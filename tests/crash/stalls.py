@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
-from tasks.labelling.job import LEASE_S
+from db.ledger.claims import LEASE_S
 from tests.crash import workload
 from tests.crash.kills import Place
 from tests.crash.mutants import drop_unique_key, mutated

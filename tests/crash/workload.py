@@ -28,6 +28,7 @@ from db.catalog.model_registry import find_variant, register_model, register_par
 from db.catalog.sources import add_to_work_list, iter_items, triage
 from db.engine import open_engine, reading, writing
 from db.ledger import claims
+from db.ledger.claims import LEASE_S
 from db.migrate import ensure_schema
 from db.records import (
     Claim,
@@ -40,11 +41,11 @@ from db.records import (
     SeenSource,
     WorkItem,
 )
-from flows.run import lifecycle as run_ledger
+from flows.run import live_runs as run_ledger
 from tasks import persist
 from tasks.chunk_and_featurize import counted
 from tasks.labelling import job
-from tasks.labelling.job import LEASE_S, Job, labelling_settings
+from tasks.labelling.job import Job, labelling_settings
 from tasks.labelling.options import LabelOptions
 from tasks.labelling.shards import FinishedClip, Receipt, Shard, ShardScores
 from tasks.load_ontology import model_record, store_ontology

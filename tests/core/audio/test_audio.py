@@ -18,10 +18,10 @@ from audioset_core.audio.decoders import open_decoder
 from audioset_core.audio.recording import (
     AUDIO_SUFFIXES,
     Recording,
-    resampled,
     stated_duration_s,
     usual_duration_s,
 )
+from audioset_core.audio.resample import resampled
 from audioset_core.errors import AudioError, Reason
 
 pytestmark = pytest.mark.usefixtures("no_descriptor_leaks")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audioset_core.audio.recording import resampled
+from audioset_core.audio.resample import resampled
 from audioset_core.features.config import VGGISH, YAMNET, FrontendConfig
 from audioset_core.models.registry import BUNDLES, find_bundle
 from audioset_core.storage import score_file_check as audit_files

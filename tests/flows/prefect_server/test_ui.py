@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from flows.ingest_new import ingest_new
 from flows.run_options import AlertOptions, ExecutionOptions, WatchOptions
-from flows.run_report.markdown import as_cell
+from flows.run_report.safe_markdown import as_cell
 from tasks.labelling.options import LabelOptions
 from tests.flows.build import REPOSITORY, write_clip
 from tests.flows.servers import Server, prefect, running_server, running_worker, wait_until

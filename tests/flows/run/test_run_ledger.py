@@ -18,8 +18,8 @@ from db.engine import open_engine, reading
 from db.ledger.runs import start_run
 from db.migrate import ensure_schema
 from db.schema.tables import runs
-from flows.run import lifecycle as run_ledger
-from flows.run.lifecycle import abandon_dead_runs, recorded_run
+from flows.run import live_runs as run_ledger
+from flows.run.live_runs import abandon_dead_runs, recorded_run
 from tasks.labelling.job import now, stop_event
 from tests.flows.build import REPOSITORY
 
@@ -60,7 +60,7 @@ def test_a_run_of_another_host_is_left_to_its_lease(engine: Engine, tmp_path: Pa
 def test_a_dead_run_is_marked_by_the_next(engine: Engine, tmp_path: Path) -> None:
     program = (
         "import os, signal, sys\nfrom pathlib import Path\n"
-        "from db.engine import open_engine\nfrom flows.run.lifecycle import recorded_run\n"
+        "from db.engine import open_engine\nfrom flows.run.live_runs import recorded_run\n"
         "with recorded_run(open_engine(sys.argv[1]), Path(sys.argv[2]), {}, 'victim'):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )

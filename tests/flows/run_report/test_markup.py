@@ -13,8 +13,8 @@ from markdown_it import MarkdownIt
 
 from audioset_core.errors import Reason
 from flows.run_report.drift import Share
-from flows.run_report.markdown import as_cell, as_code, cleaned
 from flows.run_report.prefect_artifacts import Monitor
+from flows.run_report.safe_markdown import as_cell, as_code, cleaned
 from flows.run_report.summary import Summary
 from flows.terminal import one_line
 

@@ -14,8 +14,8 @@ import pytest
 from flows.run import shard_scheduler as shard_runners
 from flows.run_options import AlertOptions
 from flows.run_report.drift import Share, drift
-from flows.run_report.markdown import as_code, cleaned
 from flows.run_report.prefect_artifacts import is_alarming
+from flows.run_report.safe_markdown import as_code, cleaned
 from flows.run_report.summary import Summary
 from tasks.labelling import shards
 from tests.flows.build import Lab, write_clip

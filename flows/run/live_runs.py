@@ -23,6 +23,7 @@ from typing import Any
 from sqlalchemy import Engine
 
 from audioset_core.inference.scorer import Cancelled
+from db.ledger.claims import LEASE_S
 from db.ledger.runs import (
     abandon_run,
     child_runs,
@@ -33,7 +34,7 @@ from db.ledger.runs import (
 )
 from db.records import Run, RunOrigin, RunStatus
 from flows.run_report.summary import Summary
-from tasks.labelling.job import LEASE_S, now, stop_event
+from tasks.labelling.job import now, stop_event
 
 
 @dataclass(slots=True)
