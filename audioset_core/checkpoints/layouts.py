@@ -6,9 +6,9 @@ A model's module lists its layouts; `audioset_core.weights.convert` finds the on
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from audioset_core.arrays import F32, Floats
 from audioset_core.checkpoints.readers import Kind, Stored
 from audioset_core.errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 Arrays = dict[str, F32]
 
@@ -67,6 +70,8 @@ class Layout:
     targets: Mapping[str, Target]
     constants: Mapping[str, Floats] = field(default_factory=dict)
     """Arrays in the file that we compute ourselves: they must agree, and are not used."""
+    unused: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Shapes of arrays in the file that our network has no place for."""
     ones: tuple[str, ...] = ()
     """Our arrays that the file lacks because all values are one: scales of a batch norm."""
     renames: tuple[tuple[str, str], ...] = ()
@@ -101,7 +106,17 @@ class Layout:
     @property
     def expected(self) -> frozenset[str]:
         """Every name that the file must have."""
-        return frozenset(self.targets) | frozenset(self.constants)
+        return frozenset(self.targets) | frozenset(self.constants) | frozenset(self.unused)
+
+    def n_misfits(self, published: Mapping[str, Stored]) -> tuple[int, int]:
+        """How many arrays are missing or unknown, and how many have another shape than ours."""
+        shapes = {name: target.published_shape for name, target in self.targets.items()}
+        shapes |= {name: constant.shape for name, constant in self.constants.items()} | self.unused
+        stored = [
+            (published[name].shape, shape) for name, shape in shapes.items() if name in published
+        ]
+        n_misshapen = sum(there not in (None, ours) for there, ours in stored)
+        return len(shapes.keys() ^ published.keys()), n_misshapen
 
     def place(self, published: Mapping[str, Stored], source: str) -> Arrays:
         """All published arrays by our names; each shape is checked before its array is read.
@@ -132,9 +147,32 @@ class Layout:
                     f"{source}: {name} is not what this model's front end computes, "
                     f"so the weights were trained on other features"
                 )
+        for name, shape in self.unused.items():
+            _read(published[name], name, shape, source)
         for name in self.ones:
             arrays[name] = np.ones_like(arrays[name.replace(".weight", ".bias")])
         return arrays
+
+
+def own_names(build: Callable[[], nn.Module], **published: str) -> dict[str, Target]:
+    """Targets of a state dict of our own names and axes.
+
+    Args:
+        build: makes the network; called without memory for its arrays.
+        published: of our first names (``features`` of ``features.0.weight``), the published ones;
+            ``rest`` for all others, put before them.
+    """
+    import torch
+
+    with torch.device("meta"):
+        state = build().state_dict()
+    targets = {}
+    for name, array in state.items():
+        first, _, below = name.partition(".")
+        if name.rpartition(".")[2] not in _COUNTERS:
+            theirs = published.get(first, published.get("rest", "") + first)
+            targets[f"{theirs}.{below}" if below else theirs] = Target(name, tuple(array.shape))
+    return targets
 
 
 def _read(stored: Stored, name: str, shape: tuple[int, ...], source: str) -> NDArray[Any]:

@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Kind = Literal["h5", "torch", "tensorflow"]
+Kind = Literal["h5", "torch", "safetensors", "tensorflow"]
 
-ENDINGS = ".ckpt, .h5, .hdf5, .index, .pt, .pth, or the folder of a SavedModel"
+ENDINGS = ".ckpt, .h5, .hdf5, .index, .pt, .pth, .safetensors, or the folder of a SavedModel"
 
-_SUFFIXES: dict[str, Kind] = {".h5": "h5", ".hdf5": "h5", ".pth": "torch", ".pt": "torch"}
+_SUFFIXES: dict[str, Kind] = {
+    ".h5": "h5", ".hdf5": "h5", ".pth": "torch", ".pt": "torch", ".safetensors": "safetensors",
+}  # fmt: skip
 _V1_CHECKPOINT = re.compile(r".*\.ckpt(-\d+)?")
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _MAX_GROUP_DEPTH = 16
@@ -194,6 +196,19 @@ def _open_torch(container: Container) -> Iterator[Mapping[str, Stored]]:
     }
 
 
+@contextmanager
+def _open_safetensors(container: Container) -> Iterator[Mapping[str, Stored]]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        arrays: Mapping[str, Any] = load_file(container.path)
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        # KeyError: a type of number that numpy does not have.
+        raise WeightsError(f"{container.path.name} is not a readable safetensors file") from error
+    yield arrays
+
+
 def _plain_numpy() -> list[Any]:
     """The classes of plain numpy arrays, which PANNs' files have beside weights; none runs code.
 
@@ -280,5 +295,6 @@ def _quiet() -> Iterator[None]:
 _OPENERS: dict[Kind, Any] = {
     "h5": _open_h5,
     "torch": _open_torch,
+    "safetensors": _open_safetensors,
     "tensorflow": _open_tensorflow,
 }

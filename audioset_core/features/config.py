@@ -1,9 +1,10 @@
 """The settings that turn samples into patches; importing them loads nothing heavy.
 
-A model's own numbers are in its entry of `audioset_core.models.registry`; those of Google's models,
-which others share, are here.
+A model's own numbers are in its entry of `audioset_core.models.registry`; those that several
+models share are here.
 
-Source: tensorflow/models, research/audioset/yamnet/params.py and vggish/vggish_params.py.
+Source: tensorflow/models, research/audioset/yamnet/params.py and vggish/vggish_params.py;
+EfficientAT, PretrainedSED and CED as their modules name them.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Family = Literal["tensorflow", "librosa", "efficientat", "frame_mn", "ced"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontendConfig:
     """How samples become patches; the defaults are common to YAMNet and VGGish."""
 
     log_offset: float
-    """Added before the logarithm; in librosa's family, the least power before it."""
+    """Added before the logarithm, or the least power before it; the family says which."""
     patch_hop_frames: int
     pads_tail: bool
     """True: zeros fill the last patch, no audio is dropped. False: an unfilled tail is dropped."""
@@ -29,16 +32,21 @@ class FrontendConfig:
     mel_min_hz: float = 125.0
     mel_max_hz: float = 7500.0
     patch_frames: int = 96
-    family: Literal["tensorflow", "librosa"] = "tensorflow"
+    family: Family = "tensorflow"
     """Mel scale, spectrum and logarithm; see `audioset_core.features.mel`."""
     precision: Literal["float32", "float64"] = "float32"
     """The precision of the reference. Frames are float32 in any case."""
     is_centred: bool = False
     """Frame ``i`` is centred on sample ``i * frame_hop_samples``, the ends mirrored."""
+    preemphasis: float = 0.0
+    """The share of each sample that is taken off the next one, which leaves one sample fewer; 0:
+    no pre-emphasis."""
 
     @property
     def patch_samples(self) -> int:
         """Samples under one patch: 15,600 (the last frame is a whole window)."""
+        if self.preemphasis:
+            return self.patch_span_frames * self.frame_hop_samples
         window = 0 if self.is_centred else self.frame_samples
         return (self.patch_frames - 1) * self.frame_hop_samples + window
 
@@ -55,7 +63,9 @@ class FrontendConfig:
     @property
     def patch_span_frames(self) -> int:
         """Hops of a frame in one patch; also the longest hop that skips no audio."""
-        return self.patch_frames - 1 if self.is_centred else self.patch_frames
+        # N samples have 1 + N // hop centred frames, and one fewer after pre-emphasis takes one.
+        has_one_more = self.is_centred and not self.preemphasis
+        return self.patch_frames - has_one_more
 
     @property
     def patch_window_s(self) -> float:
@@ -86,3 +96,47 @@ class FrontendConfig:
 YAMNET = FrontendConfig(log_offset=0.001, patch_hop_frames=48, pads_tail=True)
 # VGGish's reference is numpy in float64, YAMNet's is TensorFlow in float32.
 VGGISH = FrontendConfig(log_offset=0.01, patch_hop_frames=96, pads_tail=False, precision="float64")
+# Trained on clips of 10 s, which zeros fill; a sample is lost to pre-emphasis, so 10 s have 1,000
+# frames. The highest band ends below half the rate. Windows overlap by 2.5 s, so that the last
+# window of a recording has at least that much of it.
+EFFICIENTAT = FrontendConfig(
+    log_offset=1e-5,
+    patch_hop_frames=750,
+    pads_tail=True,
+    sample_rate_hz=32_000,
+    frame_samples=800,
+    frame_hop_samples=320,
+    fft_samples=1024,
+    n_mels=128,
+    mel_min_hz=0.0,
+    mel_max_hz=15_000.0,
+    patch_frames=1000,
+    family="efficientat",
+    is_centred=True,
+    preemphasis=0.97,
+)
+FRAME_MN = FrontendConfig(
+    log_offset=1e-7,
+    patch_hop_frames=1000,
+    pads_tail=True,
+    n_mels=128,
+    mel_min_hz=0.0,
+    mel_max_hz=7000.0,
+    patch_frames=1000,
+    family="frame_mn",
+    precision="float64",
+    is_centred=True,
+    preemphasis=0.97,
+)
+CED = FrontendConfig(
+    log_offset=1e-10,
+    patch_hop_frames=750,
+    pads_tail=True,
+    frame_samples=512,
+    mel_min_hz=0.0,
+    mel_max_hz=8000.0,
+    patch_frames=1001,
+    family="ced",
+    precision="float64",
+    is_centred=True,
+)

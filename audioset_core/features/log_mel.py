@@ -59,12 +59,14 @@ class LogMelStream:
         self._n_held = 0
         self._n_mirrored = config.frame_samples // 2 if config.is_centred else 0
         self._must_mirror_start = config.is_centred
+        self._before = np.empty(0, np.float32)
         self.n_samples = 0
         """Samples pushed so far."""
 
     def push(self, samples: F32) -> F32:
         """Take samples in. Shape: ``[n]`` -> ``[n_frames, n_mels]``, float32."""
         self.n_samples += len(samples)
+        samples = self._emphasised(samples)
         self._held.append(samples)
         self._n_held += len(samples)
         config = self._config
@@ -81,7 +83,7 @@ class LogMelStream:
         """Pad as the reference does and return the last frames."""
         config = self._config
         padding = config.padded_samples(self.n_samples) - self.n_samples
-        held = np.concatenate([*self._held, np.zeros(padding, np.float32)])
+        held = np.concatenate([*self._held, self._emphasised(np.zeros(padding, np.float32))])
         self._keep(held[:0])
         if config.is_centred:
             held = self._mirror_both(held)
@@ -91,6 +93,15 @@ class LogMelStream:
             for start in range(0, n_frames, BLOCK_FRAMES)
         ]
         return np.concatenate([np.empty((0, config.n_mels), np.float32), *blocks])
+
+    def _emphasised(self, samples: F32) -> F32:
+        """Of each sample and the one that was pushed before."""
+        share = np.float32(self._config.preemphasis)
+        if not share:
+            return samples
+        samples = np.concatenate([self._before, samples])
+        self._before = samples[-1:]
+        return samples[1:] - share * samples[:-1]
 
     def _mirror_start(self, held: F32) -> F32:
         if not self._must_mirror_start:

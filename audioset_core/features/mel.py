@@ -1,15 +1,23 @@
-"""Windows, mel matrices and log-mel frames of the two families of front ends.
+"""Windows, mel matrices and log-mel frames of every family of front ends.
 
-tensorflow: Google's AudioSet models. HTK mel, triangles linear in mel, magnitudes, ln(x + offset).
-librosa: Slaney mel, triangles linear in Hz and of equal area, powers, 10 log10(max(floor, x)).
+| family | mel scale | triangles | spectrum | logarithm | window |
+|---|---|---|---|---|---|
+| tensorflow | HTK | linear in mel | magnitude | ln(x + offset) | periodic |
+| librosa | Slaney | linear in Hz, of equal area | power | 10 log10(max(x, offset)) | periodic |
+| efficientat | HTK | linear in mel | power | (ln(x + offset) + 4.5) / 5 | symmetric |
+| frame_mn | HTK | linear in mel | power | (ln(max(x, offset)) + 4.5) / 5 | symmetric |
+| ced | HTK | linear in Hz | power | 10 log10(max(x, offset)) | periodic |
 
 Source: tf.signal.linear_to_mel_weight_matrix and vggish/mel_features.py in tensorflow/models,
-research/audioset; Slaney, Auditory Toolbox, 1998, as in librosa.filters.mel.
+research/audioset; Slaney, Auditory Toolbox, 1998, as in librosa.filters.mel; Kaldi's mel banks, as
+in torchaudio.compliance.kaldi; torchaudio.functional.melscale_fbanks.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +28,7 @@ from numpy.typing import NDArray
 from audioset_core.arrays import F32, F64, Floats
 
 if TYPE_CHECKING:
-    from audioset_core.features.config import FrontendConfig
+    from audioset_core.features.config import Family, FrontendConfig
 
 
 _kept = threading.local()
@@ -52,7 +60,18 @@ def mel_matrix(config: FrontendConfig) -> Floats:
     Shape: ``[fft_samples // 2 + 1, n_mels]``, in the front end's precision.
     """
     bins_hz = np.linspace(0.0, config.sample_rate_hz / 2, config.fft_samples // 2 + 1)
-    weights = _htk_weights(bins_hz, config) if _is_htk(config) else _slaney_weights(bins_hz, config)
+    family = _FAMILIES[config.family]
+    lowest, highest = family.hz_to_mel(np.array([config.mel_min_hz, config.mel_max_hz]))
+    edges = np.linspace(lowest, highest, config.n_mels + 2)
+    if family.is_linear_in_mel:
+        weights = _triangles(family.hz_to_mel(bins_hz), edges)
+    else:
+        edges = family.mel_to_hz(edges)
+        weights = _triangles(bins_hz, edges)
+    if family.has_equal_areas:
+        weights *= 2.0 / (edges[2:] - edges[:-2])
+    if config.family == "tensorflow":
+        weights[0] = 0.0  # the reference drops the DC bin
     matrix = weights.astype(config.precision)
     matrix.flags.writeable = False
     return matrix
@@ -60,19 +79,22 @@ def mel_matrix(config: FrontendConfig) -> Floats:
 
 @cache
 def hann_window(config: FrontendConfig) -> Floats:
-    """Periodic Hann window, read-only, computed in the front end's precision.
+    """Hann window, read-only, computed in the front end's precision.
 
-    For float32 that is TensorFlow's window to the last bit: its rounding sets the noise floor
-    under pure tones, and another rounding moves their scores by 2e-4.
+    For Google's models in float32 that is TensorFlow's window to the last bit: its rounding sets
+    the noise floor under pure tones, and another rounding moves their scores by 2e-4.
 
     Shape: ``[frame_samples]``. Source: tf.signal.hann_window.
     """
     real = np.dtype(config.precision).type
-    phase = real(2.0 * np.pi) * np.arange(config.frame_samples, dtype=real)
+    size = config.frame_samples
+    turn = size - _FAMILIES[config.family].has_symmetric_window
+    phase = real(2.0 * np.pi) * np.arange(size, dtype=real)
     # The cosine in float64 and rounded once: numpy's own in float32 depends on the processor.
-    cosine = np.cos((phase / real(config.frame_samples)).astype(np.float64)).astype(real)
+    cosine = np.cos((phase / real(turn)).astype(np.float64)).astype(real)
     window: NDArray[Any] = real(0.5) - real(0.5) * cosine
-    if real is np.float32 and config.frame_samples == _TF_WINDOW_SAMPLES:
+    is_tensorflows = config.family == "tensorflow" and real is np.float32
+    if is_tensorflows and size == _TF_WINDOW_SAMPLES:
         for steps, samples in _TF_WINDOW_STEPS.items():
             window[list(samples)] += real(steps * 2.0**-25)
     window.flags.writeable = False
@@ -92,16 +114,11 @@ def log_mel_frames(samples: F32, config: FrontendConfig) -> F32:
     # The zeros at the right put the window at the left of the FFT. pocketfft's float32 FFT gives
     # TensorFlow's values to the last bit, and is the fastest tried.
     np.abs(scipy.fft.rfft(padded), out=spectrum)
-    if not _is_htk(config):
+    family = _FAMILIES[config.family]
+    if family.has_powers:
         spectrum *= spectrum
     mel: NDArray[Any] = spectrum @ mel_matrix(config)
-    if _is_htk(config):
-        mel += mel.dtype.type(config.log_offset)
-        np.log(mel, out=mel)
-    else:
-        np.maximum(mel, config.log_offset, out=mel)
-        np.log10(mel, out=mel)
-        mel *= 10.0
+    family.to_log(mel, config.log_offset)
     frames32: F32 = mel.astype(np.float32, copy=False)
     return frames32
 
@@ -119,28 +136,9 @@ def _scratch(n_frames: int, config: FrontendConfig) -> tuple[NDArray[Any], NDArr
     return _kept.padded[:n_frames], _kept.spectrum[:n_frames]
 
 
-def _is_htk(config: FrontendConfig) -> bool:
-    return config.family == "tensorflow"
-
-
-def _htk_weights(bins_hz: F64, config: FrontendConfig) -> F64:
-    bins_mel = hz_to_htk(bins_hz)[:, np.newaxis]
-    lowest, highest = hz_to_htk(np.array([config.mel_min_hz, config.mel_max_hz]))
-    edges = np.linspace(lowest, highest, config.n_mels + 2)
-    weights = _triangles(bins_mel, edges)
-    weights[0] = 0.0  # the reference drops the DC bin
-    return weights
-
-
-def _slaney_weights(bins_hz: F64, config: FrontendConfig) -> F64:
-    lowest, highest = _hz_to_slaney(np.array([config.mel_min_hz, config.mel_max_hz]))
-    edges = _slaney_to_hz(np.linspace(lowest, highest, config.n_mels + 2))
-    area = 2.0 / (edges[2:] - edges[:-2])
-    return _triangles(bins_hz[:, np.newaxis], edges) * area
-
-
 def _triangles(bins: F64, edges: F64) -> F64:
-    """Shape: bins ``[n, 1]``, edges ``[n_mels + 2]`` -> ``[n, n_mels]``, one at each centre."""
+    """Shape: bins ``[n]``, edges ``[n_mels + 2]`` -> ``[n, n_mels]``, one at each centre."""
+    bins = bins[:, np.newaxis]
     lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
     rising = (bins - lower) / (centre - lower)
     falling = (upper - bins) / (upper - centre)
@@ -157,6 +155,11 @@ def hz_to_htk(frequency_hz: F64) -> F64:
     return mel
 
 
+def _htk_to_hz(mel: F64) -> F64:
+    frequency_hz: F64 = _HTK_BREAK_HZ * np.expm1(mel / _HTK_HIGH_Q)
+    return frequency_hz
+
+
 def _hz_to_slaney(frequency_hz: F64) -> F64:
     beyond = np.log(np.maximum(frequency_hz, _SLANEY_BREAK_HZ) / _SLANEY_BREAK_HZ)
     linear = np.minimum(frequency_hz, _SLANEY_BREAK_HZ) / _SLANEY_STEP_HZ
@@ -169,3 +172,54 @@ def _slaney_to_hz(mel: F64) -> F64:
     beyond = np.exp(np.maximum(mel - break_mel, 0.0) * _SLANEY_LOG_STEP)
     frequency_hz: F64 = np.minimum(mel, break_mel) * _SLANEY_STEP_HZ * beyond
     return frequency_hz
+
+
+def _natural(mel: NDArray[Any], offset: float) -> None:
+    mel += mel.dtype.type(offset)
+    np.log(mel, out=mel)
+
+
+def _decibels(mel: NDArray[Any], offset: float) -> None:
+    np.maximum(mel, offset, out=mel)
+    np.log10(mel, out=mel)
+    mel *= 10.0
+
+
+def _scaled_natural(mel: NDArray[Any], offset: float) -> None:
+    _natural(mel, offset)
+    _scale(mel)
+
+
+def _scaled_floored(mel: NDArray[Any], offset: float) -> None:
+    np.maximum(mel, offset, out=mel)
+    np.log(mel, out=mel)
+    _scale(mel)
+
+
+def _scale(mel: NDArray[Any]) -> None:
+    mel += mel.dtype.type(4.5)
+    mel /= mel.dtype.type(5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """One row of the table above; ``to_log(mel, offset)`` works in place."""
+
+    to_log: Callable[[NDArray[Any], float], None]
+    hz_to_mel: Callable[[F64], F64] = hz_to_htk
+    mel_to_hz: Callable[[F64], F64] = _htk_to_hz
+    is_linear_in_mel: bool = True
+    has_equal_areas: bool = False
+    has_powers: bool = True
+    has_symmetric_window: bool = False
+
+
+_FAMILIES: dict[Family, _Family] = {
+    "tensorflow": _Family(_natural, has_powers=False),
+    "librosa": _Family(
+        _decibels, _hz_to_slaney, _slaney_to_hz, is_linear_in_mel=False, has_equal_areas=True
+    ),
+    "efficientat": _Family(_scaled_natural, has_symmetric_window=True),
+    "frame_mn": _Family(_scaled_floored, has_symmetric_window=True),
+    "ced": _Family(_decibels, is_linear_in_mel=False),
+}

@@ -35,8 +35,9 @@ class OfficialWeights:
 
     url: str
     file_name: str
-    size_bytes: int
     sha256: str
+    size_bytes: int = 0
+    """0: no publisher states the size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +65,8 @@ class ModelBundle:
     official: OfficialWeights | None = None
     weights_hint: str = ""
     """Which file to give where there is no official download whose digest is known."""
+    mean_ap: float | None = None
+    """Mean average precision on AudioSet's evaluation set, as published; see docs/models.md."""
     caution: str = ""
     """A remark on its scores, shown wherever the model is named."""
     embedded: str = ""
@@ -146,6 +149,7 @@ YAMNET = ModelBundle(
     categories_name="yamnet",
     embedding_dim=1024,
     network="yamnet:YAMNet",
+    mean_ap=0.306,
     framings=("reference", "pad", "seed"),
     official=OfficialWeights(
         url="https://storage.googleapis.com/audioset/yamnet.h5",
@@ -194,6 +198,7 @@ PANNS = ModelBundle(
     categories_name="audioset527",
     embedding_dim=2048,
     network="panns:Cnn14",
+    mean_ap=0.438,
     weights_hint="https://zenodo.org/record/3987831/files/Cnn14_16k_mAP%3D0.438.pth",
     # 50 times the time of YAMNet per patch.
     cpu_batch_patches=8,
@@ -212,8 +217,87 @@ POCKET = ModelBundle(
     cpu_batch_patches=32,
 )
 
+_EFFICIENTAT = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/"
+
+
+def _efficientat(
+    name: str, file_name: str, mean_ap: float, sha256: str = "", size_bytes: int = 0
+) -> ModelBundle:
+    """A tagger of whole windows of 10 s; the digits of its name are its width in tenths."""
+    width, url = int(name[-2:]) / 10, _EFFICIENTAT + file_name
+    return ModelBundle(
+        name=name,
+        title=f"EfficientAT {name}",
+        frontend=config.EFFICIENTAT,
+        categories_name="audioset527",
+        embedding_dim=round(960 * width),
+        network=(
+            "dynamic_mobile_net:DynamicMobileNet"
+            if name.startswith("dy")
+            else "efficientat:MobileNet"
+        ),
+        network_options=(("width", width),),
+        mean_ap=mean_ap,
+        official=(
+            OfficialWeights(url=url, file_name=file_name, sha256=sha256, size_bytes=size_bytes)
+            if sha256
+            else None
+        ),
+        weights_hint="" if sha256 else url,
+        cpu_batch_patches=1,
+        cuda_batch_patches=32,
+    )
+
+
+def _ced(size: str, dim: int, mean_ap: float, sha256: str) -> ModelBundle:
+    return ModelBundle(
+        name=f"ced_{size}",
+        title=f"CED-{size}",
+        frontend=config.CED,
+        categories_name="audioset527",
+        embedding_dim=dim,
+        network="ced:CED",
+        network_options=(("dim", dim), ("n_heads", dim // 64)),
+        mean_ap=mean_ap,
+        official=OfficialWeights(
+            url=f"https://huggingface.co/mispeech/ced-{size}/resolve/main/model.safetensors",
+            file_name=f"ced-{size}.safetensors",
+            sha256=sha256,
+        ),
+        cpu_batch_patches=1,
+        cuda_batch_patches=32,
+    )
+
+
+_TAGGERS = (
+    _efficientat(
+        "mn04",
+        "mn04_as_mAP_432.pt",
+        0.432,
+        "899a8c6217063f6941793102a2780b3dd788ab11fce468d9cf5f0577c453321c",
+        4_066_513,
+    ),
+    _efficientat("mn05", "mn05_as_mAP_443.pt", 0.443),
+    _efficientat(
+        "mn10",
+        "mn10_as_mAP_471.pt",
+        0.471,
+        "0bd7dc2443af498c289a2e739f02ebb515d6aa3fd3ab9db539c86123ae368a4e",
+        19_708_753,
+    ),
+    _efficientat("mn20", "mn20_as_mAP_478.pt", 0.478),
+    _efficientat("mn40", "mn40_as_mAP_484.pt", 0.484),
+    _efficientat("dymn04", "dymn04_as.pt", 0.450),
+    _efficientat("dymn10", "dymn10_as.pt", 0.477),
+    _efficientat("dymn20", "dymn20_as_mAP_493.pt", 0.491),
+    _ced("tiny", 192, 0.481, "0e086f0cd62814c6def89001f3f25193f75955696f6975ef6800af31d00d6dd7"),
+    _ced("mini", 256, 0.490, "e4070d02ca53ec7a1df83bbf779a0e70bc2bbc0a9bacde6330e1dc37c990b215"),
+    _ced("small", 384, 0.496, "a495e319a620dec4c8b7ca7bb927667ed68169a9efc1a943ccbf5d5c6f9c0c71"),
+    _ced("base", 768, 0.500, "314935693ed1dcef07576ca0c41277c51c642f3847bc5eb03918c5277eb79af9"),
+)
+
 BUNDLES: dict[str, ModelBundle] = {
-    bundle.name: bundle for bundle in (YAMNET, VGGISH, PANNS, POCKET)
+    bundle.name: bundle for bundle in (YAMNET, VGGISH, PANNS, POCKET, *_TAGGERS)
 }
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from audioset_core.checkpoints.layouts import Arrays, Layout
 
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
 METADATA_KEYS = ("model", "version", "source_sha256")
 """Keys in every converted file. Older files lack ``has_scores``: they have a classifier head."""
 
@@ -72,22 +73,38 @@ def read_metadata(path: Path) -> dict[str, str]:
         WeightsError: not a safetensors file, or not written by this project.
     """
     try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= 10_000_000:
-                raise ValueError("header length")
-            header = json.loads(file.read(length))
-        metadata = header["__metadata__"]
+        metadata = _stated(path)
         found = {key: str(metadata[key]) for key in METADATA_KEYS}
         found["has_scores"] = str(metadata.get("has_scores", "true"))
         if found["has_scores"] not in ("true", "false"):
             raise ValueError("has_scores")
         return found
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except _DAMAGE as error:
         raise WeightsError(
             f"{path} is not a weights file made by 'audioset convert'; "
             f"give the published file (.h5 or .pth) instead"
         ) from error
+
+
+def is_converted(path: Path) -> bool:
+    """Whether this project wrote the safetensors file, or it is damaged, which its reader says.
+
+    Others publish weights in the format too.
+    """
+    try:
+        return set(METADATA_KEYS) <= _stated(path).keys()
+    except _DAMAGE:
+        return True
+
+
+def _stated(path: Path) -> dict[str, Any]:
+    """The metadata of a safetensors file; raises one of `_DAMAGE`."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 2 <= length <= 10_000_000:
+            raise ValueError("header length")
+        header = json.loads(file.read(length))
+    return dict(header.get("__metadata__", {}))
 
 
 def convert(source: Path, target: Path, *, model: str | None = None) -> dict[str, str]:
@@ -159,22 +176,22 @@ def _fitting(
     model: str | None,
     source: str,
 ) -> tuple[str, Layout]:
-    """The layout that fits the names in the file best; of ``model``, if one is given.
+    """The layout that fits the names and shapes in the file best; of ``model``, if one is given.
 
     Raises:
         WeightsError: the file has another model, or no known model.
     """
     misfits = [
-        (len(layout.expected ^ layout.named(published, source).keys()), name, layout)
+        (layout.n_misfits(layout.named(published, source)), name, layout)
         for name, layout in candidates
     ]
     misfit, found, layout = min(misfits, key=lambda entry: entry[0])
     if model is None:
-        if misfit > len(layout.expected) / 2:
+        if misfit[0] > len(layout.expected) / 2:
             known = ", ".join(BUNDLES)
             raise WeightsError(f"{source} has none of the known models: {known}")
         return found, layout
-    if misfit == 0 and found != model:
+    if misfit == (0, 0) and found != model:
         raise WeightsError(f"{source} holds {found} weights, not {model}")
     own = [entry for entry in misfits if entry[1] == model]
     return model, min(own, key=lambda entry: entry[0])[2]

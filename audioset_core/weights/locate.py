@@ -16,15 +16,22 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from audioset_core.checkpoints.readers import find_container
 from audioset_core.data import FOLDER
 from audioset_core.errors import WeightsError
 from audioset_core.models.registry import BUNDLES, POCKET, ModelBundle, OfficialWeights
-from audioset_core.weights.convert import convert, file_sha256, read_metadata
+from audioset_core.weights.convert import convert, file_sha256, is_converted, read_metadata
 from audioset_core.weights.proxies import proxy_asked, proxy_problem
 
+if TYPE_CHECKING:
+    import httpx
+
 _FAULTS_OF_DISKS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
+_MOST_BYTES = 1 << 30
+"""Of a file whose size no publisher states."""
+_MOST_REDIRECTS = 5
 _THIS_MACHINE = frozenset({"127.0.0.1", "localhost", "::1"})
 
 Progress = Callable[[int, int], None]
@@ -140,8 +147,8 @@ def prepare(
 def download(official: OfficialWeights, folder: Path, *, progress: Progress | None = None) -> Path:
     """Download a published file; an interrupted download is resumed.
 
-    Only over https (http only from this machine); redirects are not followed. The file gets its
-    name after it was verified.
+    Only over https (http only from this machine), also where a redirect leads: GitHub and Hugging
+    Face redirect every download to another host. The file gets its name after it was verified.
 
     Raises:
         WeightsError: no network, an HTTP error, another kind of address, or bytes that do not
@@ -150,8 +157,7 @@ def download(official: OfficialWeights, folder: Path, *, progress: Progress | No
     import httpx
 
     address = httpx.URL(official.url)
-    if address.scheme != "https" and address.host not in _THIS_MACHINE:
-        raise WeightsError(f"{official.url} is not fetched: only https is")
+    _check_scheme(address)
     problem = proxy_problem(os.environ)
     if problem is not None:
         raise WeightsError(problem)
@@ -172,7 +178,7 @@ def download(official: OfficialWeights, folder: Path, *, progress: Progress | No
             f"--weights or AUDIOSET_WEIGHTS; connect this machine to the network and run again; "
             f"or label with the small model that needs no download, --model {POCKET.name}"
         ) from error
-    if part.stat().st_size != official.size_bytes or file_sha256(part) != official.sha256:
+    if file_sha256(part) != official.sha256:
         part.unlink()
         raise WeightsError(
             f"{official.url} did not deliver the published file (SHA-256 differs); "
@@ -182,33 +188,42 @@ def download(official: OfficialWeights, folder: Path, *, progress: Progress | No
     return target
 
 
+def _check_scheme(address: httpx.URL) -> None:
+    if address.scheme != "https" and address.host not in _THIS_MACHINE:
+        raise WeightsError(f"{address} is not fetched: only https is")
+
+
 def _fetch(official: OfficialWeights, part: Path, progress: Progress | None) -> None:
     import httpx
 
     done = part.stat().st_size if part.exists() else 0
-    if done >= official.size_bytes:
+    most = official.size_bytes or _MOST_BYTES
+    if done >= most or (done and not official.size_bytes and file_sha256(part) == official.sha256):
         return
     # The pinned size and digest are of the plain bytes: no compression on the way.
     headers = {"Accept-Encoding": "identity"}
     if done:
         headers["Range"] = f"bytes={done}-"
     timeout = httpx.Timeout(30.0, connect=10.0)
-    with httpx.stream(
-        "GET", official.url, headers=headers, timeout=timeout, follow_redirects=False
-    ) as response:
+    client = httpx.Client(
+        timeout=timeout, follow_redirects=True, max_redirects=_MOST_REDIRECTS,
+        event_hooks={"request": [lambda request: _check_scheme(request.url)]},
+    )  # fmt: skip
+    with client, client.stream("GET", official.url, headers=headers) as response:
         if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
             part.unlink(missing_ok=True)  # the part here is not the beginning of the published file
         response.raise_for_status()
         if response.status_code != httpx.codes.PARTIAL_CONTENT:
             done = 0
+        whole = done + int(response.headers.get("Content-Length", 0))
         with part.open("ab" if done else "wb") as file:
             for piece in response.iter_bytes(1 << 16):
                 done += len(piece)
-                if done > official.size_bytes:
+                if done > most:
                     raise httpx.TransportError("more bytes than were published")
                 file.write(piece)
                 if progress is not None:
-                    progress(done, official.size_bytes)
+                    progress(done, official.size_bytes or max(done, whole))
 
 
 @contextmanager
@@ -231,7 +246,7 @@ def _is_file(path: Path) -> bool:
 
 
 def _converted(bundle: ModelBundle, source: Path) -> Path:
-    if source.suffix == ".safetensors":
+    if source.suffix == ".safetensors" and is_converted(source):
         return source
     try:
         digest = file_sha256(source)

@@ -65,8 +65,9 @@ def models(*, context: typer.Context, store: Store, as_json: AsJson = False) -> 
     if as_json:
         print_json({"models": rows, "labelled": labelled})
         return
-    columns = ("name", "title", ">classes", ">window_s", ">hop_s", "version", "weights")
-    print_table(columns, [[str(row[c.removeprefix(">")]) for c in columns] for row in rows])
+    columns = ("name", "title", ">classes", ">window_s", ">hop_s", ">mAP", "version", "weights")
+    shown = [["-" if v is None else str(v) for v in row.values()] for row in rows]
+    print_table(columns, shown)
     for entry in labelled:
         promoted = ", promoted" if entry["promoted"] else ""
         model = f"{entry['name']}@{entry['version']}"
@@ -141,16 +142,18 @@ def _model_row(name: str) -> dict[str, object]:
         else:
             assert bundle.official is not None  # noqa: S101 (for mypy: find_source would raise)
             size = bundle.official.size_bytes / 1e6
-            state = f"not here: {size:.1f} MB are downloaded at the first use"
+            what = f"{size:.1f} MB are" if size else "the file is"
+            state = f"not here: {what} downloaded at the first use"
     except WeightsError as error:
         ready, state = None, str(error)
     return {
         "name": name,
         "title": bundle.title,
-        "version": ready.version if ready else "-",
         "classes": len(bundle.categories),
         "window_s": bundle.frontend.patch_window_s,
         "hop_s": bundle.frontend.patch_hop_s,
+        "mAP": bundle.mean_ap,
+        "version": ready.version if ready else "-",
         "weights": state,
     }
 

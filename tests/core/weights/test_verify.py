@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from audioset_core.errors import WeightsError
-from audioset_core.features.config import YAMNET as FRONTEND
+from audioset_core.models.registry import BUNDLES, YAMNET
 from audioset_core.weights import conversion_proof as verify
 from audioset_core.weights import tensorflow_networks as reference_tf
 from audioset_core.weights.conversion_proof import Comparison, Report, sounds, verify_conversion
@@ -171,8 +171,8 @@ def test_another_epsilon_is_noticed(
 def test_another_front_end_is_noticed(
     bn_file: Path, monkeypatch: pytest.MonkeyPatch, change: str, value: Any
 ) -> None:
-    changed = replace(FRONTEND, **{change: value})
-    monkeypatch.setitem(verify._FRONTENDS, "yamnet", changed)
+    changed = replace(YAMNET, frontend=replace(YAMNET.frontend, **{change: value}))
+    monkeypatch.setitem(BUNDLES, "yamnet", changed)
     report = verify_conversion(bn_file)
     assert not report.passed
     assert worst(report, "network") < 1e-5
