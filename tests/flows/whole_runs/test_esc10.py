@@ -127,3 +127,34 @@ def test_evaluate_finds_the_references_zero_shot_accuracy(
     low, high = found["intervals"]["zero_shot"]
     assert low <= 37 / 40 <= high
     assert found["mean_ap"] > 0.9
+
+
+def test_mn04_names_37_of_40_beside_yamnet(
+    lab: Lab, assets: Path, audioset: Callable[..., Any]
+) -> None:
+    """The published weights; windows of 10 s, which zeros fill. The same home has both models."""
+    pytest.importorskip("sklearn", reason="needs the extra 'evaluate'")
+    weights = assets / "weights" / "mn04_as_mAP_432.pt"
+    summary = lab.label(assets / "esc10-dev", model="mn04", weights=weights)
+    assert (summary.n_labelled, summary.n_failed) == (40, 0)
+    assert lab.count("labellings", "status = 'done'") == 80
+    shapes = lab.rows(
+        "SELECT l.n_patches, l.scores_path FROM labellings l JOIN models m ON m.id = l.model_id "
+        "WHERE m.name = 'mn04'"
+    )
+    assert {(n, read_scores(lab.home / path).shape) for n, path in shapes} == {(1, (1, 527))}
+    truth = ("--truth", assets / "esc10-dev" / "esc10_dev.csv", "--format", "esc")
+    said = audioset("evaluate", *truth, "--model", "mn04", "--json", "--home", lab.home)
+    found = json.loads(said.out)
+    assert (said.code, found["n_items"]) == (0, 40)
+    assert found["zero_shot"] >= 37 / 40
+    assert audioset("verify", "--deep", "--home", lab.home).code == 0
+    compared = json.loads(audioset("diff", "yamnet", "mn04", "--json", "--home", lab.home).out)
+    assert compared["n_clips"] == 40
+    hit = json.loads(
+        audioset("query", "--under", "Dog", "--intervals", "--model", "mn04", "--json",
+                 "--home", lab.home).out
+    )[0]  # fmt: skip
+    # The window, but no further than the clip.
+    assert hit["start_s"] == 0.0
+    assert hit["end_s"] == pytest.approx(5.0, abs=0.05)
