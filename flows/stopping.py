@@ -132,14 +132,20 @@ class Stopper:
         self._last_acts.append(act)
 
     def tell(self) -> None:
-        """Print once that the process was stopped, in place of a progress bar."""
+        """Print once that the process was stopped, in place of a progress bar, as the last line.
+
+        What other threads still write to stderr is discarded: a frame of the bar, or the complaint
+        of a logger that the interpreter has ended.
+        """
         if sys.__stderr__ is None or not self._telling.acquire(blocking=False):
             return  # closed from the start: descriptor 2 may be any file
-        bar = _CLEAR_LINE + _SHOW_CURSOR if os.isatty(2) else b""
         # A terminal may be gone, or stopped with Ctrl-S.
         with contextlib.suppress(OSError):
-            if select.select([], [2], [], 1.0)[1]:
-                os.write(2, bar + LINE.encode() + b"\n")
+            stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 2)
+            bar = _CLEAR_LINE + _SHOW_CURSOR if os.isatty(stderr) else b""
+            if select.select([], [stderr], [], 1.0)[1]:
+                os.write(stderr, bar + LINE.encode() + b"\n")
 
     def _leave(self) -> None:
         """End this process and what it has started, now."""
