@@ -237,7 +237,6 @@ def test_memory_does_not_grow_with_the_clip(
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_three_hours(tmp_path: Path) -> None:
     path = silence(tmp_path / "a.wav", 3 * 3600, 44_100)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -303,6 +303,7 @@ def test_junk_is_refused(tmp_path: Path, suffix: str, content: bytes) -> None:
     assert one_line(path).startswith(path.name)
 
 
+@pytest.mark.slow
 def test_damaged_h5_is_refused_or_right(
     h5: Path, published: dict[str, Any], tmp_path: Path
 ) -> None:
