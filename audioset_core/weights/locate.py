@@ -136,7 +136,12 @@ def prepare(
     source = find_source(bundle, given)
     if source is None:
         assert bundle.official is not None  # noqa: S101 (find_source would have raised)
-        source = download(bundle.official, cache_dir() / "downloads", progress=progress)
+        source = download(
+            bundle.official,
+            cache_dir() / "downloads",
+            variable=environment_name(bundle),
+            progress=progress,
+        )
     path = _converted(bundle, source)
     if not _is_file(path):
         with _writing_cache(path.parent):
@@ -144,11 +149,18 @@ def prepare(
     return _described(bundle, path)
 
 
-def download(official: OfficialWeights, folder: Path, *, progress: Progress | None = None) -> Path:
+def download(
+    official: OfficialWeights,
+    folder: Path,
+    *,
+    variable: str = "AUDIOSET_WEIGHTS",
+    progress: Progress | None = None,
+) -> Path:
     """Download a published file; an interrupted download is resumed.
 
     Only over https (http only from this machine), also where a redirect leads: GitHub and Hugging
     Face redirect every download to another host. The file gets its name after it was verified.
+    `variable` is the environment variable that messages name.
 
     Raises:
         WeightsError: no network, an HTTP error, another kind of address, or bytes that do not
@@ -175,7 +187,7 @@ def download(official: OfficialWeights, folder: Path, *, progress: Progress | No
             why = f"{why}; asked through {asked}"
         raise WeightsError(
             f"cannot download {official.url} ({why}). Three ways out: give the file with "
-            f"--weights or AUDIOSET_WEIGHTS; connect this machine to the network and run again; "
+            f"--weights or {variable}; connect this machine to the network and run again; "
             f"or label with the small model that needs no download, --model {POCKET.name}"
         ) from error
     if file_sha256(part) != official.sha256:

@@ -463,3 +463,12 @@ def test_unreadable_weights(assets: Path, tmp_path: Path) -> None:
     path.chmod(0)
     with pytest.raises(WeightsError):
         prepare(YAMNET, path)
+
+
+def test_without_a_network_the_model_s_own_variable_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("AUDIOSET_ASSETS", raising=False)
+    official = replace(BUNDLES["mn10"].official, url="http://127.0.0.1:9/mn10.pt")  # type: ignore[type-var]
+    with pytest.raises(WeightsError, match="--weights or AUDIOSET_WEIGHTS_MN10;"):
+        prepare(replace(BUNDLES["mn10"], official=official))
