@@ -104,19 +104,19 @@ class Layout:
         return next((ending for ending in endings if ending in self.targets), name)
 
     @property
-    def expected(self) -> frozenset[str]:
-        """Every name that the file must have."""
-        return frozenset(self.targets) | frozenset(self.constants) | frozenset(self.unused)
+    def expected(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every array that the file must have, by name."""
+        shapes = {name: target.published_shape for name, target in self.targets.items()}
+        return shapes | {name: array.shape for name, array in self.constants.items()} | self.unused
 
     def n_misfits(self, published: Mapping[str, Stored]) -> tuple[int, int]:
         """How many arrays are missing or unknown, and how many have another shape than ours."""
-        shapes = {name: target.published_shape for name, target in self.targets.items()}
-        shapes |= {name: constant.shape for name, constant in self.constants.items()} | self.unused
-        stored = [
-            (published[name].shape, shape) for name, shape in shapes.items() if name in published
-        ]
-        n_misshapen = sum(there not in (None, ours) for there, ours in stored)
-        return len(shapes.keys() ^ published.keys()), n_misshapen
+        expected = self.expected
+        n_misshapen = sum(
+            published[name].shape not in (None, expected[name])
+            for name in expected.keys() & published.keys()
+        )
+        return len(expected.keys() ^ published.keys()), n_misshapen
 
     def place(self, published: Mapping[str, Stored], source: str) -> Arrays:
         """All published arrays by our names; each shape is checked before its array is read.
@@ -124,10 +124,8 @@ class Layout:
         Raises:
             WeightsError: an array is missing, unknown, of another shape, or not of floats.
         """
-        missing, spare = (
-            sorted(self.expected - published.keys()),
-            sorted(published.keys() - self.expected),
-        )
+        expected = self.expected.keys()
+        missing, spare = sorted(expected - published.keys()), sorted(published.keys() - expected)
         if missing or spare:
             found = (
                 f"{len(missing)} datasets missing" if missing else f"{len(spare)} unknown datasets"

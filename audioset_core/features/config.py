@@ -45,10 +45,9 @@ class FrontendConfig:
     @property
     def patch_samples(self) -> int:
         """Samples under one patch: 15,600 (the last frame is a whole window)."""
-        if self.preemphasis:
+        if self.is_centred:
             return self.patch_span_frames * self.frame_hop_samples
-        window = 0 if self.is_centred else self.frame_samples
-        return (self.patch_frames - 1) * self.frame_hop_samples + window
+        return (self.patch_frames - 1) * self.frame_hop_samples + self.frame_samples
 
     @property
     def patch_hop_samples(self) -> int:

@@ -76,7 +76,6 @@ class OpenVinoNetwork:
             raise UserError(_NO_BF16)
         self.batch_patches = bundle.cpu_batch_patches
         self.n_lanes = n_lanes or n_cores()
-        self._has_scores = bundle.has_scores
         model = _translated(core, bundle, weights)
         frontend = bundle.frontend
         model.reshape(

@@ -15,8 +15,6 @@ from audioset_core.checkpoints.layouts import Layout, own_names
 from audioset_core.models.mobile_blocks import BLOCKS, mobile_features, scaled
 
 N_CLASSES = 447
-STEP_FRAMES = 4
-"""Frames under one step: 40 ms."""
 _BAND_STRIDES = (1, 2, 2, 1, 1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 2)
 _FRAME_STRIDES = (1, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from audioset_core.arrays import F64
-from audioset_core.checkpoints.layouts import Layout, Target
+from audioset_core.checkpoints.layouts import Layout, own_names
 from audioset_core.features.mel import hann_window, mel_matrix
 from audioset_core.models.registry import PANNS
 
@@ -24,7 +24,6 @@ EMBEDDING_DIM = 2048
 # Table I: two 3x3 convolutions each, batch norm and ReLU after both; a 2x2 average pool between
 # the blocks, global pooling after the last.
 BLOCK_FILTERS = (64, 128, 256, 512, 1024, 2048)
-_BATCH_NORM = ("weight", "bias", "running_mean", "running_var")
 
 
 class ConvBlock(nn.Module):
@@ -74,27 +73,13 @@ class Cnn14(nn.Module):
 
 def layouts() -> tuple[Layout, ...]:
     """The published form of the weights, which has the same names and axes as ours."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name in _BATCH_NORM:
-        shapes[f"bn0.{name}"] = (FRONTEND.n_mels,)
-    inputs = 1
-    for index, filters in enumerate(BLOCK_FILTERS, 1):
-        for half, channels in ((1, inputs), (2, filters)):
-            shapes[f"conv_block{index}.conv{half}.weight"] = (filters, channels, 3, 3)
-            for name in _BATCH_NORM:
-                shapes[f"conv_block{index}.bn{half}.{name}"] = (filters,)
-        inputs = filters
-    shapes["fc1.weight"], shapes["fc1.bias"] = (EMBEDDING_DIM, inputs), (EMBEDDING_DIM,)
-    shapes["fc_audioset.weight"] = (N_CLASSES, EMBEDDING_DIM)
-    shapes["fc_audioset.bias"] = (N_CLASSES,)
     real, imaginary = _transform()
     constants = {
         "spectrogram_extractor.stft.conv_real.weight": real,
         "spectrogram_extractor.stft.conv_imag.weight": imaginary,
         "logmel_extractor.melW": mel_matrix(FRONTEND),
     }
-    targets = {name: Target(name, shape) for name, shape in shapes.items()}
-    return (Layout(kind="torch", targets=targets, constants=constants),)
+    return (Layout(kind="torch", targets=own_names(Cnn14), constants=constants),)
 
 
 def _transform() -> tuple[F64, F64]:

@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from audioset_core.checkpoints.layouts import Layout, Target
+from audioset_core.checkpoints.layouts import Layout, own_names
 
 N_CLASSES = 521
 EMBEDDING_DIM = 320
@@ -87,11 +87,4 @@ class Pocket(nn.Module):
 
 def layouts() -> tuple[Layout, ...]:
     """The state dict that a training writes; the package's own weights come from one."""
-    with torch.device("meta"):
-        state = Pocket().state_dict()
-    targets = {
-        name: Target(name, tuple(array.shape))
-        for name, array in state.items()
-        if not name.endswith("num_batches_tracked")
-    }
-    return (Layout(kind="torch", targets=targets),)
+    return (Layout(kind="torch", targets=own_names(Pocket)),)

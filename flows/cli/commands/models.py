@@ -66,8 +66,8 @@ def models(*, context: typer.Context, store: Store, as_json: AsJson = False) -> 
         print_json({"models": rows, "labelled": labelled})
         return
     columns = ("name", "title", ">classes", ">window_s", ">hop_s", ">mAP", "version", "weights")
-    shown = [["-" if v is None else str(v) for v in row.values()] for row in rows]
-    print_table(columns, shown)
+    shown = [[row[column.removeprefix(">")] for column in columns] for row in rows]
+    print_table(columns, [["-" if value is None else str(value) for value in row] for row in shown])
     for entry in labelled:
         promoted = ", promoted" if entry["promoted"] else ""
         model = f"{entry['name']}@{entry['version']}"
