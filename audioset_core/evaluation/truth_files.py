@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from audioset_core.data import FOLDER
 from audioset_core.errors import UnknownNodeError, UserError
@@ -34,7 +34,6 @@ from audioset_core.marks.read import format_of, mark_files, read_marks
 from audioset_core.ontology.graph import Ontology
 
 TruthFormat = Literal["esc", "audioset-segments", "audioset-strong", "fsd50k", "csv"]
-FORMATS: tuple[TruthFormat, ...] = get_args(TruthFormat)
 
 _ESC_FILE = FOLDER / "esc_classes.csv"
 _KEYS = (
