@@ -9,6 +9,8 @@ Source: https://github.com/audioset/ontology (Google, CC BY-SA 4.0)
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +19,42 @@ from audioset_core.errors import OntologyError
 from audioset_core.records import Node
 
 _TABLE = FOLDER / "ontology.tsv"
+_STRONG = FOLDER / "strong_nodes.tsv"
 # The official file is 0.3 MB; the limits keep /dev/zero and malicious files out of the memory.
 _MAX_FILE_BYTES = 64 * 2**20
 _MAX_NODES = 100_000
 
 
 def read_table() -> list[Node]:
-    """Nodes of the ontology shipped with the package, without descriptions."""
-    rows = (
-        line.split("\t")
-        for line in _TABLE.read_text(encoding="utf-8").splitlines()
-        if not line.startswith("#")
-    )
+    """Nodes of Google's ontology as shipped with the package, without descriptions."""
     return [
         _make_node(mid, name, children.split(), restrictions.split(",") if restrictions else [])
-        for mid, name, restrictions, children in rows
+        for mid, name, restrictions, children in _rows(_TABLE)
     ]
+
+
+def with_strong_nodes(nodes: list[Node]) -> list[Node]:
+    """The nodes, and the classes of AudioSet-strong that they lack, below those of their parents.
+
+    A class none of whose parents is among the nodes is left out.
+    """
+    known = {node.mid for node in nodes}
+    below: dict[str, tuple[str, ...]] = {}
+    added = []
+    for mid, name, parents, reason in _rows(_STRONG):
+        above = known.intersection(parents.split())
+        if mid in known or not above:
+            continue
+        added.append(_make_node(mid, name, [], [], description=reason))
+        below |= {parent: (*below.get(parent, ()), mid) for parent in above}
+    grown = [replace(node, child_mids=node.child_mids + below.get(node.mid, ())) for node in nodes]
+    return grown + added
+
+
+def _rows(table: Path) -> Iterator[list[str]]:
+    for line in table.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            yield line.split("\t")
 
 
 def read_official_json(path: Path) -> list[Node]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from audioset_core.errors import OntologyError, UnknownNodeError, UserError
-from audioset_core.ontology.files import read_official_json, read_table
+from audioset_core.ontology.files import read_official_json, read_table, with_strong_nodes
 from audioset_core.records import Node
 
 __all__ = ["Node", "Ontology", "load_default"]
@@ -57,12 +57,12 @@ class Ontology:
 
     @classmethod
     def from_official_json(cls, path: Path) -> Ontology:
-        """Read a file laid out as Google's `ontology.json`.
+        """Read a file laid out as Google's `ontology.json`, and add AudioSet-strong's classes.
 
         Raises:
             OntologyError: the file cannot be read, is not such a list, or is no DAG.
         """
-        return cls(read_official_json(path))
+        return cls(with_strong_nodes(read_official_json(path)))
 
     @property
     def roots(self) -> tuple[Node, ...]:
@@ -158,7 +158,7 @@ class Ontology:
         """The three names most like the text, best first; MIDs where the text looks like a MID.
 
         >>> load_default().nearest("dgo")
-        ('Dog', 'Goat', 'Gong')
+        ('Dog', 'Pant (dog)', 'Goat')
         """
         from difflib import SequenceMatcher, get_close_matches
 
@@ -229,8 +229,8 @@ class Ontology:
 
 @cache
 def load_default() -> Ontology:
-    """The ontology shipped with the package: 632 nodes, without descriptions."""
-    return Ontology(read_table())
+    """The ontology shipped with the package: Google's 632 nodes, and 31 of AudioSet-strong."""
+    return Ontology(with_strong_nodes(read_table()))
 
 
 def _fold(text: str) -> str:
