@@ -63,7 +63,10 @@ class SourceReport:
 
 @dataclass(frozen=True, slots=True)
 class LabellingReport:
-    """A clip under one model and one set of parameters."""
+    """A clip under one model and one set of parameters.
+
+    `patch_hop_s` and `window_s` are of the rows of its files, `step_s` is the hop of detections.
+    """
 
     model: str
     model_version: str
@@ -75,6 +78,8 @@ class LabellingReport:
     embeddings_path: str | None
     note: str | None
     patch_hop_s: float
+    window_s: float
+    step_s: float
     score_floor: float
     detection_threshold: float
     is_partial: bool

@@ -28,16 +28,23 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Parameters:
-    """The settings that change labels; `extra` holds further JSON values."""
+    """The settings that change labels; `extra` holds further JSON values.
+
+    `patch_hop_s` is the hop of detections: of patches, or of the steps within a patch.
+    """
 
     patch_hop_s: float
     score_floor: float
     detection_threshold: float
     extra: Mapping[str, Any] = field(default_factory=dict)
+    steps_per_row: int = 1
+    """Rows of the score files are pooled from so many steps of `patch_hop_s`."""
 
     def as_json(self) -> dict[str, Any]:
         """Everything in one JSON object."""
-        return {
+        # Sets from before there were steps keep their digest.
+        steps = {"steps_per_row": self.steps_per_row} if self.steps_per_row > 1 else {}
+        return steps | {
             "patch_hop_s": float(self.patch_hop_s),
             "score_floor": float(self.score_floor),
             "detection_threshold": float(self.detection_threshold),

@@ -7,13 +7,18 @@ from functools import partial
 import numpy as np
 from prefect import task
 
-from audioset_core.arrays import F32
 from audioset_core.inference.scorer import Output
-from audioset_core.storage.score_files import Kind
+from audioset_core.scores.pooling import detected_runs, detections_of, joined, pooled_rows
 from audioset_core.system import release_memory
 from tasks.labelling.job import Job, is_stopping, scorer_for
-from tasks.labelling.options import ScoreDtype
-from tasks.labelling.shards import FinishedClip, Results, Shard, ShardFeatures, ShardScores
+from tasks.labelling.shards import (
+    FinishedClip,
+    Results,
+    Shard,
+    ShardFeatures,
+    ShardScores,
+    UnfinishedClip,
+)
 
 
 @task(name="infer", task_run_name="infer shard {shard.label}", persist_result=False)
@@ -47,20 +52,37 @@ def score_shard(job: Job, features: ShardFeatures, previous: ShardScores | None)
         embeddings=job.has_embeddings,
     )
     for (path, claim, clip, remarks), output in zip(owners, outputs, strict=True):
-        blocks = scores.unfinished.setdefault(claim.labelling_id, [])
-        blocks.append(_stored(output, job.options.score_dtype))
+        parts = scores.unfinished.setdefault(claim.labelling_id, UnfinishedClip())
+        _add(job, parts, output)
         if clip is not None:
-            whole = _joined(scores.unfinished.pop(claim.labelling_id))
-            scores.finished.append(FinishedClip(path, claim, clip, whole, remarks))
+            del scores.unfinished[claim.labelling_id]
+            found = detections_of(joined(parts.runs)) if parts.runs else None
+            whole = _joined(parts.blocks)
+            scores.finished.append(FinishedClip(path, claim, clip, whole, remarks, found))
     return scores
 
 
-def _stored(output: Output, dtype: ScoreDtype) -> Results:
-    """The output in the precision of its files."""
-    outputs: dict[Kind, F32 | None] = {"scores": output.logits, "embeddings": output.embeddings}
+def _add(job: Job, parts: UnfinishedClip, output: Output) -> None:
+    """The output in the precision of its files, and as rows.
+
+    What is detected within a row is looked for here, before the steps are pooled.
+    """
+    steps_per_row, dtype = job.frontend.steps_per_row, job.options.score_dtype
+    threshold = job.parameters.detection_threshold
+    stored: Results = {}
     # Half precision reaches 65,504; what is beyond becomes infinite and is refused later.
     with np.errstate(over="ignore"):
-        return {kind: x.astype(dtype) for kind, x in outputs.items() if x is not None}
+        if output.embeddings is not None:
+            rows = pooled_rows(output.embeddings, steps_per_row, mode="mean")
+            stored["embeddings"] = rows.astype(dtype)
+        if output.logits is not None:
+            rows = pooled_rows(output.logits, steps_per_row, mode="max")
+            stored["scores"] = rows.astype(dtype)
+            if steps_per_row > 1:
+                steps = output.logits.astype(dtype)
+                parts.runs += detected_runs(steps, threshold, parts.n_steps)
+                parts.n_steps += len(steps)
+    parts.blocks.append(stored)
 
 
 _BLOCKS_KEPT = 8

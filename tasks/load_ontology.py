@@ -46,7 +46,7 @@ def model_record(bundle: ModelBundle, weights: ReadyWeights) -> Model:
         version=weights.version,
         weights_sha256=weights.source_sha256,
         sample_rate_hz=bundle.frontend.sample_rate_hz,
-        window_s=bundle.frontend.patch_window_s,
+        window_s=bundle.frontend.step_window_s,
         embedding_dim=bundle.embedding_dim,
         categories=tuple((c.index, c.mid, c.name) for c in bundle.categories),
     )

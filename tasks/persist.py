@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -157,6 +158,8 @@ def _labelling(
             floor=job.parameters.score_floor,
             threshold=job.parameters.detection_threshold,
         )
+    if finished.detections is not None:
+        pooled = replace(pooled, detections=finished.detections)
     scores_file, scores_sha256, _ = files.get("scores", (None, None, None))
     embeddings_file, embeddings_sha256, _ = files.get("embeddings", (None, None, None))
     return Labelling(

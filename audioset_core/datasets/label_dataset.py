@@ -36,6 +36,7 @@ from audioset_core.inference.engines import takes_waveforms
 from audioset_core.inference.interface import ComputeOptions, Device
 from audioset_core.inference.scorer import Scorer
 from audioset_core.models.registry import Framing, find_bundle
+from audioset_core.scores.pooling import pooled_rows
 from audioset_core.storage.score_files import check_scores
 from audioset_core.weights.locate import prepare
 
@@ -121,7 +122,7 @@ def label_dataset(
     scorer.score([], config)  # raises for weights without scores, before an item is read
     # Results of the same variant are equal.
     variant = (
-        f"{bundle.name} {ready.version}, a patch every {config.patch_hop_s:g} s, "
+        f"{bundle.name} {ready.version}, a patch every {config.row_hop_s:g} s, "
         f"tail {'padded' if config.pads_tail else 'dropped'}, {score_dtype}"
     )
     with LabelFolder(Path(out), variant) as folder:
@@ -253,8 +254,9 @@ class _Run:
         scored = self._scorer.score([piece for _, piece in pieces], self._config)
         for (clip, _), logits in zip(pieces, scored, strict=True):
             # Half precision ends at 65,504; larger values become infinite and are refused below.
+            rows = pooled_rows(logits, self._config.steps_per_row, mode="max")
             with np.errstate(over="ignore"):
-                clip.logits.append(logits.astype(self._dtype, copy=False))
+                clip.logits.append(rows.astype(self._dtype, copy=False))
         complete = [clip for clip in self._clips if clip.reader.is_finished]
         self._clips = [clip for clip in self._clips if not clip.reader.is_finished]
         finished: list[tuple[_Clip, NDArray[Any]]] = []
@@ -274,7 +276,7 @@ class _Run:
         return {
             "id": clip.id,
             "meta": json.loads(clip.meta),
-            "patch_hop_s": self._config.patch_hop_s,
+            "patch_hop_s": self._config.row_hop_s,
             "n_patches": len(logits),
             "duration_s": clip.duration_s,
         }

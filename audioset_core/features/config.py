@@ -41,6 +41,11 @@ class FrontendConfig:
     preemphasis: float = 0.0
     """The share of each sample that is taken off the next one, which leaves one sample fewer; 0:
     no pre-emphasis."""
+    steps_per_patch: int = 1
+    """Scores that the network gives for one patch. More than one: each is of an equal part, a step,
+    and patches do not overlap."""
+    steps_per_row: int = 1
+    """Consecutive steps that are pooled into one row of the score files."""
 
     @property
     def patch_samples(self) -> int:
@@ -70,6 +75,39 @@ class FrontendConfig:
     def patch_window_s(self) -> float:
         """Seconds that one patch stands for: 0.96 (by convention 96 hops of 10 ms)."""
         return self.patch_span_frames * self.frame_hop_samples / self.sample_rate_hz
+
+    @property
+    def step_window_s(self) -> float:
+        """Seconds that one score of the network stands for."""
+        return self.patch_window_s / self.steps_per_patch
+
+    @property
+    def step_hop_s(self) -> float:
+        """Seconds from the start of one score of the network to the next."""
+        return self.patch_hop_s / self.steps_per_patch
+
+    @property
+    def row_hop_s(self) -> float:
+        """Seconds from the start of one row of the score files to the next."""
+        return self.step_hop_s * self.steps_per_row
+
+    def n_steps(self, n_samples: int) -> int:
+        """Scores of a recording of ``n_samples``: without steps that only padding is under.
+
+        >>> FRAME_MN.n_patches(25 * 16_000), FRAME_MN.n_steps(25 * 16_000)
+        (3, 625)
+        """
+        if self.steps_per_patch == 1:
+            return self.n_patches(n_samples)
+        return -(-n_samples * self.steps_per_patch // self.patch_hop_samples)
+
+    def n_rows(self, n_samples: int) -> int:
+        """Rows in the score file of a recording of ``n_samples``.
+
+        >>> FRAME_MN.n_rows(25 * 16_000)
+        125
+        """
+        return -(-self.n_steps(n_samples) // self.steps_per_row)
 
     def n_patches(self, n_samples: int) -> int:
         """Patches of a recording of ``n_samples``, in integers.
@@ -126,6 +164,10 @@ FRAME_MN = FrontendConfig(
     precision="float64",
     is_centred=True,
     preemphasis=0.97,
+    steps_per_patch=250,
+    # 25 rows a second of 447 classes would be 80 MB an hour, a third of a FLAC file. At five rows
+    # they are 16 MB, and a fifth of a second is what evaluations allow an onset to be off.
+    steps_per_row=5,
 )
 CED = FrontendConfig(
     log_offset=1e-10,

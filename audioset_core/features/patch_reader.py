@@ -32,6 +32,8 @@ class LogMelPiece:
 
     frames: F32
     n_patches: int
+    n_padded_steps: int = 0
+    """Steps of the last patch beyond the recording's end, of a network that scores steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class WaveformPiece:
     n_known: int
     """Samples at the front end's rate that are known so far; zeros follow the recording's last."""
     n_patches: int
+    n_padded_steps: int = 0
 
 
 Piece = LogMelPiece | WaveformPiece
@@ -91,6 +94,7 @@ class LogMelReader:
         self._log_mel = LogMelStream(config)
         self._samples: Iterator[F32] = resampled(blocks, rate_hz, config.sample_rate_hz)
         self._frames = np.empty((0, config.n_mels), np.float32)
+        self._n_patches = 0
 
     def read(self, budget_s: float) -> LogMelPiece:
         """As `PatchReader`."""
@@ -112,7 +116,12 @@ class LogMelReader:
         n_patches = max(0, 1 + (len(frames) - config.patch_frames) // config.patch_hop_frames)
         used = (n_patches - 1) * config.patch_hop_frames + config.patch_frames if n_patches else 0
         self._frames = frames[n_patches * config.patch_hop_frames :].copy()
-        return LogMelPiece(frames[:used], n_patches)
+        self._n_patches += n_patches
+        n_padded_steps = 0
+        if self.is_finished:
+            n_steps = config.n_steps(self._log_mel.n_samples)
+            n_padded_steps = self._n_patches * config.steps_per_patch - n_steps
+        return LogMelPiece(frames[:used], n_patches, n_padded_steps)
 
 
 class WaveformReader:

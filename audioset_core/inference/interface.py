@@ -62,5 +62,5 @@ class Network(Protocol):
         Shape:
             ``[batch_patches, patch_frames, n_mels]`` float32 -> logits ``[batch_patches,
             n_classes]`` (None without a classifier head), embeddings ``[batch_patches, dim]``,
-            both float32.
+            both float32; ``[batch_patches, steps_per_patch, ...]`` if a patch has several steps.
         """

@@ -36,22 +36,25 @@ class Output:
     """What the network computes for one piece.
 
     Shape:
-        logits ``[n_patches, n_classes]``, before the sigmoid; None without a classifier head.
-        embeddings ``[n_patches, embedding_dim]``; None unless asked for. Both float32.
+        logits ``[n_steps, n_classes]``, before the sigmoid; None without a classifier head.
+        embeddings ``[n_steps, embedding_dim]``; None unless asked for. Both float32. A step is
+        a patch, unless the network scores parts of it (`FrontendConfig.steps_per_patch`).
     """
 
     logits: F32 | None
     embeddings: F32 | None
 
-    def take(self, row: int, outputs: Output, span: slice) -> None:
-        """Copy rows of a batch's outputs to here."""
+    def take(self, patch: int, outputs: Output, span: slice) -> None:
+        """Copy a batch's outputs of some patches to here, but for steps beyond the clip's end."""
         for mine, batch in ((self.logits, outputs.logits), (self.embeddings, outputs.embeddings)):
             if mine is not None and batch is not None:
-                mine[row : row + span.stop - span.start] = batch[span]
+                steps = batch[span].reshape(-1, mine.shape[1])
+                room = mine[patch * len(steps) // (span.stop - span.start) :]
+                room[: len(steps)] = steps[: len(room)]
 
 
 Span = tuple[Output, int, slice]
-"""A result, its first row, and the rows of the batch that belong there."""
+"""A result, its first patch, and the patches of the batch that belong there."""
 
 
 class Scorer:
@@ -151,7 +154,8 @@ class Scorer:
         buffers = cycle(self.network.batches(self.network.n_lanes + 1, config))
         batch, spans, filled = next(buffers), list[Span](), 0
         for piece in pieces:
-            result = self._room(piece.n_patches, embeddings)
+            n_steps = piece.n_patches * config.steps_per_patch - piece.n_padded_steps
+            result = self._room(n_steps, embeddings)
             results.append(result)
             views, n_patches = self.network.patches(piece, config), piece.n_patches
             del piece  # on a CPU its frames live as long as the views
@@ -169,9 +173,9 @@ class Scorer:
             batch[filled:] = 0.0
             yield batch, spans
 
-    def _room(self, n_patches: int, embeddings: bool) -> Output:
+    def _room(self, n_steps: int, embeddings: bool) -> Output:
         def room(width: int) -> F32:
-            return np.empty((n_patches, width), np.float32)
+            return np.empty((n_steps, width), np.float32)
 
         return Output(
             room(self.n_classes) if self.bundle.has_scores else None,

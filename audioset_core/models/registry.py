@@ -106,6 +106,8 @@ class ModelBundle:
     def framed(self, *, patch_hop_s: float | None, framing: Framing) -> FrontendConfig:
         """The front end with this hop and framing.
 
+        The hop of a network that scores steps within a patch is that of the stored rows.
+
         ``pad`` fills the last patch with zeros, so that no audio is dropped: YAMNet's reference
         does that in any case, VGGish's does not.
 
@@ -122,10 +124,24 @@ class ModelBundle:
                 raise UserError("--framing seed fixes the hop at 0.96 s: leave out --patch-hop")
             return replace(self.frontend, patch_hop_frames=_SEED_HOP_FRAMES, pads_tail=False)
         pads_tail = framing == "pad" or self.frontend.pads_tail
+        if self.frontend.steps_per_patch > 1:
+            return replace(self.frontend, steps_per_row=self._steps_per_row(patch_hop_s))
         hop_frames = self.frontend.patch_hop_frames
         if patch_hop_s is not None:
             hop_frames = self._hop_frames(patch_hop_s)
         return replace(self.frontend, patch_hop_frames=hop_frames, pads_tail=pads_tail)
+
+    def _steps_per_row(self, patch_hop_s: float | None) -> int:
+        """Rows must end where patches end, or pieces of a recording could not be pooled alone."""
+        frontend = self.frontend
+        if patch_hop_s is None:
+            return frontend.steps_per_row
+        allowed = [n for n in range(1, 51) if frontend.steps_per_patch % n == 0]
+        found = [n for n in allowed if math.isclose(n * frontend.step_hop_s, patch_hop_s)]
+        if not found:
+            choices = ", ".join(f"{n * frontend.step_hop_s:g}" for n in allowed)
+            raise UserError(f"--patch-hop {patch_hop_s:g}: {self.name} has {choices}")
+        return found[0]
 
     def _hop_frames(self, patch_hop_s: float) -> int:
         if not math.isfinite(patch_hop_s):
@@ -269,6 +285,29 @@ def _ced(size: str, dim: int, mean_ap: float, sha256: str) -> ModelBundle:
     )
 
 
+def _frame_mn(width: str, sha256: str = "", size_bytes: int = 0) -> ModelBundle:
+    """Scores of 447 classes every 40 ms: for exact times."""
+    file_name = f"frame_mn{width}_strong_1.pt"
+    url = f"https://github.com/fschmid56/PretrainedSED/releases/download/v0.0.1/{file_name}"
+    return ModelBundle(
+        name=f"frame_mn{width}",
+        title=f"frame_mn{width} (PretrainedSED)",
+        frontend=config.FRAME_MN,
+        categories_name="audioset447",
+        embedding_dim=round(96 * int(width)),
+        network="frame_mobile_net:FrameMobileNet",
+        network_options=(("width", int(width) / 10),),
+        official=(
+            OfficialWeights(url=url, file_name=file_name, sha256=sha256, size_bytes=size_bytes)
+            if sha256
+            else None
+        ),
+        weights_hint="" if sha256 else url,
+        cpu_batch_patches=1,
+        cuda_batch_patches=16,
+    )
+
+
 _TAGGERS = (
     _efficientat(
         "mn04",
@@ -290,6 +329,12 @@ _TAGGERS = (
     _efficientat("dymn04", "dymn04_as.pt", 0.450),
     _efficientat("dymn10", "dymn10_as.pt", 0.477),
     _efficientat("dymn20", "dymn20_as_mAP_493.pt", 0.491),
+    _frame_mn("06"),
+    _frame_mn(
+        "10",
+        "4a0fe320d5369987b772394c51881fb20a602967e6842f72f3e5c8181065ece7",
+        15_537_114,
+    ),
     _ced("tiny", 192, 0.481, "0e086f0cd62814c6def89001f3f25193f75955696f6975ef6800af31d00d6dd7"),
     _ced("mini", 256, 0.490, "e4070d02ca53ec7a1df83bbf779a0e70bc2bbc0a9bacde6330e1dc37c990b215"),
     _ced("small", 384, 0.496, "a495e319a620dec4c8b7ca7bb927667ed68169a9efc1a943ccbf5d5c6f9c0c71"),

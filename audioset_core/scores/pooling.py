@@ -97,6 +97,39 @@ def pool(
     )
 
 
+def pooled_rows(steps: F32, steps_per_row: int, *, mode: Literal["max", "mean"]) -> F32:
+    """Each row the maximum, or the mean, of consecutive steps; the last row may have fewer.
+
+    Of logits the maximum, so that a row's score is that of its best step: nothing that a detection
+    stands on is lost. Of embeddings the mean.
+
+    >>> pooled_rows(np.float32([[1], [5], [3]]), 2, mode="max").tolist()
+    [[5.0], [3.0]]
+
+    Shape:
+        [n_steps, n] -> [ceil(n_steps / steps_per_row), n]
+    """
+    if steps_per_row == 1 or not len(steps):
+        return steps
+    first = np.arange(0, len(steps), steps_per_row)
+    if mode == "max":
+        best: F32 = np.maximum.reduceat(steps, first, axis=0)
+        return best
+    counts = np.diff(first, append=len(steps)).astype(np.float32)
+    sums: F32 = np.add.reduceat(steps, first, axis=0)
+    return sums / counts[:, np.newaxis]
+
+
+def detected_runs(logits: Floats, threshold: float, first_patch: int) -> Iterator[Runs]:
+    """Runs of scores at or above the threshold, in blocks that `joined` makes one of.
+
+    Shape:
+        logits: [n_patches, n_classes]; they begin at `first_patch` of the clip.
+    """
+    for start, scores in score_blocks(logits, BLOCK_VALUES):
+        yield runs_in(scores, np.float32(threshold), first_patch + start)
+
+
 def window_spans(n_patches: int, *, window: int, stride: int) -> npt.NDArray[np.int64]:
     """First and last patch (inclusive) of each sliding window.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -75,6 +75,20 @@ def most_missing(merge_gap_s: float, *, patch_hop_s: float, window_s: float) -> 
     2
     """
     return max(0, math.floor((merge_gap_s + window_s) / patch_hop_s + _SLACK) - 1)
+
+
+def in_steps(found: Detection, steps_per_row: int) -> Detection:
+    """An interval of rows as one of the steps that the rows were pooled from.
+
+    >>> in_steps(Detection(0, 1, 2, 0.9, 0.5, 2), 5)
+    Detection(category_index=0, start_patch=5, end_patch=14, peak=0.9, mean=0.5, peak_patch=10)
+    """
+    return replace(
+        found,
+        start_patch=found.start_patch * steps_per_row,
+        end_patch=(found.end_patch + 1) * steps_per_row - 1,
+        peak_patch=found.peak_patch * steps_per_row,
+    )
 
 
 def derive_intervals(

@@ -118,8 +118,8 @@ def fitting_patches(config: FrontendConfig, n_samples: int, rate_hz: int) -> ran
     """
     n_resampled = n_samples * config.sample_rate_hz // rate_hz
     slack = 0 if rate_hz == config.sample_rate_hz else config.frame_hop_samples
-    least = config.n_patches(max(0, n_resampled - slack))
-    return range(least, config.n_patches(n_resampled + slack) + 1)
+    least = config.n_rows(max(0, n_resampled - slack))
+    return range(least, config.n_rows(n_resampled + slack) + 1)
 
 
 def stored_files(home: Path) -> Iterator[StoredFile | str]:

@@ -90,6 +90,17 @@ class StoredVariant:
         found: Mapping[str, Any] = self.parameters.get("extra", {})
         return found
 
+    @property
+    def steps_per_row(self) -> int:
+        """From how many steps of a detection a row of the score files is pooled."""
+        return int(self.parameters.get("steps_per_row", 1))
+
+    @property
+    def row_hop_s(self) -> float:
+        """Seconds from one row of the score files to the next."""
+        hop_s: float = self.parameters["patch_hop_s"]
+        return round(hop_s * self.steps_per_row, 6)
+
 
 @dataclass(frozen=True, slots=True)
 class UndoneLabelling:

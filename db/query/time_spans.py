@@ -73,6 +73,16 @@ def end_s(
     return rounded_s(case((last > clip.c.duration_s, clip.c.duration_s), else_=last))
 
 
+def row_hop_s(parameters: Any = parameter_sets) -> ColumnElement[float]:
+    """From one row of a score file to the next; rows may be coarser than detections."""
+    return rounded_s(parameters.c.patch_hop_s * parameters.c.steps_per_row)
+
+
+def row_window_s(model: Any = models, parameters: Any = parameter_sets) -> ColumnElement[float]:
+    """How long a row of a score file lasts: as its steps together."""
+    return rounded_s(model.c.window_s + parameters.c.patch_hop_s * (parameters.c.steps_per_row - 1))
+
+
 def timed(*columns: Any, of: Any = detections) -> Select[Any]:
     """The columns of each detection (or interval), then start_s and end_s.
 

@@ -24,7 +24,7 @@ from db.engine import reading
 from db.errors import DatabaseUserError
 from db.query.current_labelling import model_ids, represents_clip, with_facts
 from db.query.paths import first_source, there_first
-from db.query.time_spans import detected
+from db.query.time_spans import detected, row_hop_s, row_window_s
 from db.record_columns import columns_for
 from db.schema.tables import (
     clip_scores,
@@ -122,7 +122,7 @@ def _prediction_query(ids: list[int] | None) -> Select[Any]:
     columns = columns_for(
         PredictionRow, sources, labellings, parameter_sets,
         clip=clips.c.sha256, model=models.c.name, model_version=models.c.version,
-        labelling_id=labellings.c.id,
+        labelling_id=labellings.c.id, patch_hop_s=row_hop_s(),
     )  # fmt: skip
     query = select(*columns).select_from(labellings)
     return (
@@ -175,6 +175,8 @@ def _labellings(conn: Connection, clip_id: int) -> tuple[LabellingReport, ...]:
     columns = columns_for(
         LabellingReport, labellings, parameter_sets,
         model=models.c.name, model_version=models.c.version,
+        patch_hop_s=row_hop_s(), window_s=row_window_s(),
+        step_s=parameter_sets.c.patch_hop_s,
     )  # fmt: skip
     query = (
         select(*columns, parameter_sets.c.parameters)

@@ -20,7 +20,15 @@ from db.query.find import allowed_clips
 from db.query.paths import is_trusted
 from db.query.question import Question, file_conditions, interval_conditions
 from db.query.subtrees import counts, reaches, subtree
-from db.query.time_spans import detected, end_s, in_span, rounded_s, start_s
+from db.query.time_spans import (
+    detected,
+    end_s,
+    in_span,
+    rounded_s,
+    row_hop_s,
+    row_window_s,
+    start_s,
+)
 from db.record_columns import columns_for
 from db.reports.clip import remarks_of
 from db.schema.tables import (
@@ -148,6 +156,7 @@ def _recording_query(conn: Connection, question: Question) -> Select[Any]:
         source_id=sources.c.id, labelling_id=labellings.c.id, clip=clips.c.sha256,
         duration_s=rounded_s(clips.c.duration_s), model=models.c.name,
         model_version=models.c.version, n_patches=func.coalesce(labellings.c.n_patches, 0),
+        patch_hop_s=row_hop_s(), window_s=row_window_s(),
     )  # fmt: skip
     query = (
         select(*columns)

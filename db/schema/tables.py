@@ -118,6 +118,8 @@ parameter_sets = Table(
     column("score_floor", ScoreType),
     column("detection_threshold", ScoreType),
     column("parameters", CleanJson),
+    # Rows of the score files are pooled from so many steps, each patch_hop_s after the other.
+    column("steps_per_row", Integer, server_default="1"),
 )
 
 

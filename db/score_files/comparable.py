@@ -13,6 +13,7 @@ from db.errors import DatabaseUserError
 from db.query.current_labelling import model_ids, represents_clip, with_facts
 from db.query.paths import first_source
 from db.query.question import Question, clip_conditions
+from db.query.time_spans import row_hop_s, row_window_s
 from db.record_columns import columns_for
 from db.reports.clip import clip_by_ref
 from db.schema.tables import clips, labellings, models, parameter_sets, sources
@@ -57,6 +58,7 @@ def vectors_of(engine: Engine, ref: str | bytes, model: str | None = None) -> Ve
             kind=case((labellings.c.embeddings_path.is_not(None), "embeddings"), else_="scores"),
             path=func.coalesce(labellings.c.embeddings_path, labellings.c.scores_path),
             model=models.c.name + "@" + models.c.version,
+            patch_hop_s=row_hop_s(), window_s=row_window_s(),
         )  # fmt: skip
         query = (
             select(*columns)

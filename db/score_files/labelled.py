@@ -19,6 +19,7 @@ from db.errors import DatabaseUserError
 from db.ledger.label_rows import Row, insert_rows, label_rows
 from db.paging import PAGE, page_of, paged_rows
 from db.query.current_labelling import model_ids, represents_clip, with_facts
+from db.query.time_spans import row_hop_s, row_window_s
 from db.record_columns import columns_for
 from db.schema.tables import clips, labellings, models, parameter_sets, sources
 from db.schema.threshold_tables import derivations, intervals, threshold_sets
@@ -27,7 +28,10 @@ from db.thresholds.sets import StoredSet
 
 @dataclass(frozen=True, slots=True)
 class ScoredClip:
-    """A clip, the labelling that represents it, and what its score file must be."""
+    """A clip, the labelling that represents it, and what its score file must be.
+
+    Hop and window are those of the file's rows; detections count in steps of a row.
+    """
 
     labelling_id: int
     clip_id: int
@@ -37,6 +41,7 @@ class ScoredClip:
     n_classes: int
     window_s: float
     patch_hop_s: float
+    steps_per_row: int
     n_patches: int | None
     score_dtype: str | None
     scores_path: str | None
@@ -164,6 +169,7 @@ def _iter(engine: Engine, which: ColumnElement[bool], page: int) -> Iterator[Sco
     columns = columns_for(
         ScoredClip, labellings, clips, models, parameter_sets,
         labelling_id=labellings.c.id, clip_sha256=clips.c.sha256,
+        patch_hop_s=row_hop_s(), window_s=row_window_s(),
     )  # fmt: skip
     query = (
         select(*columns)

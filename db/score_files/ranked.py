@@ -17,6 +17,7 @@ from db.query.paths import first_source
 from db.query.question import Question
 from db.query.statements import best_of_clips, found_query
 from db.query.subtrees import counts, reaches
+from db.query.time_spans import row_hop_s, row_window_s
 from db.record_columns import columns_for
 from db.schema.tables import (
     categories,
@@ -75,7 +76,7 @@ def score_files(engine: Engine, question: Question) -> Iterator[ScoreFile]:
         first_id = first_source(best.c.clip_id, question.paths).correlate(best).scalar_subquery()
         columns = columns_for(
             ScoreFile, best, labellings, clips, models, parameter_sets, sources,
-            clip=clips.c.sha256,
+            clip=clips.c.sha256, patch_hop_s=row_hop_s(), window_s=row_window_s(),
         )  # fmt: skip
         query = (
             with_facts(

@@ -90,7 +90,7 @@ def _options(stored: StoredVariant, weights: Path | None) -> LabelOptions:
         options = LabelOptions(
             model=stored.model,
             weights=_matching_weights(stored, weights),
-            patch_hop_s=stored.parameters["patch_hop_s"],
+            patch_hop_s=stored.row_hop_s,
             framing=stored.extra["framing"],
             score_dtype=stored.extra["score_dtype"],
             **{name: stored.extra[name] for name in RESULT_OPTIONS if name in stored.extra},

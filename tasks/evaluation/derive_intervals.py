@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 from audioset_core.arrays import Floats
 from audioset_core.errors import AudioError, Reason, UserError
 from audioset_core.records import Detection
-from audioset_core.scores.thresholds import IntervalRules, derive_intervals
+from audioset_core.scores.thresholds import IntervalRules, derive_intervals, in_steps
 from audioset_core.storage.score_file_check import Promise, check_file
 from audioset_core.storage.score_files import read_scores
 from db.engine import reading
@@ -119,7 +119,8 @@ class _Rules:
         if logits is None:
             return []
         hop_s, window_s = clip.patch_hop_s, clip.window_s
-        return list(derive_intervals(logits, rules, patch_hop_s=hop_s, window_s=window_s))
+        found = derive_intervals(logits, rules, patch_hop_s=hop_s, window_s=window_s)
+        return [in_steps(each, clip.steps_per_row) for each in found]
 
     def _of(self, model_id: int) -> IntervalRules:
         if model_id not in self._rules:

@@ -80,7 +80,8 @@ def labelling_settings(options: LabelOptions) -> tuple[FrontendConfig, Parameter
     }
     chosen = options.model_dump(include=set(RESULT_OPTIONS), exclude_defaults=True)
     return frontend, Parameters(
-        patch_hop_s=frontend.patch_hop_s,
+        patch_hop_s=frontend.step_hop_s,
+        steps_per_row=frontend.steps_per_row,
         score_floor=SCORE_FLOOR,
         detection_threshold=DETECTION_THRESHOLD,
         extra=extra | chosen,

@@ -17,12 +17,16 @@ from numpy.typing import NDArray
 from audioset_core.audio.remarks import Remark
 from audioset_core.errors import AudioError
 from audioset_core.features.patch_reader import ClipReader, Piece
+from audioset_core.records import Detection
+from audioset_core.scores.pooling import Runs
 from audioset_core.storage.score_files import Kind
 from audioset_core.system import n_cores
 from db.records import Claim, Clip, FailedSource, Failure, WorkItem
 
 Results = dict[Kind, NDArray[np.floating[Any]]]
-"""``scores``: logits ``[n_patches, n_classes]``; ``embeddings``: ``[n_patches, dim]``.
+"""``scores``: logits ``[n_rows, n_classes]``; ``embeddings``: ``[n_rows, dim]``.
+
+A row is a patch, or several steps of a network that scores steps within a patch.
 
 float16 or float32, as they are stored; a model without a head, or a run that was not asked for
 embeddings, has only the other.
@@ -112,6 +116,8 @@ class FinishedClip:
     clip: Clip
     results: Results
     remarks: tuple[Remark, ...] = ()
+    detections: tuple[Detection, ...] | None = None
+    """Found step by step, where a row is several steps; None: they are those of the rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,13 +161,22 @@ class ShardFeatures:
         return pieces
 
 
+class UnfinishedClip:
+    """Results of a clip's earlier pieces, and the runs of steps that were found in them."""
+
+    def __init__(self) -> None:
+        self.blocks: list[Results] = []
+        self.runs: list[Runs] = []
+        self.n_steps = 0
+
+
 class ShardScores:
     """What infer hands to persist, and to the infer of a long clip's next part."""
 
     def __init__(self) -> None:
         self.finished: list[FinishedClip] = []
         self.failures: list[FailedSource] = []
-        self.unfinished: dict[int, list[Results]] = {}
+        self.unfinished: dict[int, UnfinishedClip] = {}
         self.counts = ShardCounts()
         self.continues = False
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,12 @@ from db.integrity.audit import DoneLabelling, Labels, StoredVariant
 from db.integrity.closure import closure_differences, rebuild_closure
 from db.ledger.label_rows import category_nodes
 from db.types import path_text
-from tasks.store_check.expected_labels import difference, pooled_labels
+from tasks.store_check.expected_labels import (
+    as_rows,
+    difference,
+    pooled_labels,
+    without_steps,
+)
 from tasks.store_check.report import Damage, Finding, Outcome, Report
 from tasks.store_check.stray_files import sweep
 
@@ -224,10 +229,18 @@ class _Check:
             scores = read_scores(self.home / done.scores_path, mmap=True)
             right = pooled_labels(scores, rules.stored.parameters, rules.node_of)
         stored = audit.labels_of(self.engine, done.labelling_id)
+        where, steps_per_row = done.scores_path or done.clip_sha256, rules.stored.steps_per_row
+        if steps_per_row > 1:
+            # The file has no steps: wrong rows are put right by labelling again.
+            reason = difference(as_rows(stored, steps_per_row), without_steps(right))
+            if reason:
+                outcome, findings = self._reset(done, [Finding(Damage.LABELS, where, reason)])
+                self.report.add(replace(findings[0], outcome=outcome))
+            return
         reason = difference(stored, right)
         if reason:
             is_repaired = self.is_repair and repair.rewrite_labels(self.engine, done, right)
-            self._add(Damage.LABELS, done.scores_path or done.clip_sha256, reason, is_repaired)
+            self._add(Damage.LABELS, where, reason, is_repaired)
 
     # --- tables ---
 
@@ -254,7 +267,7 @@ class _Check:
 def _frontend(stored: StoredVariant) -> FrontendConfig | None:
     try:
         return find_bundle(stored.model, has_scores=stored.n_classes > 0).framed(
-            patch_hop_s=stored.parameters["patch_hop_s"], framing=stored.extra["framing"]
+            patch_hop_s=stored.row_hop_s, framing=stored.extra["framing"]
         )
     except (UserError, KeyError):
         return None

@@ -28,6 +28,35 @@ def pooled_labels(
     return Labels.of(*(label_rows(each, node_of) for each in found))
 
 
+def as_rows(stored: Labels, steps_per_row: int) -> Labels:
+    """The labels with detections in rows of the score file, those made one whose rows touch.
+
+    Only borders and peaks: a row's score is that of its best step, so the rest is not known of it.
+    Detections that overlap stay apart, and so agree with no file.
+    """
+    found: dict[tuple[int, int], Row] = {}
+    last: Row = {"node_id": None}
+    last_step = -1
+    for (node_id, start), row in sorted(stored.detections.items()):
+        first_row, last_row = start // steps_per_row, row["end_patch"] // steps_per_row
+        is_same = last["node_id"] == node_id
+        if is_same and last_step < start and first_row <= last["end_patch"] + 1:
+            last |= {"end_patch": last_row, "peak": max(last["peak"], row["peak"])}
+        else:
+            borders = {"start_patch": first_row, "end_patch": last_row}
+            last = {"node_id": node_id, **borders, "peak": row["peak"]}
+            found[node_id, first_row if last_step < start or not is_same else -start] = last
+        last_step = row["end_patch"]
+    return Labels(stored.scores, found)
+
+
+def without_steps(right: Labels) -> Labels:
+    """What of the labels of a file's rows must agree with `as_rows`."""
+    names = ("node_id", "start_patch", "end_patch", "peak")
+    kept = {key: {name: row[name] for name in names} for key, row in right.detections.items()}
+    return Labels(right.scores, kept)
+
+
 def difference(stored: Labels, right: Labels) -> str:
     """What differs; "" if nothing does.
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from audioset_core.models.registry import find_bundle
 
 F32 = NDArray[np.float32]
 _CLIPS = {"clip3": (3, 303), "clip10": (10, 1010), "clip25": (25, 2525)}
@@ -40,6 +43,17 @@ def weight(name: str, shape: tuple[int, ...]) -> F32:
     if made is None:
         made = _gain(name, shape) / math.sqrt(math.prod(shape[1:])) * normal
     return made.astype(np.float32)
+
+
+def write_published(model: str, path: Path) -> Path:
+    """A file laid out as the model's published one, to be converted."""
+    import torch
+
+    layout = find_bundle(model).layouts()[0]
+    shapes = {name: target.published_shape for name, target in layout.targets.items()}
+    arrays = {name: weight(name, shape) for name, shape in (shapes | dict(layout.unused)).items()}
+    torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, path)
+    return path
 
 
 def _mixed(name: str, shape: tuple[int, ...], normal: _Draw) -> _Draw:

@@ -28,11 +28,13 @@ def test_networks_have_the_outputs_that_are_named(name: str) -> None:
     bundle = BUNDLES[name]
     assert bundle.name == name
     assert bundle.has_scores
-    shape = (1, bundle.frontend.patch_frames, bundle.frontend.n_mels)
+    patches = torch.zeros(1, bundle.frontend.patch_frames, bundle.frontend.n_mels)
     with torch.inference_mode():
-        logits, embeddings = bundle.build().eval()(torch.zeros(shape))
-    assert logits.shape == (1, len(bundle.categories))
-    assert embeddings.shape == (1, bundle.embedding_dim)
+        logits, embeddings = bundle.build().eval()(patches)
+    n_steps = bundle.frontend.steps_per_patch
+    shape = (1,) if n_steps == 1 else (1, n_steps)
+    assert logits.shape == (*shape, len(bundle.categories))
+    assert embeddings.shape == (*shape, bundle.embedding_dim)
 
 
 @pytest.mark.parametrize("name", sorted(BUNDLES))

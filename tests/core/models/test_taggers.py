@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -16,8 +16,11 @@ import soxr
 import torch
 from numpy.typing import NDArray
 
-from audioset_core.features.config import FRAME_MN
+from audioset_core.errors import UserError
 from audioset_core.features.log_mel import LogMelStream, log_mel
+from audioset_core.features.patch_reader import LogMelReader
+from audioset_core.inference.interface import ComputeOptions
+from audioset_core.inference.scorer import Scorer
 from audioset_core.inference.torch_engine import load_network
 from audioset_core.models.folding import fold_batch_norm
 from audioset_core.models.registry import BUNDLES, ModelBundle
@@ -35,16 +38,6 @@ PUBLISHED: dict[str, tuple[str, dict[str, Any]]] = {
     **{f"dymn{size}_as": (f"dymn{size}", {}) for size in ("04", "10", "20")},
     **{f"frame_mn{size}_strong_1": (f"frame_mn{size}", {}) for size in ("06", "10")},
     **{f"ced_{size}": (f"ced_{size}", {}) for size in ("tiny", "mini", "small", "base")},
-}
-# frame_mn is not labelled with yet: its steps of 40 ms are more than a row per window.
-MODELS = BUNDLES | {
-    f"frame_mn{size}": replace(
-        BUNDLES["mn10"],
-        frontend=FRAME_MN,
-        network="frame_mobile_net:FrameMobileNet",
-        network_options=(("width", int(size) / 10),),
-    )
-    for size in ("06", "10")
 }
 SMALL = ("mn04_as", "dymn04_as", "frame_mn06_strong_1", "ced_tiny")
 """Of each family; the others are slow."""
@@ -66,7 +59,7 @@ def family(name: str) -> str:
 
 def published(name: str) -> ModelBundle:
     ours, options = PUBLISHED[name]
-    bundle = MODELS[ours]
+    bundle = BUNDLES[ours]
     return replace(bundle, network_options=(*bundle.network_options, *options.items()))
 
 
@@ -135,7 +128,7 @@ def assert_near(found: NDArray[Any], wanted: NDArray[Any], bound: float, name: s
 @pytest.mark.parametrize("golden_name", FAMILIES)
 def test_log_mel_is_the_originals(assets: Path, folder: Path, golden_name: str, clip: str) -> None:
     golden = _golden(folder, golden_name)
-    config = replace(MODELS[FAMILIES[golden_name]].frontend, pads_tail=False)
+    config = replace(BUNDLES[FAMILIES[golden_name]].frontend, pads_tail=False)
     samples = waveform(assets, clip, config.sample_rate_hz)
     assert len(samples) == golden[f"wave/{clip}/samples"]
     np.testing.assert_array_equal(sampled(samples, 64), golden[f"wave/{clip}/sampled"])
@@ -158,7 +151,7 @@ _TONES_DB = 0.25
 def test_windows_and_matrices_are_the_originals(folder: Path, golden_name: str) -> None:
     from audioset_core.features.mel import hann_window, mel_matrix
 
-    golden, config = _golden(folder, golden_name), MODELS[FAMILIES[golden_name]].frontend
+    golden, config = _golden(folder, golden_name), BUNDLES[FAMILIES[golden_name]].frontend
     matrix = golden["mel_matrix"]
     ours = mel_matrix(config)
     matrix = matrix if matrix.shape[0] == config.fft_samples // 2 + 1 else matrix.T
@@ -174,7 +167,7 @@ def test_windows_and_matrices_are_the_originals(folder: Path, golden_name: str) 
 def test_samples_in_pieces_give_the_whole_to_the_bit(
     golden_name: str, rng: np.random.Generator
 ) -> None:
-    config = MODELS[FAMILIES[golden_name]].frontend
+    config = BUNDLES[FAMILIES[golden_name]].frontend
     samples = rule_weights.clip("clip10", config.sample_rate_hz)
     whole = log_mel(samples, config)
     for _ in range(3):
@@ -187,7 +180,7 @@ def test_samples_in_pieces_give_the_whole_to_the_bit(
 @pytest.mark.parametrize("seconds", [0.02, 0.5, 9.99, 10.0, 10.01, 14.99, 15.0, 15.01, 37.0])
 @pytest.mark.parametrize("golden_name", FAMILIES)
 def test_frames_are_there_for_every_patch(golden_name: str, seconds: float) -> None:
-    config = MODELS[FAMILIES[golden_name]].frontend
+    config = BUNDLES[FAMILIES[golden_name]].frontend
     n_samples = round(seconds * config.sample_rate_hz)
     frames = log_mel(np.zeros(n_samples, np.float32), config)
     hop_s, n_patches = config.patch_hop_s, config.n_patches(n_samples)
@@ -258,6 +251,64 @@ def test_steps_are_scored_as_by_the_original(
     wanted = golden[f"{name}/{clip}/padded10/strong"]
     step = 250 // wanted.shape[1]
     assert_near(logits[0, ::step].T, wanted, 1e-3)
+
+
+@pytest.fixture(scope="module")
+def frame_mn06(tmp_path_factory: pytest.TempPathFactory) -> ReadyWeights:
+    folder = tmp_path_factory.mktemp("frame_mn06")
+    source = rule_weights.write_published("frame_mn06", folder / "frame_mn06_strong_1.pt")
+    convert(source, folder / "frame_mn06.safetensors", model="frame_mn06")
+    return ReadyWeights(folder / "frame_mn06.safetensors", "frame_mn06", "", "")
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_steps_in_pieces_are_the_whole_and_end_with_the_recording(
+    folder: Path, frame_mn06: ReadyWeights, engine: Literal["torch", "openvino"]
+) -> None:
+    golden, bundle = _golden(folder, "frame_mn"), BUNDLES["frame_mn06"]
+    scorer = Scorer(bundle, frame_mn06, ComputeOptions("cpu", engine))
+    for clip, n_steps in (("clip3", 75), ("clip10", 250), ("clip25", 625)):
+        samples = rule_weights.clip(clip, 16_000)
+        scored = []
+        for n_blocks, budget_s in ((1, 60.0), (50, 4.0)):
+            blocks = iter(np.array_split(samples, n_blocks))
+            reader = LogMelReader(blocks, 16_000, bundle.frontend)
+            pieces = []
+            while not reader.is_finished:
+                pieces.append(reader.read(budget_s))
+            scored.append(np.concatenate(scorer.score(pieces, bundle.frontend)))
+        whole, in_pieces = scored
+        assert whole.shape == (n_steps, 447)
+        np.testing.assert_array_equal(in_pieces, whole)
+        # The original cuts the waveform every 10 s and mirrors it at each cut; here frames at a
+        # cut have their true neighbours. So its first piece is ours, but for its last steps.
+        wanted = golden[f"frame_mn06_strong_1/{clip}/padded10/strong"].T
+        every = 250 * -(-n_steps // 250) // len(wanted)
+        n_equal = min(250, n_steps) // every
+        if clip != "clip25":
+            assert_near(whole[::every][:n_equal], wanted[:n_equal], 1e-3)
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.04, 0.041, 9.96, 10.0, 10.01, 25.0, 29.999])
+def test_no_step_is_only_padding(seconds: float) -> None:
+    config, n_samples = BUNDLES["frame_mn06"].frontend, round(seconds * 16_000)
+    reader = LogMelReader(iter([np.zeros(n_samples, np.float32)]), 16_000, config)
+    n_steps = 0
+    while not reader.is_finished:
+        piece = reader.read(1.0)
+        n_steps += 250 * piece.n_patches - piece.n_padded_steps
+    assert (n_steps - 1) * 0.04 < seconds <= n_steps * 0.04 + 1e-9
+    assert config.n_steps(n_samples) == n_steps
+    assert config.n_rows(n_samples) == -(-n_steps // 5)
+
+
+def test_the_hop_of_a_frame_model_is_that_of_its_rows() -> None:
+    bundle = BUNDLES["frame_mn10"]
+    assert bundle.framed(patch_hop_s=None, framing="reference").row_hop_s == pytest.approx(0.2)
+    fine = bundle.framed(patch_hop_s=0.04, framing="pad")
+    assert (fine.steps_per_row, fine.step_window_s, fine.patch_window_s) == (1, 0.04, 10.0)
+    with pytest.raises(UserError, match=r"0\.3: frame_mn10 has 0\.04, 0\.08, 0\.2, 0\.4, 1, 2$"):
+        bundle.framed(patch_hop_s=0.3, framing="reference")
 
 
 def _taps(golden: Golden, name: str) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,11 @@ from audioset_core.records import ClassScore
 from audioset_core.scores.pooling import (
     Detection,
     Pooled,
+    detected_runs,
+    detections_of,
+    joined,
     pool,
+    pooled_rows,
     sigmoid,
     sliding_scores,
     window_spans,
@@ -191,3 +195,38 @@ def test_sliding_over_many_windows_equals_one_by_one(rng: np.random.Generator) -
 def test_windows_that_skip_patches_are_refused(window: int, stride: int) -> None:
     with pytest.raises(ValueError, match="stride <= window"):
         window_spans(5, window=window, stride=stride)
+
+
+# --- rows that are pooled from steps --------------------------------------------------------------
+
+
+@given(matrices(), st.integers(1, 7))
+def test_rows_are_detected_where_one_of_their_steps_is(
+    steps: np.ndarray[Any, Any], steps_per_row: int
+) -> None:
+    """Which rows, and how high, is all that a file of rows tells of detections in steps."""
+    steps = steps.astype(np.float32)
+    rows = pooled_rows(steps, steps_per_row, mode="max")
+    assert rows.shape == (-(-len(steps) // steps_per_row), steps.shape[1])
+    if not len(steps):
+        return
+    cut = len(steps) // 2
+    runs = [*detected_runs(steps[:cut], 0.5, 0), *detected_runs(steps[cut:], 0.5, cut)]
+    found = detections_of(joined(runs))
+    assert found == pool(steps, floor=0.1, threshold=0.5).detections
+    is_found = np.zeros(rows.shape, bool)
+    for each in found:
+        first, last = each.start_patch // steps_per_row, each.end_patch // steps_per_row
+        is_found[first : last + 1, each.category_index] = True
+        assert each.peak <= sigmoid(rows)[each.peak_patch // steps_per_row, each.category_index]
+    np.testing.assert_array_equal(is_found, sigmoid(rows) >= np.float32(0.5))
+    whole = pool(rows, floor=0.1, threshold=0.5).class_scores
+    of_steps = pool(steps, floor=0.1, threshold=0.5).class_scores
+    assert [(x.category_index, x.peak) for x in whole] == [
+        (x.category_index, x.peak) for x in of_steps
+    ]
+
+
+def test_a_mean_of_steps_counts_those_that_are_there() -> None:
+    steps = np.float32([[1, 0], [3, 0], [8, 2]])
+    np.testing.assert_array_equal(pooled_rows(steps, 2, mode="mean"), [[2, 0], [8, 2]])

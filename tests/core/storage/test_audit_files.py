@@ -202,7 +202,7 @@ def test_what_the_resampler_gives_always_fits(
         blocks = iter([np.zeros(n_samples, np.float32)])
         n_resampled = sum(map(len, resampled(blocks, rate_hz, config.sample_rate_hz)))
         fitting = fitting_patches(config, n_samples, rate_hz)
-        assert config.n_patches(n_resampled) in fitting
+        assert config.n_rows(n_resampled) in fitting
         assert len(fitting) <= 2
 
 

@@ -47,10 +47,12 @@ def show(
         say(f"  {source.path_text} ({source.status}){named}")
     for labelling in report.labellings:
         mark = "current" if labelling.is_current else "kept"
+        hop_s = labelling.patch_hop_s
         when = f"{labelling.labelled_at:%Y-%m-%d %H:%M}Z" if labelling.labelled_at else "-"
         say(
-            f"  {labelling.model} {labelling.model_version}, hop {labelling.patch_hop_s:g} s: "
+            f"  {labelling.model} {labelling.model_version}, hop {hop_s:g} s: "
             f"{labelling.status}, {mark}, {labelling.n_patches} patches, {when}"
+            + (f", times to {labelling.step_s:g} s" if labelling.step_s < hop_s else "")
             + (", partial" if labelling.is_partial else "")
             + (f" ({labelling.note})" if labelling.note else "")
         )
