@@ -56,7 +56,7 @@ class TestImport:
         told = said.err.splitlines()
         assert told == [
             f"not used: {path}, line 7 and 1 more: no AudioSet class or category is called 'Catt'; "
-            "did you mean 'Cat', 'Cat communication', 'Chatter'?",
+            "did you mean 'Cat', 'Cart', 'Cat communication'?",
             f"not used: {path}, line 3: 'a.wav' may be any of 2 recordings: name it by its path",
             f"not used: {path}, line 4: no recording here is called 'bb.wav'; did you mean "
             "'b.wav' or 'd.wav'?",
