@@ -109,3 +109,21 @@ def test_a_review_plays_all_that_a_score_is_of(
         "minute": (22.5, 32.5, [22.5, 32.5]),
         "second": (0.0, 1.0, [0.0, 1.0]),
     }  # fmt: skip
+
+
+def test_spans_shorter_than_a_window_are_counted(
+    made: Collection, audioset: Audioset, tmp_path: Path
+) -> None:
+    truth = tmp_path / "truth.csv"
+    # Of 22 to 41 s two windows lie within; the one around 26 s begins at 22.5 s; a recording's last
+    # window ends with it, and lies within 52 to 61 s.
+    truth.write_text(
+        "file,label,start_s,end_s\nminute.wav,Siren,22,41\nminute.wav,Siren,25,27\n"
+        "minute.wav,,0,10\nminute.wav,,52,61\nsecond.wav,Siren,,\n"
+    )
+    evaluate = ("evaluate", "--truth", truth, "--model", "mn04", "--bootstrap", 0)
+    said = audioset(*evaluate, "--home", made.home)
+    assert "1 spans are shorter than a window" in said.err
+    found = json.loads(audioset(*evaluate, "--json", "--home", made.home).out)
+    assert found["truth"]["n_beyond"] == 1
+    assert found["classes"][0]["ap"] == 1.0
