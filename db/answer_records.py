@@ -76,6 +76,7 @@ class LabellingReport:
     scores_path: str | None
     embeddings_path: str | None
     note: str | None
+    window_s: float
     patch_hop_s: float
     score_floor: float
     detection_threshold: float

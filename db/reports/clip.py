@@ -173,7 +173,7 @@ def _sources(conn: Connection, clip_id: int) -> tuple[SourceReport, ...]:
 
 def _labellings(conn: Connection, clip_id: int) -> tuple[LabellingReport, ...]:
     columns = columns_for(
-        LabellingReport, labellings, parameter_sets,
+        LabellingReport, labellings, parameter_sets, models,
         model=models.c.name, model_version=models.c.version,
     )  # fmt: skip
     query = (

@@ -36,11 +36,6 @@ def scores_over_time(
         return nothing
     name = f"{current.model}@{current.model_version}"
     by_mid = {mid: index for index, mid, _ in queries.categories_of(engine, name)}
-    window_s = next(
-        model.window_s
-        for model in queries.models_known(engine)
-        if (model.name, model.version) == (current.model, current.model_version)
-    )
     try:
         logits = read_scores(home / current.scores_path, mmap=True)
     except FileNotFoundError as error:
@@ -50,6 +45,6 @@ def scores_over_time(
         column_edges(report.clip.duration_s, n_columns),
         len(logits),
         hop_s=current.patch_hop_s,
-        window_s=window_s,
+        window_s=current.window_s,
     )
     return peak_scores(logits, np.array([by_mid[x.mid] for x in labels], np.int64), spans)

@@ -49,7 +49,8 @@ def show(
         mark = "current" if labelling.is_current else "kept"
         when = f"{labelling.labelled_at:%Y-%m-%d %H:%M}Z" if labelling.labelled_at else "-"
         say(
-            f"  {labelling.model} {labelling.model_version}, hop {labelling.patch_hop_s:g} s: "
+            f"  {labelling.model} {labelling.model_version}, "
+            f"{labelling.window_s:g} s every {labelling.patch_hop_s:g} s: "
             f"{labelling.status}, {mark}, {labelling.n_patches} patches, {when}"
             + (", partial" if labelling.is_partial else "")
             + (f" ({labelling.note})" if labelling.note else "")
