@@ -127,3 +127,13 @@ def test_spans_shorter_than_a_window_are_counted(
     found = json.loads(audioset(*evaluate, "--json", "--home", made.home).out)
     assert found["truth"]["n_beyond"] == 1
     assert found["classes"][0]["ap"] == 1.0
+
+
+@pytest.mark.parametrize(("model", "is_predicted"), [("yamnet", False), ("mn04", True)])
+def test_the_ontology_shows_what_a_model_predicts(
+    audioset: Audioset, model: str, is_predicted: bool
+) -> None:
+    shown = json.loads(audioset("ontology", "show", MALE_SPEECH, "--model", model, "--json").out)
+    assert shown[f"predicted_by_{model}"] is is_predicted
+    lines = audioset("ontology", "tree", "Speech", "--model", model).out.splitlines()
+    assert ("  Male speech, man speaking (-)" in lines) is not is_predicted
