@@ -31,7 +31,8 @@ class Hit:
 
     `path` is the first of `n_sources` (None once every copy is gone); the interval is None where
     no patch reached the detection threshold. The last two are when the recording and the interval
-    began, on the recorder's clock, where that is known.
+    began, on the recorder's clock, where that is known. `window_s`: how long the sound is that one
+    score is of; the best one's begins at `peak_s`.
     """
 
     clip: str
@@ -45,6 +46,7 @@ class Hit:
     start_s: float | None
     end_s: float | None
     peak_s: float | None
+    window_s: float
     duration_s: float
     recorded_at: datetime | None = None
     heard_at: datetime | None = None

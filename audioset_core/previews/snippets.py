@@ -39,9 +39,19 @@ class Snippet:
     log_mel: F32
 
 
-def centred_span(peak_s: float | None, duration_s: float, length_s: float) -> tuple[float, float]:
-    """Start and end of a piece of a clip, around the patch at `peak_s` and inside the clip."""
-    middle = (peak_s or 0.0) + 0.48
+def centred_span(
+    peak_s: float | None, window_s: float, duration_s: float, length_s: float
+) -> tuple[float, float]:
+    """Start and end of a piece of a clip, around the patch at `peak_s` and inside the clip.
+
+    The piece has the whole of the patch's window, even if that is longer than `length_s`: the score
+    says that the class is somewhere in the window, so a person has to hear all of it.
+
+    >>> centred_span(60.0, 0.96, 600.0, 6.0), centred_span(60.0, 10.0, 600.0, 6.0)
+    ((57.48, 63.48), (60.0, 70.0))
+    """
+    length_s = max(length_s, window_s)
+    middle = (peak_s or 0.0) + window_s / 2
     start_s = max(0.0, min(middle - length_s / 2, duration_s - length_s))
     return start_s, min(duration_s, start_s + length_s)
 

@@ -35,7 +35,7 @@ _MOST_REDIRECTS = 5
 _THIS_MACHINE = frozenset({"127.0.0.1", "localhost", "::1"})
 
 Progress = Callable[[int, int], None]
-"""Called with (bytes done, bytes in all)."""
+"""Called with (bytes done, bytes in all; 0: nobody states them)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +227,8 @@ def _fetch(official: OfficialWeights, part: Path, progress: Progress | None) -> 
         response.raise_for_status()
         if response.status_code != httpx.codes.PARTIAL_CONTENT:
             done = 0
-        whole = done + int(response.headers.get("Content-Length", 0))
+        own_size = int(response.headers.get("Content-Length", 0))
+        whole = official.size_bytes or (done + own_size if own_size else 0)
         with part.open("ab" if done else "wb") as file:
             for piece in response.iter_bytes(1 << 16):
                 done += len(piece)
@@ -235,7 +236,7 @@ def _fetch(official: OfficialWeights, part: Path, progress: Progress | None) -> 
                     raise httpx.TransportError("more bytes than were published")
                 file.write(piece)
                 if progress is not None:
-                    progress(done, official.size_bytes or max(done, whole))
+                    progress(done, whole)
 
 
 @contextmanager

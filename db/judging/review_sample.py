@@ -24,7 +24,7 @@ from db.query.question import Question
 from db.query.statements import best_of_clips, found_query, intervals_query, with_source
 from db.query.subtrees import node_id
 from db.query.time_spans import covered_seconds, end_s, peak_s, rounded_s, start_s
-from db.schema.tables import clips, detections, labellings, nodes
+from db.schema.tables import clips, detections, labellings, models, nodes
 
 MOST_BINS = 5
 """Equal parts of the scores from which a class's clips are drawn."""
@@ -50,6 +50,7 @@ class ReviewItem:
     start_s: float | None
     end_s: float | None
     peak_s: float | None
+    window_s: float
     duration_s: float
     stratum: int
     heard_s: float
@@ -254,7 +255,7 @@ def _item(conn: Connection, drawn: _Drawn, asked: tuple[str, str], stratum: int)
     row = conn.execute(
         with_facts(
             select(clips.c.sha256, start_s(detections), end_s(detections), peak_s(detections),
-                   rounded_s(clips.c.duration_s))
+                   models.c.window_s, rounded_s(clips.c.duration_s))
             .select_from(labellings)
         )
         .outerjoin(detections, interval)
@@ -262,5 +263,7 @@ def _item(conn: Connection, drawn: _Drawn, asked: tuple[str, str], stratum: int)
         .order_by(detections.c.peak.desc(), detections.c.start_patch)
         .limit(1)
     ).one()  # fmt: skip
-    clip, begin_s, finish_s, best_s, duration_s = row
-    return ReviewItem(clip, *asked, score, begin_s, finish_s, best_s, duration_s, stratum, heard_s)
+    clip, begin_s, finish_s, best_s, window_s, duration_s = row
+    return ReviewItem(
+        clip, *asked, score, begin_s, finish_s, best_s, window_s, duration_s, stratum, heard_s
+    )

@@ -59,6 +59,7 @@ def with_details(
         start_s=begins,
         end_s=ends,
         peak_s=peak_s(found),
+        window_s=models.c.window_s,
         duration_s=rounded_s(part.c.duration_s),
     )  # fmt: skip
     query = (

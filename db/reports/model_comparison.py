@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, and_, func, literal, select, union_all, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Select,
+    and_,
+    func,
+    literal,
+    select,
+    union_all,
+    update,
+)
 
 from db.engine import reading, writing
 from db.errors import DatabaseUserError
@@ -13,17 +24,28 @@ from db.paging import batches
 from db.query.current_labelling import model_ids, newest_version, represents_clip
 from db.query.paths import first_source
 from db.query.time_spans import covered_seconds, timed
-from db.schema.tables import clip_scores, clips, detections, labellings, models, nodes, sources
+from db.schema.tables import (
+    categories,
+    clip_scores,
+    clips,
+    detections,
+    labellings,
+    models,
+    nodes,
+    sources,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ClassChange:
-    """Minutes of a class's detections under two models, in the clips that both labelled."""
+    """Minutes of a class's detections under two models, and clips with any; both scored these."""
 
     mid: str
     name: str
     minutes_a: float
     minutes_b: float
+    n_clips_a: int
+    n_clips_b: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +62,18 @@ class Disagreement:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two models on the clips that both scored; changes and disagreements largest first."""
+    """Two models on the clips that both scored; changes and disagreements largest first.
+
+    Only classes that both predict are compared; `only_a` and `only_b` are the names of the others.
+    A detection is at least as long as a window (the seconds of sound that one score is of). Where
+    the windows differ, minutes say little, and the numbers of clips come first in the order.
+    """
 
     n_clips: int
+    window_s_a: float
+    window_s_b: float
+    only_a: tuple[str, ...]
+    only_b: tuple[str, ...]
     changes: tuple[ClassChange, ...]
     disagreements: tuple[Disagreement, ...]
 
@@ -88,7 +119,33 @@ def compare(engine: Engine, model_a: str, model_b: str, limit: int = 20) -> Comp
         n_clips = conn.execute(select(func.count()).select_from(pairs)).scalar_one()
         if not n_clips:
             raise DatabaseUserError(f"no clip has scores of both {model_a} and {model_b}")
-        return Comparison(n_clips, _changes(conn, pairs), _disagreements(conn, pairs, limit))
+        classes_a, classes_b = _classes(conn, ids_a), _classes(conn, ids_b)
+        shared = nodes.c.id.in_(_node_ids(ids_a)) & nodes.c.id.in_(_node_ids(ids_b))
+        window_s_a, window_s_b = _window_s(conn, ids_a[0]), _window_s(conn, ids_b[0])
+        return Comparison(
+            n_clips,
+            window_s_a,
+            window_s_b,
+            tuple(name for mid, name in classes_a.items() if mid not in classes_b),
+            tuple(name for mid, name in classes_b.items() if mid not in classes_a),
+            _changes(conn, pairs, shared, by_clips=window_s_a != window_s_b),
+            _disagreements(conn, pairs, shared, limit),
+        )
+
+
+def _node_ids(ids: list[int]) -> Select[Any]:
+    return select(categories.c.node_id).where(categories.c.model_id.in_(ids))
+
+
+def _classes(conn: Connection, ids: list[int]) -> dict[str, str]:
+    """Names by MID of what a model's versions predict, in the ontology's order."""
+    query = select(nodes.c.mid, nodes.c.name).where(nodes.c.id.in_(_node_ids(ids)))
+    return {row.mid: row.name for row in conn.execute(query.order_by(nodes.c.position, nodes.c.id))}
+
+
+def _window_s(conn: Connection, model_id: int) -> float:
+    query = select(models.c.window_s).where(models.c.id == model_id)
+    return float(conn.execute(query).scalar_one())
 
 
 def _pairs(ids_a: list[int], ids_b: list[int]) -> Any:
@@ -103,25 +160,35 @@ def _pairs(ids_a: list[int], ids_b: list[int]) -> Any:
     )
 
 
-def _changes(conn: Connection, pairs: Any) -> tuple[ClassChange, ...]:
-    minutes: dict[tuple[str, str], list[float]] = {}
+def _changes(
+    conn: Connection, pairs: Any, shared: ColumnElement[bool], *, by_clips: bool
+) -> tuple[ClassChange, ...]:
+    found: dict[tuple[str, str], list[tuple[float, int]]] = {}
     for side, column in enumerate((pairs.c.id_a, pairs.c.id_b)):
-        for mid, name, seconds in conn.execute(_seconds(pairs, column)):
-            minutes.setdefault((mid, name), [0.0, 0.0])[side] = seconds / 60
-    changes = [ClassChange(mid, name, a, b) for (mid, name), (a, b) in minutes.items()]
-    return tuple(sorted(changes, key=lambda c: (-abs(c.minutes_b - c.minutes_a), c.mid)))
+        for mid, name, n_clips, seconds in conn.execute(_seconds(pairs, column).where(shared)):
+            found.setdefault((mid, name), [(0.0, 0)] * 2)[side] = (seconds / 60, n_clips)
+    changes = [
+        ClassChange(mid, name, a, b, n_a, n_b)
+        for (mid, name), ((a, n_a), (b, n_b)) in found.items()
+    ]
+    changes.sort(key=lambda c: (-abs(c.minutes_b - c.minutes_a), c.mid))
+    if by_clips:
+        changes.sort(key=lambda c: -abs(c.n_clips_b - c.n_clips_a))
+    return tuple(changes)
 
 
 def _seconds(pairs: Any, labelling_id: Any) -> Select[Any]:
-    """Seconds covered by each class's detections in those labellings."""
+    """Clips with a detection of each class, and the seconds that these cover together."""
     heard = timed(detections.c.labelling_id, detections.c.node_id)
     heard = heard.join(pairs, labelling_id == detections.c.labelling_id)
     covered = covered_seconds(heard, "node_id").subquery("covered")
-    query = select(nodes.c.mid, nodes.c.name, covered.c.seconds)
+    query = select(nodes.c.mid, nodes.c.name, covered.c.n_clips, covered.c.seconds)
     return query.join_from(covered, nodes, nodes.c.id == covered.c.node_id)
 
 
-def _disagreements(conn: Connection, pairs: Any, limit: int) -> tuple[Disagreement, ...]:
+def _disagreements(
+    conn: Connection, pairs: Any, shared: ColumnElement[bool], limit: int
+) -> tuple[Disagreement, ...]:
     def peaks(labelling_id: Any, is_a: bool) -> Select[Any]:
         nothing = literal(0.0, clip_scores.c.peak.type)
         sides = (clip_scores.c.peak, nothing) if is_a else (nothing, clip_scores.c.peak)
@@ -134,6 +201,8 @@ def _disagreements(conn: Connection, pairs: Any, limit: int) -> tuple[Disagreeme
             )
             .select_from(pairs)
             .join(clip_scores, clip_scores.c.labelling_id == labelling_id)
+            .join(nodes, nodes.c.id == clip_scores.c.node_id)
+            .where(shared)
         )
 
     both = union_all(peaks(pairs.c.id_a, True), peaks(pairs.c.id_b, False)).subquery("both")

@@ -74,19 +74,23 @@ def ready_weights(bundle: ModelBundle, given: Path | None) -> ReadyWeights:
     if ready is not None:
         return ready
     if weights_files.find_source(bundle, given) is None and bundle.official is not None:
-        note(f"downloading {bundle.official.url} ({bundle.official.size_bytes / 1e6:.1f} MB)")
+        size = bundle.official.size_bytes / 1e6
+        note(f"downloading {bundle.official.url}" + (f" ({size:.1f} MB)" if size else ""))
     return weights_files.prepare(bundle, given, progress=_download_line())
 
 
 def _download_line() -> Callable[[int, int], None]:
+    """Says how far a download is, at every tenth, or every 10 MB where the size is unknown."""
     shown = -1
 
     def progress(done: int, total: int) -> None:
         nonlocal shown
-        percent = 100 * done // total
-        if percent // 10 > shown:
-            shown = percent // 10
-            note(f"{percent:3d} %  {done / 1e6:.1f} of {total / 1e6:.1f} MB")
+        step = 10 * done // total if total else done // 10_000_000
+        if step > shown:
+            shown = step
+            of_all = f" of {total / 1e6:.1f}" if total else ""
+            percent = f"{100 * done // total:3d} %  " if total else ""
+            note(f"{percent}{done / 1e6:.1f}{of_all} MB")
 
     return progress
 

@@ -119,6 +119,11 @@ def _left_out(truth: Truth, scored: Scored) -> Iterator[str]:
         **truth.left_out,
     }
     yield from (f"left out: {count:,} {what}" for what, count in counts.items() if count)
+    if scored.n_beyond:
+        yield (
+            f"{scored.n_beyond:,} spans are shorter than a window: each has the score of the one "
+            "around it, which also has what is beside the span"
+        )
     if scored.unpredictable:
         nodes = load_default().nodes
         shown = ", ".join(nodes[mid].name for mid in scored.unpredictable[:_N_SHOWN])

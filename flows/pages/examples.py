@@ -11,6 +11,7 @@ from db.reports.collection import places
 from flows.pages.render import data_url
 
 SNIPPET_S = 6.0
+"""Of sound for a person to judge; where a model's window is longer, the window."""
 PICTURE_COLUMNS = 300
 
 
@@ -31,13 +32,15 @@ class Exhibit:
         return len(self.audio) + len(self.picture)
 
 
-def exhibit(engine: Engine, clip: str, peak_s: float | None, duration_s: float) -> Exhibit:
-    """The span around a clip's peak, from the first of its files that can still be read."""
+def exhibit(
+    engine: Engine, clip: str, peak_s: float | None, window_s: float, duration_s: float
+) -> Exhibit:
+    """The span around a clip's best window, from the first of its files that can still be read."""
     from audioset_core.audio.decoders import DecodeOptions
     from audioset_core.previews.snippets import centred_span, mp3_bytes, read_snippet
     from audioset_core.previews.spectrogram_png import spectrogram_png
 
-    start_s, end_s = centred_span(peak_s, duration_s, SNIPPET_S)
+    start_s, end_s = centred_span(peak_s, window_s, duration_s, SNIPPET_S)
     found = places(engine, clip)
     why = "the recording is no longer anywhere"
     for place in found:

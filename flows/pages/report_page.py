@@ -118,7 +118,7 @@ def _examples(
         shown.add(clips[:1])
         examples = []
         for hit in hits:
-            piece = exhibit(engine, hit.clip, hit.peak_s, hit.duration_s)
+            piece = exhibit(engine, hit.clip, hit.peak_s, hit.window_s, hit.duration_s)
             n_bytes += piece.n_bytes
             file = PurePath(piece.path_text).name or hit.clip[:12]
             examples.append(Example(hit.name, hit.score, file, piece))

@@ -38,7 +38,7 @@ def review_page(engine: Engine, title: str, sample: ReviewSample) -> bytes:
 
 
 def _shown(engine: Engine, item: ReviewItem) -> dict[str, Any]:
-    piece = exhibit(engine, item.clip, item.peak_s, item.duration_s)
+    piece = exhibit(engine, item.clip, item.peak_s, item.window_s, item.duration_s)
     start_s, end_s = round(piece.start_s, 3), round(piece.end_s, 3)
     heard = None
     if item.start_s is not None and item.end_s is not None:

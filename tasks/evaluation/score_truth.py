@@ -51,6 +51,8 @@ class Scored:
     n_ambiguous: int = 0
     n_unscored: int = 0
     """No patch in the span, or in the recording."""
+    n_beyond: int = 0
+    """Scored by one patch that reaches beyond the span."""
     n_not_in_truth: int = 0
     """Labelled recordings that no item means."""
     unpredictable: tuple[str, ...] = ()
@@ -95,10 +97,14 @@ def score_truth(
             found.failures.append((clip.clip_sha256, clip.scores_path or "", error.detail))
             continue
         for item in items:
-            part = None if logits is None else _part(logits, clip, item)
-            if part is None or not len(part):
+            if logits is None:
                 found.n_unscored += 1
                 continue
+            part, is_within = _part(logits, clip, item)
+            if not len(part):
+                found.n_unscored += 1
+                continue
+            found.n_beyond += not is_within
             rows.append(members.scores(clip.model_id, _pooled(part, pooling)))
             found.items.append(item)
             found.clips.append(clip.clip_sha256)
@@ -117,8 +123,8 @@ def score_truth(
     return found
 
 
-def patches_of(clip: ScoredClip, n_patches: int, span_s: tuple[float, float]) -> slice:
-    """The patches that lie within a span, or the one nearest to its middle where none does."""
+def patches_of(clip: ScoredClip, n_patches: int, span_s: tuple[float, float]) -> tuple[slice, bool]:
+    """The patches that lie within a span and True, or the one nearest to its middle and False."""
     start_s = np.arange(n_patches) * clip.patch_hop_s
     ends_s = end_s(
         np.arange(n_patches),
@@ -126,15 +132,18 @@ def patches_of(clip: ScoredClip, n_patches: int, span_s: tuple[float, float]) ->
     )  # fmt: skip
     inside = np.flatnonzero((start_s >= span_s[0] - _SLACK_S) & (ends_s <= span_s[1] + _SLACK_S))
     if len(inside):
-        return slice(int(inside[0]), int(inside[-1]) + 1)
+        return slice(int(inside[0]), int(inside[-1]) + 1), True
     if not n_patches or span_s[0] >= clip.duration_s:
-        return slice(0, 0)
+        return slice(0, 0), True
     nearest = int(np.argmin(np.abs((start_s + ends_s) / 2 - sum(span_s) / 2)))
-    return slice(nearest, nearest + 1)
+    return slice(nearest, nearest + 1), False
 
 
-def _part(logits: Floats, clip: ScoredClip, item: Item) -> Floats:
-    """The rows of the item: of its span, of its segment in a longer recording, or all."""
+def _part(logits: Floats, clip: ScoredClip, item: Item) -> tuple[Floats, bool]:
+    """The rows of the item: of its span, of its segment in a longer recording, or all.
+
+    And whether they lie within.
+    """
     span_s = item.span_s
     if item.segment_s is not None:
         begin_s, end_s = item.segment_s
@@ -142,7 +151,10 @@ def _part(logits: Floats, clip: ScoredClip, item: Item) -> Floats:
         if clip.duration_s > end_s - begin_s + _SEGMENT_SLACK_S:
             first_s, last_s = span_s or (0.0, end_s - begin_s)
             span_s = (begin_s + first_s, begin_s + last_s)
-    return logits if span_s is None else logits[patches_of(clip, len(logits), span_s)]
+    if span_s is None:
+        return logits, True
+    rows, is_within = patches_of(clip, len(logits), span_s)
+    return logits[rows], is_within
 
 
 def _pooled(logits: Floats, pooling: Pooling) -> Scores:

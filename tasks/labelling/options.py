@@ -48,8 +48,8 @@ class LabelOptions(BaseModel):
     are given: AUDIOSET_WEIGHTS (for other models than YAMNet AUDIOSET_WEIGHTS_MODEL), or the
     official download."""
     patch_hop_s: float | None = Field(None, title="Patch hop (s)")
-    """Seconds from one score to the next: a multiple of 0.01 up to 0.96. If none are given: the
-    model's own, 0.48 for YAMNet."""
+    """Seconds from one score to the next: a multiple of 0.01 up to the model's window (0.96 for
+    YAMNet, 10 for mn04). If none are given: the model's own, 0.48 and 7.5."""
     framing: Framing = "reference"
     """'reference' as the model's authors (YAMNet fills the last patch, VGGish drops the tail);
     'pad' drops no audio; 'seed' repeats the older port's chunks (0.96 s, tail dropped) to compare

@@ -12,7 +12,8 @@ import numpy as np
 import soundfile
 from sqlalchemy import Engine
 
-from audioset_core.models.registry import YAMNET
+from audioset_core.features.config import FrontendConfig
+from audioset_core.models.registry import YAMNET, ModelBundle
 from audioset_core.ontology.graph import load_default
 from audioset_core.scores.pooling import pool
 from audioset_core.storage.score_files import npy_bytes
@@ -43,9 +44,10 @@ SIREN, SPEECH, ANIMAL = "/m/03kmc9", "/m/09x0r", "/m/0jbk"
 
 @dataclass
 class Collection:
-    """A home with an empty database that knows AudioSet and YAMNet."""
+    """A home with an empty database that knows AudioSet and one model."""
 
     home: Path
+    bundle: ModelBundle = YAMNET
     engine: Engine = field(init=False)
     variant: Variant = field(init=False)
 
@@ -54,15 +56,22 @@ class Collection:
         ensure_schema(self.engine)
         store_ontology(self.engine, load_default())
         model = Model(
-            name="yamnet", version="1", weights_sha256="a" * 64, sample_rate_hz=16_000,
-            window_s=0.96, embedding_dim=None,
-            categories=tuple((c.index, c.mid, c.name) for c in YAMNET.categories),
+            name=self.bundle.name, version="1", weights_sha256="a" * 64,
+            sample_rate_hz=self._frontend.sample_rate_hz, window_s=self._frontend.patch_window_s,
+            embedding_dim=None,
+            categories=tuple((c.index, c.mid, c.name) for c in self.bundle.categories),
         )  # fmt: skip
-        parameters = Parameters(patch_hop_s=0.48, score_floor=0.1, detection_threshold=0.1)
+        parameters = Parameters(
+            patch_hop_s=self._frontend.patch_hop_s, score_floor=0.1, detection_threshold=0.1
+        )
         self.variant = Variant(
             register_model(self.engine, model, NOW), register_parameters(self.engine, parameters)
         )
         start_run(self.engine, RUN, "host", 1, {}, NOW)
+
+    @property
+    def _frontend(self) -> FrontendConfig:
+        return self.bundle.frontend
 
     def add(
         self, path: Path, duration_s: float, heard: Mapping[str, tuple[int, int, float]]
@@ -75,10 +84,11 @@ class Collection:
         soundfile.write(path, noise, RATE_HZ, format="WAV")
         content = path.read_bytes()
         sha = hashlib.sha256(content).hexdigest()
-        n_patches = YAMNET.frontend.n_patches(n_samples)
-        logits = np.full((n_patches, 521), -6, np.float32)
+        n_patches = self._frontend.n_patches(round(duration_s * self._frontend.sample_rate_hz))
+        logits = np.full((n_patches, len(self.bundle.categories)), -6, np.float32)
+        index = {category.mid: category.index for category in self.bundle.categories}
         for mid, (first, last, score) in heard.items():
-            logits[first : last + 1, INDEX[mid]] = np.log(score / (1 - score))
+            logits[first : last + 1, index[mid]] = np.log(score / (1 - score))
         data = npy_bytes(logits)
         place = self.home / "scores" / f"{sha}.npy"
         place.parent.mkdir(exist_ok=True)

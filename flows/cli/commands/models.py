@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.command import command_group, with_options
 from flows.cli.shared_options import AsJson, Store
-from flows.terminal import print_json, print_table, shown_path
+from flows.terminal import note, print_json, print_table, shown_path
+
+if TYPE_CHECKING:
+    from db.reports.model_comparison import Comparison
 
 
 def convert(
@@ -94,7 +98,10 @@ def diff(
     store: Store,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two models on the clips that both labelled: minutes by class, largest differences."""
+    """Compare two models on the clips that both labelled: by class, and where they differ most.
+
+    Classes that one of them cannot predict are left out.
+    """
     from dataclasses import asdict
 
     from db.reports.model_comparison import compare
@@ -104,12 +111,18 @@ def diff(
     if as_json:
         print_json(asdict(result))
         return
-    print(f"{result.n_clips:,} clips scored by both; minutes detected per class:\n")
+    print(f"{result.n_clips:,} clips scored by both; clips with the class detected, and minutes:\n")
     print_table(
-        ("class", f">{model_a}", f">{model_b}", ">change"),
+        (
+            "class",
+            *(f">{m} {of}" for of in ("clips", "min") for m in (model_a, model_b)),
+            ">change",
+        ),
         [
             (
                 c.name,
+                str(c.n_clips_a),
+                str(c.n_clips_b),
                 f"{c.minutes_a:.2f}",
                 f"{c.minutes_b:.2f}",
                 f"{c.minutes_b - c.minutes_a:+.2f}",
@@ -117,14 +130,31 @@ def diff(
             for c in result.changes[:limit]
         ],
     )
-    print("\nclips that differ most (peak of the class that differs most):\n")
+    print("\nclips that differ most (peak of the class that differs most; -: too low to store):\n")
     print_table(
         ("class", f">{model_a}", f">{model_b}", "clip", "file"),
         [
-            (d.name, f"{d.peak_a:.2f}", f"{d.peak_b:.2f}", d.clip[:12], shown_path(d.path_text))
+            (d.name, *(f"{peak:.2f}" if peak else "-" for peak in (d.peak_a, d.peak_b)),
+             d.clip[:12], shown_path(d.path_text))
             for d in result.disagreements
         ],
-    )
+    )  # fmt: skip
+    for line in _cautions(result, model_a, model_b):
+        note(line)
+
+
+def _cautions(result: Comparison, model_a: str, model_b: str) -> Iterator[str]:
+    """What a reader of the comparison has to know: unlike windows, classes that are left out."""
+    if result.window_s_a != result.window_s_b:
+        yield (
+            f"a score of {model_a} is of {result.window_s_a:g} s, one of {model_b} of "
+            f"{result.window_s_b:g} s, and a detection is at least as long: compare clips rather "
+            "than minutes"
+        )
+    for model, names in ((model_a, result.only_a), (model_b, result.only_b)):
+        if names:
+            shown = "; ".join(names[:3]) + "; ..." * (len(names) > 3)
+            yield f"left out, because only {model} predicts them: {len(names)} classes ({shown})"
 
 
 def _model_row(name: str) -> dict[str, object]:

@@ -16,15 +16,20 @@ from flows.options import make_home
 from flows.terminal import note, print_json, print_table
 
 _NAME = "A MID, a name, or a path such as 'Sounds of things/Vehicle'."
+ModelName = Annotated[str, typer.Option("--model", help=f"One of {', '.join(BUNDLES)}.")]
 
 
 def show(
-    *, name: Annotated[str, typer.Argument(help=_NAME)], store: Store, as_json: AsJson = False
+    *,
+    name: Annotated[str, typer.Argument(help=_NAME)],
+    model: ModelName = YAMNET.name,
+    store: Store,
+    as_json: AsJson = False,
 ) -> None:
-    """Show a class or category: its place, what is below it, what YAMNet can predict."""
+    """Show a class or category: its place, what is below it, what a model can predict."""
     ontology = load_default()
     node = ontology.find(name)
-    described = _described(ontology, node, store)
+    described = _described(ontology, node, find_bundle(model), store)
     if as_json:
         print_json(described)
         return
@@ -42,13 +47,15 @@ def show(
 def tree(
     name: Annotated[str | None, typer.Argument(help=_NAME)] = None,
     depth: Annotated[int | None, typer.Option(min=0, help="Levels below the top.")] = None,
+    model: ModelName = YAMNET.name,
 ) -> None:
     """Print the ontology, or the part below a node, as an indented tree.
 
-    A node with several parents is printed below each of them. (-) marks what YAMNet cannot predict.
+    A node with several parents is printed below each of them. (-) marks what the
+    model cannot predict.
     """
     ontology = load_default()
-    predictable = _predictable(YAMNET)
+    predictable = _predictable(find_bundle(model))
 
     def walk(node: Node, level: int) -> None:
         print(f"{'  ' * level}{node.name}{'' if node.mid in predictable else ' (-)'}")
@@ -75,7 +82,7 @@ def search(
 
 def missing(
     name: Annotated[str, typer.Argument(help=_NAME)],
-    model: Annotated[str, typer.Option(help=f"One of {', '.join(BUNDLES)}.")] = "yamnet",
+    model: ModelName = YAMNET.name,
     as_json: AsJson = False,
 ) -> None:
     """List the concrete classes below a node that a model cannot predict.
@@ -116,8 +123,10 @@ def _print_nodes(ontology: Ontology, nodes: Sequence[Node], *, as_json: bool) ->
         print_table(("mid", "name", "below"), rows)
 
 
-def _described(ontology: Ontology, node: Node, store: Store) -> dict[str, object]:
-    predictable = _predictable(YAMNET)
+def _described(
+    ontology: Ontology, node: Node, bundle: ModelBundle, store: Store
+) -> dict[str, object]:
+    predictable = _predictable(bundle)
     below = ontology.descendants(node.mid)
     flags = [
         name
@@ -132,7 +141,7 @@ def _described(ontology: Ontology, node: Node, store: Store) -> dict[str, object
         "restrictions": flags,
         "children": [child.name for child in ontology.children(node.mid)],
         "nodes_below": len(below),
-        "predicted_by_yamnet": node.mid in predictable,
+        f"predicted_by_{bundle.name}": node.mid in predictable,
         "predicted_below": sum(n.mid in predictable for n in below),
         **stored,
     }

@@ -19,6 +19,7 @@ import soundfile
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from threadpoolctl import threadpool_info, threadpool_limits
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from audioset_core import label_dataset
@@ -29,7 +30,7 @@ from audioset_core.datasets.items import ItemReason
 from audioset_core.datasets.journal import IdSet, LabelFolder, digest, scores_name
 from audioset_core.datasets.label_dataset import DatasetReport
 from audioset_core.errors import Reason, UserError
-from audioset_core.features.patch_reader import ClipReader, LogMelPiece
+from audioset_core.features.patch_reader import ClipReader, LogMelPiece, LogMelReader
 from audioset_core.inference.interface import ComputeOptions
 from audioset_core.inference.scorer import Scorer
 from audioset_core.models.registry import YAMNET, Framing, ModelBundle, find_bundle
@@ -449,6 +450,30 @@ def test_bad_items_stop_nobody(tmp_path: Path, weights: Path) -> None:
     label_dataset([given_items[0], given_items[-1]], tmp_path / "alone", weights=weights)
     for name, logits in logits_of(tmp_path / "alone").items():
         np.testing.assert_array_equal(logits_of(tmp_path)[name], logits)
+
+
+def test_log_mel_is_computed_by_one_blas_thread_as_that_of_a_file(
+    tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sums of a mel matrix of 513 x 128 depend on the number of threads."""
+
+    def threads() -> set[int]:
+        blas = [lib for lib in threadpool_info() if lib["user_api"] == "blas"]
+        return {lib["num_threads"] for lib in blas if "numpy" in lib["filepath"]}
+
+    seen: list[set[int]] = []
+
+    def read(self: LogMelReader, budget_s: float) -> LogMelPiece:
+        seen.append(threads())
+        return plain(self, budget_s)
+
+    plain = LogMelReader.read
+    monkeypatch.setattr(LogMelReader, "read", read)
+    with threadpool_limits(2, user_api="blas"):
+        assert label_dataset([item("a")], tmp_path, weights=weights).n_labelled == 1
+        assert threads() == {2}, "the caller's own setting stands again"
+    assert seen
+    assert all(each == {1} for each in seen)
 
 
 def test_bad_meta_is_known_before_inference(tmp_path: Path, weights: Path, spy: Spy) -> None:

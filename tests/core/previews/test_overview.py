@@ -117,16 +117,20 @@ def test_skipping_gives_the_samples_that_decoding_gives(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("peak_s", "duration_s", "expected"),
+    ("peak_s", "window_s", "duration_s", "expected"),
     [
-        (0.0, 20.0, (0.0, 6.0)), (10.0, 20.0, (7.48, 13.48)), (19.2, 20.0, (14.0, 20.0)),
-        (1.0, 2.5, (0.0, 2.5)), (None, 60.0, (0.0, 6.0)),
+        (0.0, 0.96, 20.0, (0.0, 6.0)), (10.0, 0.96, 20.0, (7.48, 13.48)),
+        (19.2, 0.96, 20.0, (14.0, 20.0)), (1.0, 0.96, 2.5, (0.0, 2.5)),
+        (None, 0.96, 60.0, (0.0, 6.0)), (10.0, 2.0, 20.0, (8.0, 14.0)),
+        # What a window of 10 s answers for may be anywhere in it.
+        (165.0, 10.0, 600.0, (165.0, 175.0)), (7.5, 10.0, 12.6, (2.6, 12.6)),
+        (0.0, 10.0, 5.0, (0.0, 5.0)),
     ],
 )  # fmt: skip
-def test_the_span_lies_in_the_clip(
-    peak_s: float | None, duration_s: float, expected: tuple[float, float]
+def test_the_span_has_the_best_window_and_lies_in_the_clip(
+    peak_s: float | None, window_s: float, duration_s: float, expected: tuple[float, float]
 ) -> None:
-    assert centred_span(peak_s, duration_s, 6.0) == pytest.approx(expected)
+    assert centred_span(peak_s, window_s, duration_s, 6.0) == pytest.approx(expected)
 
 
 def test_the_picture_is_a_png_of_the_right_pixels() -> None:

@@ -94,16 +94,47 @@ def test_two_models_are_compared_on_what_both_scored(world: World) -> None:
     _again(world, second, same.source_id, "b", {"/b": 0.45})
     result = compare(world.engine, "tiny@1", "tiny@2")
     assert result.n_clips == 2
+    assert (result.only_a, result.only_b) == ((), ())
+    assert (result.window_s_a, result.window_s_b) == (0.96, 0.96)
     assert [(c.mid, round(c.minutes_a, 6), round(c.minutes_b, 6)) for c in result.changes] == [
         ("/b", round(5.28 / 60, 6), 0.0),
         ("/c", 0.0, round(2.88 / 60, 6)),
     ]
+    assert [(c.n_clips_a, c.n_clips_b) for c in result.changes] == [(1, 0), (0, 1)]
     assert isinstance(result.changes[0], ClassChange)
     assert result.disagreements == (
         Disagreement(sha("a"), "/audio/a.wav", "/b", "name /b", 0.9, 0.0),
         Disagreement(sha("b"), "/audio/b.wav", "/b", "name /b", 0.5, 0.45),
     )
     assert len(compare(world.engine, "tiny@1", "tiny@2", limit=1).disagreements) == 1
+
+
+def test_models_of_other_windows_and_classes_are_compared_by_clips_and_common_classes(
+    world: World,
+) -> None:
+    # "/b": 20 patches are 10 s of one clip (duration); with windows of 5 s both clips have "/c".
+    one = labelled(world, "a", {"/b": 0.9, "/d": 0.95}, [_detection("/b", 0, 19)])
+    two = labelled(world, "b", {"/b": 0.5}, [_detection("/b", 0, 0)])
+    kept = tuple(c for c in MODEL.categories if c[1] != "/d")
+    coarse = other_variant(
+        world,
+        replace(MODEL, name="coarse", weights_sha256="c" * 64, window_s=5.0, categories=kept),
+    )
+    for claim, name in ((one, "a"), (two, "b")):
+        found = [_detection("/c", 0, 0), _detection("/b", 0, 0)][: 2 if name == "b" else 1]
+        _again(world, coarse, claim.source_id, name, {"/b": 0.4, "/c": 0.6}, found)
+    result = compare(world.engine, "tiny", "coarse")
+    assert (result.window_s_a, result.window_s_b) == (0.96, 5.0)
+    assert (result.only_a, result.only_b) == (("name /d",), ())
+    # By minutes "/b" would be first.
+    assert [
+        (c.mid, c.n_clips_a, c.n_clips_b, round(c.minutes_a * 60, 2), round(c.minutes_b * 60, 2))
+        for c in result.changes
+    ] == [("/c", 0, 2, 0.0, 10.0), ("/b", 2, 1, 10.96, 5.0)]
+    assert [(d.mid, d.peak_a, d.peak_b) for d in result.disagreements] == [
+        ("/c", 0.0, 0.6),
+        ("/c", 0.0, 0.6),
+    ]
 
 
 def test_models_without_a_common_clip(world: World) -> None:

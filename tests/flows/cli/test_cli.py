@@ -17,6 +17,7 @@ import pytest
 import typer
 from typer.main import get_command
 
+from audioset_core.models.registry import find_bundle
 from flows.cli.command import command_of
 from flows.cli.main import app
 from flows.cli.shared_options import Files
@@ -133,6 +134,33 @@ class TestMistakes:
     @pytest.mark.parametrize("clip", ["no/such.wav", "000000", "0000"])
     def test_a_clip_that_was_never_seen(self, audioset: Audioset, labelled: Lab, clip: str) -> None:
         _is_one_line(audioset("show", clip, "--home", labelled.home))
+
+    def test_a_download_says_its_size_where_it_is_known(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        from flows.cli import labelling
+
+        def fetched(*totals: int) -> list[str]:
+            def prepare(_bundle: object, _given: object, progress: Callable[..., None]) -> None:
+                for total in totals:
+                    for done in (1_000, 9_000_000, 21_500_000, 40_000_000):
+                        progress(done, total)
+
+            monkeypatch.setattr(labelling.weights_files, "peek", lambda *_: None)
+            monkeypatch.setattr(labelling.weights_files, "find_source", lambda *_: None)
+            monkeypatch.setattr(labelling.weights_files, "prepare", prepare)
+            labelling.ready_weights(find_bundle("mn10" if totals[0] else "ced_tiny"), None)
+            return capsys.readouterr().err.splitlines()
+
+        first, *lines = fetched(40_000_000)
+        assert first.endswith("mn10_as_mAP_471.pt (19.7 MB)")
+        assert lines == [
+            "  0 %  0.0 of 40.0 MB", " 22 %  9.0 of 40.0 MB", " 53 %  21.5 of 40.0 MB",
+            "100 %  40.0 of 40.0 MB",
+        ]  # fmt: skip
+        first, *lines = fetched(0)
+        assert first.endswith("/model.safetensors")
+        assert lines == ["0.0 MB", "21.5 MB", "40.0 MB"]
 
     def test_no_network_and_no_weights(
         self, corpus: Path, environment: Mapping[str, str], tmp_path: Path

@@ -86,6 +86,7 @@ def test_nothing_is_left_out_silently(evaluate: Audioset, four: Collection) -> N
         "n_unmatched": 1,
         "n_ambiguous": 1,
         "n_unscored": 2,
+        "n_beyond": 0,
         "examples": ["a.wav", "zz.wav"],
         "left_out": 0,
         "unpredictable": [found["truth"]["unpredictable"][0]],

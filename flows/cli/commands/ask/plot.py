@@ -92,7 +92,7 @@ def _picture(engine: Engine, report: ClipReport, home: Path, top: int) -> ClipPi
 def _by(labelling: LabellingReport | None) -> str:
     if labelling is None:
         return "not labelled"
-    return f"{labelling.model} every {labelling.patch_hop_s:g} s"
+    return f"{labelling.model}: {labelling.window_s:g} s every {labelling.patch_hop_s:g} s"
 
 
 def _heard(report: ClipReport, n_columns: int) -> tuple[Overview | None, str]:

@@ -89,6 +89,11 @@ def query(
     if output.is_data:
         return
     what = "interval" if intervals else "clip"
+    if hits and 0 < min_duration <= (shortest := min(hit.window_s for hit in hits)):
+        note(
+            f"one score is of {shortest:g} s of sound, and an interval lasts as long at least: "
+            f"--min-duration {min_duration:g} leaves out only recordings that are shorter"
+        )
     if not hits:
         nodes = load_default().nodes
         names = " or ".join(repr(nodes[mid].name) for mid in question.under)

@@ -64,6 +64,9 @@ def rank(
             for n, (score, _, name, a, b, clip, path) in enumerate(rows, 1)
         ),
     )
+    longest = max((end_s - start_s for _, _, _, start_s, end_s, _, _ in rows), default=0.0)
+    if longest > window + 1e-6:
+        note(f"one score is of {longest:g} s of sound: these are the shortest windows there are")
     note(f"{n_read:,} recordings were read")
 
 

@@ -50,7 +50,8 @@ def show(
         hop_s = labelling.patch_hop_s
         when = f"{labelling.labelled_at:%Y-%m-%d %H:%M}Z" if labelling.labelled_at else "-"
         say(
-            f"  {labelling.model} {labelling.model_version}, hop {hop_s:g} s: "
+            f"  {labelling.model} {labelling.model_version}, "
+            f"{labelling.window_s:g} s every {hop_s:g} s: "
             f"{labelling.status}, {mark}, {labelling.n_patches} patches, {when}"
             + (f", times to {labelling.step_s:g} s" if labelling.step_s < hop_s else "")
             + (", partial" if labelling.is_partial else "")

@@ -137,6 +137,7 @@ def _as_json(measures: Measures, evidence: Evidence, settings: dict[str, Any]) -
             "n_unmatched": scored.n_unmatched,
             "n_ambiguous": scored.n_ambiguous,
             "n_unscored": scored.n_unscored,
+            "n_beyond": scored.n_beyond,
             "examples": list(scored.examples),
             "left_out": dict(evidence.truth.left_out),
             "unpredictable": list(scored.unpredictable),
