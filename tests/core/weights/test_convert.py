@@ -15,12 +15,18 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from audioset_core.errors import WeightsError
 from audioset_core.models.folding import fold_batch_norm
 from audioset_core.models.yamnet import YAMNet
 from audioset_core.weights.conversion_proof import NETWORK_BAR
-from audioset_core.weights.convert import convert, load_published, read_metadata, tensors_sha256
+from audioset_core.weights.convert import (
+    convert,
+    load_published,
+    read_metadata,
+    tensors_sha256,
+)
 from tests.bounds import assert_within
 
 DEPTHWISE = "layer9/depthwise_conv/layer9/depthwise_conv/depthwise_kernel:0"
@@ -163,6 +169,25 @@ def test_both_kinds_of_pytorch_file_load(
              for key, tensor in predecessor_state(published).items()}  # fmt: skip
     torch.save(state, path, _use_new_zipfile_serialization=not legacy)
     assert tensors_sha256(load_published(path)) == tensors_sha256(published)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "net._orig_mod."])
+def test_names_below_a_wrapper(published: dict[str, Any], tmp_path: Path, prefix: str) -> None:
+    state = {prefix + key: tensor for key, tensor in predecessor_state(published).items()}
+    torch.save({"state_dict": state}, tmp_path / "wrapped.ckpt")
+    assert tensors_sha256(load_published(tmp_path / "wrapped.ckpt")) == tensors_sha256(published)
+    torch.save(state | {"loss.weight": torch.zeros(3)}, tmp_path / "more.pt")
+    one_line(tmp_path / "more.pt", "is not yamnet: 1[0-9][0-9] datasets missing")
+
+
+def test_state_dicts_are_read_from_safetensors_too(
+    published: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "someone's.safetensors"
+    save_file(predecessor_state(published), path, metadata={"format": "pt"})
+    assert tensors_sha256(load_published(path)) == tensors_sha256(published)
+    path.write_bytes(b"x")
+    one_line(path, "is not a readable safetensors file")
 
 
 # --- what is written ----------------------------------------------------------------------------
@@ -371,7 +396,7 @@ def test_other_number_types_load_or_are_refused(
         assert load_published(path)["classifier.bias"].dtype == np.float32
 
 
-@pytest.mark.parametrize("name", ["yamnet.tflite", "yamnet", "yamnet.safetensors", "yamnet.npz"])
+@pytest.mark.parametrize("name", ["yamnet.tflite", "yamnet", "yamnet.npz"])
 def test_unknown_ending(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
     one_line(tmp_path / name, r"by that ending \(.*\.h5, .*\.pth, .*SavedModel\)")
