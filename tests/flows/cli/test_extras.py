@@ -29,7 +29,7 @@ PACKAGES = {
     "convert": ("tensorflow", "tf_keras"),
     "dask": ("prefect_dask",),
 }
-FOR_DEVELOPERS = {"bench", "dev"}
+FOR_DEVELOPERS = {"bench", "dev", "reference"}
 
 
 @pytest.fixture
