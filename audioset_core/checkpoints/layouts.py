@@ -78,21 +78,35 @@ class Layout:
     """Patterns of other names in use, and the names that they stand for."""
     has_scores: bool = True
 
+    def fits(self, kind: Kind | None) -> bool:
+        """Whether files of that kind may have this layout: others save state dicts either way."""
+        state_dicts = ("torch", "safetensors")
+        return kind == self.kind or (kind in state_dicts and self.kind in state_dicts)
+
     def named(self, names: Mapping[str, Stored], source: str) -> dict[str, Stored]:
         """The file's arrays under the names of this layout, counters left out.
+
+        What wrappers put before all names, such as ``module.``, is left out as well.
 
         Raises:
             WeightsError: two arrays have the same name.
         """
         found: dict[str, Stored] = {}
+        prefix = self._prefix(names)
         for name, stored in names.items():
             if name.rpartition(".")[2].rpartition("/")[2] in _COUNTERS:
                 continue
-            key = self._key(name)
+            key = self._key(name.removeprefix(prefix))
             if key in found:
                 raise WeightsError(f"{source}: two arrays have the name {key}")
             found[key] = stored
         return found
+
+    def _prefix(self, names: Mapping[str, Stored]) -> str:
+        """What stands before every name of the file, and before our first one."""
+        first = next(iter(self.targets), "")
+        before = (name.removesuffix(first) for name in names if name.endswith(f".{first}"))
+        return next((p for p in before if all(name.startswith(p) for name in names)), "")
 
     def _key(self, name: str) -> str:
         if self.kind != "tensorflow":
@@ -118,8 +132,12 @@ class Layout:
         )
         return len(expected.keys() ^ published.keys()), n_misshapen
 
-    def place(self, published: Mapping[str, Stored], source: str) -> Arrays:
+    def place(
+        self, published: Mapping[str, Stored], source: str, model: str = "the expected model"
+    ) -> Arrays:
         """All published arrays by our names; each shape is checked before its array is read.
+
+        ``source`` and ``model`` are what messages name.
 
         Raises:
             WeightsError: an array is missing, unknown, of another shape, or not of floats.
@@ -131,7 +149,7 @@ class Layout:
                 f"{len(missing)} datasets missing" if missing else f"{len(spare)} unknown datasets"
             )
             raise WeightsError(
-                f"{source} is not the expected model: {found}, such as {(missing or spare)[0]!r}"
+                f"{source} is not {model}: {found}, such as {(missing or spare)[0]!r}"
             )
         arrays: Arrays = {}
         for name, target in self.targets.items():

@@ -33,6 +33,22 @@ ENDINGS = ".ckpt, .h5, .hdf5, .index, .pt, .pth, .safetensors, or the folder of 
 _SUFFIXES: dict[str, Kind] = {
     ".h5": "h5", ".hdf5": "h5", ".pth": "torch", ".pt": "torch", ".safetensors": "safetensors",
 }  # fmt: skip
+# How files begin: they are often renamed. Of a safetensors file, eight bytes are a length.
+_BEGINNINGS: tuple[tuple[re.Pattern[bytes], Kind], ...] = (
+    (re.compile(rb"\x89HDF\r\n\x1a\n"), "h5"),
+    (re.compile(rb"PK\x03\x04"), "torch"),
+    (re.compile(rb"\x80\x02[\x8a}c]"), "torch"),
+    (re.compile(rb"[\s\S]{6}\0\0\{\s*\""), "safetensors"),
+)
+# What failed downloads leave under the name of the weights.
+_NOT_WEIGHTS = (
+    (re.compile(rb"\Z"), "is empty"),
+    (re.compile(rb"version https://git-lfs"), "is a Git LFS pointer, which stands for the file"),
+    (re.compile(rb"\s*<"), "is a web page"),
+    (re.compile(rb"\s*[{\[]\s*[\"{]"), "is a text in JSON, such as a site's message"),
+)
+_BEGINNING_BYTES = 64
+_CUT = "its end is missing or damaged; fetch it again"
 _V1_CHECKPOINT = re.compile(r".*\.ckpt(-\d+)?")
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _MAX_GROUP_DEPTH = 16
@@ -87,10 +103,22 @@ def _container(path: Path) -> Container | None:
     if not path.is_file():
         index = path.with_name(path.name + ".index")
         return _v2_checkpoint(path, path) if index.is_file() else None
-    kind = _SUFFIXES.get(path.suffix.lower())
+    begins = _beginning(path)
+    found = (kind for pattern, kind in _BEGINNINGS if pattern.match(begins))
+    kind = next(found, _SUFFIXES.get(path.suffix.lower()))
     if kind is None and _V1_CHECKPOINT.fullmatch(path.name):
         kind = "tensorflow"
     return Container(path, kind, (("", path),), path)
+
+
+def not_weights(path: Path) -> str:
+    """What a file is that a failed download left, as the end of a sentence; else empty.
+
+    >>> not_weights(Path(__file__))
+    ''
+    """
+    begins = _beginning(path) if path.is_file() else b"-"
+    return next((what for pattern, what in _NOT_WEIGHTS if pattern.match(begins)), "")
 
 
 @contextmanager
@@ -100,10 +128,20 @@ def open_container(container: Container) -> Iterator[Mapping[str, Stored]]:
     Raises:
         WeightsError: damage, or something that weights never contain; also from within the block.
     """
+    wrong = not_weights(container.path)
+    if wrong:
+        raise WeightsError(
+            f"{container.path.name} {wrong}, not the weights: the download failed; fetch it again"
+        )
     if container.kind is None:
         raise WeightsError(f"{container.path.name}: no weights are known by that ending")
     with _OPENERS[container.kind](container) as arrays:
         yield arrays
+
+
+def _beginning(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_BEGINNING_BYTES)
 
 
 def _in_folder(folder: Path) -> Container | None:
@@ -169,28 +207,90 @@ def _h5_datasets(source: str, file: Any) -> dict[str, Stored]:
 
 @contextmanager
 def _open_torch(container: Container) -> Iterator[Mapping[str, Stored]]:
-    """A state dict, or a training checkpoint that holds one as ``model``."""
+    """A state dict, or a training checkpoint that holds one."""
     import torch
 
     source = container.path.name
+    _check_archive(container.path)
     try:
-        with torch.serialization.safe_globals(_plain_numpy()):
-            state = torch.load(container.path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_plain_numpy()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about types that are refused below
+            loaded = torch.load(container.path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a different type for each kind of damage
-        reason = re.sub(r"\s+", " ", str(error))[:120]
-        raise WeightsError(f"{source} is not a PyTorch state dict: {reason}") from error
-    if isinstance(state, dict) and isinstance(state.get("model"), dict):
-        state = state["model"]
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise WeightsError(f"{source} is not a PyTorch state dict")
-    strange = sorted(str(n) for n, t in state.items() if t.layout is not torch.strided)
+        raise WeightsError(f"{source} is not a PyTorch state dict: {_why(error)}") from error
+    state = _state_dict(loaded, source)
+    strange = sorted(
+        str(n) for n, t in state.items() if t.layout is not torch.strided or t.is_quantized
+    )
     if strange:
-        raise WeightsError(f"{source}: {strange[0]} is a sparse tensor")
+        raise WeightsError(f"{source}: {strange[0]} is a sparse or quantized tensor")
     for name, tensor in state.items():
         # A stride of 0 turns one value into terabytes at the first copy.
         if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
             raise WeightsError(f"{source}: {name} claims more values than the file holds")
-    yield {
+    yield _as_float32(state)
+
+
+def _check_archive(path: Path) -> None:
+    """Refuse an archive that is cut or has a wrong check sum: torch loads zeros as weights."""
+    import zipfile
+
+    if not _beginning(path).startswith(b"PK"):
+        return  # the older kind of file, which is no archive
+    try:
+        with zipfile.ZipFile(path) as archive:
+            spoilt = archive.testzip()
+    except zipfile.BadZipFile as error:
+        raise WeightsError(f"{path.name} is not a PyTorch state dict: {_CUT}") from error
+    except (OSError, ValueError, RuntimeError, NotImplementedError, EOFError) as error:
+        raise WeightsError(f"{path.name} is not a PyTorch state dict: damaged") from error
+    if spoilt:
+        raise WeightsError(
+            f"{path.name} is not a PyTorch state dict: {spoilt} in it is damaged; fetch it again"
+        )
+
+
+def _why(error: Exception) -> str:
+    """Why torch cannot load a file, without its advice to run what is in there."""
+    text = re.sub(r"\s+", " ", str(error))
+    unknown = re.search(r"Unsupported (?:global|class|operand)[:\s]+(?:GLOBAL )?([\w.]+)", text)
+    if unknown:
+        return (
+            f"it holds a Python object ({unknown[1]}), and reading one would run its code; save "
+            f"the arrays alone with torch.save(model.state_dict(), FILE)"
+        )
+    if "TorchScript" in text:
+        return "it is a TorchScript program; save its state_dict() instead"
+    if "EOF" in f"{type(error).__name__}: {text}":
+        return _CUT
+    return "damaged, or another kind of file"
+
+
+def _state_dict(loaded: Any, source: str) -> Mapping[str, Any]:
+    """The one set of tensors in what a file holds; training checkpoints keep it under a name.
+
+    Raises:
+        WeightsError: no set, or several: an averaged one beside it has other scores.
+    """
+    import torch
+
+    def is_set(value: Any) -> bool:
+        return isinstance(value, dict) and all(isinstance(v, torch.Tensor) for v in value.values())
+
+    if is_set(loaded):
+        return dict(loaded)
+    entries = loaded.items() if isinstance(loaded, dict) else ()
+    sets = {str(name): value for name, value in entries if value and is_set(value)}
+    if len(sets) > 1:
+        raise WeightsError(f"{source} holds several sets of weights ({', '.join(sets)}): save one")
+    if not sets:
+        raise WeightsError(f"{source} is not a PyTorch state dict")
+    return next(iter(sets.values()))
+
+
+def _as_float32(state: Mapping[str, Any]) -> dict[str, Stored]:
+    """Tensors as arrays; floats of any width in float32."""
+    return {
         str(name): (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
         for name, tensor in state.items()
     }
@@ -199,12 +299,12 @@ def _open_torch(container: Container) -> Iterator[Mapping[str, Stored]]:
 @contextmanager
 def _open_safetensors(container: Container) -> Iterator[Mapping[str, Stored]]:
     from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+    from safetensors.torch import load_file  # numpy has no bfloat16
 
     try:
-        arrays: Mapping[str, Any] = load_file(container.path)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        # KeyError: a type of number that numpy does not have.
+        arrays = _as_float32(load_file(container.path))
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
+        # The last three: a type of number that is not known here.
         raise WeightsError(f"{container.path.name} is not a readable safetensors file") from error
     yield arrays
 

@@ -151,5 +151,5 @@ def layouts(dim: int, n_heads: int) -> tuple[Layout, ...]:
     hugging_face = own_names(build, outputlayer="outputlayer", rest="encoder.")
     return (
         Layout(kind="torch", targets=zenodo, constants=constants),
-        Layout(kind="safetensors", targets=hugging_face),
+        Layout(kind="torch", targets=hugging_face),
     )

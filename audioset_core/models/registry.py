@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from audioset_core.errors import UserError
@@ -89,19 +90,13 @@ class ModelBundle:
     def build(self) -> nn.Module:
         """The untrained network; imports torch."""
         head = {"has_head": self.has_scores} if self.has_optional_head else {}
-        network: nn.Module = self._member(self.network.partition(":")[2])(**head)
+        name = self.network.partition(":")[2]
+        network: nn.Module = _member(self.network, name, self.network_options)(**head)
         return network
 
     def layouts(self) -> tuple[Layout, ...]:
         """The published forms of its weights; imports torch."""
-        found: tuple[Layout, ...] = self._member("layouts")()
-        return found
-
-    def _member(self, name: str) -> Callable[..., Any]:
-        """A function or class of the network's module, with the network's options."""
-        module = f"audioset_core.models.{self.network.partition(':')[0]}"
-        member = getattr(importlib.import_module(module), name)
-        return partial(member, **dict(self.network_options))
+        return _layouts(self.network, self.network_options)
 
     def framed(self, *, patch_hop_s: float | None, framing: Framing) -> FrontendConfig:
         """The front end with this hop and framing.
@@ -156,6 +151,18 @@ class ModelBundle:
                 f"from {frame_hop_s:g} to {self.frontend.patch_window_s:g}"
             )
         return hop_frames
+
+
+def _member(network: str, name: str, options: tuple[tuple[str, Any], ...]) -> Callable[..., Any]:
+    """A function or class of the network's module, with the network's options."""
+    module = importlib.import_module(f"audioset_core.models.{network.partition(':')[0]}")
+    return partial(getattr(module, name), **dict(options))
+
+
+@cache
+def _layouts(network: str, options: tuple[tuple[str, Any], ...]) -> tuple[Layout, ...]:
+    found: tuple[Layout, ...] = _member(network, "layouts", options)()
+    return found
 
 
 YAMNET = ModelBundle(
@@ -233,14 +240,14 @@ POCKET = ModelBundle(
     cpu_batch_patches=32,
 )
 
-_EFFICIENTAT = "https://github.com/fschmid56/EfficientAT/releases/download/v0.0.1/"
+_EFFICIENTAT = "https://github.com/fschmid56/EfficientAT/releases/"
 
 
 def _efficientat(
     name: str, file_name: str, mean_ap: float, sha256: str = "", size_bytes: int = 0
 ) -> ModelBundle:
     """A tagger of whole windows of 10 s; the digits of its name are its width in tenths."""
-    width, url = int(name[-2:]) / 10, _EFFICIENTAT + file_name
+    width, url = int(name[-2:]) / 10, f"{_EFFICIENTAT}download/v0.0.1/{file_name}"
     return ModelBundle(
         name=name,
         title=f"EfficientAT {name}",
@@ -262,6 +269,37 @@ def _efficientat(
         weights_hint="" if sha256 else url,
         cpu_batch_patches=1,
         cuda_batch_patches=32,
+    )
+
+
+def _mn10_with(
+    variant: str,
+    *,
+    frame_hop_samples: int = config.EFFICIENTAT.frame_hop_samples,
+    n_mels: int = config.EFFICIENTAT.n_mels,
+    **options: Any,
+) -> ModelBundle:
+    """mn10 with another front end or head: ``hop_5`` is published as ``mn10_as_hop_5``.
+
+    Windows of 10 s (with 15 ms from frame to frame, 10.005 s) every 7.5 s, as for mn10.
+    """
+    window_samples = config.EFFICIENTAT.patch_samples
+    base, name = BUNDLES["mn10"], "mn10_" + re.sub(r"_(?=\d)", "", variant)
+    return replace(
+        base,
+        name=name,
+        title=f"EfficientAT {name}",
+        frontend=replace(
+            config.EFFICIENTAT,
+            frame_hop_samples=frame_hop_samples,
+            n_mels=n_mels,
+            patch_frames=-(-window_samples // frame_hop_samples),
+            patch_hop_frames=config.EFFICIENTAT.patch_hop_samples // frame_hop_samples,
+        ),
+        network_options=(*base.network_options, *options.items()),
+        mean_ap=None,
+        official=None,
+        weights_hint=f"the file mn10_as_{variant}*.pt of {_EFFICIENTAT}tag/v0.0.1",
     )
 
 
@@ -343,6 +381,18 @@ _TAGGERS = (
 
 BUNDLES: dict[str, ModelBundle] = {
     bundle.name: bundle for bundle in (YAMNET, VGGISH, PANNS, POCKET, *_TAGGERS)
+}
+# What mn10's authors published beside it, to compare front ends and heads. Files of the first two
+# rows have the same arrays as mn10's.
+BUNDLES |= {
+    bundle.name: bundle
+    for bundle in (
+        *(_mn10_with(f"hop_{ms}", frame_hop_samples=32 * ms) for ms in (5, 15, 20, 25)),
+        *(_mn10_with(f"mels_{n}", n_mels=n) for n in (40, 64, 256)),
+        _mn10_with("fc", head="conv"),
+        _mn10_with("fc_s2221", head="conv", halvings=3),
+        _mn10_with("fc_s2211", head="conv", halvings=2),
+    )
 }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,8 +152,8 @@ def _load(source: Path, model: str | None) -> tuple[str, Layout, Arrays]:
             f"({ENDINGS})"
         )
     with open_container(container) as published:
-        found, layout = _fitting(candidates, published, model, source.name)
-        arrays = layout.place(layout.named(published, source.name), source.name)
+        found, layout = _fitting(candidates, published, model, source)
+        arrays = layout.place(layout.named(published, source.name), source.name, found)
     bad = sorted(name for name, array in arrays.items() if not np.isfinite(array).all())
     if bad:
         raise WeightsError(f"{source.name}: values that are not finite in {bad[0]}")
@@ -165,7 +166,7 @@ def _candidates(container: Container, model: str | None) -> list[tuple[str, Layo
         (name, layout)
         for name, bundle in BUNDLES.items()
         for layout in (bundle.layouts() if container.kind else ())
-        if layout.kind == container.kind
+        if layout.fits(container.kind)
     ]
     return found if model is None or any(name == model for name, _ in found) else []
 
@@ -174,27 +175,74 @@ def _fitting(
     candidates: list[tuple[str, Layout]],
     published: Mapping[str, Stored],
     model: str | None,
-    source: str,
+    source: Path,
 ) -> tuple[str, Layout]:
     """The layout that fits the names and shapes in the file best; of ``model``, if one is given.
 
     Raises:
-        WeightsError: the file has another model, or no known model.
+        WeightsError: the file has another model, no known model, or could be several.
     """
     misfits = [
-        (layout.n_misfits(layout.named(published, source)), name, layout)
+        (layout.n_misfits(layout.named(published, source.name)), name, layout)
         for name, layout in candidates
     ]
-    misfit, found, layout = min(misfits, key=lambda entry: entry[0])
-    if model is None:
-        if misfit[0] > len(layout.expected) / 2:
-            known = ", ".join(BUNDLES)
-            raise WeightsError(f"{source} has none of the known models: {known}")
-        return found, layout
-    if misfit == (0, 0) and found != model:
-        raise WeightsError(f"{source} holds {found} weights, not {model}")
+    least = min(misfit for misfit, _, _ in misfits)
+    fitting: dict[str, Layout] = {}
+    for misfit, name, layout in misfits:
+        if misfit == least:
+            fitting.setdefault(name, layout)
+    nearest = next(iter(fitting))
+    is_known = least[0] <= len(fitting[nearest].expected) / 2
+    if least == (0, 0):
+        nearest = _identified(tuple(fitting), model, source)
+    elif model is None and not is_known:
+        known = ", ".join(BUNDLES)
+        raise WeightsError(f"{source.name} has none of the known models: {known}")
+    if model is None or model in fitting:
+        return model or nearest, fitting[model or nearest]
+    if is_known:
+        state = "holds" if least == (0, 0) else "is nearest to"
+        raise WeightsError(f"{source.name} {state} {nearest} weights, not {model}")
     own = [entry for entry in misfits if entry[1] == model]
     return model, min(own, key=lambda entry: entry[0])[2]
+
+
+def _identified(fitting: tuple[str, ...], model: str | None, source: Path) -> str:
+    """Which of the models whose arrays are in the file; the given one, if it is among them.
+
+    Models of one family may differ in the front end alone: then the digest of a published
+    file, or the file's name, tells which it is. Only a longer name contradicts a model that is
+    given: ``mn10_as_hop_5_...`` is not mn10.
+
+    Raises:
+        WeightsError: the file is another of them than the given one, or could be several.
+    """
+    if len(fitting) == 1:
+        return fitting[0]
+    stated, is_proven = _as_published(fitting, source)
+    if model is None and stated is None:
+        raise WeightsError(
+            f"{source.name} could be {', '.join(fitting)}, whose arrays are alike: name one with "
+            f"--model"
+        )
+    if model is None or model not in fitting:
+        return stated or fitting[0]
+    if stated and (model != stated if is_proven else not model.startswith(stated)):
+        by_name = "" if is_proven else ", by its name: rename the file if that is wrong"
+        raise WeightsError(f"{source.name} holds {stated} weights, not {model}{by_name}")
+    return model
+
+
+def _as_published(models: tuple[str, ...], source: Path) -> tuple[str | None, bool]:
+    """Which of the models the file is by its digest (proven), or by the begin of its name."""
+    digest = file_sha256(source)
+    for name in models:
+        official = BUNDLES[name].official
+        if official is not None and official.sha256 == digest:
+            return name, True
+    plain = re.sub(r"_as(?![a-z])|[^a-z0-9]", "", source.stem.lower())
+    named = [name for name in models if plain.startswith(name.replace("_", ""))]
+    return max(named, key=len, default=None), False
 
 
 def safetensors_bytes(arrays: Mapping[str, NDArray[Any]], metadata: dict[str, str]) -> bytes:

@@ -3,22 +3,24 @@
 The order is: the given path; ``AUDIOSET_WEIGHTS`` for YAMNet and ``AUDIOSET_WEIGHTS_<MODEL>`` for
 the others (``AUDIOSET_WEIGHTS_VGGISH``); the package, for a model that it includes; and for
 official weights with a known digest ``AUDIOSET_ASSETS/weights/`` and the official download. An
-interrupted download is resumed, and used only if its size and SHA-256 are right; files that cannot
-be verified are never downloaded. Published files are converted once into the cache.
+interrupted download is resumed, and used only if its size and SHA-256 are right; of several
+processes that want a file, one fetches and the others wait. Files that cannot be verified are
+never downloaded. Published files are converted once into the cache.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from audioset_core.checkpoints.readers import find_container
+from audioset_core.checkpoints.readers import find_container, not_weights
 from audioset_core.data import FOLDER
 from audioset_core.errors import WeightsError
 from audioset_core.models.registry import BUNDLES, POCKET, ModelBundle, OfficialWeights
@@ -178,7 +180,11 @@ def download(
     try:
         with _writing_cache(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            _fetch(official, part, progress)
+            with _alone_in(folder):
+                if not _is_file(target):  # another process may just have fetched the file
+                    _fetch(official, part, progress)
+                    _verify(official, part)
+                    part.replace(target)
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
         why = re.sub(r"\[Errno -?\d+\] ", "", " ".join(str(error).split()))
         why = why or type(error).__name__
@@ -190,14 +196,31 @@ def download(
             f"--weights or {variable}; connect this machine to the network and run again; "
             f"or label with the small model that needs no download, --model {POCKET.name}"
         ) from error
-    if file_sha256(part) != official.sha256:
-        part.unlink()
-        raise WeightsError(
-            f"{official.url} did not deliver the published file (SHA-256 differs); "
-            f"the download was deleted; run again or give the file with --weights"
-        )
-    part.replace(target)
     return target
+
+
+def _verify(official: OfficialWeights, part: Path) -> None:
+    """Delete what is not the published file, and say what came."""
+    if file_sha256(part) == official.sha256:
+        return
+    came = not_weights(part).replace("is ", ": it is ", 1)
+    part.unlink()
+    raise WeightsError(
+        f"{official.url} did not deliver the published file (SHA-256 differs{came}); "
+        f"the download was deleted; run again or give the file with --weights"
+    )
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process downloads into the folder; file systems may have no locks."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _check_scheme(address: httpx.URL) -> None:
@@ -259,9 +282,12 @@ def _is_file(path: Path) -> bool:
 
 
 def _converted(bundle: ModelBundle, source: Path) -> Path:
-    if source.suffix == ".safetensors" and is_converted(source):
-        return source
     try:
+        wrong = not_weights(source)
+        if wrong:
+            raise WeightsError(f"{source} {wrong}, not the weights: fetch the file again")
+        if source.suffix == ".safetensors" and is_converted(source):
+            return source
         digest = file_sha256(source)
     except OSError as error:
         raise WeightsError(f"{source} cannot be read: {error.strerror}") from error

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Published weights (.h5, .pth).")],
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="Published weights: a file or folder.")
+    ],
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Where to write. [default: IN.safetensors]"),
@@ -33,11 +35,14 @@ def convert(
     ] = False,
 ) -> None:
     """Convert published weights to safetensors; every array is checked."""
+    from audioset_core.errors import UserError
     from audioset_core.models.registry import find_bundle
     from audioset_core.weights.convert import convert as convert_file
 
     name = None if model is None else find_bundle(model).name
     target = output or source.with_suffix(".safetensors")
+    if output is None and target == source:
+        raise UserError(f"{source} would be overwritten: name another file with --output")
     if verify:
         _verify(source, name)
     metadata = convert_file(source, target, model=name)
@@ -69,13 +74,31 @@ def models(*, context: typer.Context, store: Store, as_json: AsJson = False) -> 
     if as_json:
         print_json({"models": rows, "labelled": labelled})
         return
-    columns = ("name", "title", ">classes", ">window_s", ">hop_s", ">mAP", "version", "weights")
-    shown = [[row[column.removeprefix(">")] for column in columns] for row in rows]
-    print_table(columns, [["-" if value is None else str(value) for value in row] for row in shown])
+    columns = ("name", ">classes", ">window_s", ">hop_s", ">mAP", "state")
+    print_table(columns, [[_text(row[c.removeprefix(">")]) for c in columns] for row in rows])
+    for bundle in BUNDLES.values():
+        if bundle.caution:
+            print(f"{bundle.name}: {bundle.caution}")
+    note("'audioset models show NAME': where its weights are, or which file to give")
     for entry in labelled:
         promoted = ", promoted" if entry["promoted"] else ""
         model = f"{entry['name']}@{entry['version']}"
         print(f"{entry['labelled']:,} clips labelled with {model}{promoted}")
+
+
+def show_model(
+    *,
+    model: Annotated[str, typer.Argument(metavar="NAME", help="As 'audioset models' has them.")],
+    as_json: AsJson = False,
+) -> None:
+    """One model, and where its weights are or come from."""
+    from audioset_core.models.registry import find_bundle
+
+    row = _model_row(find_bundle(model).name)
+    if as_json:
+        print_json(row)
+    else:
+        print_table(("", ""), [(name, _text(value)) for name, value in row.items()])
 
 
 def promote_model(
@@ -162,30 +185,37 @@ def _model_row(name: str) -> dict[str, object]:
     from audioset_core.models.registry import BUNDLES
     from audioset_core.weights.locate import find_source, peek
 
-    bundle = BUNDLES[name]
+    bundle, ready = BUNDLES[name], None
     try:
         source, ready = find_source(bundle), peek(bundle)
         if ready is not None:
-            state = f"ready: {ready.path}"
+            state, weights = f"ready, {ready.version}", f"ready: {ready.path}"
         elif source is not None:
-            state = f"to be converted: {source}"
+            state, weights = "to be converted", f"to be converted: {source}"
         else:
             assert bundle.official is not None  # noqa: S101 (for mypy: find_source would raise)
-            size = bundle.official.size_bytes / 1e6
-            what = f"{size:.1f} MB are" if size else "the file is"
-            state = f"not here: {what} downloaded at the first use"
+            size_mb = bundle.official.size_bytes / 1e6
+            size = f"{size_mb:.1f} MB" if size_mb else "size not stated"
+            state = "download at first use"
+            weights = f"not here: {bundle.official.url} is downloaded at the first use ({size})"
     except WeightsError as error:
-        ready, state = None, str(error)
+        is_asked_for = bundle.weights_hint and bundle.weights_hint in str(error)
+        state, weights = "file needed" if is_asked_for else "unusable", str(error)
     return {
         "name": name,
         "title": bundle.title,
         "classes": len(bundle.categories),
-        "window_s": bundle.frontend.patch_window_s,
-        "hop_s": bundle.frontend.patch_hop_s,
+        "window_s": bundle.frontend.step_window_s,
+        "hop_s": bundle.frontend.step_hop_s,
         "mAP": bundle.mean_ap,
         "version": ready.version if ready else "-",
-        "weights": state,
+        "state": state,
+        "weights": weights,
     }
+
+
+def _text(value: object) -> str:
+    return "-" if value is None else str(value)
 
 
 def _labelled(store: Store) -> list[dict[str, object]]:
@@ -207,7 +237,7 @@ def _labelled(store: Store) -> list[dict[str, object]]:
 
 app = command_group(
     "The models that can label, and the state of their weights.",
-    {"promote": promote_model},
+    {"show": show_model, "promote": promote_model},
     no_args_is_help=False,
     invoke_without_command=True,
 )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import sys
 import warnings
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from audioset_core.checkpoints.readers import find_container, open_container
 from audioset_core.errors import WeightsError
@@ -100,6 +102,114 @@ def test_a_nested_state_dict(tmp_path: Path) -> None:
         assert arrays_of(tmp_path / "a.pth")["a"].tolist() == [0, 1, 2]
 
 
+@pytest.mark.parametrize(
+    "around",
+    [
+        lambda state: {"state_dict": state, "epoch": 3, "optimizer": {"state": {}, "groups": [{}]}},
+        lambda state: {"model_state_dict": state, "losses": [0.1]},
+        lambda state: {"net": state},
+    ],
+)
+def test_training_checkpoints_hold_a_state_dict_under_any_name(tmp_path: Path, around: Any) -> None:
+    torch.save(around({"a": torch.arange(3.0)}), tmp_path / "a.pth")
+    assert arrays_of(tmp_path / "a.pth")["a"].tolist() == [0, 1, 2]
+
+
+def test_an_averaged_set_beside_the_last_one_is_no_guess(tmp_path: Path) -> None:
+    state = {"a": torch.zeros(3)}
+    torch.save({"model": state, "ema": state}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match=r"a\.pth holds several sets .*\(model, ema\): save one"):
+        arrays_of(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize(
+    "name", ["a.pt", "pytorch_model.bin", "a.ckpt", "a.pt.download", "a", "a.safetensors"]
+)
+@pytest.mark.parametrize("kind", ["zip", "older", "safetensors", "h5"])
+def test_files_are_known_by_their_beginning(tmp_path: Path, name: str, kind: str) -> None:
+    path, values = tmp_path / name, torch.arange(3.0)
+    if kind == "safetensors":
+        save_file({"a": values}, path, metadata={"format": "pt", "license": "apache-2.0"})
+    elif kind == "h5":
+        with h5py.File(path, "w") as file:
+            file["a"] = values.numpy()
+    else:
+        torch.save({"a": values}, path, _use_new_zipfile_serialization=kind == "zip")
+    assert arrays_of(path)["a"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("name", ["a.pt", "a.safetensors"])
+def test_floats_of_any_width_become_float32(tmp_path: Path, name: str, dtype: torch.dtype) -> None:
+    state = {"a": torch.tensor([0.5, -2.0], dtype=dtype)}
+    (torch.save if name == "a.pt" else save_file)(state, tmp_path / name)
+    found = arrays_of(tmp_path / name)["a"]
+    assert (found.dtype, found.tolist()) == (np.dtype("f4"), [0.5, -2.0])
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:899a8c62\nsize 4066513\n"
+
+
+@pytest.mark.parametrize("name", ["a.pt", "a.safetensors", "a.h5", "a.ckpt"])
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"", "is empty"),
+        (LFS, "is a Git LFS pointer"),
+        (b"<!DOCTYPE html>\n<html><body>Sign in</body></html>", "is a web page"),
+        (b"\r\n\r\n<html><body>Rate limit</body></html>", "is a web page"),
+        (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "is a web page"),
+        (b'{"message": "Not Found"}', "is a text in JSON"),
+    ],
+)
+def test_what_a_failed_download_leaves_is_named(
+    tmp_path: Path, name: str, content: bytes, what: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsError) as caught:
+        arrays_of(tmp_path / name)
+    assert str(caught.value).startswith(f"{name} {what}")
+    assert str(caught.value).endswith("not the weights: the download failed; fetch it again")
+
+
+def test_zeros_inside_an_archive_are_not_weights(tmp_path: Path) -> None:
+    """A download that was cut and filled up: torch itself loads the zeros."""
+    path = tmp_path / "a.pt"
+    torch.save({"a": torch.arange(1.0, 2001.0)}, path)
+    content = path.read_bytes()
+    at = content.index(np.arange(900, 1000, dtype="<f4").tobytes())
+    path.write_bytes(content[:at] + bytes(400) + content[at + 400 :])
+    with pytest.raises(WeightsError, match=r"a\.pt .*data/0 in it is damaged; fetch it again"):
+        arrays_of(path)
+
+
+@pytest.mark.parametrize("is_archive", [True, False])
+@pytest.mark.parametrize("n_left", [100, 4000, -10])
+def test_a_file_that_was_cut(tmp_path: Path, is_archive: bool, n_left: int) -> None:
+    path = tmp_path / "a.pt"
+    torch.save({"a": torch.zeros(2000)}, path, _use_new_zipfile_serialization=is_archive)
+    path.write_bytes(path.read_bytes()[:n_left])
+    with pytest.raises(WeightsError, match=r"a\.pt .*: its end is missing .*; fetch it again"):
+        arrays_of(path)
+
+
+def test_python_objects_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    held = {"whole": torch.nn.Linear(2, 2), "beside": {"s": {}, "args": Namespace(lr=1)}}
+    for name, value in held.items():
+        torch.save(value, tmp_path / f"{name}.pt")
+        with pytest.raises(WeightsError, match=r"a Python object \([\w.]+\)") as caught:
+            arrays_of(tmp_path / f"{name}.pt")
+        text = str(caught.value)
+        assert "torch.save(model.state_dict(), FILE)" in text
+        assert text.isprintable()
+        assert "weights_only" not in text
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is going away, its files are not
+        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "script.pt")
+    with pytest.raises(WeightsError, match="it is a TorchScript program"):
+        arrays_of(tmp_path / "script.pt")
+
+
 @pytest.mark.parametrize("state", [{"model": [1]}, {"model": {"a": 1}}, {"model": torch.nn.ReLU()}])
 def test_other_nested_things_are_refused(tmp_path: Path, state: Any) -> None:
     torch.save(state, tmp_path / "a.pth")
@@ -170,7 +280,7 @@ def test_a_root_that_is_no_group(tmp_path: Path) -> None:
 
 
 @pytest.mark.tf
-@pytest.mark.parametrize("content", [b"", b"text", b"\0" * 500])
+@pytest.mark.parametrize("content", [b"text", b"\0" * 500])
 def test_junk_is_refused(tf: Any, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.ckpt").write_bytes(content)
     (tmp_path / "b.index").write_bytes(content)

@@ -28,9 +28,9 @@ def test_networks_have_the_outputs_that_are_named(name: str) -> None:
     bundle = BUNDLES[name]
     assert bundle.name == name
     assert bundle.has_scores
-    patches = torch.zeros(1, bundle.frontend.patch_frames, bundle.frontend.n_mels)
-    with torch.inference_mode():
-        logits, embeddings = bundle.build().eval()(patches)
+    patches = (1, bundle.frontend.patch_frames, bundle.frontend.n_mels)
+    with torch.inference_mode(), torch.device("meta"):  # shapes alone are computed
+        logits, embeddings = bundle.build().eval()(torch.zeros(patches))
     n_steps = bundle.frontend.steps_per_patch
     shape = (1,) if n_steps == 1 else (1, n_steps)
     assert logits.shape == (*shape, len(bundle.categories))
@@ -78,8 +78,21 @@ def test_models_are_named_without_torch() -> None:
 @pytest.mark.parametrize("name", sorted(BUNDLES))
 def test_weights_are_official_embedded_or_a_file_is_named(name: str) -> None:
     bundle = BUNDLES[name]
-    is_named = bundle.weights_hint.startswith(("http", "for "))
+    is_named = bundle.weights_hint.startswith(("http", "for ", "the file "))
     assert [bundle.official is not None, bool(bundle.embedded), is_named].count(True) == 1
+
+
+def test_variants_of_mn10_have_its_window_and_hop() -> None:
+    """Windows of 10 s every 7.5 s; with 15 ms from frame to frame, 667 of them are 10.005 s."""
+    frames = {"hop5": 2000, "hop15": 667, "hop20": 500, "hop25": 400}
+    variants = {n.removeprefix("mn10_"): b for n, b in BUNDLES.items() if n.startswith("mn10_")}
+    assert len(variants) == 10
+    for name, bundle in variants.items():
+        assert bundle.frontend.patch_frames == frames.get(name, 1000)
+        assert bundle.frontend.patch_hop_s == 7.5
+        assert bundle.frontend.patch_window_s == (10.005 if name == "hop15" else 10.0)
+        assert bundle.frontend.n_mels == int(name.removeprefix("mels")) if "mels" in name else 128
+        assert "mn10_as_" + re.sub(r"(?<=hop|els)(?=\d)", "_", name) in bundle.weights_hint
 
 
 def test_unknown_model_names_the_known() -> None:

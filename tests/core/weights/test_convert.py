@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pickle
@@ -15,12 +16,20 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from audioset_core.errors import WeightsError
 from audioset_core.models.folding import fold_batch_norm
+from audioset_core.models.registry import BUNDLES, OfficialWeights
 from audioset_core.models.yamnet import YAMNet
 from audioset_core.weights.conversion_proof import NETWORK_BAR
-from audioset_core.weights.convert import convert, load_published, read_metadata, tensors_sha256
+from audioset_core.weights.convert import (
+    convert,
+    file_sha256,
+    load_published,
+    read_metadata,
+    tensors_sha256,
+)
 from tests.bounds import assert_within
 
 DEPTHWISE = "layer9/depthwise_conv/layer9/depthwise_conv/depthwise_kernel:0"
@@ -163,6 +172,98 @@ def test_both_kinds_of_pytorch_file_load(
              for key, tensor in predecessor_state(published).items()}  # fmt: skip
     torch.save(state, path, _use_new_zipfile_serialization=not legacy)
     assert tensors_sha256(load_published(path)) == tensors_sha256(published)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "net._orig_mod."])
+def test_names_below_a_wrapper(published: dict[str, Any], tmp_path: Path, prefix: str) -> None:
+    state = {prefix + key: tensor for key, tensor in predecessor_state(published).items()}
+    torch.save({"state_dict": state}, tmp_path / "wrapped.ckpt")
+    assert tensors_sha256(load_published(tmp_path / "wrapped.ckpt")) == tensors_sha256(published)
+    torch.save(state | {"loss.weight": torch.zeros(3)}, tmp_path / "more.pt")
+    one_line(tmp_path / "more.pt", "is not yamnet: 1[0-9][0-9] datasets missing")
+
+
+def test_state_dicts_are_read_from_safetensors_too(
+    published: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "someone's.safetensors"
+    save_file(predecessor_state(published), path, metadata={"format": "pt"})
+    assert tensors_sha256(load_published(path)) == tensors_sha256(published)
+    path.write_bytes(b"x")
+    one_line(path, "is not a readable safetensors file")
+
+
+# --- models of the same arrays ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mn10(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Zeros in the shapes of mn10, which other front ends share, under a name that says nothing."""
+    path = tmp_path_factory.mktemp("mn10") / "weights.pt"
+    (layout,) = BUNDLES["mn10"].layouts()
+    torch.save({n: torch.zeros(t.published_shape) for n, t in layout.targets.items()}, path)
+    return path
+
+
+def renamed(path: Path, name: str) -> Path:
+    link = path.with_name(name)
+    if not link.exists():
+        link.hardlink_to(path)
+    return link
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("mn10_as_mAP_471.pt", "mn10"),
+        ("mn10.pt", "mn10"),
+        ("mn10_as_hop_5_mAP_475.pt", "mn10_hop5"),
+        ("mn10_as_hop_15.pt", "mn10_hop15"),
+        ("mn10_as_mels_256.pt", "mn10_mels256"),
+        ("mn10_hop25.pt", "mn10_hop25"),
+    ],
+)
+def test_the_file_s_name_tells_front_ends_apart(
+    mn10: Path, tmp_path: Path, name: str, model: str
+) -> None:
+    source = renamed(mn10, name)
+    for given in (None, model):
+        assert convert(source, tmp_path / "a.safetensors", model=given)["model"] == model
+
+
+def test_a_name_that_says_nothing_asks_for_the_model(mn10: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"weights\.pt could be mn10, mn10_hop5, .*--model"):
+        convert(mn10, tmp_path / "a.safetensors")
+    for model in ("mn10", "mn10_hop5", "mn10_mels40"):
+        assert convert(mn10, tmp_path / "a.safetensors", model=model)["model"] == model
+
+
+def test_a_name_that_contradicts_the_model_is_refused(mn10: Path, tmp_path: Path) -> None:
+    hop5 = renamed(mn10, "mn10_as_hop_5_mAP_475.pt")
+    for model in ("mn10", "mn10_mels64"):
+        one_line(hop5, f"holds mn10_hop5 weights, not {model}, by its name: rename", model=model)
+    # A longer name may be somebody's own: mn10_... trained with hops of 5 ms.
+    assert load_published(renamed(mn10, "mn10_ours.pt"), model="mn10_hop5")
+    one_line(hop5, "holds mn10_hop5 weights, not mn20$", model="mn20")
+
+
+def test_a_published_digest_is_proof(
+    mn10: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    official = OfficialWeights(url="", file_name="", sha256=file_sha256(mn10))
+    monkeypatch.setitem(BUNDLES, "mn10", dataclasses.replace(BUNDLES["mn10"], official=official))
+    assert convert(mn10, tmp_path / "a.safetensors")["model"] == "mn10"
+    one_line(mn10, "holds mn10 weights, not mn10_hop5$", model="mn10_hop5")
+    assert load_published(renamed(mn10, "mn10_as_hop_5.pt"), model="mn10")
+
+
+@pytest.mark.parametrize("variant", ["fc", "fc_s2221", "fc_s2211"])
+def test_another_head_is_another_model(tmp_path: Path, variant: str) -> None:
+    (layout,) = BUNDLES[f"mn10_{variant}"].layouts()
+    path = tmp_path / f"mn10_as_{variant}_mAP_465.pt"
+    torch.save({n: torch.zeros(t.published_shape) for n, t in layout.targets.items()}, path)
+    assert convert(path, tmp_path / "a.safetensors")["model"] == f"mn10_{variant}"
+    one_line(path, f"holds mn10_{variant} weights, not mn10$", model="mn10")
 
 
 # --- what is written ----------------------------------------------------------------------------
@@ -371,7 +472,7 @@ def test_other_number_types_load_or_are_refused(
         assert load_published(path)["classifier.bias"].dtype == np.float32
 
 
-@pytest.mark.parametrize("name", ["yamnet.tflite", "yamnet", "yamnet.safetensors", "yamnet.npz"])
+@pytest.mark.parametrize("name", ["yamnet.tflite", "yamnet", "yamnet.npz"])
 def test_unknown_ending(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"x")
     one_line(tmp_path / name, r"by that ending \(.*\.h5, .*\.pth, .*SavedModel\)")

@@ -8,7 +8,9 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -201,6 +203,7 @@ class Site:
     moved_to: str = "https://elsewhere.invalid/"
     breaks_after: int | None = None
     says_length: bool = True
+    takes_s: float = 0.0
     asked: list[dict[str, str]] = field(default_factory=list)
 
     def official(self, **other: Any) -> OfficialWeights:
@@ -238,6 +241,7 @@ def site() -> Iterator[Site]:
             if state.says_length:
                 self.send_header("Content-Length", str(len(body)))
             self.end_headers()
+            time.sleep(state.takes_s)
             self.wfile.write(body if state.breaks_after is None else body[: state.breaks_after])
 
         def log_message(self, *_: object) -> None:
@@ -303,6 +307,40 @@ def test_wrong_bytes_are_thrown_away(site: Site, tmp_path: Path, part: bytes) ->
         download(official, tmp_path)
     assert names(tmp_path) == []
     assert download(site.official(), tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"<html>Sign in to the guests' network</html>", "it is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "it is a Git LFS pointer"),
+        (b"", "it is empty"),
+    ],
+)
+def test_what_came_instead_is_named(site: Site, tmp_path: Path, content: bytes, what: str) -> None:
+    site.content = content
+    with pytest.raises(WeightsError, match=rf"\(SHA-256 differs: {what}.*\); the download was"):
+        download(site.official(), tmp_path)
+    assert names(tmp_path) == []
+
+
+def test_processes_that_want_one_file_fetch_it_once(site: Site, tmp_path: Path) -> None:
+    site.takes_s = 0.2
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: download(site.official(), tmp_path), range(3)))
+    assert found == [tmp_path / "yamnet.h5"] * 3
+    assert found[0].read_bytes() == CONTENT
+    assert len(site.asked) == 1
+    assert names(tmp_path) == ["yamnet.h5"]
+
+
+@pytest.mark.parametrize("name", ["a.safetensors", "a.pt"])
+def test_a_pointer_that_is_given_is_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0e08\nsize 1\n")
+    for call in (peek, prepare):
+        with pytest.raises(WeightsError, match=rf"{name} is a Git LFS pointer.*: fetch the file"):
+            call(BUNDLES["ced_tiny"], path)
 
 
 def test_more_bytes_than_published(site: Site, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 import typer
 from typer.main import get_command
 
-from audioset_core.models.registry import find_bundle
+from audioset_core.models.registry import BUNDLES, find_bundle
 from flows.cli.command import command_of
 from flows.cli.main import app
 from flows.cli.shared_options import Files
@@ -213,6 +213,28 @@ class TestAnswers:
         (found,) = json.loads(said.out)["labelled"]
         expected = {"name": "yamnet", "version": "placeholder-0", "labelled": 3}
         assert expected.items() <= found.items()
+
+    def test_models_are_a_row_each_and_one_has_all_details(self, audioset: Audioset) -> None:
+        """Rows fit 80 columns; the page of one model has the address or the path."""
+        rows = audioset("models", "--home", "absent").out.splitlines()
+        shown = {row.partition("\t")[0]: row for row in rows}
+        assert shown.keys() >= BUNDLES.keys()
+        assert max(len(row.expandtabs(1)) for row in rows) <= 80
+        assert shown["mn20"].endswith("\tfile needed")
+        said = audioset("models", "show", "mn20")
+        assert "/mn20_as_mAP_478.pt and give the file with --weights or AUDIOSET" in said.out
+        found = json.loads(audioset("models", "show", "ced_tiny", "--json").out)
+        assert (found["classes"], found["window_s"], found["mAP"]) == (527, 10.0, 0.481)
+        said = audioset("models", "show", "mn21")
+        assert (said.code, said.out) == (2, "")
+        assert said.err.startswith("audioset: no model is called 'mn21'; there is yamnet")
+
+    def test_convert_overwrites_no_source(self, audioset: Audioset, tmp_path: Path) -> None:
+        source = tmp_path / "model.safetensors"
+        source.write_bytes(b"x")
+        said = audioset("convert", source)
+        assert (said.code, source.read_bytes()) == (2, b"x")
+        assert "model.safetensors would be overwritten: name another file with --output" in said.err
 
     def test_progress_is_on_stderr_and_ends_at_all(
         self, audioset: Audioset, lab: Lab, tmp_path: Path

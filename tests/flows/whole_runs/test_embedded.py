@@ -58,7 +58,8 @@ def test_says_what_it_is_wherever_it_speaks(labelled: Lab, audioset: Run, tmp_pa
     ((version,),) = labelled.rows("SELECT version FROM models")
     home = ("--home", labelled.home)
     models = audioset("models", *home).out
-    assert POCKET.title in models
+    assert f"pocket: {POCKET.caution}" in models
+    assert POCKET.title in audioset("models", "show", "pocket").out
     assert f"3 clips labelled with pocket@{version}" in models
     assert f"pocket {version}" in audioset("show", tmp_path / "audio" / "siren.wav", *home).out
     table = tmp_path / "out.csv"
