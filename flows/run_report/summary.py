@@ -31,7 +31,7 @@ class Summary:
     """Counts of one run; grows as shards come in."""
 
     model: str = ""
-    """Name and version, with what a person should know of the model's answers."""
+    """Name and version of each, with what a person should know of the model's answers."""
     n_found: int = 0
     n_labelled: int = 0
     n_known: int = 0
@@ -59,10 +59,10 @@ class Summary:
     drift: tuple[Share, ...] = ()
 
     @classmethod
-    def of(cls, found: Discovery, model: str) -> Summary:
+    def of(cls, found: Discovery, models: Sequence[str]) -> Summary:
         """The summary of a run that has discovered its files, and labelled none yet."""
         return cls(
-            model=model,
+            model=" and ".join(models),
             n_found=found.n_found,
             n_known=found.verdicts[FileState.DONE],
             n_failed_before=found.verdicts[FileState.FAILED],
@@ -174,7 +174,7 @@ class Summary:
             if count or what in ("files found", "labelled now")
         ]
         if self.model:
-            kept.insert(0, ("model", self.model))
+            kept.insert(0, ("models" if " and " in self.model else "model", self.model))
         if self.n_labelled:
             speed = f"{self.times_real_time:,.0f} x real time, {self.wall_s:.1f} s in all"
             kept.append(("speed", speed))
