@@ -114,7 +114,7 @@ def test_each_file_is_decoded_once_and_found_as_by_each_model_alone(
     assert _counts(summary) == [5, 3, 0, 1, 1, 0]
     assert summary.audio_s == pytest.approx(45.0)
     assert summary.shown_failures[0][1] == "samples are not finite"
-    assert summary.model.startswith("mn04 random and pocket 1-")
+    assert [named.split()[0] for named in summary.models] == list(BOTH)
     assert len(opened) == 4
     assert set(opened.values()) == {1}
     # The failed file's claims are gone under both models, and its clip with them.
@@ -227,6 +227,28 @@ class TestOptions:
         with pytest.raises(UserError, match=problem):
             lab.label(corpus, **{"model": BOTH, "weights": None, **options})
         assert lab.count("runs") == 0
+
+
+class TestCommand:
+    @pytest.mark.slow
+    def test_both_are_named_and_the_second_call_starts_nothing(
+        self, lab: Lab, corpus: Path, audioset: Any
+    ) -> None:
+        line = ("label", "--model", "mn04", "--model", "pocket", corpus / "a.wav")
+        said = audioset(*line, "--home", lab.home)
+        assert said.code == 0, said.err
+        assert "models\tmn04 random and pocket 1-" in said.out
+        assert "labelled now\t1 (12.0 s of audio)" in said.out
+        again = audioset(*line, "--home", lab.home)
+        assert (again.code, lab.count("runs")) == (0, 1)
+        assert "labelled before\t1" in again.out
+        assert again.err == ""
+
+    def test_the_same_model_twice(self, lab: Lab, corpus: Path, audioset: Any) -> None:
+        twice = ("--model", "pocket", "--model", "pocket")
+        said = audioset("label", corpus, *twice, "--home", lab.home)
+        assert (said.code, said.out) == (2, "")
+        assert said.err == "audioset: --model 'pocket pocket': pocket is named twice\n"
 
 
 @pytest.mark.slow
