@@ -6,18 +6,24 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from prefect.utilities.callables import parameter_schema
+from prefect.utilities.schema_tools.validation import validate
+from pydantic import SecretStr
 from safetensors.torch import save_file
 
 from audioset_core.audio.recording import Recording
 from audioset_core.errors import UserError
 from audioset_core.models.registry import BUNDLES
+from db.records import Clip, NotClaimed, Variant, WorkItem
+from flows.label_audio import label_audio
 from flows.run_options import ExecutionOptions
-from tasks import persist
+from tasks import chunk_and_featurize, persist
 from tasks.labelling import shards
 from tasks.labelling.options import MOST_MODELS, LabelOptions
 from tests.flows.build import Lab, sound, write_clip
@@ -150,6 +156,28 @@ def test_a_model_added_later_labels_alone_what_the_first_has_done(
     assert sorted(opened.values()) == [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("outcomes", "n_asked"),
+    [
+        ([NotClaimed.COPY], 1),
+        ([NotClaimed.DONE, NotClaimed.COPY], 2),
+        ([NotClaimed.DONE, NotClaimed.BUSY, NotClaimed.AGAIN], 3),
+    ],
+)
+def test_a_copy_of_what_this_run_labels_is_claimed_under_no_other_model(
+    monkeypatch: pytest.MonkeyPatch, outcomes: list[NotClaimed], n_asked: int
+) -> None:
+    """Else two files of one content would share the models between them, and both be decoded."""
+    left = iter(outcomes)
+    monkeypatch.setattr(chunk_and_featurize, "claim_clip", lambda *_, **__: next(left))
+    monkeypatch.setattr(chunk_and_featurize, "engine_for", lambda _: None)
+    job: Any = SimpleNamespace(database_url="", run_id="run", variant=Variant(1, 1))
+    item, clip = WorkItem(1, b"/a.wav", 1, 1, 1.0), Clip("a" * 64, 1, 1.0, 16_000, 1, 16_000, "wav")
+    found = chunk_and_featurize._claim((job,) * 3, item, clip, 1)
+    assert list(found.values()) == outcomes
+    assert len(found) == n_asked
+
+
 @pytest.mark.slow
 def test_scores_that_cannot_be_stored_fail_the_file_once(
     lab: Lab, corpus: Path, monkeypatch: pytest.MonkeyPatch
@@ -194,6 +222,14 @@ class TestOptions:
         assert options.models == ("mn04", "pocket")
         assert LabelOptions(**options.model_dump(mode="json")) == options
         assert hash(options) == hash(LabelOptions(model=BOTH))
+
+    @pytest.mark.parametrize("model", ["yamnet", ["mn10", "yamnet"]])
+    def test_prefect_takes_a_name_or_several(self, model: str | list[str]) -> None:
+        """By the check that its server makes of a deployment's parameters."""
+        schema = parameter_schema(label_audio.fn).model_dump_for_openapi()
+        given = {"paths": ["/recordings"], "options": {"model": model}}
+        validate(given, schema, raise_on_error=True)
+        assert label_audio.validate_parameters(given)["options"].model in (model, tuple(model))
 
     def test_the_form_takes_one_or_several(self) -> None:
         schema = LabelOptions.model_json_schema()["properties"]["model"]
@@ -254,10 +290,6 @@ class TestCommand:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 def test_on_dask(lab: Lab, other: Lab, corpus: Path) -> None:
-    from pydantic import SecretStr
-
-    from flows.label_audio import label_audio
-
     summary = label_audio(
         paths=[str(corpus)], home=lab.home, options=LabelOptions(model=BOTH),
         execution=ExecutionOptions(task_runner="dask", dask_workers=2),
