@@ -198,14 +198,15 @@ def engine(corpus: Path, home: Path) -> int:
     prepared = prepare_run(LabelOptions(), home, None)
     connection = prepared.engine
     with recorded_run(connection, home, {}) as run:
-        weights = prepare(prepared.bundle)
+        (model,) = prepared.models
+        weights = prepare(model.bundle)
         store_ontology(connection, load_default())
         variant = Variant(
-            register_model(connection, model_record(prepared.bundle, weights), now()),
-            register_parameters(connection, prepared.parameters),
+            register_model(connection, model_record(model.bundle, weights), now()),
+            register_parameters(connection, model.parameters),
         )
-        job = prepared.job(run.run_id, weights, variant)
-        found = discover(connection, run.run_id, variant, read_inputs([str(corpus)]))
+        job = prepared.job(run.run_id, model, weights, variant)
+        found = discover(connection, run.run_id, [variant], read_inputs([str(corpus)]))
         time_recordings(connection)
         window: deque[tuple[Future[Any], ...]] = deque()
         with ThreadPoolExecutor(3 * SHARDS_IN_FLIGHT) as pool:
@@ -213,15 +214,15 @@ def engine(corpus: Path, home: Path) -> int:
             def submit(shard: Any, before: tuple[Future[Any], ...] | None) -> None:
                 features = pool.submit(
                     lambda: featurize_shard(
-                        job, shard, before[0].result() if before else None, LOGGER
+                        (job,), shard, before[0].result() if before else None, LOGGER
                     )
                 )
                 scores = pool.submit(
                     lambda: score_shard(
-                        job, features.result(), before[1].result() if before else None
+                        (job,), features.result(), before[1].result() if before else None
                     )
                 )
-                receipt = pool.submit(lambda: persist_shard(job, shard, scores.result()))
+                receipt = pool.submit(lambda: persist_shard((job,), shard, scores.result()))
                 window.append((features, scores, receipt))
 
             shard_s = shard_length_s(found.estimated_s)

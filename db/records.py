@@ -93,11 +93,11 @@ class FileState(Enum):
     CHANGED = "changed"
     """Size or time differ from what was read."""
     UNLABELLED = "unlabelled"
-    """Known content without a finished labelling under the variant."""
+    """Known content without a finished labelling under every variant of the run."""
     RETRY = "retry"
     """Failed for a reason that may pass."""
     DONE = "done"
-    """Labelled under the variant."""
+    """Labelled under every variant of the run."""
     FAILED = "failed"
     """Failed for a permanent reason, and not changed since."""
 

@@ -16,9 +16,8 @@ from pydantic import SecretStr
 from audioset_core.errors import UserError
 from audioset_core.inference.scorer import Cancelled
 from db.catalog.sources import iter_items
-from db.records import Variant
 from flows.run.live_runs import recorded_run
-from flows.run.pipeline import begin_job, label_here
+from flows.run.pipeline import begin_jobs, label_here
 from flows.run.preparation import prepare_run
 from flows.run.shard_scheduler import THREAD_RUNNER
 from flows.run_options import ExecutionOptions
@@ -69,11 +68,13 @@ def label_partition(
     with recorded_run(
         engine, prepared.home, described, flow_run.name, flow_run.id, parent_id=partition.run_id
     ) as run:
-        job = begin_job(prepared, run, is_watched=partition.is_watched)
-        if job.variant != Variant(partition.model_id, partition.parameter_set_id):
+        jobs = begin_jobs(prepared, run, is_watched=partition.is_watched)
+        variants = tuple(job.variant for job in jobs)
+        if variants != partition.variants:
+            own = ", ".join(f"{job.weights.model} {job.weights.version}" for job in jobs)
             raise UserError(
-                f"the weights of this machine ({job.weights.model} {job.weights.version}) are not "
-                f"those of the run; give every machine the same"
+                f"the weights of this machine ({own}) are not those of the run; give every "
+                f"machine the same"
             )
         title = f"Part {partition.index} of {partition.total}"
         monitor = Monitor("label-partition", title)
@@ -82,9 +83,9 @@ def label_partition(
         try:
             items = partial(
                 iter_items, engine, partition.run_id,
-                first=partition.first, end=partition.end, unlabelled_by=job.variant,
+                first=partition.first, end=partition.end, unlabelled_by=variants,
             )  # fmt: skip
-            label_here(job, ExecutionOptions(), run, monitor, items, partition.estimated_s)
+            label_here(jobs, ExecutionOptions(), run, monitor, items, partition.estimated_s)
             is_whole = True
         except Cancelled:
             return CancelledState(message="the run that this is a part of was stopped")

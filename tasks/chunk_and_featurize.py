@@ -1,26 +1,29 @@
 """Task chunk-and-featurize: a shard's files to log-mel patches, claimed clip by clip.
 
-Each file is opened once and hashed; content that is labelled already, or that another run
-holds, is left alone. A file that cannot be read becomes a failure with a reason.
+Each file is opened once and hashed, and decoded once for all models of the run; content that is
+labelled already, or that another run holds, is left alone. A file that cannot be read becomes a
+failure with a reason.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 
 from prefect import get_run_logger, task
 
 from audioset_core.audio.decoders import DecodeOptions
 from audioset_core.audio.recording import Recording
 from audioset_core.errors import AudioError, Reason
-from audioset_core.features.patch_reader import ClipReader
+from audioset_core.features.patch_reader import Piece
+from audioset_core.features.shared_reader import SharedReader
 from audioset_core.file_headers.field_notes import FieldNotes
 from audioset_core.inference.engines import takes_waveforms
 from audioset_core.inference.scorer import Cancelled
 from db.ledger.claims import LEASE_S, claim_clip, release_claims
-from db.records import Claim, Clip, FailedSource, Lease, NotClaimed, WorkItem
-from tasks.labelling.job import Job, engine_for, is_stopping, now, one_blas_thread
+from db.records import Claim, Clip, Lease, NotClaimed, WorkItem
+from tasks.labelling.job import Job, Jobs, engine_for, is_stopping, now, one_blas_thread
 from tasks.labelling.shards import (
     ClipPiece,
     OpenClip,
@@ -41,13 +44,13 @@ _READ_S = 300.0
     task_run_name="featurize shard {shard.label}",
     persist_result=False,
 )
-def chunk_and_featurize(job: Job, shard: Shard, previous: ShardFeatures | None) -> ShardFeatures:
+def chunk_and_featurize(jobs: Jobs, shard: Shard, previous: ShardFeatures | None) -> ShardFeatures:
     """Decode the shard, and unless a GPU does so compute frames; go on from the part before."""
-    return featurize_shard(job, shard, previous, get_run_logger())
+    return featurize_shard(jobs, shard, previous, get_run_logger())
 
 
 def featurize_shard(
-    job: Job, shard: Shard, previous: ShardFeatures | None, logger: Logger
+    jobs: Jobs, shard: Shard, previous: ShardFeatures | None, logger: Logger
 ) -> ShardFeatures:
     """As the task, without Prefect."""
     one_blas_thread()
@@ -56,45 +59,67 @@ def featurize_shard(
     waiting = list(reversed((previous.left if previous is not None else ()) + shard.items))
     try:
         while current is not None or waiting:
-            if is_stopping(job):
+            if is_stopping(jobs[0]):
                 raise Cancelled
             if features.counts.read_s >= shard.budget_s:
                 features.open_clip, features.left = current, tuple(reversed(waiting))
                 break
             if current is None:
-                current = _begin(job, waiting.pop(), features, logger)
+                current = _begin(jobs, waiting.pop(), features, logger)
             else:
                 current = _go_on(shard, current, features, logger)
     except BaseException:
         features.open_clip = current
-        release_shard(job, features)
+        release_shard(jobs[0], features)
         raise
     return features
 
 
-def _begin(job: Job, item: WorkItem, features: ShardFeatures, logger: Logger) -> OpenClip | None:
+def _begin(jobs: Jobs, item: WorkItem, features: ShardFeatures, logger: Logger) -> OpenClip | None:
     """Open a file and claim its content; None if there is nothing to do."""
     try:
-        recording = _open(job, item)
+        recording = _open(jobs[0], item)
     except Exception as error:
-        features.failures.append(_failed(item, None, error, logger))
+        told = _told(error, item, logger)
+        features.failures.append(failed_source(item.path, item.source_id, told))
         return None
     try:
         clip = _clip(recording)
-        as_waveform = takes_waveforms(job.frontend, job.options.compute)
-        reader = ClipReader(recording, job.frontend, as_waveform=as_waveform)
-        outcome = claim_clip(
-            engine_for(job.database_url), item.source_id, clip, job.variant,
-            Lease(job.run_id, LEASE_S, now()), mtime_ns=recording.mtime_ns,
-        )  # fmt: skip
+        outcomes = _claim(jobs, item, clip, recording.mtime_ns)
+        claims = {at: found for at, found in outcomes.items() if isinstance(found, Claim)}
+        if claims:
+            own = [jobs[at] for at in claims]
+            front_ends = [(j.frontend, takes_waveforms(j.frontend, j.options.compute)) for j in own]
+            return OpenClip(item, claims, SharedReader(recording, front_ends))
     except BaseException:
         recording.close()
         raise
-    if isinstance(outcome, Claim):
-        return OpenClip(item, outcome, reader)
     recording.close()
-    features.counts += counted(outcome, clip)
+    refused = [found for found in outcomes.values() if isinstance(found, NotClaimed)]
+    features.counts += counted(min(refused, key=_BEFORE_OTHERS.index), clip)
     return None
+
+
+# How a file counts whose labellings are held, or done, in different ways.
+_BEFORE_OTHERS = (NotClaimed.AGAIN, NotClaimed.BUSY, NotClaimed.COPY, NotClaimed.DONE)
+
+
+def _claim(
+    jobs: Jobs, item: WorkItem, clip: Clip, mtime_ns: int
+) -> Mapping[int, Claim | NotClaimed]:
+    """Claim the clip for every job, in order. A copy is left alone altogether.
+
+    Whoever holds a labelling for another file of this run claims the others too.
+    """
+    outcomes: dict[int, Claim | NotClaimed] = {}
+    for at, job in enumerate(jobs):
+        outcomes[at] = claim_clip(
+            engine_for(job.database_url), item.source_id, clip, job.variant,
+            Lease(job.run_id, LEASE_S, now()), mtime_ns=mtime_ns,
+        )  # fmt: skip
+        if outcomes[at] is NotClaimed.COPY:
+            break
+    return outcomes
 
 
 def counted(outcome: NotClaimed, clip: Clip) -> ShardCounts:
@@ -136,20 +161,30 @@ def _go_on(
     reader = current.reader
     before_s = reader.recording.duration_s
     try:
-        piece = reader.read(min(_READ_S, max(1.0, shard.budget_s - features.counts.read_s)))
+        pieces = reader.read(min(_READ_S, max(1.0, shard.budget_s - features.counts.read_s)))
     except Exception as error:
-        features.failures.append(_failed(current.item, current.claim, error, logger))
+        told = _told(error, current.item, logger)
+        item, claims = current.item, current.claims.values()
+        features.failures += [failed_source(item.path, item.source_id, told, c) for c in claims]
         reader.close()
         return None
     features.counts += ShardCounts(read_s=reader.recording.duration_s - before_s)
+    _add_pieces(features, current, pieces)
     if not reader.is_finished:
-        features.pieces.append(ClipPiece(current.item.path, current.claim, piece, None))
         return current
-    clip = _clip(reader.recording)
-    remarks = reader.recording.remarks
-    features.pieces.append(ClipPiece(current.item.path, current.claim, piece, clip, remarks))
     reader.close()
     return None
+
+
+def _add_pieces(features: ShardFeatures, current: OpenClip, pieces: list[list[Piece]]) -> None:
+    """Hand on what was read, for each job; the last piece of a clip tells what the clip is."""
+    path, recording = current.item.path, current.reader.recording
+    clip = _clip(recording) if current.reader.is_finished else None
+    remarks = recording.remarks if current.reader.is_finished else ()
+    for (at, claim), found in zip(current.claims.items(), pieces, strict=True):
+        for n_after, piece in zip(reversed(range(len(found))), found, strict=True):
+            end = None if n_after else clip
+            features.pieces.append(ClipPiece(path, claim, piece, end, remarks, job=at))
 
 
 def release_shard(job: Job, features: ShardFeatures) -> None:
@@ -157,7 +192,7 @@ def release_shard(job: Job, features: ShardFeatures) -> None:
     claims = {piece.claim for piece in features.pieces}
     if features.open_clip is not None:
         features.open_clip.reader.close()
-        claims.add(features.open_clip.claim)
+        claims.update(features.open_clip.claims.values())
     release_claims(engine_for(job.database_url), sorted(claims, key=lambda c: c.labelling_id))
 
 
@@ -181,8 +216,9 @@ def _clip(recording: Recording) -> Clip:
     )
 
 
-def _failed(item: WorkItem, claim: Claim | None, error: Exception, logger: Logger) -> FailedSource:
-    if not isinstance(error, AudioError):
-        logger.exception("unexpected error in %r", item.path)
-        error = AudioError(Reason.INTERNAL, f"{type(error).__name__}: {error}"[:200])
-    return failed_source(item.path, item.source_id, error, claim)
+def _told(error: Exception, item: WorkItem, logger: Logger) -> AudioError:
+    """The error as a failure of the file; a defect of ours is logged with its traceback."""
+    if isinstance(error, AudioError):
+        return error
+    logger.exception("unexpected error in %r", item.path)
+    return AudioError(Reason.INTERNAL, f"{type(error).__name__}: {error}"[:200])

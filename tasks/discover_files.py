@@ -9,23 +9,24 @@ from prefect import get_run_logger, task
 
 from audioset_core.inputs.walk import read_inputs
 from db.records import FileState
-from tasks.labelling.job import Job, engine_for
+from tasks.labelling.job import Jobs, engine_for
 from tasks.labelling.start_times import time_recordings
 from tasks.labelling.worklist import Discovery, discover
 
 
 @task(name="discover-files", task_run_name="discover files", persist_result=False)
 def discover_files(
-    job: Job, paths: Sequence[str], manifest: Path | None, settle_s: float | None
+    jobs: Jobs, paths: Sequence[str], manifest: Path | None, settle_s: float | None
 ) -> Discovery:
     """Walk the inputs, and put what needs labelling on the run's work list.
 
     With a settle time the paths are watched folders: see `tasks.labelling.watched_folders`.
     """
+    job, variants = jobs[0], [job.variant for job in jobs]
     engine = engine_for(job.database_url)
     inputs = read_inputs(paths, manifest, follow_symlinks=job.options.follow_symlinks)
     found = discover(
-        engine, job.run_id, job.variant, inputs, is_strict=job.options.strict, settle_s=settle_s
+        engine, job.run_id, variants, inputs, is_strict=job.options.strict, settle_s=settle_s
     )
     time_recordings(engine)
     logger = get_run_logger()

@@ -10,8 +10,9 @@ from prefect import task
 from audioset_core.inference.scorer import Output
 from audioset_core.scores.pooling import detected_runs, detections_of, joined, pooled_rows
 from audioset_core.system import release_memory
-from tasks.labelling.job import Job, is_stopping, scorer_for
+from tasks.labelling.job import Job, Jobs, is_stopping, scorer_for
 from tasks.labelling.shards import (
+    ClipPiece,
     FinishedClip,
     Results,
     Shard,
@@ -23,14 +24,14 @@ from tasks.labelling.shards import (
 
 @task(name="infer", task_run_name="infer shard {shard.label}", persist_result=False)
 def infer(
-    job: Job, shard: Shard, features: ShardFeatures, previous: ShardScores | None
+    jobs: Jobs, shard: Shard, features: ShardFeatures, previous: ShardScores | None
 ) -> ShardScores:
     """Score the shard; ``previous`` holds the logits of a long clip's earlier parts."""
     del shard  # names the task run
-    return score_shard(job, features, previous)
+    return score_shard(jobs, features, previous)
 
 
-def score_shard(job: Job, features: ShardFeatures, previous: ShardScores | None) -> ShardScores:
+def score_shard(jobs: Jobs, features: ShardFeatures, previous: ShardScores | None) -> ShardScores:
     """As the task, without Prefect."""
     scores = ShardScores()
     scores.failures = features.failures
@@ -40,10 +41,16 @@ def score_shard(job: Job, features: ShardFeatures, previous: ShardScores | None)
     failed_ids = {f.failure.claim.labelling_id for f in features.failures if f.failure.claim}
     for labelling_id in failed_ids:
         scores.unfinished.pop(labelling_id, None)
-    pieces = [p for p in features.take_pieces() if p.claim.labelling_id not in failed_ids]
-    if not pieces:
-        return scores
-    owners = [(piece.path, piece.claim, piece.clip, piece.remarks) for piece in pieces]
+    for at, job in enumerate(jobs):
+        pieces = [p for p in features.take_pieces(at) if p.claim.labelling_id not in failed_ids]
+        if pieces:
+            _score(job, pieces, scores)
+    return scores
+
+
+def _score(job: Job, pieces: list[ClipPiece], scores: ShardScores) -> None:
+    """Add the results of a job's pieces, of which none is kept."""
+    owners = [(p.path, p.claim, p.clip, p.remarks, p.job) for p in pieces]
     pieces.reverse()
     outputs = scorer_for(job.weights, job.options.compute).run(
         (pieces.pop().piece for _ in owners),  # an hour of frames is 90 MB: freed once scored
@@ -51,15 +58,14 @@ def score_shard(job: Job, features: ShardFeatures, previous: ShardScores | None)
         should_stop=partial(is_stopping, job),
         embeddings=job.has_embeddings,
     )
-    for (path, claim, clip, remarks), output in zip(owners, outputs, strict=True):
+    for (path, claim, clip, remarks, at), output in zip(owners, outputs, strict=True):
         parts = scores.unfinished.setdefault(claim.labelling_id, UnfinishedClip())
         _add(job, parts, output)
         if clip is not None:
             del scores.unfinished[claim.labelling_id]
             found = detections_of(joined(parts.runs)) if parts.runs else None
             whole = _joined(parts.blocks)
-            scores.finished.append(FinishedClip(path, claim, clip, whole, remarks, found))
-    return scores
+            scores.finished.append(FinishedClip(path, claim, clip, whole, remarks, at, found))
 
 
 def _add(job: Job, parts: UnfinishedClip, output: Output) -> None:

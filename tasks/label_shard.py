@@ -13,7 +13,7 @@ from prefect import get_run_logger, task
 
 from tasks.chunk_and_featurize import Logger, featurize_shard, release_shard
 from tasks.infer import score_shard
-from tasks.labelling.job import Job
+from tasks.labelling.job import Jobs
 from tasks.labelling.shards import Receipt, Shard, ShardScores
 from tasks.persist import is_transient, log_receipt, persist_shard
 
@@ -29,32 +29,32 @@ PART_S = 600.0
     retry_delay_seconds=[2, 10, 30],
     retry_condition_fn=is_transient,
 )
-def label_shard(job: Job, shard: Shard) -> Receipt:
+def label_shard(jobs: Jobs, shard: Shard) -> Receipt:
     """Label the shard; tried again, it goes on with what is not in the database."""
     logger = get_run_logger()
-    receipt = label_whole_shard(job, shard, logger)
+    receipt = label_whole_shard(jobs, shard, logger)
     log_receipt(logger, shard, receipt)
     return receipt
 
 
-def label_whole_shard(job: Job, shard: Shard, logger: Logger) -> Receipt:
+def label_whole_shard(jobs: Jobs, shard: Shard, logger: Logger) -> Receipt:
     """As the task, without Prefect."""
     scores: ShardScores | None = None
     receipt: Receipt | None = None
     with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:
-        ahead = reader.submit(featurize_shard, job, shard, None, logger)
+        ahead = reader.submit(featurize_shard, jobs, shard, None, logger)
         try:
             while True:
                 features = ahead.result()
                 if features.continues:
                     shard = shard.next_part()
-                    ahead = reader.submit(featurize_shard, job, shard, features, logger)
-                scores = score_shard(job, features, scores)
-                latest = persist_shard(job, shard, scores)
+                    ahead = reader.submit(featurize_shard, jobs, shard, features, logger)
+                scores = score_shard(jobs, features, scores)
+                latest = persist_shard(jobs, shard, scores)
                 receipt = latest if receipt is None else receipt + latest
                 if not latest.continues:
                     return receipt
         except BaseException:
             with suppress(BaseException):  # unless reading ahead is what failed
-                release_shard(job, ahead.result())
+                release_shard(jobs[0], ahead.result())
             raise

@@ -23,7 +23,7 @@ from db.errors import DatabaseUnavailableError
 from db.ledger.claims import LEASE_S, commit_labellings, record_failures, renew_leases
 from db.records import FailedSource, Labelling, Lease, Remark
 from tasks.chunk_and_featurize import Logger
-from tasks.labelling.job import Job, engine_for, now
+from tasks.labelling.job import Job, Jobs, engine_for, now
 from tasks.labelling.shards import (
     FinishedClip,
     Receipt,
@@ -52,9 +52,9 @@ def is_transient(task: Task[..., object], task_run: TaskRun, state: State[object
     retry_delay_seconds=[2, 10, 30],
     retry_condition_fn=is_transient,
 )
-def persist(job: Job, shard: Shard, scores: ShardScores) -> Receipt:
+def persist(jobs: Jobs, shard: Shard, scores: ShardScores) -> Receipt:
     """Write the shard's score files and rows; idempotent."""
-    receipt = persist_shard(job, shard, scores)
+    receipt = persist_shard(jobs, shard, scores)
     log_receipt(get_run_logger(), shard, receipt)
     return receipt
 
@@ -68,42 +68,45 @@ def log_receipt(logger: Logger, shard: Shard, receipt: Receipt) -> None:
     )  # fmt: skip
 
 
-def persist_shard(job: Job, shard: Shard, scores: ShardScores) -> Receipt:
+def persist_shard(jobs: Jobs, shard: Shard, scores: ShardScores) -> Receipt:
     """As the task, without Prefect."""
-    engine = engine_for(job.database_url)
+    engine, run_id = engine_for(jobs[0].database_url), jobs[0].run_id
     failures = list(scores.failures)
-    counts = scores.counts
-    remarks: list[tuple[str, str, str]] = []
-    clips = iter(scores.finished)
-    while batch := list(islice(clips, _BATCH)):
-        labellings, refused = _labellings(job, batch)
-        failures += refused
-        kept = commit_labellings(engine, job.variant, labellings, job.run_id, now())
-        own = [f for f in batch if f.claim in {lab.claim for lab in labellings}]
-        stored = [f for f, is_kept in zip(own, kept, strict=True) if is_kept]
-        counts += ShardCounts(
-            n_labelled=len(stored),
-            n_partial=sum(is_partial(f.remarks) for f in stored),
-            # Another run was faster with the rest.
-            n_known=len(own) - len(stored),
-            audio_s=sum(f.clip.duration_s for f in stored),
-        )
-        remarks += [(os.fsdecode(f.path), r.kind, r.detail) for f in stored for r in f.remarks]
+    stored: dict[int, FinishedClip] = {}
+    named = [job.variant for job in jobs]
+    for at, job in enumerate(jobs):
+        clips = (finished for finished in scores.finished if finished.job == at)
+        while batch := list(islice(clips, _BATCH)):
+            labellings, refused = _labellings(job, batch)
+            failures += refused
+            kept = commit_labellings(engine, job.variant, labellings, run_id, now(), named)
+            own = [f for f in batch if f.claim in {lab.claim for lab in labellings}]
+            won = (f for f, is_kept in zip(own, kept, strict=True) if is_kept)
+            stored |= {f.claim.source_id: f for f in won}
     of_failures = [failed.failure for failed in failures]
-    copies = record_failures(engine, of_failures, now(), job.run_id)
-    failures += copies
-    renew_leases(engine, Lease(job.run_id, LEASE_S, now()))
+    copies = record_failures(engine, of_failures, now(), run_id)
+    renew_leases(engine, Lease(run_id, LEASE_S, now()))
     release_memory()
+    failed = {each.failure.source_id: each for each in reversed(failures + copies)}
+    labelled = [finished for source_id, finished in stored.items() if source_id not in failed]
+    n_read = len({finished.claim.source_id for finished in scores.finished} - failed.keys())
     return Receipt(
-        # Copies were taken for known when they were left to the claim that has failed now.
-        counts=counts + ShardCounts(n_known=-len(copies)),
+        counts=scores.counts
+        + ShardCounts(
+            n_labelled=len(labelled),
+            n_partial=sum(is_partial(f.remarks) for f in labelled),
+            # Another run was faster with the rest. Copies were taken for known when they were left
+            # to the claim that has failed now.
+            n_known=n_read - len(labelled) - len(copies),
+            audio_s=sum(f.clip.duration_s for f in labelled),
+        ),
         estimated_s=shard.estimated_s,
         failures=tuple(
-            (os.fsdecode(failed.path), failed.failure.reason, failed.failure.detail)
-            for failed in failures
+            (os.fsdecode(each.path), each.failure.reason, each.failure.detail)
+            for each in reversed(failed.values())
         ),
         continues=scores.continues,
-        remarks=tuple(remarks),
+        remarks=tuple((os.fsdecode(f.path), r.kind, r.detail) for f in labelled for r in f.remarks),
     )
 
 

@@ -26,7 +26,7 @@ from audioset_core.errors import AudiosetError, UserError
 from audioset_core.inference.scorer import Cancelled
 from db.ledger.claims import LEASE_S
 from db.ledger.runs import abandon_run, child_runs
-from db.records import RunStatus, WorkItem
+from db.records import RunStatus, Variant, WorkItem
 from tasks.labelling.job import engine_for, now, stop_event
 
 _POLL_S = 2.0
@@ -48,8 +48,10 @@ class Partition(BaseModel):
     end: int | None = Field(title="To", description="Position after the last; empty: to the end.")
     n_items: int = Field(title="Files", description="How many files it holds.")
     estimated_s: float = Field(title="Audio (s)", description="About how much audio they hold.")
-    model_id: int = Field(title="Model", description="The model's row; a worker must have it too.")
-    parameter_set_id: int = Field(title="Parameters", description="The parameters' row.")
+    variants: tuple[Variant, ...] = Field(
+        title="Models",
+        description="The rows of each model and its parameters; a worker must have the same.",
+    )
     is_watched: bool = Field(title="Watched", description="Whether the files are still arriving.")
 
 

@@ -3,5 +3,5 @@
 Decoding is in `audio`, the network in `inference`.
 """
 
-PUBLIC = ("config", "log_mel", "mel", "patch_reader", "torch_log_mel")
+PUBLIC = ("config", "log_mel", "mel", "patch_reader", "shared_reader", "torch_log_mel")
 """What other rooms may import."""

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -148,7 +149,7 @@ class ModelBundle:
         ):
             raise UserError(
                 f"--patch-hop {patch_hop_s:g}: choose a multiple of {frame_hop_s:g} s "
-                f"from {frame_hop_s:g} to {self.frontend.patch_window_s:g}"
+                f"from {frame_hop_s:g} to {self.frontend.patch_window_s:g} for {self.name}"
             )
         return hop_frames
 
@@ -408,5 +409,7 @@ def find_bundle(name: str, *, has_scores: bool = True) -> ModelBundle:
     known = {n: b for n, b in BUNDLES.items() if has_scores or b.has_optional_head}
     if name not in known:
         what = "model" if has_scores else "model without classifier head"
-        raise UserError(f"no {what} is called {name!r}; there is {', '.join(known)}")
+        nearest = get_close_matches(name, known, n=1)
+        hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+        raise UserError(f"no {what} is called {name!r}; {hint}there is {', '.join(known)}")
     return known[name] if has_scores else replace(known[name], categories_name=None)

@@ -13,14 +13,17 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    FromClause,
     Row,
     and_,
     bindparam,
     case,
+    false,
     func,
     insert,
     null,
     select,
+    true,
     update,
 )
 
@@ -35,18 +38,19 @@ _MAX_POSITION = 2**31 - 1
 
 def triage(
     conn: Connection,
-    variant: Variant | None,
+    variants: Sequence[Variant],
     seen: Sequence[SeenSource],
     transient: frozenset[str] = frozenset(),
     transient_ending: str | None = None,
 ) -> list[Triaged]:
     """What is known of each file, in the order given; writes nothing.
 
-    Files that failed for a `transient` reason are tried again; so are those whose detail ends with
+    A file is done once every variant has labelled its content; without variants none is. Files that
+    failed for a `transient` reason are tried again; so are those whose detail ends with
     `transient_ending`.
     """
     digests = [path_digest(source.path) for source in seen]
-    known = _known(conn, variant, digests)
+    known = _known(conn, variants, digests)
     return [
         _judge(source, known.get(digest), transient, transient_ending)
         for source, digest in zip(seen, digests, strict=True)
@@ -144,12 +148,12 @@ def iter_items(
     *,
     first: int = 0,
     end: int | None = None,
-    unlabelled_by: Variant | None = None,
+    unlabelled_by: Sequence[Variant] = (),
 ) -> Iterator[WorkItem]:
     """The work list's positions `first` to before `end` in order.
 
-    Without the items whose content is labelled under the variant by now, if one is given. No
-    transaction stays open between pages.
+    Without the items whose content is labelled under each of the variants by now, if any are
+    given. No transaction stays open between pages.
     """
     own = select(run_items).where(
         run_items.c.run_id == run_id,
@@ -157,40 +161,46 @@ def iter_items(
     )
     part = page_of(own, run_items.c.position, page).subquery()
     columns = (part.c.source_id, sources.c.path, part.c.bytes, sources.c.mtime_ns)
-    joined = part.join(sources, sources.c.id == part.c.source_id)
-    done_id: Any = null()
-    if unlabelled_by is not None:
-        joined = joined.outerjoin(labellings, _is_done(unlabelled_by))
-        done_id = labellings.c.id
+    joined, is_done = _with_done(
+        part.join(sources, sources.c.id == part.c.source_id), unlabelled_by
+    )
     query = (
-        select(part.c.position, *columns, part.c.estimated_s, done_id.label("done_id"))
+        select(part.c.position, *columns, part.c.estimated_s, is_done)
         .select_from(joined)
         .order_by(part.c.position)
     )
     for rows in pages(engine, query, page, after=first - 1):
-        yield from (WorkItem(*row[1:-1]) for row in rows if not row.done_id)
+        yield from (WorkItem(*row[1:-1]) for row in rows if not row.is_done)
 
 
 def _known(
-    conn: Connection, variant: Variant | None, digests: Sequence[bytes]
+    conn: Connection, variants: Sequence[Variant], digests: Sequence[bytes]
 ) -> dict[bytes, Row[Any]]:
     names = ("path_digest", "size_bytes", "mtime_ns", "status", "reason", "reason_detail")
     columns = [sources.c[name] for name in (*names, "clip_id", "waiting_since")]
-    query = select(*columns, null().label("done_id"))
-    if variant is not None:
-        query = select(*columns, labellings.c.id.label("done_id"))
-        query = query.select_from(sources.outerjoin(labellings, _is_done(variant)))
+    joined, is_done = _with_done(sources, variants)
+    query = select(*columns, is_done).select_from(joined)
     return {row[0]: row for row in rows_where_in(conn, query, sources.c.path_digest, digests)}
 
 
-def _is_done(variant: Variant) -> ColumnElement[bool]:
-    """The labelling of the source's clip under the variant, if it is done."""
-    return and_(
-        labellings.c.clip_id == sources.c.clip_id,
-        labellings.c.model_id == variant.model_id,
-        labellings.c.parameter_set_id == variant.parameter_set_id,
-        labellings.c.status == "done",
-    )
+def _with_done(
+    joined: FromClause, variants: Sequence[Variant]
+) -> tuple[FromClause, ColumnElement[bool]]:
+    """Sources with their done labellings, and `is_done`: whether each variant has one."""
+    is_done: ColumnElement[bool] = true() if variants else false()
+    for variant in variants:
+        done = labellings.alias()
+        joined = joined.outerjoin(
+            done,
+            and_(
+                done.c.clip_id == sources.c.clip_id,
+                done.c.model_id == variant.model_id,
+                done.c.parameter_set_id == variant.parameter_set_id,
+                done.c.status == "done",
+            ),
+        )
+        is_done = and_(is_done, done.c.id.is_not(None))
+    return joined, is_done.label("is_done")
 
 
 def _judge(
@@ -208,7 +218,7 @@ def _judge(
         return Triaged(FileState.RETRY if is_transient else FileState.FAILED, is_back)
     if row.clip_id is None:
         return Triaged(FileState.NEW, is_back, row.waiting_since)
-    return Triaged(FileState.UNLABELLED if row.done_id is None else FileState.DONE, is_back)
+    return Triaged(FileState.DONE if row.is_done else FileState.UNLABELLED, is_back)
 
 
 def _upsert_pending(conn: Connection) -> Any:

@@ -7,7 +7,7 @@ one order everywhere (clips by id, sources by path digest, labellings by id): no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, asdict, fields
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -100,12 +100,15 @@ def commit_labellings(
     batch: Sequence[Labelling],
     run_id: str,
     now: datetime,
+    named: Sequence[Variant] = (),
 ) -> list[bool]:
     """Make labellings done, all in one transaction; False where the claim was lost.
 
-    The labelling becomes its clip's current one, unless that is the promoted model's and this one
-    is not, or this one has no scores (embeddings only, or too short for a patch). Nothing is
-    written for a lost claim.
+    The labelling becomes its clip's current one, unless that has scores and this one has none
+    (embeddings only, or too short for a patch), or that is the promoted model's and this one is
+    not. `named` has the run's variants in the order of their naming: none replaces one that was
+    named before it, so that it does not matter which is committed first. Nothing is written for a
+    lost claim.
     """
     if not batch:
         return []
@@ -117,7 +120,7 @@ def commit_labellings(
         kept = [at for at in order if _mark_done(conn, batch[at], run_id, now)]
         done = [batch[at] for at in kept]
         if done:
-            _make_current(conn, variant.model_id, done)
+            _make_current(conn, variant, done, named)
             write_figures(conn, [(labelling.claim.clip_id, labelling.clip) for labelling in done])
             _write_rows(conn, done, node_of)
     return [at in set(kept) for at in range(len(batch))]
@@ -310,14 +313,33 @@ def _mark_done(conn: Connection, labelling: Labelling, run_id: str, now: datetim
     return result.rowcount == 1
 
 
-def _make_current(conn: Connection, model_id: int, done: Sequence[Labelling]) -> None:
-    promoted = conn.execute(select(models.c.id).where(models.c.is_promoted)).scalar()
-    current = select(labellings.c.clip_id, labellings.c.model_id).where(
+def _make_current(
+    conn: Connection, variant: Variant, done: Sequence[Labelling], named: Sequence[Variant]
+) -> None:
+    columns = ("clip_id", "model_id", "parameter_set_id", "scores_path")
+    current = select(*(labellings.c[name] for name in columns), models.c.is_promoted).where(
         labellings.c.clip_id.in_([labelling.claim.clip_id for labelling in done]),
         labellings.c.is_current,
     )
-    model_of = {row.clip_id: row.model_id for row in conn.execute(current)}
-    done = [new for new in done if _becomes_current(new, model_id, model_of, promoted)]
+    found = conn.execute(current.join(models, models.c.id == labellings.c.model_id))
+    current_of = {row.clip_id: row for row in found}
+    own = select(models.c.is_promoted).where(models.c.id == variant.model_id)
+    is_promoted = conn.execute(own).scalar_one()
+
+    def replaces(new: Labelling) -> bool:
+        old = current_of.get(new.claim.clip_id)
+        if old is None:
+            return True
+        has_scores = new.scores_path is not None
+        mine, other = (has_scores, is_promoted), (old.scores_path is not None, old.is_promoted)
+        before = Variant(old.model_id, old.parameter_set_id)
+        if mine != other:
+            return mine > other
+        if before in named:
+            return named.index(variant) < named.index(before)
+        return has_scores
+
+    done = [labelling for labelling in done if replaces(labelling)]
     if not done:
         return
     clip_ids = [{"key": labelling.claim.clip_id} for labelling in done]
@@ -328,16 +350,6 @@ def _make_current(conn: Connection, model_id: int, done: Sequence[Labelling]) ->
     conn.execute(old.values(is_current=False), clip_ids)
     new = update(labellings).where(labellings.c.id == bindparam("key"))
     conn.execute(new.values(is_current=True), labelling_ids)
-
-
-def _becomes_current(
-    new: Labelling, model_id: int, model_of: Mapping[int, int], promoted: int | None
-) -> bool:
-    """Whether a labelling replaces the current one of its clip; `model_of` by the clip's id."""
-    before = model_of.get(new.claim.clip_id)
-    if before is None:
-        return True
-    return new.scores_path is not None and (before != promoted or model_id == promoted)
 
 
 def _write_rows(conn: Connection, done: Sequence[Labelling], node_of: dict[int, int]) -> None:

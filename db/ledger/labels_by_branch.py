@@ -15,7 +15,8 @@ HEARD = 0.5
 def clips_by_branch(engine: Engine, run_id: str) -> dict[str, int]:
     """Clips that the run, or runs that did parts of it, labelled, by second-level category.
 
-    Most frequent first. A class at the top of the ontology (Music) counts as itself.
+    Most frequent first. A clip counts once, whichever of the run's models heard it. A class at the
+    top of the ontology (Music) counts as itself.
     """
     top = select(nodes.c.id).where(nodes.c.id.not_in(select(edges.c.child_id)))
     second = select(edges.c.child_id).where(edges.c.parent_id.in_(top))
@@ -24,7 +25,7 @@ def clips_by_branch(engine: Engine, run_id: str) -> dict[str, int]:
         and_(closure.c.ancestor_id.in_(top), closure.c.depth == 0),
     )
     own_runs = select(runs.c.id).where((runs.c.id == run_id) | (runs.c.parent_id == run_id))
-    n_clips = func.count(labellings.c.id.distinct())
+    n_clips = func.count(labellings.c.clip_id.distinct())
     query = (
         select(nodes.c.name, n_clips)
         .select_from(labellings)

@@ -182,11 +182,12 @@ def finish_run(
 
 
 def _labelled_by(conn: Connection, run_id: str) -> tuple[int, float]:
-    query = (
-        select(func.count(), func.coalesce(func.sum(clips.c.duration_s), 0.0))
-        .select_from(labellings.join(clips, clips.c.id == labellings.c.clip_id))
-        .where(labellings.c.run_id == run_id, labellings.c.status == "done")
+    # A clip counts once, however many models have labelled it.
+    own = select(labellings.c.clip_id).where(
+        labellings.c.run_id == run_id, labellings.c.status == "done"
     )
+    counted = select(func.count(), func.coalesce(func.sum(clips.c.duration_s), 0.0))
+    query = counted.where(clips.c.id.in_(own))
     n_clips, audio_s = conn.execute(query).one()
     return int(n_clips), float(audio_s)
 

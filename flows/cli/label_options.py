@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from functools import wraps
 from types import NoneType
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 import typer
 from pydantic import ValidationError
@@ -44,11 +44,14 @@ def _parameter(name: str) -> inspect.Parameter:
     kinds = [kind for kind in get_args(field.annotation) if not isinstance(kind, str)]
     is_union_of_many = len([kind for kind in kinds if kind is not NoneType]) > 1
     kind = str if is_union_of_many else field.annotation  # pydantic makes of the text what it means
+    default = field.default
+    if any(get_origin(each) is tuple for each in kinds):  # an option that may be repeated
+        kind, default = list[str], [default]
     option = typer.Option(_flag(name), help=field.description)
     return inspect.Parameter(
         name,
         inspect.Parameter.KEYWORD_ONLY,
-        default=field.default,
+        default=default,
         annotation=Annotated[kind, option],
     )
 
@@ -60,7 +63,8 @@ def _label_options(values: dict[str, Any]) -> LabelOptions:
         first = error.errors()[0]
         problem = first["msg"].removeprefix("Value error, ")
         flag = _flag(str(first["loc"][0]))
-        raise UserError(f"{flag} {first['input']!r}: {problem}") from None
+        given = " ".join(first["input"]) if isinstance(first["input"], list) else first["input"]
+        raise UserError(f"{flag} {given!r}: {problem}") from None
 
 
 def _flag(name: str) -> str:

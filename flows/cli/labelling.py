@@ -44,19 +44,19 @@ def label_paths(
     if barren and is_all:
         raise UserError("; ".join(barren))
     prepared = prepare_run(options, home, url)
-    bundle = prepared.bundle
-    ready = ready_weights(bundle, options.weights)
+    ready = [ready_weights(model.bundle, options.weights) for model in prepared.models]
     summary = _nothing_to_do(inputs, ready, prepared)
     if summary is None:
         for path in paths:
             check_name("recordings", path)
         summary = _run_flow(paths, manifest, ready, prepared)
-    _report(summary, home, url, has_scores=ready.has_scores)
-    if not ready.has_scores:
-        note(
-            f"these {bundle.name} weights have no classifier head: embeddings are stored, "
-            f"there are no scores and no labels"
-        )
+    _report(summary, home, url, has_scores=any(weights.has_scores for weights in ready))
+    for weights in ready:
+        if not weights.has_scores:
+            note(
+                f"these {weights.model} weights have no classifier head: embeddings are stored, "
+                f"there are no scores and no labels"
+            )
     for folder in barren:
         note(one_line(folder))
     if barren:
@@ -95,25 +95,32 @@ def _download_line() -> Callable[[int, int], None]:
     return progress
 
 
-def _nothing_to_do(inputs: Inputs, ready: ReadyWeights, prepared: Prepared) -> Summary | None:
+def _nothing_to_do(inputs: Inputs, ready: list[ReadyWeights], prepared: Prepared) -> Summary | None:
     """A summary if everything at the paths is labelled; None if a run is needed."""
     engine, is_strict = prepared.engine, prepared.options.strict
     try:
-        variant = find_variant(engine, ready.model, ready.version, prepared.parameters.digest)
-        found = variant and look_for_work(engine, variant, inputs, is_strict=is_strict)
-        if not found:
+        known = [
+            find_variant(engine, weights.model, weights.version, model.parameters.digest)
+            for weights, model in zip(ready, prepared.models, strict=True)
+        ]
+        variants = [variant for variant in known if variant is not None]
+        if len(variants) < len(known):
+            return None
+        found = look_for_work(engine, variants, inputs, is_strict=is_strict)
+        if found is None:
             return None
         time_recordings(engine)
-        return Summary.of(found, ready.named)
+        return Summary.of(found, [weights.named for weights in ready])
     finally:
         engine.dispose()
 
 
 def _run_flow(
-    paths: list[str], manifest: Path | None, ready: ReadyWeights, prepared: Prepared
+    paths: list[str], manifest: Path | None, ready: list[ReadyWeights], prepared: Prepared
 ) -> Summary:
     def begin_to_get_ready() -> None:
-        begin_to_load(ready, prepared.options.compute)
+        for weights in ready:
+            begin_to_load(weights, prepared.options.compute)
         stopper().on_leave(decoder_pool().kill)
         are_files = manifest is None and all(Path(path).is_file() for path in paths)
         decoder_pool().start_workers(

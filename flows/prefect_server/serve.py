@@ -133,7 +133,7 @@ async def deployments(plan: Plan) -> list[RunnerDeployment]:
         await label_partition.ato_deployment("machines", parameters={"home": home}, **common),
         await prepare_model.ato_deployment(
             "ad-hoc",
-            parameters={"model": plan.options.model, "weights": weights},
+            parameters={"model": options["model"], "weights": weights},
             **common,
         ),
         await verify.ato_deployment(
@@ -285,7 +285,8 @@ def _check_labelling(plan: Plan) -> None:
     """Report now what every run would fail for."""
     if not 0 <= plan.settle_s <= 86_400:
         raise UserError(f"--settle {plan.settle_s:g}: give a number of seconds from 0 to 86400")
-    find_source(find_bundle(plan.options.model), plan.options.weights)
+    for name in plan.options.models:
+        find_source(find_bundle(name), plan.options.weights)
     prepare_run(plan.options, plan.home, plan.database).engine.dispose()
 
 

@@ -12,7 +12,7 @@ from audioset_core.errors import UserError
 from audioset_core.system import n_cores
 from flows.run_options import ExecutionOptions
 from tasks.label_shard import label_shard
-from tasks.labelling.job import Job
+from tasks.labelling.job import Jobs
 from tasks.labelling.shards import Receipt, Shard
 
 _CONNECT_S = 30
@@ -21,7 +21,7 @@ _CONNECT_S = 30
 @contextmanager
 def dask_cluster(
     options: ExecutionOptions,
-) -> Iterator[tuple[Callable[[Job, Shard], PrefectFuture[Receipt]], int]]:
+) -> Iterator[tuple[Callable[[Jobs, Shard], PrefectFuture[Receipt]], int]]:
     """A function that hands a shard to the cluster, and how many it carries out at once.
 
     Raises:
@@ -41,7 +41,7 @@ def dask_cluster(
         raise UserError(f"no Dask scheduler answers at {options.dask_address}: {error}") from error
     try:
         yield (
-            lambda job, shard: runner.submit(label_shard, {"job": job, "shard": shard}),
+            lambda jobs, shard: runner.submit(label_shard, {"jobs": jobs, "shard": shard}),
             max(1, n_tasks),
         )
     finally:

@@ -17,7 +17,7 @@ from db.ledger.runs import child_runs, record_heartbeat, summary_of
 from flows.run_options import ExecutionOptions
 from flows.run_report.prefect_artifacts import Monitor
 from flows.run_report.summary import Summary
-from tasks.labelling.job import Job, engine_for, now, stop_run
+from tasks.labelling.job import Job, Jobs, engine_for, now, stop_run
 from tasks.labelling.worklist import Discovery
 from tasks.run_partition import Partition, cut_ranges, run_partition
 
@@ -25,7 +25,7 @@ _LOOK_EVERY_S = 5.0
 
 
 def label_partitions(
-    job: Job,
+    jobs: Jobs,
     found: Discovery,
     execution: ExecutionOptions,
     database: str | None,
@@ -43,8 +43,9 @@ def label_partitions(
             "the database's URL holds a password, which Prefect would store and show with the "
             "partitions' parameters: give every machine AUDIOSET_DB in its environment instead"
         )
+    job = jobs[0]
     engine = engine_for(job.database_url)
-    partitions = _cut(job, found, execution.partitions)
+    partitions = _cut(jobs, found, execution.partitions)
     parameters = {"home": str(job.home), "options": job.options.model_dump(mode="json")}
     if database:  # else the workers' own environment names it
         parameters["database"] = database
@@ -74,9 +75,9 @@ def label_partitions(
         future.result()
 
 
-def _cut(job: Job, found: Discovery, n_parts: int) -> list[Partition]:
-    engine = engine_for(job.database_url)
-    items = iter_items(engine, job.run_id)
+def _cut(jobs: Jobs, found: Discovery, n_parts: int) -> list[Partition]:
+    job = jobs[0]
+    items = iter_items(engine_for(job.database_url), job.run_id)
     ranges = list(cut_ranges(items, found.n_items, found.estimated_s, n_parts))
     return [
         Partition(
@@ -87,8 +88,7 @@ def _cut(job: Job, found: Discovery, n_parts: int) -> list[Partition]:
             end=end,
             n_items=n_items,
             estimated_s=estimated_s,
-            model_id=job.variant.model_id,
-            parameter_set_id=job.variant.parameter_set_id,
+            variants=tuple(each.variant for each in jobs),
             is_watched=job.is_watched,
         )
         for index, (first, end, n_items, estimated_s) in enumerate(ranges, 1)

@@ -33,7 +33,7 @@ from flows.run_report.progress import listeners
 from flows.run_report.summary import Summary
 from tasks.convert_weights import convert_weights
 from tasks.discover_files import discover_files
-from tasks.labelling.job import Job, begin_to_load, engine_for, now
+from tasks.labelling.job import Jobs, begin_to_load, engine_for, now
 from tasks.labelling.options import LabelOptions
 from tasks.labelling.start_times import time_recordings
 from tasks.labelling.watched_folders import mark_moved_away, usable_roots
@@ -67,21 +67,21 @@ def run_pipeline(request: Request) -> Summary:
     paths, problems = usable_roots(request.paths) if is_watched else (request.paths, [])
     described = _described(request)
     with recorded_run(engine, prepared.home, described, flow_run.name, flow_run.id) as run:
-        job = begin_job(prepared, run, is_watched=is_watched)
-        found = discover_files(job, paths, request.manifest, request.settle_s)
-        run.summary = Summary.of(found, job.weights.named)
+        jobs = begin_jobs(prepared, run, is_watched=is_watched)
+        found = discover_files(jobs, paths, request.manifest, request.settle_s)
+        run.summary = Summary.of(found, [job.weights.named for job in jobs])
         run.summary.problems = problems + found.problems
-        monitor = Monitor(request.kind, f"Labelled with {job.weights.named}")
+        monitor = Monitor(request.kind, f"Labelled with {run.summary.model}")
         monitor.begin(found.n_items, found.estimated_s, found.n_found)
         for each in listeners():
             each.begin(found)
         is_whole = False
         try:
             if request.execution.partitions and found.n_items:
-                label_partitions(job, found, request.execution, database, run.summary, monitor)
+                label_partitions(jobs, found, request.execution, database, run.summary, monitor)
             elif found.n_items:
                 items = partial(iter_items, engine, run.run_id)
-                label_here(job, request.execution, run, monitor, items, found.estimated_s)
+                label_here(jobs, request.execution, run, monitor, items, found.estimated_s)
             is_whole = True
         finally:
             run.stop_clock()
@@ -106,16 +106,18 @@ def chosen_execution(
     return former
 
 
-def begin_job(prepared: Prepared, run: LiveRun, *, is_watched: bool) -> Job:
-    """Run the first two tasks; returns what all later ones need to know."""
-    options = prepared.options
-    weights = convert_weights(options.model, options.weights)
-    variant = load_ontology(prepared.database_url, weights, prepared.parameters)
-    return prepared.job(run.run_id, weights, variant, is_watched=is_watched)
+def begin_jobs(prepared: Prepared, run: LiveRun, *, is_watched: bool) -> Jobs:
+    """Run the first two tasks for every model; returns what all later ones need to know."""
+    jobs = []
+    for model in prepared.models:
+        weights = convert_weights(model.bundle.name, prepared.options.weights)
+        variant = load_ontology(prepared.database_url, weights, model.parameters)
+        jobs.append(prepared.job(run.run_id, model, weights, variant, is_watched=is_watched))
+    return tuple(jobs)
 
 
 def label_here(
-    job: Job,
+    jobs: Jobs,
     execution: ExecutionOptions,
     run: LiveRun,
     monitor: Monitor,
@@ -123,19 +125,20 @@ def label_here(
     estimated_s: float,
 ) -> None:
     """Label the work list, which `items` begins to read, with tasks of this run."""
-    engine = engine_for(job.database_url)
+    engine = engine_for(jobs[0].database_url)
     if execution.task_runner == "threads":
-        begin_to_load(job.weights, job.options.compute)
+        for job in jobs:
+            begin_to_load(job.weights, job.options.compute)
     with (
-        shard_runner(job, execution, estimated_s) as runner,
-        closing(label_shards(job, runner, items)) as receipts,
+        shard_runner(jobs, execution, estimated_s) as runner,
+        closing(label_shards(jobs, runner, items)) as receipts,
     ):
         for receipt in receipts:
             run.summary.add(receipt)
             monitor.advance(receipt)
             for each in listeners():
                 each.advance(receipt)
-            note_progress(engine, job.run_id, run.summary.counts, now())
+            note_progress(engine, run.run_id, run.summary.counts, now())
     decoder_pool().close()  # a process that waits for the next run keeps none
 
 

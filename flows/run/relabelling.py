@@ -97,7 +97,7 @@ def _options(stored: StoredVariant, weights: Path | None) -> LabelOptions:
         )
     except (KeyError, ValidationError):
         raise UserError("this version does not support these parameters") from None
-    if labelling_settings(options)[1].digest != stored.digest:
+    if labelling_settings(options, stored.model)[1].digest != stored.digest:
         raise UserError("this version of audioset labels with other parameters")
     return options
 

@@ -23,7 +23,7 @@ from flows.run_options import ExecutionOptions
 from tasks.chunk_and_featurize import chunk_and_featurize
 from tasks.infer import infer
 from tasks.label_shard import PART_S, label_shard
-from tasks.labelling.job import Job, stop_run
+from tasks.labelling.job import Jobs, stop_run
 from tasks.labelling.shards import (
     MIN_SHARD_S,
     SHARDS_IN_FLIGHT,
@@ -39,15 +39,15 @@ LONG_RUN_S, LONG_SHARD_S = 4 * 3600.0, 6 * 3600.0
 THREAD_RUNNER: Any = ThreadPoolTaskRunner(max_workers=SHARDS_IN_FLIGHT)
 """The task runner of every flow that labels."""
 
-Step = Callable[[Job, Shard, Any, Any], PrefectFuture[Any]]
+Step = Callable[[Jobs, Shard, Any, Any], PrefectFuture[Any]]
 """Starts a task of a shard, with what the step before gave, and this step of the part before."""
-Submit = Callable[[Job, Shard], PrefectFuture[Receipt]]
+Submit = Callable[[Jobs, Shard], PrefectFuture[Receipt]]
 
 # Of a long clip's parts, one after the other is read and scored; they are stored as they come.
 _CHAIN: tuple[Step, ...] = (
-    lambda job, shard, _, before: chunk_and_featurize.submit(job, shard, before),
-    lambda job, shard, features, before: infer.submit(job, shard, features, before),
-    lambda job, shard, scores, _: persist.submit(job, shard, scores),
+    lambda jobs, shard, _, before: chunk_and_featurize.submit(jobs, shard, before),
+    lambda jobs, shard, features, before: infer.submit(jobs, shard, features, before),
+    lambda jobs, shard, scores, _: persist.submit(jobs, shard, scores),
 )
 _N_IN_ORDER = 2
 
@@ -77,7 +77,7 @@ class ShardRunner:
 
 @contextmanager
 def shard_runner(
-    job: Job, execution: ExecutionOptions, estimated_s: float
+    jobs: Jobs, execution: ExecutionOptions, estimated_s: float
 ) -> Iterator[ShardRunner]:
     """The runner that the options ask for, for about so much audio.
 
@@ -97,7 +97,7 @@ def shard_runner(
         yield ShardRunner((_single(label_shard.submit),), SHARDS_IN_FLIGHT, shard_s)
     else:
         # A GPU takes waveforms: an hour is 635 MB at 44.1 kHz, and 92 MB as log-mel frames.
-        is_heavy = takes_waveforms(job.frontend, job.options.compute)
+        is_heavy = any(takes_waveforms(job.frontend, job.options.compute) for job in jobs)
         shard_s = MIN_SHARD_S if is_heavy else shard_length_s(estimated_s)
         yield ShardRunner(_CHAIN, SHARDS_IN_FLIGHT, shard_s)
 
@@ -111,7 +111,7 @@ def _single_task_shard_s(estimated_s: float, in_flight: int) -> float:
 
 
 def label_shards(
-    job: Job, runner: ShardRunner, items: Callable[[], Iterator[WorkItem]]
+    jobs: Jobs, runner: ShardRunner, items: Callable[[], Iterator[WorkItem]]
 ) -> Generator[Receipt, None, None]:
     """Carry out the work list, a bounded window of shards at a time.
 
@@ -122,7 +122,7 @@ def label_shards(
     ended: SimpleQueue[_InFlight] = SimpleQueue()
 
     def submit(shard: Shard, before: _InFlight | None) -> _InFlight:
-        window.append(_InFlight(job, shard, runner.steps, before, ended))
+        window.append(_InFlight(jobs, shard, runner.steps, before, ended))
         window[-1].go_on()
         return window[-1]
 
@@ -151,7 +151,7 @@ def label_shards(
             yield collect()
     except BaseException:
         # A shard that went on would claim clips for a run that has ended.
-        stop_run(job)
+        stop_run(jobs[0])
         for in_flight in window:
             in_flight.wait()
         raise
@@ -162,14 +162,14 @@ class _InFlight:
 
     def __init__(
         self,
-        job: Job,
+        jobs: Jobs,
         shard: Shard,
         steps: tuple[Step, ...],
         before: _InFlight | None,
         ended: SimpleQueue[_InFlight],
     ) -> None:
         self.shard, self.n_done = shard, 0
-        self._job, self._steps, self._before, self._ended = job, steps, before, ended
+        self._jobs, self._steps, self._before, self._ended = jobs, steps, before, ended
         self._tasks: list[PrefectFuture[Any]] = []
 
     def go_on(self) -> None:
@@ -183,7 +183,7 @@ class _InFlight:
             return
         given = self._tasks[-1].result() if self._tasks else None
         earlier = self._before.given(step) if self._before is not None else None
-        task = self._steps[step](self._job, self.shard, given, earlier)
+        task = self._steps[step](self._jobs, self.shard, given, earlier)
         self._tasks.append(task)
         task.add_done_callback(lambda _: self._ended.put(self))
 
@@ -203,4 +203,4 @@ class _InFlight:
 
 
 def _single(submit: Submit) -> Step:
-    return lambda job, shard, _given, _before: submit(job, shard)
+    return lambda jobs, shard, _given, _before: submit(jobs, shard)

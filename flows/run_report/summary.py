@@ -30,8 +30,8 @@ _Triple = tuple[str, str, str]
 class Summary:
     """Counts of one run; grows as shards come in."""
 
-    model: str = ""
-    """Name and version, with what a person should know of the model's answers."""
+    models: tuple[str, ...] = ()
+    """Name and version of each, with what a person should know of the model's answers."""
     n_found: int = 0
     n_labelled: int = 0
     n_known: int = 0
@@ -59,10 +59,10 @@ class Summary:
     drift: tuple[Share, ...] = ()
 
     @classmethod
-    def of(cls, found: Discovery, model: str) -> Summary:
+    def of(cls, found: Discovery, models: Sequence[str]) -> Summary:
         """The summary of a run that has discovered its files, and labelled none yet."""
         return cls(
-            model=model,
+            models=tuple(models),
             n_found=found.n_found,
             n_known=found.verdicts[FileState.DONE],
             n_failed_before=found.verdicts[FileState.FAILED],
@@ -107,6 +107,11 @@ class Summary:
         self.audio_s += counts.audio_s
         self.shown_failures += failures[: _KEPT_FAILURES - len(self.shown_failures)]
         self.shown_remarks += remarks[: _KEPT_FAILURES - len(self.shown_remarks)]
+
+    @property
+    def model(self) -> str:
+        """All models in one text."""
+        return " and ".join(self.models)
 
     @property
     def n_failed(self) -> int:
@@ -173,8 +178,9 @@ class Summary:
             for what, count, more in rows
             if count or what in ("files found", "labelled now")
         ]
-        if self.model:
-            kept.insert(0, ("model", self.model))
+        if self.models:
+            what = "model" if len(self.models) == 1 else "models"
+            kept.insert(0, (what, self.model))
         if self.n_labelled:
             speed = f"{self.times_real_time:,.0f} x real time, {self.wall_s:.1f} s in all"
             kept.append(("speed", speed))

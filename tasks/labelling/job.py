@@ -27,7 +27,7 @@ from db.engine import open_engine
 from db.errors import DatabaseError
 from db.ledger.runs import ask_to_stop, is_to_stop
 from db.records import Parameters, Variant
-from tasks.labelling.options import RESULT_OPTIONS, LabelOptions
+from tasks.labelling.options import MOST_MODELS, RESULT_OPTIONS, LabelOptions
 
 _ASK_EVERY_S = 2.0
 
@@ -38,7 +38,10 @@ DETECTION_THRESHOLD = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What every task of one run needs to know."""
+    """What every task of one run needs to know of one model that labels.
+
+    The jobs of a run differ in weights, front end, parameters and variant alone.
+    """
 
     run_id: str
     home: Path
@@ -62,15 +65,17 @@ class Job:
         return self.options.embeddings or not self.weights.has_scores
 
 
-def labelling_settings(options: LabelOptions) -> tuple[FrontendConfig, Parameters]:
+Jobs = tuple[Job, ...]
+"""What a run does with every file: a job for each model, in the order in which they were named."""
+
+
+def labelling_settings(options: LabelOptions, model: str) -> tuple[FrontendConfig, Parameters]:
     """The front end, and what makes one labelling differ from another of the same model.
 
     Raises:
         UserError: no such model, or a hop or framing that it does not have.
     """
-    frontend = find_bundle(options.model).framed(
-        patch_hop_s=options.patch_hop_s, framing=options.framing
-    )
+    frontend = find_bundle(model).framed(patch_hop_s=options.patch_hop_s, framing=options.framing)
     extra: dict[str, Any] = {
         "framing": options.framing,
         "score_dtype": options.score_dtype,
@@ -103,7 +108,7 @@ def scorer_for(weights: ReadyWeights, compute: ComputeOptions) -> Scorer:
 _loading = threading.Lock()
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=MOST_MODELS)
 def _scorer_for(weights: ReadyWeights, compute: ComputeOptions) -> Scorer:
     return Scorer(find_bundle(weights.model), weights, compute)
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from audioset_core.inference.interface import ComputeOptions, Device, EngineName, Precision
 from audioset_core.models.registry import BUNDLES, POCKET, Framing
 
+MOST_MODELS = 8
+"""Of one run, which keeps all their networks in memory."""
 MOST_TRACKS = 100
 
 ScoreDtype = Literal["float16", "float32"]
@@ -33,15 +35,26 @@ Track = Annotated[
 ]
 
 
+def _distinct(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    """A single name, or several that differ."""
+    names = (value,) if isinstance(value, str) else value
+    if not 1 <= len(names) <= MOST_MODELS:
+        raise ValueError(f"name 1 to {MOST_MODELS} models")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"{twice[0]} is named twice")
+    return names[0] if len(names) == 1 else names
+
+
 class LabelOptions(BaseModel):
     """How to label."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    model: str = Field(
+    model: Annotated[str | tuple[str, ...], AfterValidator(_distinct)] = Field(
         "yamnet",
         description=f"Which model labels: {', '.join(BUNDLES)} ({POCKET.name} is a small one that "
-        "needs no download).",
+        "needs no download). Several label in one run, which reads each file once; queries show "
+        "the first one's labels.",
     )
     weights: Path | None = Field(None, title="Weights file")
     """Weights as published (.h5, .pth, checkpoint, SavedModel) or converted (.safetensors). If none
@@ -75,6 +88,11 @@ class LabelOptions(BaseModel):
     follow_symlinks: bool = Field(False, title="Follow links")
     """Follow symbolic links in the folders as well, wherever they lead. No folder is entered
     twice."""
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names of all models, in the order given."""
+        return (self.model,) if isinstance(self.model, str) else self.model
 
     @property
     def compute(self) -> ComputeOptions:

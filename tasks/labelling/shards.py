@@ -6,7 +6,7 @@ and lists that it is handed, and would walk through every array.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import astuple, dataclass
 from typing import Any
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from audioset_core.audio.remarks import Remark
 from audioset_core.errors import AudioError
-from audioset_core.features.patch_reader import ClipReader, Piece
+from audioset_core.features.patch_reader import Piece
+from audioset_core.features.shared_reader import SharedReader
 from audioset_core.records import Detection
 from audioset_core.scores.pooling import Runs
 from audioset_core.storage.score_files import Kind
@@ -85,8 +86,9 @@ class OpenClip:
     """A clip that is being read, and the right to label it."""
 
     item: WorkItem
-    claim: Claim
-    reader: ClipReader
+    claims: Mapping[int, Claim]
+    """By the place of their job, in the order of the reader's front ends."""
+    reader: SharedReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +100,12 @@ class ClipPiece:
     piece: Piece
     clip: Clip | None
     remarks: tuple[Remark, ...] = ()
+    job: int = 0
+    """The place among the run's jobs of the one that the patches are for."""
 
 
 def failed_source(
-    path: bytes, source_id: int, error: AudioError, claim: Claim | None
+    path: bytes, source_id: int, error: AudioError, claim: Claim | None = None
 ) -> FailedSource:
     """The failure that an error tells of."""
     return FailedSource(path, Failure(source_id, str(error.reason), error.detail, claim))
@@ -116,13 +120,19 @@ class FinishedClip:
     clip: Clip
     results: Results
     remarks: tuple[Remark, ...] = ()
+    job: int = 0
+    """As of its pieces."""
     detections: tuple[Detection, ...] | None = None
     """Found step by step, where a row is several steps; None: they are those of the rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShardCounts:
-    """What became of a shard's files. Each task adds its part and hands the sum on."""
+    """What became of a shard's files. Each task adds its part and hands the sum on.
+
+    A file counts once, however many models label: as failed if it failed under any, else as
+    labelled if any has labelled it now, else as busy if another run holds it, else as known.
+    """
 
     n_labelled: int = 0
     n_partial: int = 0
@@ -155,10 +165,11 @@ class ShardFeatures:
         """Whether the shard's files hold more than fitted."""
         return self.open_clip is not None or bool(self.left)
 
-    def take_pieces(self) -> list[ClipPiece]:
-        """The pieces, which are no longer kept here: a future lives on, its arrays need not."""
-        pieces, self.pieces = self.pieces, []
-        return pieces
+    def take_pieces(self, job: int) -> list[ClipPiece]:
+        """A job's pieces, no longer kept here: a future lives on, its arrays need not."""
+        taken = [piece for piece in self.pieces if piece.job == job]
+        self.pieces = [piece for piece in self.pieces if piece.job != job]
+        return taken
 
 
 class UnfinishedClip:

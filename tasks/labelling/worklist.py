@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
@@ -66,7 +66,7 @@ class Discovery:
 def discover(
     engine: Engine,
     run_id: str,
-    variant: Variant,
+    variants: Sequence[Variant],
     inputs: Inputs,
     *,
     is_strict: bool = False,
@@ -79,7 +79,7 @@ def discover(
     """
     result = Discovery(roots=[os.fsdecode(folder) for folder in inputs.folders])
     watch, lengths, alive_at = Watch(result.roots, settle_s, now()), _Lengths(), now()
-    for batch in _judged(engine, variant, inputs, result.passed_over, is_strict=is_strict):
+    for batch in _judged(engine, variants, inputs, result.passed_over, is_strict=is_strict):
         _store_known(engine, batch, watch, result)
         ready: list[tuple[SeenSource, float]] = []
         waiting: list[SeenSource] = []
@@ -101,7 +101,7 @@ def discover(
 
 
 def look_for_work(
-    engine: Engine, variant: Variant, inputs: Inputs, *, is_strict: bool = False
+    engine: Engine, variants: Sequence[Variant], inputs: Inputs, *, is_strict: bool = False
 ) -> Discovery | None:
     """What a walk finds if nothing is left to do; None as soon as something is.
 
@@ -110,7 +110,7 @@ def look_for_work(
     """
     result = Discovery(roots=[os.fsdecode(folder) for folder in inputs.folders])
     watch = Watch(result.roots, None, now())
-    for batch in _judged(engine, variant, inputs, result.passed_over, is_strict=is_strict):
+    for batch in _judged(engine, variants, inputs, result.passed_over, is_strict=is_strict):
         if any(each.is_open for each in batch):
             return None
         _store_known(engine, batch, watch, result)
@@ -139,14 +139,19 @@ class _Judged(NamedTuple):
 
 
 def _judged(
-    engine: Engine, variant: Variant, inputs: Inputs, passed_over: PassedOver, *, is_strict: bool
+    engine: Engine,
+    variants: Sequence[Variant],
+    inputs: Inputs,
+    passed_over: PassedOver,
+    *,
+    is_strict: bool,
 ) -> Iterator[list[_Judged]]:
     recordings = find_recordings(inputs, passed_over)
     refused = None if is_strict else STRICTLY
     while batch := list(islice(recordings, _BATCH)):
         seen = [SeenSource(f.path, f.size_bytes, f.mtime_ns, f.user_id, f.meta) for f in batch]
         with reading(engine) as connection:
-            judgements = triage(connection, variant, seen, _TRANSIENT_REASONS, refused)
+            judgements = triage(connection, variants, seen, _TRANSIENT_REASONS, refused)
         yield [_Judged(*each) for each in zip(batch, seen, judgements, strict=True)]
 
 

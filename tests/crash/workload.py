@@ -54,7 +54,7 @@ from tasks.store_check.report import Report
 
 WEIGHTS = ReadyWeights(Path("none"), "yamnet", "crash-test", "c" * 64)
 OPTIONS = LabelOptions(device="cpu")
-FRONTEND, FIRST = labelling_settings(OPTIONS)
+FRONTEND, FIRST = labelling_settings(OPTIONS, "yamnet")
 SECOND = Parameters(FIRST.patch_hop_s, FIRST.score_floor, 0.3, FIRST.extra)
 HOP_SAMPLES = 7_680
 # Two clips share a folder. Files are named by their first letter; the copy holds a's content.
@@ -211,7 +211,7 @@ def _run(
         )  # fmt: skip
         seen = [SeenSource(f"/corpus/{name}".encode(), 1_000, 7) for name in files]
         with reading(engine) as conn:
-            judged = triage(conn, variant, seen)
+            judged = triage(conn, [variant], seen)
         open_files = [
             (file, 1.0)
             for file, judgement in zip(seen, judged, strict=True)
@@ -239,7 +239,7 @@ def _label(engine: Engine, own: Job, shard: Shard) -> Receipt:
         else:
             results = {"scores": logits(_letter(item))}
             scores.finished.append(FinishedClip(item.path, outcome, clip, results))
-    return persist.persist_shard(own, shard, scores)
+    return persist.persist_shard((own,), shard, scores)
 
 
 def logits(letter: str) -> Any:

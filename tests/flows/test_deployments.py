@@ -40,7 +40,8 @@ GIVEN = {
     "paths": ["/data/recordings"],
     "partition": {
         "run_id": "a", "index": 1, "total": 1, "first": "00", "end": None, "n_items": 1,
-        "estimated_s": 1.0, "model_id": 1, "parameter_set_id": 1, "is_watched": False,
+        "estimated_s": 1.0, "is_watched": False,
+        "variants": [{"model_id": 1, "parameter_set_id": 1}],
     },
 }  # fmt: skip
 

@@ -76,7 +76,7 @@ def _known(world: World, path: bytes) -> KnownSource:
 
 def _judge(world: World, *files) -> list[Triaged]:
     with reading(world.engine) as conn:
-        return triage(conn, world.variant, files)
+        return triage(conn, [world.variant], files)
 
 
 def test_sources_below_a_root_and_no_neighbour_of_it(world: World) -> None:
@@ -174,7 +174,7 @@ def test_a_part_of_a_work_list_and_what_is_left_of_it(world: World) -> None:
     assert paths == [b"/1", b"/2", b"/3"]
     assert len(list(iter_items(world.engine, RUN, first=3))) == 2
     labelled(world, "done", {})
-    left = iter_items(world.engine, RUN, page=2, unlabelled_by=world.variant)
+    left = iter_items(world.engine, RUN, page=2, unlabelled_by=[world.variant])
     assert [i.path for i in left] == [b"/0", b"/1", b"/2", b"/3", b"/4"]
 
 

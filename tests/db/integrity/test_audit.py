@@ -187,7 +187,7 @@ class TestReset:
         for table in ("labellings", "clips", "sources"):
             assert set(before[table]) <= set(after[table])
         with reading(world.engine) as conn:
-            (judged,) = triage(conn, world.variant, [seen("/audio/a.wav")])
+            (judged,) = triage(conn, [world.variant], [seen("/audio/a.wav")])
         assert judged.state is FileState.UNLABELLED
 
         start_run(world.engine, OTHER_RUN, "host", 2, {}, LATER)

@@ -68,7 +68,7 @@ def world(fresh_db: Engine) -> World:
 
 def _judge(world: World, *files, variant=None) -> list[FileState]:
     with reading(world.engine) as conn:
-        return [j.state for j in triage(conn, variant or world.variant, files, PASSING)]
+        return [j.state for j in triage(conn, [variant or world.variant], files, PASSING)]
 
 
 def _run(world: World):
@@ -123,8 +123,8 @@ def test_triage_under_another_or_no_variant_finds_content_unlabelled(world: Worl
     file = seen("/audio/done.wav")
     assert _judge(world, file, variant=other_variant(world)) == [FileState.UNLABELLED]
     with reading(world.engine) as conn:
-        assert triage(conn, None, [file]) == [Triaged(FileState.UNLABELLED)]
-        assert triage(conn, None, []) == []
+        assert triage(conn, (), [file]) == [Triaged(FileState.UNLABELLED)]
+        assert triage(conn, (), []) == []
 
 
 def test_triage_crosses_batches(world: World) -> None:

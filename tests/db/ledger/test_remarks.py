@@ -93,7 +93,7 @@ def test_what_who_is_strict_refused_is_worth_another_try(world: World) -> None:
         ):
             found = triage(
                 conn,
-                world.variant,
+                [world.variant],
                 [seen(f"/audio/refused{end}.wav") for end in claims],
                 frozenset(),
                 ending,

@@ -69,7 +69,8 @@ class TestMistakes:
         assert "nothing to label" in _is_one_line(label())
 
     def test_an_unknown_model(self, label: Audioset, corpus: Path) -> None:
-        assert "there is yamnet" in _is_one_line(label(corpus, "--model", "yamnot"))
+        said = _is_one_line(label(corpus, "--model", "yamnot"))
+        assert "did you mean 'yamnet'? there is yamnet" in said
 
     @pytest.mark.parametrize("hop", ["0.005", "0.123", "0", "-1", "2", "nan", "inf"])
     def test_a_hop_that_is_none(self, label: Audioset, corpus: Path, hop: str) -> None:

@@ -117,13 +117,13 @@ def test_a_file_that_goes_bad_keeps_the_labels_of_what_it_was(lab: Lab, tmp_path
 def test_a_defect_of_ours_is_a_failure_of_one_file(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from audioset_core.features.patch_reader import ClipReader
+    from audioset_core.features.shared_reader import SharedReader
 
     for seed in range(3):
         write_clip(tmp_path / "a" / f"{seed}.wav", seed)
-    read = ClipReader.read
+    read = SharedReader.read
 
-    def failing(reader: ClipReader, budget_s: float) -> Any:
+    def failing(reader: SharedReader, budget_s: float) -> Any:
         if reader.recording.sha256 == digests[1]:
             raise ZeroDivisionError("division by zero")
         return read(reader, budget_s)
@@ -133,7 +133,7 @@ def test_a_defect_of_ours_is_a_failure_of_one_file(
     digests = [
         hashlib.sha256(f.read_bytes()).hexdigest() for f in sorted((tmp_path / "a").iterdir())
     ]
-    monkeypatch.setattr(ClipReader, "read", failing)
+    monkeypatch.setattr(SharedReader, "read", failing)
     summary = lab.label(tmp_path / "a")
     assert (summary.n_labelled, dict(summary.failures)) == (2, {"internal error": 1})
     assert (

@@ -105,13 +105,13 @@ def test_shards_of_waveforms_are_short(
 ) -> None:
     monkeypatch.setattr(shard_scheduler, "takes_waveforms", lambda *_: takes_waveforms)
     monkeypatch.setattr(shard_scheduler, "LONG_RUN_S", 1e7)
-    frontend, parameters = labelling_settings(LabelOptions())
+    frontend, parameters = labelling_settings(LabelOptions(), "yamnet")
     job = Job(
         run_id="run", home=tmp_path, database_url="sqlite://", options=LabelOptions(),
         weights=ReadyWeights(tmp_path, "yamnet", "placeholder-0", "0" * 64), frontend=frontend,
         parameters=parameters, variant=Variant(1, 1),
     )  # fmt: skip
-    with shard_scheduler.shard_runner(job, ExecutionOptions(), 1e6) as runner:
+    with shard_scheduler.shard_runner((job,), ExecutionOptions(), 1e6) as runner:
         assert runner.shard_s == expected
 
 
@@ -130,7 +130,7 @@ def plain_job(lab: Lab, *paths: Path, framing: str = "reference") -> tuple[Engin
     ensure_schema(engine)
     weights = ReadyWeights(lab.weights, "yamnet", "placeholder-0", "0" * 64)
     options = LabelOptions(device="cpu", framing=framing)
-    frontend, parameters = labelling_settings(options)
+    frontend, parameters = labelling_settings(options, "yamnet")
     variant = load_ontology.fn(lab.url, weights, parameters)
     run_id = f"run-{len(lab.rows('SELECT id FROM runs'))}"
     start_run(engine, run_id, "host", 1, {}, now())
@@ -138,7 +138,7 @@ def plain_job(lab: Lab, *paths: Path, framing: str = "reference") -> tuple[Engin
         run_id=run_id, home=lab.home, database_url=lab.url, options=options, weights=weights,
         frontend=frontend, parameters=parameters, variant=variant,
     )  # fmt: skip
-    discover(engine, run_id, variant, read_inputs([str(path) for path in paths]))
+    discover(engine, run_id, [variant], read_inputs([str(path) for path in paths]))
     return engine, job
 
 
@@ -155,9 +155,9 @@ def label_plainly(
             if shard.part == 0:
                 features = scores = None
             while True:
-                features = featurize_shard(job, shard, features, LOGGER)
-                scores = score_shard(job, features, scores)
-                receipts.append(persist_shard(job, shard, scores))
+                features = featurize_shard((job,), shard, features, LOGGER)
+                scores = score_shard((job,), features, scores)
+                receipts.append(persist_shard((job,), shard, scores))
                 if not (shard.is_last_part and receipts[-1].continues):
                     break
                 shard = shard.next_part()
@@ -329,7 +329,7 @@ def test_a_shard_in_one_task_gives_what_its_tasks_give(
     other = Lab(tmp_path / "one", f"sqlite:///{tmp_path}/one.db", plain.weights)
     ensure_schema(other.engine)
     engine, job, shard = _in_one(other, corpus, 7.0)
-    receipt = label_whole_shard(job, shard, LOGGER)
+    receipt = label_whole_shard((job,), shard, LOGGER)
     assert (receipt.counts.n_labelled, receipt.failures, receipt.continues) == (6, (), False)
     assert other.results() == plain.results()
     finish_run(engine, job.run_id, RunStatus.COMPLETED, RunCounts(), None, now())
@@ -355,12 +355,12 @@ def test_what_was_read_ahead_is_let_go_when_a_part_fails(
     monkeypatch.setattr("tasks.label_shard.featurize_shard", read)
     monkeypatch.setattr(f"tasks.label_shard.{step}", fail)
     with pytest.raises(RuntimeError, match="no more"):
-        label_whole_shard(job, shard, LOGGER)
+        label_whole_shard((job,), shard, LOGGER)
     assert len(ahead) == 2
     held = ahead[1].open_clip
     assert held is not None
     assert not held.reader.recording._is_open
-    query = f"SELECT lease_until FROM labellings WHERE id = {held.claim.labelling_id}"
+    query = f"SELECT lease_until FROM labellings WHERE id = {held.claims[0].labelling_id}"
     assert plain.rows(query)[0][0] < "2000"
     engine.dispose()
 

@@ -98,11 +98,11 @@ def server(postgres_server: str, tmp_path: Path, shared: Lab) -> Iterator[Server
             EventsWorker.drain_all(timeout=10)
 
 
-def _label(lab: Lab, corpus: Path, **engine: Any) -> Summary:
+def _label(lab: Lab, corpus: Path, model: Any = "yamnet", **engine: Any) -> Summary:
     return label_audio(
         paths=[str(corpus)],
         home=lab.home,
-        options=LabelOptions(),
+        options=LabelOptions(model=model),
         execution=ExecutionOptions(**{"partitions": 4, **engine}),
         database=SecretStr(lab.url),
     )
@@ -146,6 +146,24 @@ def test_two_workers_give_what_one_process_gives(
     again = _label(shared, corpus)  # nothing to do: no child is started
     assert (again.n_known, again.n_labelled) == (N_CLIPS + 1, 0)
     assert shared.count("runs") == 6
+
+
+def test_two_workers_label_with_two_models(
+    server: Server, shared: Lab, alone: Lab, corpus: Path, tmp_path: Path
+) -> None:
+    both = ("yamnet", "pocket")
+    with (
+        running_worker(server, tmp_path, POOL, "one", limit=1),
+        running_worker(server, tmp_path, POOL, "two", limit=1),
+    ):
+        summary = _label(shared, corpus, model=both)
+    assert (summary.n_found, summary.n_labelled, summary.n_failed) == (N_CLIPS + 2, N_CLIPS + 1, 1)
+    assert _done(shared) == 2 * (N_CLIPS + 1)
+    shared.check()
+    assert shared.results() == alone.results()  # YAMNet's are the current ones
+    assert _files(shared).items() > _files(alone).items()
+    again = _label(shared, corpus, model=both)
+    assert (again.n_known, again.n_labelled) == (N_CLIPS + 1, 0)
 
 
 def test_a_worker_killed_in_the_middle_costs_a_retry_not_a_clip(
