@@ -12,6 +12,7 @@ from db.ledger.runs import note_progress
 from flows.run.live_runs import LiveRun, recorded_run
 from tasks.combining.combine import Combined, combine_clips
 from tasks.combining.recipe import Planned
+from tasks.evaluation.derive_intervals import need_scores_folder
 from tasks.labelling.job import now
 
 _REASON = "score file cannot be used"
@@ -30,6 +31,7 @@ def run_combination(
     Raises:
         UserError: the folder of scores is not there.
     """
+    need_scores_folder(home)
     described: dict[str, Any] = {
         "flow": "combine",
         "model": plans[0].recipe.name,

@@ -22,7 +22,7 @@ from db.integrity.audit import StoredVariant, iter_undone, stored_variants
 from db.integrity.repair import restore_current
 from db.records import Variant
 from flows.run.combining import run_combination
-from tasks.combining.recipe import Planned, part_variants, recipe_of
+from tasks.combining.recipe import Planned, recipe_of, repair_plan
 from tasks.labelling.job import labelling_settings
 from tasks.labelling.options import RESULT_OPTIONS, LabelOptions
 from tasks.store_check.check import existing_source
@@ -47,8 +47,7 @@ def label_again(
         try:
             recipe = recipe_of(stored)
             if recipe is not None:
-                plan = Planned(recipe, part_variants(recipe, variants), variant, is_repair=True)
-                n_failed += _combine_variant(engine, home, plan)
+                n_failed += _combine_variant(engine, home, repair_plan(recipe, variant, variants))
                 continue
             options = _options(stored, weights)
             n_failed += _label_variant(engine, variant, options, run)
@@ -68,8 +67,14 @@ def label_again(
         report.notes.append(f"{n_failed:,} files failed: audioset failures tells why")
 
 
-def _combine_variant(engine: Engine, home: Path, plan: Planned) -> int:
-    """How many clips failed."""
+def _combine_variant(engine: Engine, home: Path, plan: Planned | None) -> int:
+    """How many clips failed.
+
+    Raises:
+        UserError: there is no plan, or the folder of scores is not there.
+    """
+    if plan is None:
+        raise UserError("the models that it combines have no labels here any more")
     undone = iter_undone(engine, plan.whole)
     pairs = [(each.labelling_id, each.current_id) for each in undone]
     (done,) = run_combination(engine, home, [plan])

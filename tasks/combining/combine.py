@@ -15,7 +15,7 @@ import numpy as np
 from sqlalchemy import Engine
 
 from audioset_core.arrays import Floats
-from audioset_core.errors import AudioError, UserError
+from audioset_core.errors import AudioError
 from audioset_core.scores import combination
 from audioset_core.scores.combination import combined, united
 from audioset_core.scores.pooling import pool
@@ -61,16 +61,7 @@ class Combined:
 
 
 def combine_clips(engine: Engine, home: Path, plan: Planned, run_id: str) -> Iterator[Combined]:
-    """Combine the plan's clips, some at a time; one whose scores cannot be read is a failure.
-
-    Raises:
-        UserError: the folder of scores is not there.
-    """
-    if not (home / "scores").is_dir():
-        raise UserError(
-            f"the tables name files in {home / 'scores'}, which is not there: is --home right, "
-            "is its disk mounted?"
-        )
+    """Combine the plan's clips, some at a time; one whose scores cannot be read is a failure."""
     work = _Work(engine, home, plan, run_id)
     clips = plan.clips(engine)
     while some := list(islice(clips, _BATCH_CLIPS)):

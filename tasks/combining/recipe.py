@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from typing import Any
 
@@ -127,18 +127,24 @@ def recipe_of(stored: StoredVariant) -> Recipe | None:
     return Recipe(stored.model, tuple(parts), stored.extra.get("calibration"))
 
 
-def part_variants(recipe: Recipe, variants: Variants) -> tuple[Variant, ...]:
-    """The ids of those parts that have labellings."""
+def repair_plan(recipe: Recipe, whole: Variant, variants: Variants) -> Planned | None:
+    """How to make labellings again that a repair resets; None if a part has no labellings."""
     key_of = {(s.model, s.version, s.digest): variant for variant, s in variants.items()}
-    found = (key_of.get((p.model, p.version, p.parameters)) for p in recipe.parts)
-    return tuple(variant for variant in found if variant is not None)
+    found = [key_of.get((p.model, p.version, p.parameters)) for p in recipe.parts]
+    parts = tuple(variant for variant in found if variant is not None)
+    if len(parts) < len(found):
+        return None
+    return Planned(recipe, parts, whole, is_repair=True)
 
 
 def basis_of(stored: StoredVariant, variants: Variants) -> StoredVariant:
     """Whose rows a labelling has: its own model, or of a combined one the finest part's."""
     recipe = recipe_of(stored)
-    basis = part_variants(replace(recipe, parts=(recipe.basis,)), variants) if recipe else ()
-    return basis_of(variants[basis[0]], variants) if basis else stored
+    if recipe is None:
+        return stored
+    key = (recipe.basis.model, recipe.basis.version, recipe.basis.parameters)
+    own = next((s for s in variants.values() if (s.model, s.version, s.digest) == key), None)
+    return stored if own is None else basis_of(own, variants)
 
 
 def find_parts(engine: Engine, wanted: Sequence[str], name: str) -> dict[int, str]:

@@ -36,7 +36,7 @@ from db.ledger.label_rows import category_nodes
 from db.records import Variant
 from db.score_files.combinable import part_labellings
 from db.types import path_text
-from tasks.combining.recipe import basis_of, part_variants, recipe_of
+from tasks.combining.recipe import Planned, Recipe, Variants, basis_of, recipe_of, repair_plan
 from tasks.evaluation.derive_intervals import checked_scores
 from tasks.store_check.expected_labels import difference, pooled_labels
 from tasks.store_check.report import Damage, Finding, Outcome, Report
@@ -92,8 +92,10 @@ class _Rules:
     frontend: FrontendConfig | None
     """None: a model that this version does not know."""
     node_of: Mapping[int, int]
-    parts: tuple[Variant, ...] | None
-    """Of a combined model those that it is made again from; None: a single model."""
+    recipe: Recipe | None
+    """Of a combined model; None: a single model."""
+    plan: Planned | None
+    """How a combined labelling is made again; None if it cannot be."""
 
     def n_columns(self, kind: Kind) -> int | None:
         """How wide the model's results are."""
@@ -139,13 +141,8 @@ class _Check:
         variants = audit.stored_variants(self.engine)
         with reading(self.engine) as conn:
             return {
-                variant: _Rules(
-                    stored,
-                    _frontend(basis_of(stored, variants)),
-                    category_nodes(conn, variant.model_id),
-                    _parts(stored, variants),
-                )
-                for variant, stored in variants.items()
+                variant: _rules(variant, variants, category_nodes(conn, variant.model_id))
+                for variant in variants
             }
 
     def _undone(self) -> None:
@@ -154,7 +151,7 @@ class _Check:
             for undone in audit.iter_undone(self.engine, variant):
                 path = existing_source(self.engine, undone.clip_id)
                 reason = f"label again: {path_text(path)}" if path else "no source file is left"
-                if rules.parts is not None:
+                if rules.recipe is not None:
                     reason = f"combine again: {rules.stored.title}"
                 self.report.add(Finding(Damage.UNDONE, undone.clip_sha256, reason, outcome))
 
@@ -226,15 +223,16 @@ class _Check:
 
     def _gone(self, done: DoneLabelling, rules: _Rules) -> str:
         """Why the labelling cannot be made again; "" if it can."""
-        if rules.parts is None:
+        if rules.recipe is None:
             return "" if existing_source(self.engine, done.clip_id) else _GONE
-        own = part_labellings(self.engine, done.clip_id, rules.parts)
+        if rules.plan is None:
+            return _NO_PARTS
+        own = part_labellings(self.engine, done.clip_id, rules.plan.parts)
         try:
             n_whole = len([checked_scores(self.home, each) for each in own])
         except AudioError:
-            n_whole = 0
-        recipe = recipe_of(rules.stored)
-        return "" if recipe and n_whole == len(recipe.parts) else _NO_PARTS
+            return _NO_PARTS
+        return "" if n_whole == len(rules.plan.parts) else _NO_PARTS
 
     def _correct(self, done: DoneLabelling, checked: Mapping[Kind, Checked]) -> Outcome:
         if not self.is_repair:
@@ -281,11 +279,11 @@ class _Check:
             self._add(Damage.CLOSURE, where, reason, self.is_repair)
 
 
-def _parts(
-    stored: StoredVariant, variants: Mapping[Variant, StoredVariant]
-) -> tuple[Variant, ...] | None:
+def _rules(variant: Variant, variants: Variants, node_of: Mapping[int, int]) -> _Rules:
+    stored = variants[variant]
     recipe = recipe_of(stored)
-    return None if recipe is None else part_variants(recipe, variants)
+    plan = repair_plan(recipe, variant, variants) if recipe else None
+    return _Rules(stored, _frontend(basis_of(stored, variants)), node_of, recipe, plan)
 
 
 def _frontend(stored: StoredVariant) -> FrontendConfig | None:

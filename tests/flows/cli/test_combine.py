@@ -439,3 +439,12 @@ def test_it_is_kept_where_its_parts_are_not_all_there(
     assert said.code == 1
     assert "no such file; kept, as the scores that were combined are not all there" in said.out
     assert both.results() == before
+
+
+def test_a_folder_that_is_not_mounted_is_one_line(
+    run: Audioset, both: Both, four: dict[str, str]
+) -> None:
+    (both.collection.home / "scores").rename(both.collection.home / "elsewhere")
+    said = run("combine", "yamnet", "mn10", "--name", "both")
+    assert (said.code, said.out, "is its disk mounted" in said.err) == (2, "", True)
+    assert both.rows("SELECT count(*) FROM runs") == [(1,)]
