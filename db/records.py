@@ -143,6 +143,18 @@ class Clip:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownClip:
+    """A clip that the tables know, and the source that a labelling of it was read from.
+
+    `source_id` is 0 where that is not known.
+    """
+
+    clip_id: int
+    sha256: str
+    source_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """Which run may label what it claims, from when on, and for how many seconds."""
 
@@ -192,10 +204,13 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class Labelling:
-    """Everything to commit for one clip; paths are relative, with forward slashes."""
+    """Everything to commit for one clip; paths are relative, with forward slashes.
+
+    `clip` None: its figures stay, since its file was not read for this labelling.
+    """
 
     claim: Claim
-    clip: Clip
+    clip: Clip | None
     n_patches: int
     scores_path: str | None = None
     scores_sha256: str | None = None

@@ -64,7 +64,7 @@ def verify(
         report = verify_store(url, home, deep, repair)
         try:
             if repair and report.n_reset:
-                label_again(engine, report, None, label)
+                label_again(engine, home, report, None, label)
         finally:
             _leave_pages(report)
     if report.n_damage_left:

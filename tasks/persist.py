@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -17,7 +16,7 @@ from audioset_core.audio.remarks import is_partial
 from audioset_core.errors import AudioError
 from audioset_core.scores.pooling import Pooled, pool
 from audioset_core.storage.atomic_files import Block, write_many
-from audioset_core.storage.score_files import Kind, check_scores, npy_blocks, scores_path
+from audioset_core.storage.score_files import Kind, NewFile, check_scores, new_file
 from audioset_core.system import release_memory
 from db.errors import DatabaseUnavailableError
 from db.ledger.claims import LEASE_S, commit_labellings, record_failures, renew_leases
@@ -128,30 +127,19 @@ def _labellings(
             refused.append(failed_source(finished.path, claim.source_id, error, claim))
             continue
         own = _files(job, finished)
-        files += [(job.home / path, blocks) for path, _, blocks in own.values()]
+        files += [(job.home / file.path, file.blocks) for file in own.values()]
         labellings.append(_labelling(job, finished, own))
     write_many(files)
     return labellings, refused
 
 
-def _files(job: Job, finished: FinishedClip) -> dict[Kind, tuple[str, str, tuple[Block, ...]]]:
-    """(path, SHA-256, content) of each result that has a patch."""
-    found: dict[Kind, tuple[str, str, tuple[Block, ...]]] = {}
-    for kind, array in finished.results.items():
-        if len(array):
-            blocks = npy_blocks(array)
-            hashed = hashlib.sha256()
-            for block in blocks:
-                hashed.update(block)
-            digest = hashed.hexdigest()
-            path = scores_path(job.weights.model, finished.claim.sha256, digest, kind)
-            found[kind] = (str(path), digest, blocks)
-    return found
+def _files(job: Job, finished: FinishedClip) -> dict[Kind, NewFile]:
+    """The file of each result that has a patch."""
+    model, clip = job.weights.model, finished.claim.sha256
+    return {k: new_file(x, model, clip, k) for k, x in finished.results.items() if len(x)}
 
 
-def _labelling(
-    job: Job, finished: FinishedClip, files: dict[Kind, tuple[str, str, tuple[Block, ...]]]
-) -> Labelling:
+def _labelling(job: Job, finished: FinishedClip, files: Mapping[Kind, NewFile]) -> Labelling:
     n_patches = max((len(array) for array in finished.results.values()), default=0)
     # From the stored values, not the computed ones: rows can be derived again from the file.
     pooled = Pooled((), ())
@@ -163,17 +151,16 @@ def _labelling(
         )
     if finished.detections is not None:
         pooled = replace(pooled, detections=finished.detections)
-    scores_file, scores_sha256, _ = files.get("scores", (None, None, None))
-    embeddings_file, embeddings_sha256, _ = files.get("embeddings", (None, None, None))
+    scores, embeddings = files.get("scores"), files.get("embeddings")
     return Labelling(
         claim=finished.claim,
         clip=finished.clip,
         n_patches=n_patches,
-        scores_path=scores_file,
-        scores_sha256=scores_sha256,
+        scores_path=scores.path if scores else None,
+        scores_sha256=scores.sha256 if scores else None,
         score_dtype=job.options.score_dtype if files else None,
-        embeddings_path=embeddings_file,
-        embeddings_sha256=embeddings_sha256,
+        embeddings_path=embeddings.path if embeddings else None,
+        embeddings_sha256=embeddings.sha256 if embeddings else None,
         note=None if files else _TOO_SHORT,
         is_partial=is_partial(finished.remarks),
         remarks=tuple(Remark(r.kind, r.detail, r.start_s, r.end_s) for r in finished.remarks),

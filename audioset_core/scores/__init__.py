@@ -3,5 +3,13 @@
 Nothing here reads a file or a database.
 """
 
-PUBLIC = ("coverage", "pooling", "ranking", "similarity", "threshold_csv", "thresholds")
+PUBLIC = (
+    "combination",
+    "coverage",
+    "pooling",
+    "ranking",
+    "similarity",
+    "threshold_csv",
+    "thresholds",
+)
 """What other rooms may import."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, Literal
 
@@ -23,6 +25,7 @@ _HEADER = re.compile(
 )
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SLUG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+SLUG_RULE = "a-z, 0-9, '.', '_', '-', at most 64"
 
 Kind = Literal["scores", "embeddings"]
 """What a result file holds; also the name of its folder."""
@@ -76,6 +79,31 @@ def npy_bytes(array: npt.NDArray[Any]) -> bytes:
     return b"".join(npy_blocks(array))
 
 
+@dataclass(frozen=True, slots=True)
+class NewFile:
+    """A result file that is still to be written; `path` is relative to the home."""
+
+    path: str
+    sha256: str
+    blocks: tuple[bytes, memoryview]
+
+
+def new_file(
+    array: npt.NDArray[Any], model_slug: str, clip_sha256: str, kind: Kind = "scores"
+) -> NewFile:
+    """The array as the file that it will be.
+
+    Raises:
+        ValueError: as `npy_blocks` and `scores_path`.
+    """
+    blocks = npy_blocks(array)
+    hashed = hashlib.sha256()
+    for block in blocks:
+        hashed.update(block)
+    digest = hashed.hexdigest()
+    return NewFile(str(scores_path(model_slug, clip_sha256, digest, kind)), digest, blocks)
+
+
 def read_scores(path: Path, *, mmap: bool = False) -> Floats:
     """Scores from an `.npy` file; `mmap` reads rows only as they are used.
 
@@ -109,13 +137,22 @@ def scores_path(
     Raises:
         ValueError: a part is not a slug or not a lower-case SHA-256; no user text gets into a path.
     """
-    if not _SLUG.fullmatch(model_slug):
-        raise ValueError(f"model {model_slug!r} is not a slug: a-z, 0-9, '.', '_', '-', at most 64")
+    if not is_slug(model_slug):
+        raise ValueError(f"model {model_slug!r} is not a slug: {SLUG_RULE}")
     for digest in (clip_sha256, npy_sha256):
         if not _SHA256.fullmatch(digest):
             raise ValueError(f"{digest!r} is not a SHA-256 of 64 lower-case hex digits")
     name = f"{clip_sha256}-{npy_sha256[:16]}.npy"
     return PurePosixPath(kind, model_slug, clip_sha256[:2], name)
+
+
+def is_slug(text: str) -> bool:
+    """Whether a model may have this name, which is the name of a folder.
+
+    >>> is_slug("both-2"), is_slug("../Both")
+    (True, False)
+    """
+    return _SLUG.fullmatch(text) is not None
 
 
 def _bad(kind: Kind, what: str) -> AudioError:

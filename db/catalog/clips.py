@@ -31,7 +31,8 @@ def write_figures(conn: Connection, found: Sequence[tuple[int, Clip]]) -> None:
     rows = [{"key": clip_id, **_figures(clip)} for clip_id, clip in found]
     for row in rows:
         del row["sha256"]  # the clip's identity
-    conn.execute(_WRITE_FIGURES, rows)
+    if rows:
+        conn.execute(_WRITE_FIGURES, rows)
 
 
 def lock_clips(conn: Connection, clip_ids: Iterable[int]) -> None:

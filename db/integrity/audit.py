@@ -79,10 +79,16 @@ class StoredVariant:
 
     model: str
     version: str
+    sample_rate_hz: int
     n_classes: int
     embedding_dim: int | None
     digest: str
     parameters: Mapping[str, Any]
+
+    @property
+    def title(self) -> str:
+        """NAME@VERSION of the model."""
+        return f"{self.model}@{self.version}"
 
     @property
     def extra(self) -> Mapping[str, Any]:

@@ -20,7 +20,17 @@ from db.catalog.copies import are_of_one_run, copies_of_failed
 from db.engine import Prepared, repeatable, upsert, writing
 from db.errors import DatabaseError
 from db.ledger.label_rows import category_nodes, insert_rows, label_rows
-from db.records import Claim, Clip, FailedSource, Failure, Labelling, Lease, NotClaimed, Variant
+from db.records import (
+    Claim,
+    Clip,
+    FailedSource,
+    Failure,
+    KnownClip,
+    Labelling,
+    Lease,
+    NotClaimed,
+    Variant,
+)
 from db.schema.tables import (
     clip_scores,
     detections,
@@ -64,21 +74,9 @@ def claim_clip(
     with writing(engine) as conn:
         clip_id = store_clip(conn, clip, lease.begins_at)
         _identify(conn, source_id, clip, clip_id, mtime_ns, lease.begins_at)
-        row = _CLAIM.execute(
-            conn,
-            {
-                "clip_id": clip_id,
-                "model_id": variant.model_id,
-                "parameter_set_id": variant.parameter_set_id,
-                "lease_until": lease.ends_at,
-                "run_id": lease.run_id,
-                "source_id": source_id,
-                "asked_at": lease.begins_at,
-                "no_lease_until": lease.ends_at + timedelta(seconds=lease.duration_s),
-            },
-        ).one_or_none()
-        if row is not None:
-            return Claim(row.id, row.token, clip_id, source_id, clip.sha256)
+        claim = _claim(conn, KnownClip(clip_id, clip.sha256, source_id), variant, lease)
+        if claim is not None:
+            return claim
         held = conn.execute(
             select(labellings.c.status, labellings.c.run_id, labellings.c.source_id).where(
                 labellings.c.clip_id == clip_id,
@@ -91,6 +89,16 @@ def claim_clip(
             return NotClaimed.COPY if is_copy else NotClaimed.BUSY
         is_again = (held.run_id, held.source_id) == (lease.run_id, source_id)
         return NotClaimed.AGAIN if is_again else NotClaimed.DONE
+
+
+@repeatable
+def claim_known(
+    engine: Engine, wanted: Sequence[KnownClip], variant: Variant, lease: Lease
+) -> list[Claim | None]:
+    """Claim the labellings of clips whose files are not read again; None where one is not free."""
+    with writing(engine) as conn:
+        lock_clips(conn, [clip.clip_id for clip in wanted])
+        return [_claim(conn, clip, variant, lease) for clip in wanted]
 
 
 @repeatable
@@ -121,7 +129,7 @@ def commit_labellings(
         done = [batch[at] for at in kept]
         if done:
             _make_current(conn, variant, done, named)
-            write_figures(conn, [(labelling.claim.clip_id, labelling.clip) for labelling in done])
+            write_figures(conn, [(each.claim.clip_id, each.clip) for each in done if each.clip])
             _write_rows(conn, done, node_of)
     return [at in set(kept) for at in range(len(batch))]
 
@@ -223,6 +231,26 @@ def _set_leases(conn: Connection, labelling_ids: list[int], until: datetime) -> 
             update(labellings).where(labellings.c.id == bindparam("key")).values(lease_until=until),
             [{"key": labelling_id} for labelling_id in labelling_ids],
         )
+
+
+def _claim(conn: Connection, clip: KnownClip, variant: Variant, lease: Lease) -> Claim | None:
+    """The claim on the clip, whose row is locked; None if somebody has it or it is done."""
+    row = _CLAIM.execute(
+        conn,
+        {
+            "clip_id": clip.clip_id,
+            "model_id": variant.model_id,
+            "parameter_set_id": variant.parameter_set_id,
+            "lease_until": lease.ends_at,
+            "run_id": lease.run_id,
+            "source_id": clip.source_id,
+            "asked_at": lease.begins_at,
+            "no_lease_until": lease.ends_at + timedelta(seconds=lease.duration_s),
+        },
+    ).one_or_none()
+    if row is None:
+        return None
+    return Claim(row.id, row.token, clip.clip_id, clip.source_id, clip.sha256)
 
 
 def _claiming(conn: Connection) -> Any:

@@ -9,8 +9,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
+from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, and_, bindparam, delete, exists, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Engine,
+    Select,
+    Subquery,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    select,
+)
 
 from audioset_core.records import Detection
 from db.catalog.clips import lock_clips
@@ -164,8 +176,23 @@ def _is_underived(engine: Engine, stored: StoredSet) -> ColumnElement[bool]:
     return and_(represents_clip(ids), labellings.c.status == "done", ~derived)
 
 
+def scored_clips(engine: Engine, labelling_ids: Sequence[int]) -> dict[int, ScoredClip]:
+    """Finished labellings by id, each with its clip and what its score file must be."""
+    own = select(labellings.c.id).where(
+        labellings.c.id.in_(labelling_ids), labellings.c.status == "done"
+    )
+    with reading(engine) as conn:
+        return {row[0]: ScoredClip(*row) for row in conn.execute(_facts(own.subquery()))}
+
+
 def _iter(engine: Engine, which: ColumnElement[bool], page: int) -> Iterator[ScoredClip]:
     own = page_of(select(labellings.c.id).where(which), labellings.c.id, page).subquery()
+    for row in paged_rows(engine, _facts(own), page):
+        yield ScoredClip(*row)
+
+
+def _facts(own: Subquery) -> Select[Any]:
+    """The columns of `ScoredClip` for the labellings with these ids, by id."""
     columns = columns_for(
         ScoredClip, labellings, clips, models, parameter_sets,
         labelling_id=labellings.c.id, clip_sha256=clips.c.sha256,
@@ -176,5 +203,4 @@ def _iter(engine: Engine, which: ColumnElement[bool], page: int) -> Iterator[Sco
         .join_from(own, labellings, labellings.c.id == own.c.id)
         .order_by(labellings.c.id)
     )
-    for row in paged_rows(engine, with_facts(query), page):
-        yield ScoredClip(*row)
+    return with_facts(query)

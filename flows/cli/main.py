@@ -26,6 +26,7 @@ COMMANDS = {
     "convert": ("models:convert", "Convert published weights to safetensors."),
     "models": ("models:app", "Models that can label, and the state of their weights."),
     "diff": ("models:diff", "Compare two models on the clips that both labelled."),
+    "combine": ("combine:combine", "Make one model of several, from their stored scores."),
     "ontology": ("ontology:app", "The AudioSet ontology."),
     "query": ("ask.query:query", "Find clips or intervals with any sound below a node."),
     "hours": ("ask.hours:hours", "Hours in which each class or branch is heard."),

@@ -21,26 +21,27 @@ if TYPE_CHECKING:
     from tasks.evaluation.score_truth import Pooling, Reach, Scored
 
 VERDICTS = "verdicts"
+TRUTH_METAVAR = f"FILE|FOLDER|{VERDICTS}"
+
+
+TRUTH_HELP = (
+    "What recordings are known to have, by file name, path, id or clip id; 'verdicts' "
+    "takes what audioset verdicts has imported."
+)
+Format = Annotated[
+    TruthFormat,
+    typer.Option(
+        help="'csv': a recording and a class a line, a review, or what verdicts import reads."
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
     """What recordings are known to hold, and which model's scores are compared with it."""
 
-    truth: Annotated[
-        Path,
-        typer.Option(
-            metavar="FILE|FOLDER|verdicts",
-            help="What recordings are known to have, by file name, path, id or clip id; 'verdicts' "
-            "takes what audioset verdicts has imported.",
-        ),
-    ]
-    format: Annotated[
-        TruthFormat,
-        typer.Option(
-            help="'csv': a recording and a class a line, a review, or what verdicts import reads."
-        ),
-    ] = "csv"
+    truth: Annotated[Path, typer.Option(metavar=TRUTH_METAVAR, help=TRUTH_HELP)]
+    format: Format = "csv"
     model: Annotated[str | None, typer.Option(help="NAME or NAME@VERSION.")] = None
 
     def scored(
@@ -57,17 +58,11 @@ class Known:
         Raises:
             UserError: the truth cannot be read, there are no verdicts yet, or no or several models.
         """
-        from audioset_core.evaluation.truth_files import in_segments, read_truth
-        from tasks.evaluation.fit_thresholds import digest_of
+        from audioset_core.evaluation.truth_files import in_segments
         from tasks.evaluation.score_truth import score_truth
-        from tasks.evaluation.verdict_truth import truth_of_verdicts
 
         ontology = load_default()
-        if str(self.truth) == VERDICTS:
-            truth, digest = truth_of_verdicts(engine)
-        else:
-            truth = read_truth(self.truth, self.format, ontology)
-            digest = digest_of(self.truth)
+        truth, digest = known_truth(engine, self.truth, self.format)
         if segment_s is not None:
             truth = in_segments(truth, segment_s)
         model = self.model or only_model(engine, lambda m: m.n_labelled and m.n_classes)
@@ -75,6 +70,26 @@ class Known:
             engine, home.absolute(), truth, ontology, model=model, pooling=pooling, reach=reach
         )
         return Evidence(truth, digest, model, scored)
+
+
+def known_truth(engine: Engine, path: Path, kind: TruthFormat) -> tuple[Truth, str]:
+    """The truth in a file, or the verdicts of the database; and its SHA-256.
+
+    Raises:
+        UserError: the truth cannot be read, or there are no verdicts yet.
+    """
+    from audioset_core.evaluation.truth_files import read_truth
+    from tasks.evaluation.fit_thresholds import digest_of
+    from tasks.evaluation.verdict_truth import truth_of_verdicts
+
+    if str(path) == VERDICTS:
+        return truth_of_verdicts(engine)
+    return read_truth(path, kind, load_default()), digest_of(path)
+
+
+def default_reach(kind: TruthFormat) -> Reach:
+    """Whether a class means all that is below it, as in data sets of few classes."""
+    return "subtree" if kind in _SUBTREE_FORMATS else "class"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +103,7 @@ class Evidence:
 
 
 _N_SHOWN = 5
+_SUBTREE_FORMATS = ("esc", "fsd50k", "csv")
 
 
 def one_of(option: str, value: str, allowed: Sequence[Any]) -> Any:
@@ -103,12 +119,12 @@ def one_of(option: str, value: str, allowed: Sequence[Any]) -> Any:
 
 def report_left_out(evidence: Evidence) -> NoReturn:
     """Print what was left out, and exit, with code 1 if a score file could not be used."""
-    for line in _left_out(evidence.truth, evidence.scored):
+    for line in left_out(evidence.truth, evidence.scored):
         note(one_line(line))
     raise typer.Exit(1 if evidence.scored.failures else 0)
 
 
-def _left_out(truth: Truth, scored: Scored) -> Iterator[str]:
+def left_out(truth: Truth, scored: Scored) -> Iterator[str]:
     """A line for each kind of truth entry or recording that was not used."""
     examples = f", such as {', '.join(scored.examples)}" if scored.examples else ""
     counts = {

@@ -3,5 +3,5 @@
 What a run reports is in `flows.run_report`.
 """
 
-PUBLIC = ("live_runs", "pipeline", "preparation", "relabelling", "shard_scheduler")
+PUBLIC = ("combining", "live_runs", "pipeline", "preparation", "relabelling", "shard_scheduler")
 """What other rooms may import."""

@@ -1,4 +1,7 @@
-"""Labels again exactly what a repair has reset: the same clips, model, weights and parameters."""
+"""Labels again exactly what a repair has reset: the same clips, model, weights and parameters.
+
+What was combined of several models' scores is combined again, after those.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ from audioset_core.weights import locate as weights_files
 from db.integrity.audit import StoredVariant, iter_undone, stored_variants
 from db.integrity.repair import restore_current
 from db.records import Variant
+from flows.run.combining import run_combination
+from tasks.combining.recipe import Planned, recipe_of, repair_plan
 from tasks.labelling.job import labelling_settings
 from tasks.labelling.options import RESULT_OPTIONS, LabelOptions
 from tasks.store_check.check import existing_source
@@ -30,13 +35,20 @@ LabelRun = Callable[[Path, LabelOptions], int]
 """Labels a manifest; returns how many of its files failed."""
 
 
-def label_again(engine: Engine, report: Report, weights: Path | None, run: LabelRun) -> None:
+def label_again(
+    engine: Engine, home: Path, report: Report, weights: Path | None, run: LabelRun
+) -> None:
     """Label what was reset, by this repair or an earlier one; what is left is in the report."""
     n_failed = 0
-    for variant, stored in stored_variants(engine).items():
+    variants = stored_variants(engine)
+    for variant, stored in variants.items():  # parts are registered before what they make up
         if next(iter_undone(engine, variant, page=1), None) is None:
             continue
         try:
+            recipe = recipe_of(stored)
+            if recipe is not None:
+                n_failed += _combine_variant(engine, home, repair_plan(recipe, variant, variants))
+                continue
             options = _options(stored, weights)
             n_failed += _label_variant(engine, variant, options, run)
         except AudiosetError as error:
@@ -53,6 +65,21 @@ def label_again(engine: Engine, report: Report, weights: Path | None, run: Label
         )
     if n_failed:
         report.notes.append(f"{n_failed:,} files failed: audioset failures tells why")
+
+
+def _combine_variant(engine: Engine, home: Path, plan: Planned | None) -> int:
+    """How many clips failed.
+
+    Raises:
+        UserError: there is no plan, or the folder of scores is not there.
+    """
+    if plan is None:
+        raise UserError("the models that it combines have no labels here any more")
+    undone = iter_undone(engine, plan.whole)
+    pairs = [(each.labelling_id, each.current_id) for each in undone]
+    (done,) = run_combination(engine, home, [plan])
+    restore_current(engine, [(own, current) for own, current in pairs if current is not None])
+    return len(done.failures)
 
 
 def _label_variant(engine: Engine, variant: Variant, options: LabelOptions, run: LabelRun) -> int:

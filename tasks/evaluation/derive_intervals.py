@@ -53,11 +53,8 @@ def derive_set(
         UserError: the folder of scores is not there.
     """
     total = count_underived(engine, stored)
-    if total and not (home / "scores").is_dir():
-        raise UserError(
-            f"the tables name files in {home / 'scores'}, which is not there: is --home right, "
-            "is its disk mounted?"
-        )
+    if total:
+        need_scores_folder(home)
     rules = _Rules(engine, stored)
     done = Derived()
     batch: list[tuple[ScoredClip, list[Detection]]] = []
@@ -82,6 +79,19 @@ def derive_set(
     if batch:
         commit()
     return done
+
+
+def need_scores_folder(home: Path) -> None:
+    """A missing folder is most likely a mistake, and no reason to call every file missing.
+
+    Raises:
+        UserError: the folder of scores is not there.
+    """
+    if not (home / "scores").is_dir():
+        raise UserError(
+            f"the tables name files in {home / 'scores'}, which is not there: is --home right, "
+            "is its disk mounted?"
+        )
 
 
 def checked_scores(home: Path, clip: ScoredClip) -> Floats | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from audioset_core.errors import UserError
+from audioset_core.errors import AudioError, UserError
 from audioset_core.features.config import FrontendConfig
 from audioset_core.models.registry import find_bundle
 from audioset_core.storage.score_file_check import (
@@ -33,7 +33,11 @@ from db.integrity import audit, repair
 from db.integrity.audit import DoneLabelling, Labels, StoredVariant
 from db.integrity.closure import closure_differences, rebuild_closure
 from db.ledger.label_rows import category_nodes
+from db.records import Variant
+from db.score_files.combinable import part_labellings
 from db.types import path_text
+from tasks.combining.recipe import Planned, Recipe, Variants, basis_of, recipe_of, repair_plan
+from tasks.evaluation.derive_intervals import checked_scores
 from tasks.store_check.expected_labels import (
     as_rows,
     difference,
@@ -46,6 +50,7 @@ from tasks.store_check.stray_files import sweep
 # Put right by labelling again: nothing that is stored tells what it should be.
 _LOST = frozenset({Damage.MISSING, Damage.DAMAGED, Damage.UNNAMED, Damage.LENGTH})
 _GONE = "; kept, as no source file is left to label again"
+_NO_PARTS = "; kept, as the scores that were combined are not all there"
 
 Progress = Callable[[int, int], None]
 
@@ -92,6 +97,10 @@ class _Rules:
     frontend: FrontendConfig | None
     """None: a model that this version does not know."""
     node_of: Mapping[int, int]
+    recipe: Recipe | None
+    """Of a combined model; None: a single model."""
+    plan: Planned | None
+    """How a combined labelling is made again; None if it cannot be."""
 
     def n_columns(self, kind: Kind) -> int | None:
         """How wide the model's results are."""
@@ -137,16 +146,19 @@ class _Check:
         variants = audit.stored_variants(self.engine)
         with reading(self.engine) as conn:
             return {
-                variant: _Rules(stored, _frontend(stored), category_nodes(conn, variant.model_id))
-                for variant, stored in variants.items()
+                variant: _rules(variant, variants, category_nodes(conn, variant.model_id))
+                for variant in variants
             }
 
     def _undone(self) -> None:
         outcome = Outcome.RESET if self.is_repair else Outcome.LEFT
-        for undone in audit.iter_undone(self.engine):
-            path = existing_source(self.engine, undone.clip_id)
-            reason = f"label again: {path_text(path)}" if path else "no source file is left"
-            self.report.add(Finding(Damage.UNDONE, undone.clip_sha256, reason, outcome))
+        for variant, rules in self._rules.items():
+            for undone in audit.iter_undone(self.engine, variant):
+                path = existing_source(self.engine, undone.clip_id)
+                reason = f"label again: {path_text(path)}" if path else "no source file is left"
+                if rules.recipe is not None:
+                    reason = f"combine again: {rules.stored.title}"
+                self.report.add(Finding(Damage.UNDONE, undone.clip_sha256, reason, outcome))
 
     def _labelling(self, done: DoneLabelling) -> None:
         """Look at everything that one labelling promises, then decide about it as a whole."""
@@ -158,7 +170,7 @@ class _Check:
         if any(finding.what is Damage.UNREADABLE for finding in findings):
             outcome = Outcome.LEFT
         elif lost:
-            outcome, findings = self._reset(done, findings)
+            outcome, findings = self._reset(done, findings, rules)
         else:
             outcome = self._correct(done, checked) if findings else Outcome.LEFT
             if self.report.is_deep:
@@ -202,14 +214,30 @@ class _Check:
                 f"right, is its disk mounted? If the files are lost, make that folder first"
             )
 
-    def _reset(self, done: DoneLabelling, findings: list[Finding]) -> tuple[Outcome, list[Finding]]:
-        if existing_source(self.engine, done.clip_id) is None:
-            return Outcome.LEFT, [Finding(f.what, f.where, f.reason + _GONE) for f in findings]
+    def _reset(
+        self, done: DoneLabelling, findings: list[Finding], rules: _Rules
+    ) -> tuple[Outcome, list[Finding]]:
+        gone = self._gone(done, rules)
+        if gone:
+            return Outcome.LEFT, [Finding(f.what, f.where, f.reason + gone) for f in findings]
         if not self.is_repair:
             return Outcome.LEFT, findings
         # A finished labelling is no run's work any more: no run holds a claim on it.
         is_reset = repair.reset_labelling(self.engine, done)
         return (Outcome.RESET if is_reset else Outcome.REPAIRED), findings
+
+    def _gone(self, done: DoneLabelling, rules: _Rules) -> str:
+        """Why the labelling cannot be made again; "" if it can."""
+        if rules.recipe is None:
+            return "" if existing_source(self.engine, done.clip_id) else _GONE
+        if rules.plan is None:
+            return _NO_PARTS
+        own = part_labellings(self.engine, done.clip_id, rules.plan.parts)
+        try:
+            n_whole = len([checked_scores(self.home, each) for each in own])
+        except AudioError:
+            return _NO_PARTS
+        return "" if n_whole == len(rules.plan.parts) else _NO_PARTS
 
     def _correct(self, done: DoneLabelling, checked: Mapping[Kind, Checked]) -> Outcome:
         if not self.is_repair:
@@ -234,7 +262,8 @@ class _Check:
             # The file has no steps: wrong rows are put right by labelling again.
             reason = difference(as_rows(stored, steps_per_row), without_steps(right))
             if reason:
-                outcome, findings = self._reset(done, [Finding(Damage.LABELS, where, reason)])
+                finding = Finding(Damage.LABELS, where, reason)
+                outcome, findings = self._reset(done, [finding], rules)
                 self.report.add(replace(findings[0], outcome=outcome))
             return
         reason = difference(stored, right)
@@ -262,6 +291,13 @@ class _Check:
             where = f"{pair.ancestor} > {pair.descendant}"
             reason = f"depth {_or_none(pair.stored)}, by the edges {_or_none(pair.right)}"
             self._add(Damage.CLOSURE, where, reason, self.is_repair)
+
+
+def _rules(variant: Variant, variants: Variants, node_of: Mapping[int, int]) -> _Rules:
+    stored = variants[variant]
+    recipe = recipe_of(stored)
+    plan = repair_plan(recipe, variant, variants) if recipe else None
+    return _Rules(stored, _frontend(basis_of(stored, variants)), node_of, recipe, plan)
 
 
 def _frontend(stored: StoredVariant) -> FrontendConfig | None:

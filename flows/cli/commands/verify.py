@@ -48,7 +48,8 @@ def verify(
             from flows.run.relabelling import label_again
 
             note(f"{report.n_reset:,} findings are repaired by labelling again")
-            label_again(engine, report, weights, lambda m, o: _label(m, store.home, o, url))
+            home = store.home.absolute()
+            label_again(engine, home, report, weights, lambda m, o: _label(m, store.home, o, url))
     if as_json:
         print_json(report.as_json())
     else:

@@ -9,14 +9,13 @@ import typer
 
 from audioset_core.ontology.graph import load_default
 from flows.cli.shared_options import AsJson, Store
-from flows.cli.truth_report import Evidence, Known, one_of, report_left_out
+from flows.cli.truth_report import Evidence, Known, default_reach, one_of, report_left_out
 from flows.terminal import print_json, print_table
 
 if TYPE_CHECKING:
     from audioset_core.evaluation.metrics import ClassMeasures, Measures
     from tasks.evaluation.score_truth import Pooling, Reach, Scored
 
-_SUBTREE_FORMATS = ("esc", "fsd50k", "csv")
 _TITLES = {
     "mAP": ("mean_ap", "mAP"),
     "AUC": ("auc", "ROC-AUC"),
@@ -60,8 +59,7 @@ def evaluate(
     from audioset_core.evaluation.metrics import measure
 
     pooling: Pooling = one_of("--score", score, ("mean", "peak"))
-    default: Reach = "subtree" if known.format in _SUBTREE_FORMATS else "class"
-    wanted: Reach = one_of("--reach", reach or default, ("class", "subtree"))
+    wanted: Reach = one_of("--reach", reach or default_reach(known.format), ("class", "subtree"))
     with store.database() as engine:
         evidence = known.scored(
             engine, store.home, pooling=pooling, reach=wanted, segment_s=segment

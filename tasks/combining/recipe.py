@@ -1,0 +1,259 @@
+"""What a combined model is made of: which models, with which parameters, and how calibrated.
+
+It is stored as the parameters of the labellings, so that tables alone tell how to make them again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
+from typing import Any
+
+from sqlalchemy import Engine
+
+from audioset_core.errors import UserError
+from audioset_core.evaluation.calibration import Platt
+from audioset_core.models.registry import BUNDLES
+from audioset_core.scores.combination import Grid, finest
+from audioset_core.storage.score_files import SLUG_RULE, is_slug
+from db.answer_records import ModelReport
+from db.catalog.model_registry import register_model, register_parameters
+from db.integrity.audit import StoredVariant, stored_variants
+from db.records import Model, Parameters, Variant
+from db.reports.model_coverage import categories_of, models_known
+from db.score_files.combinable import (
+    Combinable,
+    count_uncombined,
+    find_combinations,
+    iter_uncombined,
+)
+from db.types import canonical_json
+from tasks.labelling.job import DETECTION_THRESHOLD, SCORE_FLOOR, now
+
+_PARTS = "parts"
+_VERSION_DIGITS = 12
+
+Variants = Mapping[Variant, StoredVariant]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A model, the parameters that it labelled with, the grid of its rows, its calibration."""
+
+    model: str
+    version: str
+    parameters: str
+    """The digest of its set of parameters."""
+    patch_hop_s: float
+    window_s: float
+    scale: float = 1.0
+    shift: float = 0.0
+
+    @property
+    def title(self) -> str:
+        """NAME@VERSION."""
+        return f"{self.model}@{self.version}"
+
+    @property
+    def grid(self) -> Grid:
+        """Where its rows lie in time."""
+        return Grid(self.patch_hop_s, self.window_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A combined model: its name, its parts, and what their calibration was fitted to."""
+
+    name: str
+    parts: tuple[Part, ...]
+    calibration: Mapping[str, Any] | None = None
+
+    @property
+    def version(self) -> str:
+        """The same parts, parameters and calibration have the same version in any database."""
+        told = canonical_json([asdict(part) for part in self.parts])
+        return hashlib.sha256(told.encode()).hexdigest()[:_VERSION_DIGITS]
+
+    @property
+    def title(self) -> str:
+        """NAME@VERSION."""
+        return f"{self.name}@{self.version}"
+
+    @property
+    def basis(self) -> Part:
+        """The part with the finest grid, whose rows the combined scores have."""
+        return self.parts[finest([part.grid for part in self.parts])]
+
+    def stored_parameters(self) -> Parameters:
+        """What is stored beside every labelling."""
+        extra: dict[str, Any] = {_PARTS: [asdict(part) for part in self.parts]}
+        if self.calibration:
+            extra["calibration"] = dict(self.calibration)
+        return Parameters(
+            patch_hop_s=self.basis.patch_hop_s,
+            score_floor=SCORE_FLOOR,
+            detection_threshold=DETECTION_THRESHOLD,
+            extra=extra,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A recipe with the ids of its parts, and of the combined model and its parameters."""
+
+    recipe: Recipe
+    parts: tuple[Variant, ...]
+    whole: Variant
+    is_repair: bool = False
+    """Only labellings that a repair has reset."""
+
+    def n_clips(self, engine: Engine) -> int:
+        """How many clips are to be combined; not for a repair."""
+        return count_uncombined(engine, self.parts, self.whole)
+
+    def clips(self, engine: Engine) -> Iterator[Combinable]:
+        """The clips to combine."""
+        return iter_uncombined(engine, self.parts, self.whole, is_repair=self.is_repair)
+
+
+def recipe_of(stored: StoredVariant) -> Recipe | None:
+    """The recipe that labellings were made by; None where they are of a single model."""
+    if _PARTS not in stored.extra:
+        return None
+    names = [field.name for field in fields(Part)]
+    parts = (Part(**{name: part[name] for name in names}) for part in stored.extra[_PARTS])
+    return Recipe(stored.model, tuple(parts), stored.extra.get("calibration"))
+
+
+def repair_plan(recipe: Recipe, whole: Variant, variants: Variants) -> Planned | None:
+    """How to make labellings again that a repair resets; None if a part has no labellings."""
+    key_of = {(s.model, s.version, s.digest): variant for variant, s in variants.items()}
+    found = [key_of.get((p.model, p.version, p.parameters)) for p in recipe.parts]
+    parts = tuple(variant for variant in found if variant is not None)
+    if len(parts) < len(found):
+        return None
+    return Planned(recipe, parts, whole, is_repair=True)
+
+
+def basis_of(stored: StoredVariant, variants: Variants) -> StoredVariant:
+    """Whose rows a labelling has: its own model, or of a combined one the finest part's."""
+    recipe = recipe_of(stored)
+    if recipe is None:
+        return stored
+    key = (recipe.basis.model, recipe.basis.version, recipe.basis.parameters)
+    own = next((s for s in variants.values() if (s.model, s.version, s.digest) == key), None)
+    return stored if own is None else basis_of(own, variants)
+
+
+def find_parts(engine: Engine, wanted: Sequence[str], name: str) -> dict[int, str]:
+    """NAME@VERSION of each part by the model's id; in an order that does not depend on the given.
+
+    A name alone means the newest version that has labelled anything.
+
+    Raises:
+        UserError: the name cannot be one, or a part cannot be combined; the message says why.
+    """
+    _check_name(name)
+    known = [model for model in models_known(engine) if model.n_labelled]
+    chosen = [_find_part(text, known) for text in wanted]
+    titles = sorted({f"{model.name}@{model.version}" for model in chosen})
+    if len(titles) < 2:
+        raise UserError(
+            f"combine needs two different models, and was given {', '.join(wanted) or 'none'}"
+        )
+    if len(titles) < len(wanted):
+        twice = next(t for t in titles if [f"{m.name}@{m.version}" for m in chosen].count(t) > 1)
+        raise UserError(f"{twice} is given twice; give each model once")
+    if name in [model.name for model in chosen]:
+        raise UserError(f"--name {name}: a combination cannot be a part of itself")
+    ids = {stored.title: variant.model_id for variant, stored in stored_variants(engine).items()}
+    return {ids[title]: title for title in titles}
+
+
+def known_calibration(variants: Variants, name: str, titles: Sequence[str]) -> Recipe | None:
+    """The newest recipe of that name with these parts, whose calibration a later run keeps."""
+    for _, stored in sorted(variants.items(), key=lambda item: -item[0].model_id):
+        recipe = recipe_of(stored) if stored.model == name else None
+        if recipe is not None and [part.title for part in recipe.parts] == list(titles):
+            return recipe
+    return None
+
+
+def plan(
+    engine: Engine,
+    name: str,
+    model_ids: Sequence[int],
+    lines: Sequence[Platt],
+    calibration: Mapping[str, Any] | None,
+) -> list[Planned]:
+    """A recipe for each choice of parameters under which clips were labelled by all parts.
+
+    The combined models and their parameters are stored.
+
+    Raises:
+        UserError: no clip was labelled by all of them.
+    """
+    variants = stored_variants(engine)
+    plans = []
+    for chosen, clips in find_combinations(engine, model_ids).items():
+        own = [variants[each] for each in chosen]
+        parts = (
+            Part(s.model, s.version, s.digest, c.patch_hop_s, c.window_s, line.scale, line.shift)
+            for s, c, line in zip(own, clips, lines, strict=True)
+        )
+        recipe = Recipe(name, tuple(parts), calibration)
+        whole = _register(engine, recipe, max(each.sample_rate_hz for each in own))
+        plans.append(Planned(recipe, chosen, whole))
+    if not plans:
+        raise UserError("no clip is labelled by all of these models: label the same recordings")
+    return plans
+
+
+def _register(engine: Engine, recipe: Recipe, sample_rate_hz: int) -> Variant:
+    """Store the combined model and its parameters; the same recipe has the same ids.
+
+    Raises:
+        DatabaseUserError: as `register_model`.
+    """
+    named: dict[str, str] = {}
+    for part in recipe.parts:
+        for _, mid, own_name in categories_of(engine, part.title):
+            named.setdefault(mid, own_name)
+    digest = hashlib.sha256(canonical_json(recipe.stored_parameters().as_json()).encode())
+    model = Model(
+        name=recipe.name,
+        version=recipe.version,
+        weights_sha256=digest.hexdigest(),
+        sample_rate_hz=sample_rate_hz,
+        window_s=recipe.basis.window_s,
+        embedding_dim=None,
+        categories=tuple((k, mid, own) for k, (mid, own) in enumerate(named.items())),
+    )
+    return Variant(
+        register_model(engine, model, now()),
+        register_parameters(engine, recipe.stored_parameters()),
+    )
+
+
+def _check_name(name: str) -> None:
+    if not is_slug(name):
+        raise UserError(f"--name {name!r} cannot be the name of a folder; allowed: {SLUG_RULE}")
+    if name in BUNDLES:
+        raise UserError(f"--name {name} is the name of a model; choose another, such as both")
+
+
+def _find_part(text: str, known: Sequence[ModelReport]) -> ModelReport:
+    """The newest version of NAME, or NAME@VERSION."""
+    found = [m for m in known if text in (m.name, f"{m.name}@{m.version}")]
+    if found and not found[-1].n_classes:
+        raise UserError(f"{text} has embeddings only here: there are no scores to combine")
+    if found:
+        return found[-1]
+    if text in BUNDLES:
+        raise UserError(f"{text} has labelled nothing here: audioset label --model {text} PATH")
+    here = sorted({m.name for m in known})
+    near = get_close_matches(text.partition("@")[0], here, n=1) or get_close_matches(text, BUNDLES)
+    what = f"did you mean {near[0]}?" if near else f"there is {', '.join(here) or 'none yet'}"
+    raise UserError(f"no labels by a model called {text!r}; {what}")
