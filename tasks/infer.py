@@ -64,7 +64,7 @@ def _score(job: Job, pieces: list[ClipPiece], scores: ShardScores) -> None:
         blocks.append(_stored(output, job.options.score_dtype))
         if clip is not None:
             whole = _joined(scores.unfinished.pop(claim.labelling_id))
-            scores.finished.append(FinishedClip(path, claim, clip, whole, remarks, at))
+            scores.finished.append(FinishedClip(path, claim, clip, whole, remarks, job=at))
 
 
 def _stored(output: Output, dtype: ScoreDtype) -> Results:
