@@ -65,7 +65,8 @@ def _score(job: Job, pieces: list[ClipPiece], scores: ShardScores) -> None:
             del scores.unfinished[claim.labelling_id]
             found = detections_of(joined(parts.runs)) if parts.runs else None
             whole = _joined(parts.blocks)
-            scores.finished.append(FinishedClip(path, claim, clip, whole, remarks, at, found))
+            done = FinishedClip(path, claim, clip, whole, remarks, job=at, detections=found)
+            scores.finished.append(done)
 
 
 def _add(job: Job, parts: UnfinishedClip, output: Output) -> None:

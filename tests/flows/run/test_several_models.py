@@ -22,6 +22,7 @@ from audioset_core.errors import UserError
 from audioset_core.models.registry import BUNDLES
 from db.records import Clip, NotClaimed, Variant, WorkItem
 from flows.label_audio import label_audio
+from flows.prepare_model import prepare_model
 from flows.run_options import ExecutionOptions
 from tasks import chunk_and_featurize, persist
 from tasks.labelling import shards
@@ -263,6 +264,12 @@ class TestOptions:
         with pytest.raises(UserError, match=problem):
             lab.label(corpus, **{"model": BOTH, "weights": None, **options})
         assert lab.count("runs") == 0
+
+
+@pytest.mark.slow
+def test_the_weights_of_several_are_prepared_at_once(prefect_server: str) -> None:
+    assert [ready.model for ready in prepare_model(model=list(BOTH))] == list(BOTH)
+    assert [ready.model for ready in prepare_model(model="pocket")] == ["pocket"]
 
 
 class TestCommand:
