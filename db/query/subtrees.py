@@ -116,10 +116,12 @@ def node_id(conn: Connection, mid: str) -> int:
     """The key of a node.
 
     Raises:
-        DatabaseUserError: unknown MID.
+        DatabaseUserError: unknown MID, or no run has stored the ontology yet.
     """
     found = conn.execute(select(nodes.c.id).where(nodes.c.mid == mid)).scalar()
     if found is None:
+        if conn.execute(select(nodes.c.id).limit(1)).scalar() is None:
+            raise DatabaseUserError("nothing is labelled yet: run audioset label first")
         message = f"the ontology in the database has no node {mid!r}"
         raise DatabaseUserError(f"{message}; MIDs look like '/m/09x0r' (Speech)")
     return int(found)

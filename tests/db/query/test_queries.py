@@ -133,6 +133,12 @@ def test_questions_that_cannot_be_answered_say_so(
         top_clips(fresh_db, **arguments)  # type: ignore[arg-type]
 
 
+def test_a_question_before_the_first_label_says_so(fresh_db: Engine) -> None:
+    """A run that found no weights has made the database, but stored no ontology."""
+    with pytest.raises(DatabaseUserError, match="nothing is labelled yet"):
+        top_clips(fresh_db, "/a")
+
+
 def test_the_floor_is_the_highest_in_use(world: World) -> None:
     assert score_floor(world.engine) == 0.0
     labelled(world, "a", {"/b": 0.5})
