@@ -1,18 +1,20 @@
-"""Two models in one run against a run of each, on the same FLAC recordings.
+"""Models end to end on the same FLAC recordings: a run of each, and all of them in one run.
 
     python -m benchmarks.several_models [--files 4] [--rounds 3] [MODEL MODEL ...]
 
 Without Prefect, whose cost does not depend on the number of models: claims, hash, decoding, front
 ends, networks, score files and rows, on all cores, with the shards of a long run. The ways take
 turns in one process, each time in an empty home; the least time of the rounds counts. Networks are
-loaded before the clock starts, with the weights at hand or random ones. "of the sum": the run with
-all models against its models' own runs together; below 1 they are cheaper together.
+loaded before the clock starts, with the weights at hand or random ones. "of YAMNet": how fast a
+model is against it. "of the sum": the run with all models against its models' own runs together;
+below 1 they are cheaper together.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import tempfile
 import time
@@ -40,7 +42,7 @@ _LOGGER = logging.getLogger("benchmark")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("models", nargs="*", metavar="MODEL", default=["mn10", "yamnet"])
+    parser.add_argument("models", nargs="*", metavar="MODEL", default=["yamnet", "mn04", "mn10"])
     parser.add_argument("--files", type=int, default=4, help="of 5 minutes each")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
@@ -56,11 +58,14 @@ def main() -> None:
             for at, way in enumerate(ways):
                 taken_s[way].append(label(way, paths, Path(folder) / f"{number}-{at}"))
     least_s = {way: min(times) for way, times in taken_s.items()}
-    print(f"{'models':<32}{'s per hour of audio':>20}{'of the sum':>12}")
+    print(f"{'models':<40}{'s per hour of audio':>20}{'of YAMNet':>11}{'of the sum':>12}")
+    yamnet_s = least_s.get(("yamnet",), math.nan)
     for way in ways:
         share = least_s[way] / sum(least_s[(name,)] for name in way)
         shown = f"{share:.2f}" if len(way) > 1 else ""
-        print(f"{' and '.join(way):<32}{least_s[way] * 3600 / audio_s:>20.1f}{shown:>12}")
+        speed = f"{yamnet_s / least_s[way]:.2f}x"
+        each_s = least_s[way] * 3600 / audio_s
+        print(f"{' and '.join(way):<40}{each_s:>20.1f}{speed:>11}{shown:>12}")
 
 
 def label(models: Sequence[str], paths: list[Path], home: Path) -> float:
