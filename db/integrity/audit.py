@@ -107,6 +107,12 @@ class StoredVariant:
         hop_s: float = self.parameters["patch_hop_s"]
         return round(hop_s * self.steps_per_row, 6)
 
+    @property
+    def parts(self) -> Sequence[Mapping[str, Any]]:
+        """Of a combined model the models that it was made of, with their calibration; else none."""
+        found: Sequence[Mapping[str, Any]] = self.extra.get("parts", ())
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class UndoneLabelling:

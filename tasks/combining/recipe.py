@@ -32,7 +32,6 @@ from db.score_files.combinable import (
 from db.types import canonical_json
 from tasks.labelling.job import DETECTION_THRESHOLD, SCORE_FLOOR, now
 
-_PARTS = "parts"
 _VERSION_DIGITS = 12
 
 Variants = Mapping[Variant, StoredVariant]
@@ -88,7 +87,7 @@ class Recipe:
 
     def stored_parameters(self) -> Parameters:
         """What is stored beside every labelling."""
-        extra: dict[str, Any] = {_PARTS: [asdict(part) for part in self.parts]}
+        extra: dict[str, Any] = {"parts": [asdict(part) for part in self.parts]}
         if self.calibration:
             extra["calibration"] = dict(self.calibration)
         return Parameters(
@@ -120,10 +119,10 @@ class Planned:
 
 def recipe_of(stored: StoredVariant) -> Recipe | None:
     """The recipe that labellings were made by; None where they are of a single model."""
-    if _PARTS not in stored.extra:
+    if not stored.parts:
         return None
     names = [field.name for field in fields(Part)]
-    parts = (Part(**{name: part[name] for name in names}) for part in stored.extra[_PARTS])
+    parts = (Part(**{name: part[name] for name in names}) for part in stored.parts)
     return Recipe(stored.model, tuple(parts), stored.extra.get("calibration"))
 
 

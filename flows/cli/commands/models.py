@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -83,7 +83,9 @@ def models(*, context: typer.Context, store: Store, as_json: AsJson = False) -> 
     for entry in labelled:
         promoted = ", promoted" if entry["promoted"] else ""
         model = f"{entry['name']}@{entry['version']}"
-        print(f"{entry['labelled']:,} clips labelled with {model}{promoted}")
+        parts = ", ".join(f"{part['model']}@{part['version']}" for part in entry["parts"])
+        of = f", combined of {parts}" if parts else ""
+        print(f"{entry['labelled']:,} clips labelled with {model}{of}{promoted}")
 
 
 def show_model(
@@ -218,18 +220,21 @@ def _text(value: object) -> str:
     return "-" if value is None else str(value)
 
 
-def _labelled(store: Store) -> list[dict[str, object]]:
+def _labelled(store: Store) -> list[dict[str, Any]]:
+    from db.integrity.audit import stored_variants
     from db.reports.model_coverage import models_known
 
     if not store.is_there:
         return []
     with store.database() as engine:
+        parts_of = {stored.title: stored.parts for stored in stored_variants(engine).values()}
         return [
             {
                 "name": m.name,
                 "version": m.version,
                 "labelled": m.n_labelled,
                 "promoted": m.is_promoted,
+                "parts": parts_of.get(f"{m.name}@{m.version}", ()),
             }
             for m in models_known(engine)
         ]

@@ -187,7 +187,8 @@ def test_a_combined_model_is_asked_like_any_other(
         run("verify", "--deep"),
     ):
         assert said.code == 0, said
-    assert "both@" in run("models").out
+    told = run("models").out.splitlines()[-1]
+    assert told.endswith(", combined of mn10@hand, yamnet@hand, promoted")
 
 
 def test_only_new_clips_are_combined(run: Audioset, both: Both, four: dict[str, str]) -> None:
