@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from db.engine import writing
 from db.ledger.runs import note_progress
 from flows.run.live_runs import LiveRun, recorded_run
 from tasks.combining.combine import Combined, combine_clips
@@ -30,8 +31,11 @@ def run_combination(
 
     Raises:
         UserError: the folder of scores is not there.
+        DatabaseUserError: the database can only be read.
     """
     need_scores_folder(home)
+    with writing(engine):  # refused where the database can only be read, before a lock is made
+        pass
     described: dict[str, Any] = {
         "flow": "combine",
         "model": plans[0].recipe.name,
