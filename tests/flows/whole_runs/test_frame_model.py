@@ -139,3 +139,19 @@ def test_verify_compares_steps_with_rows_and_labels_again(
     assert audioset("verify", "--deep", "--repair", "--home", lab.home).code == 0
     assert audioset("verify", "--deep", "--home", lab.home).code == 0
     assert _detections(lab, 5) == before
+
+
+def test_a_combination_has_its_rows(
+    lab: Lab, recordings: Path, audioset: Callable[..., Any]
+) -> None:
+    """Of its newest labellings: rows of 0.2 s, beside patches of 0.96 s."""
+    assert lab.label(recordings, model="pocket", weights=None).n_labelled == 3
+    said = audioset("combine", "pocket", "frame_mn06", "--name", "both", "--home", lab.home)
+    assert (said.code, "both@" in said.out, "3 clips combined" in said.out) == (0, True, True)
+    rows = lab.rows(
+        "SELECT l.n_patches, m.window_s, p.patch_hop_s FROM labellings l "
+        "JOIN models m ON m.id = l.model_id JOIN parameter_sets p ON p.id = l.parameter_set_id "
+        "WHERE m.name = 'both' ORDER BY 1"
+    )
+    assert rows == [(5 * round(seconds), 0.2, 0.2) for seconds in SECONDS.values()]
+    assert audioset("verify", "--deep", "--home", lab.home).code == 0
