@@ -280,7 +280,7 @@ def _state_dict(loaded: Any, source: str) -> Mapping[str, Any]:
     if is_set(loaded):
         return dict(loaded)
     entries = loaded.items() if isinstance(loaded, dict) else ()
-    sets = {str(name): value for name, value in entries if value and is_set(value)}
+    sets = {str(name): value for name, value in entries if is_set(value) and value}
     if len(sets) > 1:
         raise WeightsError(f"{source} holds several sets of weights ({', '.join(sets)}): save one")
     if not sets:

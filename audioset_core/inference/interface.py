@@ -29,7 +29,7 @@ class ComputeOptions:
     engine: EngineName = "auto"
     """``auto`` is OpenVINO on a CPU, torch on a GPU."""
     precision: Precision = "float32"
-    """``bf16`` is faster where the hardware has it, and moves scores by up to about 0.1."""
+    """``bf16`` is faster where the hardware has it, and moves scores by up to about 0.2."""
 
 
 AUTO = ComputeOptions()

@@ -107,7 +107,7 @@ def test_a_nested_state_dict(tmp_path: Path) -> None:
     [
         lambda state: {"state_dict": state, "epoch": 3, "optimizer": {"state": {}, "groups": [{}]}},
         lambda state: {"model_state_dict": state, "losses": [0.1]},
-        lambda state: {"net": state},
+        lambda state: {"net": state, "steps": np.arange(3), "empty": {}},
     ],
 )
 def test_training_checkpoints_hold_a_state_dict_under_any_name(tmp_path: Path, around: Any) -> None:

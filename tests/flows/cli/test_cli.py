@@ -228,7 +228,7 @@ class TestAnswers:
         assert (found["classes"], found["window_s"], found["mAP"]) == (527, 10.0, 0.481)
         said = audioset("models", "show", "mn21")
         assert (said.code, said.out) == (2, "")
-        assert said.err.startswith("audioset: no model is called 'mn21'; there is yamnet")
+        assert said.err.startswith("audioset: no model is called 'mn21'; did you mean 'mn20'?")
 
     def test_convert_overwrites_no_source(self, audioset: Audioset, tmp_path: Path) -> None:
         source = tmp_path / "model.safetensors"
