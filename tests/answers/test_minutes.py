@@ -65,10 +65,12 @@ class Corpus:
 def _framed(draw: st.DrawFn) -> tuple[ModelBundle, FrontendConfig]:
     bundle = draw(st.sampled_from(list(BUNDLES.values())))
     framing = draw(st.sampled_from(bundle.framings))
-    if framing == "seed":
+    front_end = bundle.frontend
+    if framing == "seed" or front_end.steps_per_patch > 1:  # whose hop is that of its rows
         return bundle, bundle.framed(patch_hop_s=None, framing=framing)
-    frames = draw(st.integers(1, bundle.frontend.patch_span_frames))
-    return bundle, bundle.framed(patch_hop_s=frames / 100, framing=framing)
+    frames = draw(st.integers(1, front_end.patch_span_frames))
+    hop_s = frames * front_end.frame_hop_samples / front_end.sample_rate_hz
+    return bundle, bundle.framed(patch_hop_s=hop_s, framing=framing)
 
 
 @st.composite
@@ -96,8 +98,9 @@ def corpora(draw: st.DrawFn) -> Corpus:
     both = []
     for _ in range(2):
         bundle, config = draw(_framed())
-        lengths = [n * 16_000 // rate for n, rate in zip(n_samples, rates, strict=True)]
-        heard = tuple(draw(_heard(config.n_patches(n))) for n in lengths)
+        own_hz = config.sample_rate_hz
+        lengths = [n * own_hz // rate for n, rate in zip(n_samples, rates, strict=True)]
+        heard = tuple(draw(_heard(config.n_steps(n))) for n in lengths)
         both.append(Labelled(bundle, config, heard))
     return Corpus(n_samples, rates, (both[0], both[1]))
 
@@ -107,8 +110,8 @@ def store(engine: Engine, corpus: Corpus) -> None:
     forget_labels(engine)
     variants = [
         (
-            store_model(engine, name, "1", by.config.patch_window_s),
-            store_parameters(engine, by.config.patch_hop_s, by.bundle.name + name),
+            store_model(engine, name, "1", by.config.step_window_s),
+            store_parameters(engine, by.config.step_hop_s, by.bundle.name + name),
         )
         for name, by in zip("ab", corpus.by, strict=True)
     ]
@@ -122,8 +125,9 @@ def store(engine: Engine, corpus: Corpus) -> None:
 
 def true_seconds(corpus: Corpus, by: Labelled, least: float) -> Seconds:
     """The union of a class's patches in each clip, in fractions."""
-    hop, window = (Fraction(frames, 100) for frames in (by.config.patch_hop_frames,
-                   by.config.patch_span_frames))  # fmt: skip
+    frame = Fraction(by.config.frame_hop_samples, by.config.sample_rate_hz)
+    of_steps = frame / by.config.steps_per_patch
+    hop, window = by.config.patch_hop_frames * of_steps, by.config.patch_span_frames * of_steps
     seconds: dict[str, Fraction] = defaultdict(Fraction)
     for n, heard in enumerate(by.heard):
         duration = Fraction(corpus.n_samples[n], corpus.rates_hz[n])
