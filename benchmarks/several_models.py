@@ -63,7 +63,7 @@ def main() -> None:
     for way in ways:
         share = least_s[way] / sum(least_s[(name,)] for name in way)
         shown = f"{share:.2f}" if len(way) > 1 else ""
-        speed = f"{yamnet_s / least_s[way]:.2f}x"
+        speed = "" if math.isnan(yamnet_s) else f"{yamnet_s / least_s[way]:.2f}x"
         each_s = least_s[way] * 3600 / audio_s
         print(f"{' and '.join(way):<40}{each_s:>20.1f}{speed:>11}{shown:>12}")
 
