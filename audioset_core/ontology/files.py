@@ -9,7 +9,7 @@ Source: https://github.com/audioset/ontology (Google, CC BY-SA 4.0)
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,16 +39,25 @@ def with_strong_nodes(nodes: list[Node]) -> list[Node]:
     A class none of whose parents is among the nodes is left out.
     """
     known = {node.mid for node in nodes}
+    return graft(
+        nodes,
+        [
+            (_make_node(mid, name, [], [], description=reason), parents.split())
+            for mid, name, parents, reason in _rows(_STRONG)
+            if mid not in known and known.intersection(parents.split())
+        ],
+    )
+
+
+def graft(nodes: Sequence[Node], added: Sequence[tuple[Node, Sequence[str]]]) -> list[Node]:
+    """The nodes, and after them each added one below those of its parents that are among them."""
     below: dict[str, tuple[str, ...]] = {}
-    added = []
-    for mid, name, parents, reason in _rows(_STRONG):
-        above = known.intersection(parents.split())
-        if mid in known or not above:
-            continue
-        added.append(_make_node(mid, name, [], [], description=reason))
-        below |= {parent: (*below.get(parent, ()), mid) for parent in above}
-    grown = [replace(node, child_mids=node.child_mids + below.get(node.mid, ())) for node in nodes]
-    return grown + added
+    for node, parents in added:
+        below |= {parent: (*below.get(parent, ()), node.mid) for parent in parents}
+    return [
+        replace(node, child_mids=node.child_mids + below.get(node.mid, ()))
+        for node in (*nodes, *(node for node, _ in added))
+    ]
 
 
 def _rows(table: Path) -> Iterator[list[str]]:

@@ -9,7 +9,7 @@ Source: https://github.com/audioset/ontology (Google, CC BY-SA 4.0)
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -17,7 +17,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 from audioset_core.errors import OntologyError, UnknownNodeError, UserError
-from audioset_core.ontology.files import read_official_json, read_table, with_strong_nodes
+from audioset_core.ontology.files import (
+    graft,
+    read_official_json,
+    read_table,
+    with_strong_nodes,
+)
 from audioset_core.records import Node
 
 __all__ = ["Node", "Ontology", "load_default"]
@@ -63,6 +68,13 @@ class Ontology:
             OntologyError: the file cannot be read, is not such a list, or is no DAG.
         """
         return cls(with_strong_nodes(read_official_json(path)))
+
+    def with_classes(self, added: Sequence[tuple[Node, Sequence[str]]]) -> Ontology:
+        """These nodes, and further ones (each with the MIDs of its parents) after them.
+
+        Of parents that are not among the nodes no edge is made; a node without any is a root.
+        """
+        return Ontology(graft(tuple(self.nodes.values()), added)) if added else self
 
     @property
     def roots(self) -> tuple[Node, ...]:

@@ -8,6 +8,7 @@ PUBLIC = (
     "copies",
     "model_registry",
     "ontology",
+    "own_classes",
     "sources",
     "start_times",
     "vanished_files",

@@ -1,6 +1,7 @@
 """The ontology as nodes, edges and a materialised closure; loading twice changes nothing.
 
-Ids are stable by MID and nothing is deleted from `nodes`, since scores refer to them.
+Ids are stable by MID and nothing is deleted from `nodes`, since scores refer to them. Classes of
+one's own (`db.catalog.own_classes`) stay where they are.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Table, bindparam, delete, insert, select, update
 
 from audioset_core.records import Node
+from db.catalog.own_classes import depths_above, lock_ontology, own_pairs
 from db.engine import reading, writing
 from db.errors import DatabaseUserError
 from db.schema.tables import closure, edges, node_examples, nodes
@@ -37,6 +39,7 @@ def load_ontology(
         if not _sync(conn, new_nodes, new_edges, new_closure, is_writing=False):
             return False
     with writing(engine) as conn:
+        lock_ontology(conn)
         return _sync(conn, new_nodes, new_edges, new_closure, is_writing=True)
 
 
@@ -75,12 +78,15 @@ def _sync(
     edge_rows: dict[tuple[int, ...], dict[str, int]] = {}
     for position, (parent, child) in enumerate(new_edges):
         edge_rows.setdefault((ids[parent], ids[child]), {"position": position})
+    own, own_edges = own_pairs(conn)
+    edge_rows |= {pair: {"position": position} for pair, position in own_edges.items()}
     # A node that the new ontology no longer has keeps its row, and itself as descendant.
     closure_rows: dict[tuple[int, ...], dict[str, int]] = {
         (node_id, node_id): {"depth": 0} for node_id in ids.values()
     }
     for ancestor, descendant, depth in new_closure:
         closure_rows.setdefault((ids[ancestor], ids[descendant]), {"depth": depth})
+    closure_rows |= {pair: {"depth": depth} for pair, depth in depths_above(own, edge_rows).items()}
     example_rows: dict[tuple[int, ...], dict[str, str]] = {
         (ids[node.mid], position): {"uri": uri}
         for node in new_nodes

@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Engine, delete, insert, select, text
+from sqlalchemy import Connection, Engine, delete, insert, select
 
+from db.catalog.own_classes import lock_ontology
 from db.engine import reading, writing
 from db.schema.tables import closure, edges, nodes
 
@@ -38,9 +39,7 @@ def closure_differences(engine: Engine) -> list[ClosureDifference]:
 def rebuild_closure(engine: Engine) -> int:
     """Make the closure what the edges say; returns how many pairs were wrong."""
     with writing(engine) as conn:
-        if conn.dialect.name == "postgresql":
-            # A run that loads the ontology meanwhile waits, and then finds nothing to do.
-            conn.execute(text("LOCK TABLE closure IN SHARE ROW EXCLUSIVE MODE"))
+        lock_ontology(conn)  # a run that loads the ontology waits, and then finds nothing to do
         stored, right = _stored(conn), _right(conn)
         wrong = _wrong(stored, right)
         for ancestor_id, descendant_id in wrong:

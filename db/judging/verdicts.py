@@ -208,6 +208,20 @@ def find_verdicts(
         return [StoredVerdict(*row) for row in conn.execute(query)]
 
 
+def count_verdicts(engine: Engine) -> dict[str, tuple[int, int]]:
+    """(present, absent) of the verdicts that count, by MID; classes without any are left out."""
+    said = with_history()
+    present, absent = (func.count().filter(said.c.verdict == name) for name in VERDICTS[:2])
+    query = (
+        select(nodes.c.mid, present, absent)
+        .join(nodes, nodes.c.id == said.c.node_id)
+        .where(said.c.is_newest)
+        .group_by(nodes.c.mid)
+    )
+    with reading(engine) as conn:
+        return {mid: (n_present, n_absent) for mid, n_present, n_absent in conn.execute(query)}
+
+
 _KEY = ("clip_id", "node_id", "start_ms", "end_ms", "verdict", "place", "judged_by")
 
 

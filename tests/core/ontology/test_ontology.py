@@ -468,3 +468,19 @@ def test_import_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_further_classes_stand_below_their_parents() -> None:
+    tool, saw = ONTOLOGY.find("Power tool"), ONTOLOGY.find("Sawing")
+    added = [
+        (Node("x:wood-saw", "Wood saw"), (tool.mid, saw.mid, "/m/none")),
+        (Node("x:hand-saw", "Hand saw"), ("x:wood-saw",)),
+        (Node("x:alone", "Alone"), ("/m/none",)),
+    ]
+    ontology = ONTOLOGY.with_classes(added)
+    assert [node.mid for node in ontology.parents("x:wood-saw")] == [saw.mid, tool.mid]
+    assert ontology.find("Power tool/wood saw/Hand saw").mid == "x:hand-saw"
+    assert ontology.children(tool.mid)[:-1] == ONTOLOGY.children(tool.mid)
+    assert ontology.roots[-1].mid == "x:alone"
+    assert len(ontology.nodes) == len(ONTOLOGY.nodes) + 3
+    assert ONTOLOGY.with_classes([]) is ONTOLOGY
