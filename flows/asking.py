@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine
 
 from audioset_core.errors import UserError
+from audioset_core.ontology.graph import Node, Ontology, load_default
+from db.catalog.own_classes import own_classes
 from db.engine import open_engine
 from db.migrate import ensure_schema
 from db.read_only import snapshot_of
@@ -44,6 +46,18 @@ def open_database(home: Path, db: str | None, *, create: bool = False) -> Iterat
             note(one_line(str(snapshot)))
     finally:
         engine.dispose()
+
+
+def ontology_of(engine: Engine | None) -> Ontology:
+    """The ontology, and the classes of one's own that the database (if there is one) has."""
+    if engine is None:
+        return load_default()
+    return load_default().with_classes(
+        [
+            (Node(each.mid, each.name, description=each.description), each.parent_mids)
+            for each in own_classes(engine)
+        ]
+    )
 
 
 def only_model(engine: Engine, fits: Callable[[ModelReport], int]) -> str:

@@ -17,7 +17,6 @@ from typing import Any, Literal
 import pandas as pd
 from sqlalchemy import Engine, text
 
-from audioset_core.ontology.graph import load_default
 from db.answer_records import Hit
 from db.engine import open_engine, reading
 from db.migrate import ensure_schema
@@ -33,7 +32,7 @@ from flows.analysis.stored_scores import (
     rank_windows,
     similar_clips,
 )
-from flows.asking import HIT_COLUMNS, clip_reference
+from flows.asking import HIT_COLUMNS, clip_reference, ontology_of
 from flows.options import database_url
 from flows.terminal import plain
 
@@ -50,11 +49,11 @@ class Labels:
     def clips(self, under: Names = (), **conditions: Any) -> pd.DataFrame:
         """As ``audioset query``: a row for each clip. Conditions are the fields of
         `db.query.question.Question`."""
-        return _hits(find_clips(self.engine, _question(under, conditions)))
+        return _hits(find_clips(self.engine, _question(self.engine, under, conditions)))
 
     def intervals(self, under: Names = (), **conditions: Any) -> pd.DataFrame:
         """As ``audioset query --intervals``: a row for each time that a class is heard."""
-        return _hits(find_intervals(self.engine, _question(under, conditions)))
+        return _hits(find_intervals(self.engine, _question(self.engine, under, conditions)))
 
     def hours(
         self,
@@ -65,8 +64,8 @@ class Labels:
         **conditions: Any,
     ) -> pd.DataFrame:
         """As ``audioset hours``; without `under`, the whole ontology."""
-        everything = [root.mid for root in load_default().roots]
-        question = _question(under or everything, {"min_score": 0.5} | conditions)
+        everything = [root.mid for root in ontology_of(self.engine).roots]
+        question = _question(self.engine, under or everything, {"min_score": 0.5} | conditions)
         rows = hours_heard(self.engine, question, by)
         if exact:
             rows = exact_hours(self.engine, self.home, question, by, rows)
@@ -85,7 +84,7 @@ class Labels:
         """As ``audioset rank``: the best windows of all recordings."""
         floor = {"min_score": score_floor(self.engine, conditions.get("model"))}
         rows, _ = rank_windows(
-            self.engine, self.home, _question(under, floor | conditions),
+            self.engine, self.home, _question(self.engine, under, floor | conditions),
             window_s=window_s, stride_s=stride_s, top=top, pooling=pooling,
         )  # fmt: skip
         return _frame(rows, RANK_COLUMNS)
@@ -94,7 +93,7 @@ class Labels:
         self, clip: str, at_s: float | None = None, *, top: int = 20, **conditions: Any
     ) -> pd.DataFrame:
         """As ``audioset similar``; `clip` is an id or a file; ``attrs`` name what was compared."""
-        question = _question((), conditions)
+        question = _question(self.engine, (), conditions)
         query = vectors_of(self.engine, clip_reference(clip), question.model)
         rows, _ = similar_clips(self.engine, self.home, query, question, at_s, top)
         frame = _frame(rows, SIMILAR_COLUMNS)
@@ -121,18 +120,18 @@ def open_labels(home: str | os.PathLike[str] = "audioset-data", db: str | None =
     return Labels(folder, engine)
 
 
-def _question(under: Names, conditions: Mapping[str, Any]) -> Question:
+def _question(engine: Engine, under: Names, conditions: Mapping[str, Any]) -> Question:
     asked = dict(conditions)
     for name in ("all_of", "not_under"):
         if name in asked:
-            asked[name] = _mids(asked[name])
+            asked[name] = _mids(engine, asked[name])
     if isinstance(asked.get("paths"), str):
         asked["paths"] = (asked["paths"],)
-    return Question(under=_mids(under) or asked.get("all_of", ()), **asked)
+    return Question(under=_mids(engine, under) or asked.get("all_of", ()), **asked)
 
 
-def _mids(names: Names) -> tuple[str, ...]:
-    ontology = load_default()
+def _mids(engine: Engine, names: Names) -> tuple[str, ...]:
+    ontology = ontology_of(engine)
     listed = [names] if isinstance(names, str) else names
     return tuple(ontology.find(name).mid for name in listed)
 

@@ -50,8 +50,7 @@ class Recordings:
 
     def of_question(self, engine: Engine) -> Mapping[str, Any]:
         """Fields of the `Question`."""
-        del engine
-        return {"not_under": mids(self.not_under), "there_only": not self.missing}
+        return {"not_under": mids(engine, self.not_under), "there_only": not self.missing}
 
 
 @dataclass(frozen=True, slots=True)

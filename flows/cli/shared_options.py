@@ -7,7 +7,7 @@ that takes the group then offers it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Protocol
@@ -16,10 +16,10 @@ import typer
 from sqlalchemy import Engine
 
 from audioset_core.errors import UserError
-from audioset_core.ontology.graph import load_default
+from audioset_core.ontology.graph import Ontology
 from db.query.question import Question
 from db.reports import model_coverage as queries
-from flows.asking import open_database
+from flows.asking import ontology_of, open_database
 from flows.cli.wall_clock import asked_span
 from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import print_csv, print_json, print_table
@@ -67,6 +67,15 @@ class Store:
         """Whether anything was stored yet."""
         return self.db is not None or (self.home / "labels.db").exists()
 
+    def if_there(self) -> AbstractContextManager[Engine | None]:
+        """The database, or None if nothing was stored yet."""
+        return self.database() if self.is_there else nullcontext()
+
+    def ontology(self) -> Ontology:
+        """The ontology with the classes of one's own that are stored here, if anything is."""
+        with self.if_there() as engine:
+            return ontology_of(engine)
+
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -112,8 +121,7 @@ class Sounds:
 
     def of_question(self, engine: Engine) -> Mapping[str, Any]:
         """Fields of the `Question`."""
-        del engine
-        return {"under": mids(self.under), "with_ambiguous": self.ambiguous}
+        return {"under": mids(engine, self.under), "with_ambiguous": self.ambiguous}
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +183,12 @@ def question_of(engine: Engine, *groups: Conditions, **more: Any) -> Question:
     return question
 
 
-def mids(names: Sequence[str] | None) -> tuple[str, ...]:
+def mids(engine: Engine, names: Sequence[str] | None) -> tuple[str, ...]:
     """The MIDs of the classes and categories that the names stand for, each once."""
-    ontology = load_default()
-    return tuple(dict.fromkeys(ontology.find(name).mid for name in names or ()))
+    if not names:
+        return ()
+    ontology = ontology_of(engine)
+    return tuple(dict.fromkeys(ontology.find(name).mid for name in names))
 
 
 def file_kind(out: Path, kinds: Sequence[str]) -> str:
@@ -202,7 +212,7 @@ def _cannot_predict(engine: Engine, mid: str, model: str | None) -> str:
         return f"{known[-1].name} gives embeddings only here: there are no scores to query"
     bundle = BUNDLES.get(model or "yamnet")
     who = bundle.title.split()[0] if bundle else model
-    ontology = load_default()
+    ontology = ontology_of(engine)
     nearest = next(
         (
             node.name

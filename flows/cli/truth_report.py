@@ -12,12 +12,12 @@ from sqlalchemy import Engine
 
 from audioset_core.errors import UserError
 from audioset_core.evaluation.truth_files import TruthFormat
-from audioset_core.ontology.graph import load_default
-from flows.asking import only_model
+from flows.asking import only_model, ontology_of
 from flows.terminal import note, one_line
 
 if TYPE_CHECKING:
     from audioset_core.evaluation.truth_files import Truth
+    from audioset_core.ontology.graph import Ontology
     from tasks.evaluation.score_truth import Pooling, Reach, Scored
 
 VERDICTS = "verdicts"
@@ -61,7 +61,7 @@ class Known:
         from audioset_core.evaluation.truth_files import in_segments
         from tasks.evaluation.score_truth import score_truth
 
-        ontology = load_default()
+        ontology = ontology_of(engine)
         truth, digest = known_truth(engine, self.truth, self.format)
         if segment_s is not None:
             truth = in_segments(truth, segment_s)
@@ -69,7 +69,7 @@ class Known:
         scored = score_truth(
             engine, home.absolute(), truth, ontology, model=model, pooling=pooling, reach=reach
         )
-        return Evidence(truth, digest, model, scored)
+        return Evidence(truth, digest, model, scored, ontology)
 
 
 def known_truth(engine: Engine, path: Path, kind: TruthFormat) -> tuple[Truth, str]:
@@ -84,7 +84,7 @@ def known_truth(engine: Engine, path: Path, kind: TruthFormat) -> tuple[Truth, s
 
     if str(path) == VERDICTS:
         return truth_of_verdicts(engine)
-    return read_truth(path, kind, load_default()), digest_of(path)
+    return read_truth(path, kind, ontology_of(engine)), digest_of(path)
 
 
 def default_reach(kind: TruthFormat) -> Reach:
@@ -94,12 +94,13 @@ def default_reach(kind: TruthFormat) -> Reach:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A truth with its SHA-256, and the model's scores of what it is about."""
+    """A truth with its SHA-256, the model's scores of what it is about, and the ontology."""
 
     truth: Truth
     digest: str
     model: str
     scored: Scored
+    ontology: Ontology
 
 
 _N_SHOWN = 5
@@ -119,12 +120,12 @@ def one_of(option: str, value: str, allowed: Sequence[Any]) -> Any:
 
 def report_left_out(evidence: Evidence) -> NoReturn:
     """Print what was left out, and exit, with code 1 if a score file could not be used."""
-    for line in left_out(evidence.truth, evidence.scored):
+    for line in left_out(evidence.truth, evidence.scored, evidence.ontology):
         note(one_line(line))
     raise typer.Exit(1 if evidence.scored.failures else 0)
 
 
-def left_out(truth: Truth, scored: Scored) -> Iterator[str]:
+def left_out(truth: Truth, scored: Scored, ontology: Ontology) -> Iterator[str]:
     """A line for each kind of truth entry or recording that was not used."""
     examples = f", such as {', '.join(scored.examples)}" if scored.examples else ""
     counts = {
@@ -141,8 +142,7 @@ def left_out(truth: Truth, scored: Scored) -> Iterator[str]:
             "around it, which also has what is beside the span"
         )
     if scored.unpredictable:
-        nodes = load_default().nodes
-        shown = ", ".join(nodes[mid].name for mid in scored.unpredictable[:_N_SHOWN])
+        shown = ", ".join(ontology.nodes[mid].name for mid in scored.unpredictable[:_N_SHOWN])
         more = ", ..." if len(scored.unpredictable) > _N_SHOWN else ""
         yield (
             f"left out: {len(scored.unpredictable)} classes that the model cannot predict: "

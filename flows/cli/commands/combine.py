@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from sqlalchemy import Engine
 
-from audioset_core.ontology.graph import load_default
+from flows.asking import ontology_of
 from flows.cli.shared_options import AsJson, Store
 from flows.cli.truth_report import (
     TRUTH_HELP,
@@ -150,15 +150,15 @@ def _calibration(
         lines = [Platt(part.scale, part.shift) for part in before.parts]
         return _Calibration(lines, before.calibration, [f"calibrated as {before.title}"])
     content, digest = known_truth(engine, truth, kind)
-    reach = default_reach(kind)
+    reach, ontology = default_reach(kind), ontology_of(engine)
     lines, notes, has_failures = [], dict[str, None](), False
     for title in titles:
         scored = score_truth(
-            engine, store.home.absolute(), content, load_default(),
+            engine, store.home.absolute(), content, ontology,
             model=title, pooling="peak", reach=reach,
         )  # fmt: skip
         lines.append(calibrate(title, scored))
-        notes |= dict.fromkeys(left_out(content, scored))
+        notes |= dict.fromkeys(left_out(content, scored, ontology))
         has_failures |= bool(scored.failures)
     described = {
         "truth_sha256": digest,

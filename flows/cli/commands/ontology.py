@@ -7,9 +7,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from sqlalchemy import Engine
 
+from audioset_core.errors import UserError
 from audioset_core.models.registry import BUNDLES, YAMNET, ModelBundle, find_bundle
-from audioset_core.ontology.graph import Node, Ontology, load_default
+from audioset_core.ontology.graph import Node, Ontology
+from db.catalog.own_classes import OWN_PREFIX
+from flows.asking import ontology_of
 from flows.cli.command import command_group
 from flows.cli.shared_options import AsJson, Store
 from flows.options import make_home
@@ -27,9 +31,12 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a class or category: its place, what is below it, what a model can predict."""
-    ontology = load_default()
-    node = ontology.find(name)
-    described = _described(ontology, node, find_bundle(model), store)
+    bundle = find_bundle(model)
+    with store.if_there() as engine:
+        ontology = ontology_of(engine)
+        node = ontology.find(name)
+        stored = _stored_texts(engine, node.mid)
+    described = _described(ontology, node, bundle) | stored
     if as_json:
         print_json(described)
         return
@@ -45,16 +52,18 @@ def show(
 
 
 def tree(
+    *,
     name: Annotated[str | None, typer.Argument(help=_NAME)] = None,
     depth: Annotated[int | None, typer.Option(min=0, help="Levels below the top.")] = None,
     model: ModelName = YAMNET.name,
+    store: Store,
 ) -> None:
     """Print the ontology, or the part below a node, as an indented tree.
 
     A node with several parents is printed below each of them. (-) marks what the
     model cannot predict.
     """
-    ontology = load_default()
+    ontology = store.ontology()
     predictable = _predictable(find_bundle(model))
 
     def walk(node: Node, level: int) -> None:
@@ -68,10 +77,13 @@ def tree(
 
 
 def search(
-    text: Annotated[str, typer.Argument(help="Words of a name.")], as_json: AsJson = False
+    *,
+    text: Annotated[str, typer.Argument(help="Words of a name.")],
+    store: Store,
+    as_json: AsJson = False,
 ) -> None:
     """Find classes and categories whose names contain the words."""
-    ontology = load_default()
+    ontology = store.ontology()
     found = ontology.search(text)
     _print_nodes(ontology, found, as_json=as_json)
     if not found and not as_json:
@@ -81,15 +93,17 @@ def search(
 
 
 def missing(
+    *,
     name: Annotated[str, typer.Argument(help=_NAME)],
     model: ModelName = YAMNET.name,
+    store: Store,
     as_json: AsJson = False,
 ) -> None:
     """List the concrete classes below a node that a model cannot predict.
 
     Abstract nodes only group others: no model predicts them, and they are not listed.
     """
-    ontology = load_default()
+    ontology = store.ontology()
     node = ontology.find(name)
     predicted = _predictable(find_bundle(model))
     concrete = [each for each in ontology.subtree(node.mid) if not each.is_abstract]
@@ -106,6 +120,8 @@ def load(
     from tasks.load_ontology import store_ontology
 
     ontology = Ontology.from_official_json(file)
+    if own := next((mid for mid in ontology.nodes if mid.startswith(OWN_PREFIX)), None):
+        raise UserError(f"{file} has the id {own!r}: such ids are of audioset classes add")
     make_home(store.home)
     with open_database(store.home, store.db, create=True) as engine:
         is_new = store_ontology(engine, ontology)
@@ -123,9 +139,7 @@ def _print_nodes(ontology: Ontology, nodes: Sequence[Node], *, as_json: bool) ->
         print_table(("mid", "name", "below"), rows)
 
 
-def _described(
-    ontology: Ontology, node: Node, bundle: ModelBundle, store: Store
-) -> dict[str, object]:
+def _described(ontology: Ontology, node: Node, bundle: ModelBundle) -> dict[str, object]:
     predictable = _predictable(bundle)
     below = ontology.descendants(node.mid)
     flags = [
@@ -133,7 +147,6 @@ def _described(
         for name, is_set in (("abstract", node.is_abstract), ("blacklisted", node.is_blacklisted))
         if is_set
     ]
-    stored = _stored_texts(node.mid, store)
     return {
         "name": node.name,
         "mid": node.mid,
@@ -143,18 +156,14 @@ def _described(
         "nodes_below": len(below),
         f"predicted_by_{bundle.name}": node.mid in predictable,
         "predicted_below": sum(n.mid in predictable for n in below),
-        **stored,
     }
 
 
-def _stored_texts(mid: str, store: Store) -> dict[str, object]:
-    """Description, citation and examples, where ``ontology load`` has stored them."""
+def _stored_texts(engine: Engine | None, mid: str) -> dict[str, object]:
+    """Description, citation and examples, where they are stored."""
     from db.catalog.ontology import node_texts
 
-    if not store.is_there:
-        return {}
-    with store.database() as engine:
-        texts = node_texts(engine, mid)
+    texts = None if engine is None else node_texts(engine, mid)
     if texts is None:
         return {}
     description, citation_uri, examples = texts

@@ -40,7 +40,7 @@ from flows.cli.export_job import (
     refuse_full,
     write_sed_scores,
 )
-from flows.cli.shared_options import Files, Model, Sounds, Store, Under, mids
+from flows.cli.shared_options import Files, Model, Sounds, Store, Under
 from flows.terminal import note, one_line
 
 if TYPE_CHECKING:
@@ -135,8 +135,7 @@ def export_sed_scores(
     Exit code 1 if a score file is missing or damaged: see ``audioset verify``.
     """
     refuse_full(out, overwrite=False)  # an evaluation takes every file in the folder
-    asked = {"under": mids(under), "with_ambiguous": True}
-    with export_job(store, recordings, files, **asked) as job:
+    with export_job(store, Sounds(under, ambiguous=True), recordings, files) as job:
         name = files.model or only_model(job.engine, _is_current)
         of_model = replace(job, question=replace(job.question, model=name))
         counts = write_sed_scores(of_model, store.home, out, recordings.root)

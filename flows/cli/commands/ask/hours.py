@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from audioset_core.errors import UserError
-from audioset_core.ontology.graph import load_default
 from db.query.hours import Grouping, HeardFor, hours_heard
+from flows.asking import ontology_of
 from flows.cli.shared_options import Files, Output, Sounds, Store, Times, question_of
 from flows.cli.wall_clock import note_assumed_zone
 from flows.terminal import note
@@ -51,7 +51,8 @@ def hours(
     with store.database() as engine:
         question = question_of(engine, sounds, times, files, min_score=min_score)
         if not question.under:
-            question = replace(question, under=tuple(root.mid for root in load_default().roots))
+            roots = ontology_of(engine).roots
+            question = replace(question, under=tuple(root.mid for root in roots))
         rows = hours_heard(engine, question, by)
         if exact:
             from flows.analysis.stored_scores import exact_hours

@@ -10,14 +10,14 @@ import typer
 from sqlalchemy import Engine
 
 from audioset_core.errors import AudioError, UserError
-from audioset_core.ontology.graph import Node, load_default
 from db.reports import clip as reports
 from db.reports import model_coverage as queries
-from flows.asking import clip_reference
+from flows.asking import clip_reference, ontology_of
 from flows.cli.shared_options import Clip, OneUnder, Output, Store, file_kind
 from flows.terminal import clock, note, one_line, print_csv, print_json, shown_path
 
 if TYPE_CHECKING:
+    from audioset_core.ontology.graph import Node, Ontology
     from audioset_core.previews.waveform_overview import Overview
     from db.answer_records import ClipReport, LabellingReport
     from db.reports.score_curves import ScoreCurve
@@ -130,11 +130,12 @@ def curve(
     """Draw the sorted scores of a class or branch over all clips, with minutes of each class."""
     from db.reports.score_curves import score_curves
 
-    node = load_default().find(under)
     if output.is_data and out is not None:
         raise UserError("--json and --csv go to stdout: leave out --out, or draw a picture instead")
     kind = file_kind(out, _KINDS) if out else _KINDS[0]
     with store.database() as engine:
+        ontology = ontology_of(engine)
+        node = ontology.find(under)
         predicted = queries.predictable_members(engine, node.mid)
         if not predicted:
             raise UserError(f"no model here predicts {node.name!r} or anything below it")
@@ -152,14 +153,14 @@ def curve(
     from audioset_core.storage.atomic_files import write_atomically
 
     target = out or Path("curve.png")
-    figure = curve_figure(curves, min_score, floor, _lacking(node, {mid for mid, _ in predicted}))
+    lacking = _lacking(ontology, node, {mid for mid, _ in predicted})
+    figure = curve_figure(curves, min_score, floor, lacking)
     write_atomically(target, image_bytes(figure, kind))
     print(target)
 
 
-def _lacking(node: Node, predicted: set[str]) -> list[str]:
+def _lacking(ontology: Ontology, node: Node, predicted: set[str]) -> list[str]:
     """Concrete classes of the subtree that the model does not have."""
-    ontology = load_default()
     below = [node, *ontology.descendants(node.mid)]
     return [x.name for x in below if x.mid not in predicted and not x.is_abstract]
 

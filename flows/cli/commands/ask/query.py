@@ -13,11 +13,10 @@ import typer
 from sqlalchemy import Engine
 
 from audioset_core.errors import UserError
-from audioset_core.ontology.graph import load_default
 from db.answer_records import Hit
 from db.query.find import find_clips, find_intervals
 from db.query.question import Question
-from flows.asking import HIT_COLUMNS, shown_interval
+from flows.asking import HIT_COLUMNS, ontology_of, shown_interval
 from flows.cli.shared_options import (
     Files,
     NotUnder,
@@ -74,12 +73,14 @@ def query(
         raise UserError("say what to look for: --under or --all-of")
     with store.database() as engine:
         question = question_of(
-            engine, sounds, times, files, all_of=mids(all_of), not_under=mids(not_under),
-            min_score=min_score, min_duration_s=min_duration, order=order, limit=limit,
+            engine, sounds, times, files, all_of=mids(engine, all_of),
+            not_under=mids(engine, not_under), min_score=min_score, min_duration_s=min_duration,
+            order=order, limit=limit,
         )  # fmt: skip
         if not question.under:
             question = replace(question, under=question.all_of)
         hits = _found(engine, question, threshold_set, intervals=intervals)
+        nodes = ontology_of(engine).nodes
         if question.span is not None:
             note_assumed_zone(engine)
     if output.as_json:
@@ -95,7 +96,6 @@ def query(
             f"--min-duration {min_duration:g} leaves out only recordings that are shorter"
         )
     if not hits:
-        nodes = load_default().nodes
         names = " or ".join(repr(nodes[mid].name) for mid in question.under)
         least = f"by {threshold_set}" if threshold_set else f"at {min_score:g} or above"
         note(f"no {what} has {names} {least}{', with all that is asked' * _is_narrowed(question)}")

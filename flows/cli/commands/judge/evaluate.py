@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from audioset_core.ontology.graph import load_default
 from flows.cli.shared_options import AsJson, Store
 from flows.cli.truth_report import Evidence, Known, default_reach, one_of, report_left_out
 from flows.terminal import print_json, print_table
 
 if TYPE_CHECKING:
     from audioset_core.evaluation.metrics import ClassMeasures, Measures
-    from tasks.evaluation.score_truth import Pooling, Reach, Scored
+    from tasks.evaluation.score_truth import Pooling, Reach
 
 _TITLES = {
     "mAP": ("mean_ap", "mAP"),
@@ -77,12 +76,12 @@ def evaluate(
     if as_json:
         print_json(_as_json(measures, evidence, settings))
     else:
-        _print(measures, scored)
+        _print(measures, evidence)
     report_left_out(evidence)
 
 
-def _print(measures: Measures, scored: Scored) -> None:
-    nodes = load_default().nodes
+def _print(measures: Measures, evidence: Evidence) -> None:
+    nodes = evidence.ontology.nodes
     with_items = [each for each in measures.classes if each.n_positives]
     # The classes that the model finds worst come first: a reader looks for those.
     with_items.sort(key=lambda each: (each.ap is not None, each.ap or 0.0, each.mid))
@@ -101,8 +100,8 @@ def _print(measures: Measures, scored: Scored) -> None:
     )
     print(
         f"{measures.n_items:,} items in {measures.n_clips:,} clips; means over "
-        f"{measures.n_classes_in_means} of {len(scored.mids)} classes, those with positives and "
-        "negatives"
+        f"{measures.n_classes_in_means} of {len(evidence.scored.mids)} classes, those with "
+        "positives and negatives"
     )
 
 
@@ -123,7 +122,7 @@ def _class_row(name: str, each: ClassMeasures) -> tuple[str, ...]:
 
 def _as_json(measures: Measures, evidence: Evidence, settings: dict[str, Any]) -> dict[str, Any]:
     scored = evidence.scored
-    nodes = load_default().nodes
+    nodes = evidence.ontology.nodes
     described = asdict(measures)
     for each in described["classes"]:
         each["name"] = nodes[each["mid"]].name

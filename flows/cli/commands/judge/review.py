@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audioset_core.errors import UserError
-from audioset_core.ontology.graph import load_default
 from db.errors import DatabaseUnavailableError, DatabaseUserError
+from flows.asking import ontology_of
 from flows.cli.shared_options import (
     Ambiguous,
     AsJson,
@@ -65,8 +65,8 @@ def review(
     from flows.pages.review_page import review_page
 
     file_kind(out, ("html", "htm"))
-    node = load_default().find(under)
     with store.database() as engine:
+        node = ontology_of(engine).find(under)
         question = question_of(
             engine, times, files,
             under=(node.mid,), min_score=min_score or 0.0, with_ambiguous=ambiguous,
@@ -134,8 +134,8 @@ def estimate(
     """
     from db.judging.reviews import judged_reviews
 
-    node = load_default().find(under)
     with store.database() as engine:
+        node = ontology_of(engine).find(under)
         every = list(judged_reviews(engine, node.mid))
     found = _chosen(every, review_id, node.name)
     strata = _strata(found)

@@ -5,7 +5,7 @@ Nothing here runs a model, or imports Prefect or torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from audioset_core.errors import UserError
-from audioset_core.ontology.graph import load_default
-from audioset_core.records import Threshold, ThresholdSet
+from audioset_core.records import Node, Threshold, ThresholdSet
 from db.thresholds.sets import find_set, list_sets, remove_set, store_set
+from flows.asking import ontology_of
 from flows.cli.command import command_group
 from flows.cli.shared_options import AsJson, Store
 from flows.cli.truth_report import Known, report_left_out
@@ -85,19 +85,21 @@ def fit(
         base = ThresholdSet(evidence.model, default, {}, min_duration, merge_gap)
         wanted = fitted_set(fitted, base, low_share=low_share, how=how)
         stored = store_set(engine, name, wanted, datetime.now(UTC))
+        nodes = ontology_of(engine).nodes
     if as_json:
         pairs = {mid: (each.high, each.low) for mid, each in wanted.by_mid.items()}
         print_json({"set": stored.title, "thresholds": pairs, "how": dict(wanted.how)})
     else:
-        _print_fitted(fitted, wanted)
+        _print_fitted(fitted, wanted, nodes)
         print(f"{stored.title}: {len(wanted.by_mid):,} classes; audioset thresholds apply {name}")
-    for line in _not_fitted(fitted):
+    for line in _not_fitted(fitted, nodes):
         note(line)
     report_left_out(evidence)
 
 
-def _print_fitted(fitted: Sequence[FittedClass], wanted: ThresholdSet) -> None:
-    nodes = load_default().nodes
+def _print_fitted(
+    fitted: Sequence[FittedClass], wanted: ThresholdSet, nodes: Mapping[str, Node]
+) -> None:
     rows = [
         (nodes[each.mid].name, f"{wanted.by_mid[each.mid].high:.4f}",
          f"{wanted.by_mid[each.mid].low:.4f}",
@@ -110,9 +112,8 @@ def _print_fitted(fitted: Sequence[FittedClass], wanted: ThresholdSet) -> None:
     print_table(columns, rows)
 
 
-def _not_fitted(fitted: Sequence[FittedClass]) -> Iterator[str]:
+def _not_fitted(fitted: Sequence[FittedClass], nodes: Mapping[str, Node]) -> Iterator[str]:
     """A line for each reason why classes have no threshold."""
-    nodes = load_default().nodes
     left = [each for each in fitted if each.high is None]
     for reason in sorted({each.reason for each in left}):
         names = [nodes[each.mid].name for each in left if each.reason == reason]
@@ -197,8 +198,8 @@ def import_(
     from audioset_core.scores.threshold_csv import read_thresholds
 
     how = {"by": "import", "file": one_line(str(file))}
-    wanted = replace(read_thresholds(file, load_default()), how=how)
     with store.database() as engine:
+        wanted = replace(read_thresholds(file, ontology_of(engine)), how=how)
         stored = store_set(engine, name, wanted, datetime.now(UTC))
     print(f"{stored.title}: {len(stored.values.by_mid):,} classes")
 
@@ -209,7 +210,8 @@ def export(*, name: Name, store: Store) -> None:
 
     with store.database() as engine:
         values = find_set(engine, name).values
-    print_csv(COLUMNS, rows_of(values, load_default()))
+        ontology = ontology_of(engine)
+    print_csv(COLUMNS, rows_of(values, ontology))
 
 
 def apply(*, name: Name, store: Store, as_json: AsJson = False) -> None:

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audioset_core.errors import UserError
-from audioset_core.ontology.graph import load_default
 from db.judging.verdicts import StoredVerdict, find_verdicts, imported_files
 from db.reports import clip as reports
-from flows.asking import clip_reference, shown_interval
+from flows.asking import clip_reference, ontology_of, shown_interval
 from flows.cli.command import command_group
 from flows.cli.shared_options import AsJson, Output, Store
 from flows.terminal import note, one_line, print_json, print_table, shown_path
@@ -74,14 +73,14 @@ def import_(
     from audioset_core.marks.read import mark_files
     from tasks.evaluation.import_verdicts import import_verdicts
 
-    ontology = load_default()
-    classes = _classes(class_of or [], ontology)
-    found, unread = _read(mark_files(files), ontology, column, classes)
-    for line in unread:
-        note(line)
-    if not found:
-        raise typer.Exit(2)
     with store.database() as engine:
+        ontology = ontology_of(engine)
+        classes = _classes(class_of or [], ontology)
+        found, unread = _read(mark_files(files), ontology, column, classes)
+        for line in unread:
+            note(line)
+        if not found:
+            raise typer.Exit(2)
         done = import_verdicts(
             engine, found, ontology, by=by, complete=complete, now=datetime.now(UTC)
         )
@@ -143,8 +142,8 @@ def history(*, under: Under = None, clip: OfClip = None, store: Store, output: O
 def _show(
     store: Store, output: Output, under: str | None, clip: str | None, *, history: bool
 ) -> None:
-    mid = None if under is None else load_default().find(under).mid
     with store.database() as engine:
+        mid = None if under is None else ontology_of(engine).find(under).mid
         sha256 = None
         if clip is not None:
             sha256 = reports.clip_by_ref(engine, clip_reference(clip)).clip.sha256
