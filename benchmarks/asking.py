@@ -30,6 +30,7 @@ def asking_commands(clip: Path, home: Path, out: Path) -> list[tuple[str, ...]]:
         ("failures",),
         ("models",),
         ("diff", "yamnet", "yamnet"),
+        ("classes", "list"),
         ("ontology", "show", "Dog"),
         ("sql", "SELECT name FROM class_hours LIMIT 1"),
         ("times",),
@@ -64,7 +65,7 @@ def main() -> None:
         lines: dict[tuple[str, ...], tuple[str, ...]] = {(): BASELINE}
         for answer in answers:
             lines[answer] = ("-m", "flows.cli.program", *answer)
-            n_words = 2 if answer[0] in ("ontology", "thresholds", "export") else 1
+            n_words = 2 if answer[0] in ("classes", "ontology", "thresholds", "export") else 1
             lines[*answer, "--help"] = ("-m", "flows.cli.program", *answer[:n_words], "--help")
         compiled = f"{folder}/compiled"
         environment = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": compiled}

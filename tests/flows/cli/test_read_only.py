@@ -80,6 +80,7 @@ def _changes(home: Path, recording: Path) -> list[list[str]]:
         ["times", "--timezone", "UTC"],
         ["models", "promote", "yamnet"],
         ["thresholds", "remove", "birds@1"],
+        ["classes", "add", "Wood saw", "--under", "Tools"],
         ["label", str(recording), "--model", "pocket"],
     ]
     return [[*each, "--home", str(home)] for each in every]
