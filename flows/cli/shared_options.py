@@ -205,13 +205,13 @@ def file_kind(out: Path, kinds: Sequence[str]) -> str:
 
 def _cannot_predict(engine: Engine, mid: str, model: str | None) -> str:
     """Why a question about a node has no answer, with the nearest node that has one."""
-    from audioset_core.models.registry import BUNDLES
-
-    known = [m for m in queries.models_known(engine) if model in (None, m.name)]
-    if known and not any(m.n_classes for m in known):
+    name = model and model.partition("@")[0]
+    known = [m for m in queries.models_known(engine) if name in (None, m.name)]
+    if not known:  # a home that has the ontology already, and no labels yet
+        return "nothing is labelled yet: run audioset label first"
+    if not any(m.n_classes for m in known):
         return f"{known[-1].name} gives embeddings only here: there are no scores to query"
-    bundle = BUNDLES.get(model or "yamnet")
-    who = bundle.title.split()[0] if bundle else model
+    who = model or " and ".join(sorted({m.name for m in known}))
     ontology = ontology_of(engine)
     nearest = next(
         (

@@ -109,6 +109,11 @@ def test_a_new_home_gets_the_ontology_and_a_mistake_makes_none(
     assert audioset("verify", "--home", home).code == 0
     (own,) = json.loads(audioset("classes", "list", "--json", "--home", home).out)
     assert own["below"] == ["Tools"]
+    asked = audioset("query", "--under", "Wood saw", "--home", home)
+    assert (asked.code, "nothing is labelled yet: run audioset label first" in asked.err) == (
+        2,
+        True,
+    )
 
 
 @pytest.mark.slow
@@ -138,6 +143,9 @@ def test_every_question_knows_an_own_class(
         said = audioset(*command, *at)
         assert said.code == 0, (command, said.err)
         assert "Wood saw" in said.out + said.err, command
+    for model in ("yamnet", "yamnet@1"):
+        said = audioset("query", "--under", "Drill", "--model", model, *at)
+        assert (said.code, f"{model} cannot predict 'Drill'" in said.err) == (2, True)
     sed = tmp_path / "sed"
     assert audioset("export", "sed-scores", sed, "--under", "Tools", *at).code == 0
     assert (sed / "a.tsv").read_text().splitlines()[0] == "onset\toffset\tWood saw"
