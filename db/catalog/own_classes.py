@@ -6,7 +6,6 @@ their rows of `nodes` and their edges, from which their part of the closure foll
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -55,11 +54,13 @@ def own_mid(name: str) -> str:
     Raises:
         DatabaseUserError: the name has neither letters nor digits.
     """
-    letters = unicodedata.normalize("NFKC", name).casefold()
-    slug = re.sub(r"[\W_]+", "-", letters).strip("-")
-    if not slug:
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    # Letters with their marks, and numbers.
+    kept = (c if unicodedata.category(c)[0] in "LMN" else " " for c in folded)
+    words = "".join(kept).split()
+    if not words:
         raise DatabaseUserError(f"the name {name!r} needs a letter or a digit")
-    return OWN_PREFIX + slug
+    return OWN_PREFIX + "-".join(words)
 
 
 def own_classes(database: Engine | Connection) -> list[OwnClass]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from typing import Annotated, Any
+from unicodedata import normalize
 
 import typer
 from sqlalchemy import Engine
@@ -142,7 +143,7 @@ def _clean(text: str | None) -> str | None:
     """The text with single blanks; characters that print nothing are refused."""
     if text is None:
         return None
-    clean = " ".join(text.split())
+    clean = " ".join(normalize("NFC", text).split())
     if not clean.isprintable():
         raise UserError(f"'{one_line(clean)}' has characters that cannot be printed")
     return clean

@@ -77,7 +77,12 @@ def test_a_lost_closure_is_made_again_with_own_classes(fresh_db: Engine, mend: o
 
 @pytest.mark.parametrize(
     ("name", "mid"),
-    [("Wood saw", "x:wood-saw"), ("  My_Säge (№ 2) ", "x:my-säge-no-2"), ("木の鋸", "x:木の鋸")],
+    [
+        ("Wood saw", "x:wood-saw"),
+        ("  My_Säge (№ 2) ", "x:my-säge-no-2"),
+        ("木の鋸", "x:木の鋸"),
+        ("हिन्दी आरी", "x:हिन्दी-आरी"),
+    ],
 )
 def test_the_mid_is_made_of_the_name(name: str, mid: str) -> None:
     assert own_mid(name) == mid
