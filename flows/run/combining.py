@@ -60,22 +60,22 @@ def run_combination(
     return results
 
 
-def follow_up(
-    engine: Engine, home: Path, run_id: str, bases: Sequence[str]
-) -> tuple[dict[str, int], list[str]]:
+def follow_up(engine: Engine, home: Path, bases: Sequence[str]) -> tuple[dict[str, int], list[str]]:
     """Score what is new with taught models that are in use and learned from these bases.
 
-    A part of the run that made the embeddings. Returns clips by taught model, and problems.
+    A run of its own for each of them. Returns clips by taught model, and problems.
     """
     counts: dict[str, int] = {}
     problems = []
     for name, file in heads_in_use(stored_variants(engine), bases).items():
         try:
-            for plan in taught_plans(engine, home, name, file):
-                for done in combine_clips(engine, home, plan, run_id):
-                    title = plan.recipe.title
-                    counts[title] = counts.get(title, 0) + done.n_clips
-                    problems += [f"{name}: {path}: {why}" for _, path, why in done.failures]
+            plans = taught_plans(engine, home, name, file)
+            if not any(plan.n_clips(engine) for plan in plans):
+                continue
+            done = run_combination(engine, home, plans)
+            counts[plans[0].recipe.title] = sum(each.n_clips for each in done)
+            failures = [failure for each in done for failure in each.failures]
+            problems += [f"{name}: {path}: {why}" for _, path, why in failures]
         except UserError as error:
             problems.append(f"not scored by {name}: {' '.join(str(error).split())}")
     return counts, problems

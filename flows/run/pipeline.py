@@ -149,7 +149,7 @@ def _follow_up(jobs: Jobs, run: LiveRun) -> None:
     bases = [f"{j.weights.model}@{j.weights.version}" for j in jobs if j.has_embeddings]
     if bases:
         engine = engine_for(jobs[0].database_url)
-        found = follow_up(engine, jobs[0].home, run.run_id, bases)
+        found = follow_up(engine, jobs[0].home, bases)
         run.summary.taught, run.summary.taught_problems = found
 
 

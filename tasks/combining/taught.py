@@ -12,6 +12,7 @@ from audioset_core.errors import UserError
 from audioset_core.models.registry import BUNDLES
 from audioset_core.storage.atomic_files import write_atomically
 from audioset_core.teaching.heads import Heads, read_heads
+from db.answer_records import ModelReport
 from db.integrity.audit import stored_variants
 from db.reports.model_coverage import models_known
 from db.score_files.combinable import find_combinations
@@ -43,6 +44,11 @@ def store_heads(home: Path, name: str, heads: Heads) -> HeadsFile:
     return HeadsFile(version, file, sha256)
 
 
+def is_taught(model: ModelReport) -> bool:
+    """Whether it is a taught model, whose version is the digest of its file."""
+    return model.name not in BUNDLES and model.weights_sha256.startswith(model.version)
+
+
 def find_heads(engine: Engine, home: Path, model: str) -> HeadsFile | None:
     """The weights of NAME's newest version, or of NAME@VERSION; None if it is no taught model.
 
@@ -58,10 +64,11 @@ def find_heads(engine: Engine, home: Path, model: str) -> HeadsFile | None:
         f"{FOLDER}/{newest.name}-{newest.version}.safetensors",
         newest.weights_sha256,
     )
-    is_taught = newest.name not in BUNDLES and newest.weights_sha256.startswith(newest.version)
-    if is_taught and not (home / found.file).is_file():
+    if not is_taught(newest):
+        return None
+    if not (home / found.file).is_file():
         raise UserError(f"the taught weights {home / found.file} are not there: teach again")
-    return found if is_taught else None
+    return found
 
 
 def taught_plans(

@@ -19,7 +19,7 @@ from db.integrity.audit import stored_variants
 from db.reports.model_coverage import models_known
 from db.score_files.teachable import EmbeddedModel, embedded_models, own_nodes
 from tasks.combining.recipe import check_new_name
-from tasks.combining.taught import FOLDER, store_heads, taught_plans
+from tasks.combining.taught import is_taught, store_heads, taught_plans
 from tasks.evaluation.derive_intervals import need_folder
 from tasks.teaching.examples import Gathered, gather
 
@@ -64,7 +64,7 @@ def teach(engine: Engine, home: Path, lesson: Lesson) -> Taught:
     """
     need_sklearn()
     check_new_name(lesson.name, "my-sounds")
-    _check_free(engine, home, lesson.name)
+    _check_free(engine, lesson.name)
     known = dict(own_nodes(engine))
     folders: dict[str, list[str]] = {}
     for text, folder in lesson.folders:
@@ -156,11 +156,8 @@ def find_base(engine: Engine, model: str | None) -> EmbeddedModel:
     return found[-1]
 
 
-def _check_free(engine: Engine, home: Path, name: str) -> None:
-    other = [m for m in models_known(engine) if m.name == name]
-    if other and not any(
-        (home / FOLDER / f"{name}-{m.version}.safetensors").exists() for m in other
-    ):
+def _check_free(engine: Engine, name: str) -> None:
+    if any(m.name == name and not is_taught(m) for m in models_known(engine)):
         raise UserError(f"--name {name} is the name of a model here; choose another")
 
 

@@ -288,3 +288,6 @@ def test_a_lost_score_file_is_made_again_from_embeddings(run: Audioset, made: Em
     assert made.taught() == before
     said = run(*LABEL)
     assert (said.code, "are not there: teach again" in said.err) == (2, True)
+    assert run(*TEACH).code == 0
+    assert run("verify", "--repair").code == 0
+    assert made.taught() == before
