@@ -10,8 +10,9 @@ from sqlalchemy import Engine
 
 from audioset_core.errors import UserError
 from audioset_core.models.registry import BUNDLES
+from flows.cli.combining import combine_shown
 from flows.cli.shared_options import Store
-from flows.terminal import note, print_table, progress_lines
+from flows.terminal import note, print_table
 from tasks.labelling.options import LabelOptions
 
 
@@ -26,7 +27,6 @@ def label_taught(
         UserError, DatabaseUserError: an option or a path is off.
     """
     from db.score_files.combinable import count_labelled
-    from flows.run.combining import run_combination
     from tasks.combining.combine import Combined
     from tasks.combining.taught import find_heads, taught_plans
 
@@ -46,16 +46,8 @@ def label_taught(
         plans = taught_plans(engine, home, name.partition("@")[0], file, places)
         _check_places(engine, plans[0].recipe.basis.model, paths)
         whole = Combined()
-        if total := sum(each.n_clips(engine) for each in plans):
-            show, n_seen = progress_lines("clips"), 0
-
-            def progress(some: Combined) -> None:
-                nonlocal n_seen
-                n_seen += some.n_clips + some.n_busy + len(some.failures)
-                show(n_seen, max(total, n_seen))
-
-            for each in run_combination(engine, home, plans, progress):
-                whole.add(each)
+        for done in combine_shown(engine, home, plans):
+            whole.add(done)
         bases = sorted({each.parts[0].model_id for each in plans})
         n_base, _ = count_labelled(engine, bases)
         n_all, _ = count_labelled(engine, [plans[0].whole.model_id])
