@@ -98,7 +98,7 @@ def measure(
     Raises:
         UserError: scikit-learn is not installed.
     """
-    _need_sklearn()
+    need_sklearn()
     which = np.unique(np.asarray(clips), return_inverse=True)[1] if clips else None
     clip_of = np.arange(len(scores)) if which is None else which
     n_clips = int(clip_of.max(initial=-1)) + 1
@@ -159,7 +159,7 @@ def best_threshold(scores: Scores, labels: Labels) -> Best | None:
     Raises:
         UserError: scikit-learn is not installed.
     """
-    _need_sklearn()
+    need_sklearn()
     from sklearn.metrics import precision_recall_curve
 
     is_known = labels != UNKNOWN
@@ -222,7 +222,12 @@ def _accuracy(scores: Scores, labels: Labels) -> float | None:
     return float(accuracy_score(labels.argmax(axis=1), scores.argmax(axis=1)))
 
 
-def _need_sklearn() -> None:
+def need_sklearn() -> None:
+    """Say what is to be installed.
+
+    Raises:
+        UserError: scikit-learn is not installed.
+    """
     try:
         import sklearn.metrics  # noqa: F401
     except ImportError:

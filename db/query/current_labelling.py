@@ -77,8 +77,13 @@ def has_row(query: Select[Any]) -> ColumnElement[bool]:
     return query.limit(1).scalar_subquery().is_not(None)
 
 
-def represents_clip(ids: Sequence[int] | None, table: Any = labellings) -> ColumnElement[bool]:
-    """The condition that a row of labellings is the one that represents its clip."""
+def represents_clip(
+    ids: Sequence[int] | None, table: Any = labellings, *, with_embeddings: bool = False
+) -> ColumnElement[bool]:
+    """The condition that a row of labellings is the one that represents its clip.
+
+    `with_embeddings`: of a named model's, the newest that has embeddings.
+    """
     row = table.c
     if ids is None:
         return and_(row.is_current)
@@ -92,5 +97,12 @@ def represents_clip(ids: Sequence[int] | None, table: Any = labellings) -> Colum
         later.c.model_id.in_(ids),
         later.c.status == "done",
         is_later,
+        *([has_embeddings(later)] if with_embeddings else []),
     )
-    return and_(row.model_id.in_(ids), row.status == "done", ~superseded)
+    own = [has_embeddings(table)] if with_embeddings else []
+    return and_(row.model_id.in_(ids), row.status == "done", ~superseded, *own)
+
+
+def has_embeddings(table: Any = labellings) -> ColumnElement[bool]:
+    """The condition that a labelling has embeddings of all its patches, be there any or not."""
+    return or_(table.c.embeddings_path.is_not(None), table.c.n_patches == 0)

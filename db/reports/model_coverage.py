@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Engine, and_, case, func, select
+from sqlalchemy import Engine, and_, case, func, select, true
 
 from db.answer_records import ModelReport
 from db.engine import reading
-from db.query.current_labelling import floor, model_ids
+from db.query.current_labelling import floor, has_row, model_ids
 from db.query.subtrees import predicted_below
 from db.record_columns import columns_for
-from db.schema.tables import categories, labellings, models, nodes
+from db.schema.tables import (
+    categories,
+    closure,
+    labellings,
+    models,
+    nodes,
+    parameter_sets,
+)
 
 
 def predictable_members(
@@ -18,6 +25,35 @@ def predictable_members(
     """(MID, name) of the node and those below it that a model predicts, in ontology order."""
     with reading(engine) as conn:
         return predicted_below(conn, mid, model_ids(conn, model))
+
+
+def sole_speaker(engine: Engine, mid: str) -> str | None:
+    """The newest model that predicts a node or one below it, if no model that does is current.
+
+    As with taught models: their labellings stand beside those of others.
+    """
+    below = (
+        select(categories.c.idx)
+        .join(closure, closure.c.descendant_id == categories.c.node_id)
+        .join(nodes, nodes.c.id == closure.c.ancestor_id)
+        .where(categories.c.model_id == models.c.id, nodes.c.mid == mid)
+        .correlate(models)
+    )
+    own = select(labellings.c.id).where(
+        labellings.c.model_id == models.c.id,
+        labellings.c.parameter_set_id == parameter_sets.c.id,
+    )
+    own = own.correlate(models, parameter_sets)
+    is_current = has_row(own.where(labellings.c.is_current))
+    query = (
+        select(models.c.name, is_current)
+        .join_from(models, parameter_sets, true())
+        .where(has_row(below), has_row(own))
+        .order_by(models.c.registered_at.desc(), models.c.id.desc())
+    )
+    with reading(engine) as conn:
+        rows = conn.execute(query).all()
+    return rows[0][0] if rows and not any(row[1] for row in rows) else None
 
 
 def score_floor(engine: Engine, model: str | None = None) -> float:

@@ -16,9 +16,10 @@ from sqlalchemy import ColumnElement, Engine, FromClause, and_, func, not_, or_,
 from db.engine import reading
 from db.paging import batches
 from db.query.current_labelling import has_row, represents_clip
+from db.query.paths import at_paths
 from db.records import KnownClip, Remark, Variant
 from db.reports.clip import remarks_of
-from db.schema.tables import clips, labellings
+from db.schema.tables import clips, labellings, sources
 from db.score_files.labelled import ScoredClip, scored_clips
 
 _PAGE = 200
@@ -45,18 +46,24 @@ def count_labelled(engine: Engine, model_ids: Sequence[int]) -> tuple[int, list[
 
 
 def find_combinations(
-    engine: Engine, model_ids: Sequence[int]
+    engine: Engine, model_ids: Sequence[int], *, with_embeddings: bool = False
 ) -> dict[tuple[Variant, ...], tuple[ScoredClip, ...]]:
     """With which parameters the models labelled the same clips, each with an example of a part.
 
-    Of several labellings of a clip by one model, the newest counts.
+    Of several labellings of a clip by one model, the newest counts; the newest with embeddings if
+    those are what is needed.
     """
     aliases = [labellings.alias(f"part_{k}") for k in range(len(model_ids))]
     sets = [part.c.parameter_set_id for part in aliases]
     query = (
         select(*sets, *(func.min(part.c.id) for part in aliases))
         .select_from(_joined(aliases))
-        .where(*(represents_clip([m], part) for m, part in zip(model_ids, aliases, strict=True)))
+        .where(
+            *(
+                represents_clip([model_id], part, with_embeddings=with_embeddings)
+                for model_id, part in zip(model_ids, aliases, strict=True)
+            )
+        )
         .group_by(*sets)
         .order_by(*sets)
     )
@@ -70,9 +77,16 @@ def find_combinations(
     }
 
 
-def count_uncombined(engine: Engine, parts: Sequence[Variant], whole: Variant) -> int:
+def count_uncombined(
+    engine: Engine,
+    parts: Sequence[Variant],
+    whole: Variant,
+    *,
+    with_embeddings: bool = False,
+    paths: Sequence[str] = (),
+) -> int:
     """How many clips `iter_uncombined` gives."""
-    which = _uncombined(parts, whole, is_repair=False)
+    which = _uncombined(parts, whole, with_embeddings=with_embeddings, paths=paths)
     query = select(func.count()).select_from(labellings).where(which)
     with reading(engine) as conn:
         return int(conn.execute(query).scalar_one())
@@ -84,14 +98,22 @@ def iter_uncombined(
     whole: Variant,
     *,
     is_repair: bool = False,
+    with_embeddings: bool = False,
+    paths: Sequence[str] = (),
     page: int = _PAGE,
 ) -> Iterator[Combinable]:
     """Clips with a labelling by each of the parts, the model's newest, and none by the whole.
 
     `is_repair`: only clips whose combined labelling a repair has reset, and the parts' labellings
-    may have newer ones beside them.
+    may have newer ones beside them. `with_embeddings`: the newest that have embeddings. `paths`:
+    only clips of these files and folders, all if there are none.
+
+    Raises:
+        DatabaseUserError: a path is not a valid pattern.
     """
-    which = _uncombined(parts, whole, is_repair=is_repair)
+    which = _uncombined(
+        parts, whole, is_repair=is_repair, with_embeddings=with_embeddings, paths=paths
+    )
     with reading(engine) as conn:
         found = conn.execute(select(labellings.c.id).where(which).order_by(labellings.c.id))
         # Numbers of 8 bytes: page by page, the database would look for all of them again.
@@ -142,7 +164,12 @@ def part_labellings(engine: Engine, clip_id: int, parts: Sequence[Variant]) -> l
 
 
 def _uncombined(
-    parts: Sequence[Variant], whole: Variant, *, is_repair: bool
+    parts: Sequence[Variant],
+    whole: Variant,
+    *,
+    is_repair: bool = False,
+    with_embeddings: bool,
+    paths: Sequence[str],
 ) -> ColumnElement[bool]:
     """The condition that a row of labellings is the first part's, of a clip to be combined."""
 
@@ -153,8 +180,9 @@ def _uncombined(
         )
 
     def by_part(table: Any, part: Variant) -> ColumnElement[bool]:
-        newest = [] if is_repair else [represents_clip([part.model_id], table)]
-        return and_(_is_variant(table, part), table.c.status == "done", *newest)
+        newest = represents_clip([part.model_id], table, with_embeddings=with_embeddings)
+        is_newest = [] if is_repair else [newest]
+        return and_(_is_variant(table, part), table.c.status == "done", *is_newest)
 
     first, *others = parts
     aliases = [labellings.alias(f"other_{k}") for k in range(len(others))]
@@ -163,10 +191,16 @@ def _uncombined(
     return and_(
         by_part(labellings, first),
         *(of_clip(a, p, by_part(a, p)) for a, p in zip(aliases, others, strict=True)),
+        *([_is_at(paths)] if paths else []),
         of_clip(whole_of, whole, is_reset)
         if is_repair
         else not_(of_clip(whole_of, whole, whole_of.c.status == "done")),
     )
+
+
+def _is_at(paths: Sequence[str]) -> ColumnElement[bool]:
+    own = select(sources.c.id).where(sources.c.clip_id == labellings.c.clip_id, at_paths(paths))
+    return has_row(own)
 
 
 def _joined(aliases: Sequence[Any]) -> FromClause:

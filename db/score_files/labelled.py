@@ -58,6 +58,9 @@ class ScoredClip:
     score_dtype: str | None
     scores_path: str | None
     scores_sha256: str | None
+    embeddings_path: str | None
+    embeddings_sha256: str | None
+    embedding_dim: int | None
 
 
 def iter_scored(engine: Engine, model: str | None, page: int = PAGE) -> Iterator[ScoredClip]:

@@ -28,6 +28,7 @@ COMMANDS = {
     "diff": ("models:diff", "Compare two models on the clips that both labelled."),
     "combine": ("combine:combine", "Make one model of several, from their stored scores."),
     "classes": ("classes:app", "Classes of your own, below those of AudioSet."),
+    "teach": ("judge.teach:teach", "Teach classes from examples, on stored embeddings."),
     "ontology": ("ontology:app", "The AudioSet ontology."),
     "query": ("ask.query:query", "Find clips or intervals with any sound below a node."),
     "hours": ("ask.hours:hours", "Hours in which each class or branch is heard."),

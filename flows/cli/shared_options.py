@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -22,7 +22,7 @@ from db.reports import model_coverage as queries
 from flows.asking import ontology_of, open_database
 from flows.cli.wall_clock import asked_span
 from flows.options import DEFAULT_HOME, Database, Home
-from flows.terminal import print_csv, print_json, print_table
+from flows.terminal import note, print_csv, print_json, print_table
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="CSV on stdout.")]
@@ -180,6 +180,9 @@ def question_of(engine: Engine, *groups: Conditions, **more: Any) -> Question:
     for mid in (*question.under, *question.all_of):
         if not queries.predictable_members(engine, mid, question.model):
             raise UserError(_cannot_predict(engine, mid, question.model))
+        if question.model is None and (speaker := queries.sole_speaker(engine, mid)):
+            note(f"{speaker} is asked, which alone predicts this, and is not the current model")
+            question = replace(question, model=speaker)
     return question
 
 

@@ -22,6 +22,7 @@ from db.errors import DatabaseError
 from db.ledger.labels_by_branch import clips_by_branch
 from db.ledger.runs import note_progress, summary_before
 from db.records import WorkItem
+from flows.run.combining import follow_up
 from flows.run.live_runs import LiveRun, recorded_run
 from flows.run.partitions import label_partitions
 from flows.run.preparation import Prepared, prepare_run
@@ -82,6 +83,7 @@ def run_pipeline(request: Request) -> Summary:
             elif found.n_items:
                 items = partial(iter_items, engine, run.run_id)
                 label_here(jobs, request.execution, run, monitor, items, found.estimated_s)
+            _follow_up(jobs, run)
             is_whole = True
         finally:
             run.stop_clock()
@@ -140,6 +142,15 @@ def label_here(
                 each.advance(receipt)
             note_progress(engine, run.run_id, run.summary.counts, now())
     decoder_pool().close()  # a process that waits for the next run keeps none
+
+
+def _follow_up(jobs: Jobs, run: LiveRun) -> None:
+    """Have taught models score what is new, where embeddings of their base are stored."""
+    bases = [f"{j.weights.model}@{j.weights.version}" for j in jobs if j.has_embeddings]
+    if bases:
+        engine = engine_for(jobs[0].database_url)
+        found = follow_up(engine, jobs[0].home, bases)
+        run.summary.taught, run.summary.taught_problems = found
 
 
 def _look_back(

@@ -18,6 +18,7 @@ from tasks.labelling.worklist import Discovery
 # Failures kept by path in the summary; all of them are in the database.
 _KEPT_FAILURES = 200
 _SHOWN_FAILURES = 20
+_SHOWN_PROBLEMS = 3
 _COUNTS = (
     "n_labelled", "n_partial", "n_copies", "n_busy", "n_failed_before", "n_waiting", "n_missing",
     "n_moved", "n_back",
@@ -57,6 +58,9 @@ class Summary:
     labels: dict[str, int] = field(default_factory=dict)
     """Clips by second-level category."""
     drift: tuple[Share, ...] = ()
+    taught: dict[str, int] = field(default_factory=dict)
+    """Clips that taught models have scored from the new embeddings, by model."""
+    taught_problems: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, found: Discovery, models: Sequence[str]) -> Summary:
@@ -147,17 +151,19 @@ class Summary:
             "ignored": {one_line(suffix): n for suffix, n in self.passed_over.by_suffix.items()},
             "problems": [one_line(text) for text in self.problems],
             "labels": self.labels,
+            "taught": self.taught,
         }
 
     def rows(self) -> list[tuple[str, str]]:
         """(what, how much) for a table; lines that would say nothing are left out."""
         hours = f"{self.audio_s / 3600:.2f} h" if self.audio_s >= 360 else f"{self.audio_s:.1f} s"
-        ignored = self.passed_over.by_suffix
+        ignored, untaught = self.passed_over.by_suffix, self.taught_problems
         rows = [
             ("files found", self.n_found, ""),
             ("labelled now", self.n_labelled, f"{hours} of audio"),
             ("labelled in part", self.n_partial, "something of these is missing"),
             *((f"remark: {kind}", count, "") for kind, count in self.remarks.most_common()),
+            *((f"scored by {model}", count, "taught") for model, count in self.taught.items()),
             ("labelled before", self.n_known, ""),
             ("copies of labelled content", self.n_copies, ""),
             ("still being written, for the next run", self.n_waiting, ""),
@@ -172,6 +178,7 @@ class Summary:
             ("ignored: hidden", self.passed_over.n_hidden, ""),
             ("folders that could not be listed", len(self.passed_over.unlistable), ""),
             ("folders to look at", len(self.problems), "; ".join(self.problems)),
+            ("not scored by a taught model", len(untaught), "; ".join(untaught[:_SHOWN_PROBLEMS])),
         ]
         kept = [
             (what, f"{count:,}" + (f" ({more})" if more else ""))

@@ -1,7 +1,7 @@
-"""Several models' stored scores as a labelling of their own: the recipe, its calibration, the work.
+"""Labellings made of stored ones: several models' scores combined, or taught heads on embeddings.
 
 No Prefect, and no model runs.
 """
 
-PUBLIC = ("calibrate", "combine", "recipe")
+PUBLIC = ("calibrate", "combine", "recipe", "taught")
 """What other rooms may import."""

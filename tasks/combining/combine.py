@@ -1,5 +1,7 @@
 """Combined scores of clips, from the stored scores of the parts: no recording is decoded.
 
+Or taught scores, from the stored embeddings of the one part.
+
 As when a recording is labelled: a claim, then the score files, durable, then one transaction.
 Killed at any moment, and run again, the same command goes on.
 """
@@ -20,7 +22,9 @@ from audioset_core.scores import combination
 from audioset_core.scores.combination import combined, united
 from audioset_core.scores.pooling import pool
 from audioset_core.storage.atomic_files import write_many
-from audioset_core.storage.score_files import NewFile, check_scores, new_file
+from audioset_core.storage.score_files import Kind, NewFile, check_scores, new_file
+from audioset_core.teaching.heads import read_heads
+from db.integrity.audit import stored_variants
 from db.ledger.claims import (
     LEASE_S,
     claim_known,
@@ -74,8 +78,12 @@ class _Work:
     def __init__(self, engine: Engine, home: Path, plan: Planned, run_id: str) -> None:
         self.engine, self.home, self.run_id = engine, home, run_id
         self.recipe, self.whole = plan.recipe, plan.whole
+        heads = self.recipe.heads
+        self.heads = read_heads(home / heads.file, heads.sha256) if heads else None
+        self.named = plan.kept_current(stored_variants(engine))
         own = [[mid for _, mid, _ in categories_of(engine, p.title)] for p in self.recipe.parts]
         self.mids, self.columns = united(own)
+        self.n_classes = len(self.heads.bias) if self.heads else len(self.mids)
 
     def combine(self, clips: Sequence[Combinable]) -> Combined:
         lease = Lease(self.run_id, LEASE_S, now())
@@ -88,7 +96,7 @@ class _Work:
         def commit() -> None:
             write_many([(self.home / file.path, file.blocks) for file in files])
             rows = [labelling for labelling, _ in ready]
-            kept = commit_labellings(self.engine, self.whole, rows, self.run_id, now())
+            kept = commit_labellings(self.engine, self.whole, rows, self.run_id, now(), self.named)
             done.n_clips += sum(kept)
             done.n_busy += len(kept) - sum(kept)
             done.audio_s += sum(s for (_, s), is_kept in zip(ready, kept, strict=True) if is_kept)
@@ -119,20 +127,12 @@ class _Work:
         Raises:
             _UnusableError: a score file of a part, or what follows from it.
         """
-        own = [
-            combination.Part(logits, part.grid, columns, part.scale, part.shift)
-            for scored, part, columns in zip(
-                clip.parts, self.recipe.parts, self.columns, strict=True
-            )
-            if (logits := _logits(self.home, scored)) is not None
-        ]
-        if len(own) < len(self.recipe.parts):
+        whole = self._scores(clip)
+        if whole is None:
             short = Labelling(claim, None, 0, note=_TOO_SHORT)
             return replace(short, is_partial=clip.is_partial, remarks=clip.remarks), None
-        dtype = np.result_type(*(part.logits.dtype for part in own))
-        whole = combined(own, len(self.mids), dtype)
         try:
-            check_scores(whole, len(self.mids))
+            check_scores(whole, self.n_classes)
         except AudioError as error:
             raise _UnusableError("", error.detail) from None
         file = new_file(whole, self.recipe.name, claim.sha256)
@@ -144,13 +144,28 @@ class _Work:
             n_patches=len(whole),
             scores_path=file.path,
             scores_sha256=file.sha256,
-            score_dtype=str(dtype),
+            score_dtype=str(whole.dtype),
             is_partial=clip.is_partial,
             remarks=clip.remarks,
             class_scores=pooled.class_scores,
             detections=pooled.detections,
         )
         return labelling, file
+
+    def _scores(self, clip: Combinable) -> Floats | None:
+        """The logits to store; None where one of the parts has no patch."""
+        stored = [_stored(self.home, scored, self.recipe.reads) for scored in clip.parts]
+        rows = [each for each in stored if each is not None]
+        if len(rows) < len(stored):
+            return None
+        if self.heads is not None:
+            return self.heads.logits(rows[0])
+        own = [
+            combination.Part(logits, part.grid, columns, part.scale, part.shift)
+            for logits, part, columns in zip(rows, self.recipe.parts, self.columns, strict=True)
+        ]
+        dtype = np.result_type(*(logits.dtype for logits in rows))
+        return combined(own, self.n_classes, dtype)
 
 
 class _UnusableError(Exception):
@@ -161,8 +176,9 @@ class _UnusableError(Exception):
         self.file, self.reason = file, reason
 
 
-def _logits(home: Path, scored: ScoredClip) -> Floats | None:
+def _stored(home: Path, scored: ScoredClip, kind: Kind) -> Floats | None:
     try:
-        return checked_scores(home, scored)
+        return checked_scores(home, scored, kind)
     except AudioError as error:
-        raise _UnusableError(scored.scores_path or "", error.detail) from None
+        path = scored.scores_path if kind == "scores" else scored.embeddings_path
+        raise _UnusableError(path or "", error.detail) from None

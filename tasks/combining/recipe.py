@@ -1,4 +1,4 @@
-"""What a combined model is made of: which models, with which parameters, and how calibrated.
+"""What a combined or taught model is made of: which models, with which parameters, how calibrated.
 
 It is stored as the parameters of the labellings, so that tables alone tell how to make them again.
 """
@@ -17,7 +17,7 @@ from audioset_core.errors import UserError
 from audioset_core.evaluation.calibration import Platt
 from audioset_core.models.registry import BUNDLES
 from audioset_core.scores.combination import Grid, finest
-from audioset_core.storage.score_files import SLUG_RULE, is_slug
+from audioset_core.storage.score_files import SLUG_RULE, Kind, is_slug
 from db.answer_records import ModelReport
 from db.catalog.model_registry import register_model, register_parameters
 from db.integrity.audit import StoredVariant, stored_variants
@@ -62,16 +62,36 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadsFile:
+    """The weights of a taught model; `file` is relative to the home."""
+
+    version: str
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
-    """A combined model: its name, its parts, and what their calibration was fitted to."""
+    """A combined model: its name, its parts, and what their calibration was fitted to.
+
+    With `heads`, which are a taught model's, it has one part, whose embeddings are read.
+    """
 
     name: str
     parts: tuple[Part, ...]
     calibration: Mapping[str, Any] | None = None
+    heads: HeadsFile | None = None
+
+    @property
+    def reads(self) -> Kind:
+        """Which files of the parts it is made from."""
+        return "scores" if self.heads is None else "embeddings"
 
     @property
     def version(self) -> str:
         """The same parts, parameters and calibration have the same version in any database."""
+        if self.heads is not None:
+            return self.heads.version
         told = canonical_json([asdict(part) for part in self.parts])
         return hashlib.sha256(told.encode()).hexdigest()[:_VERSION_DIGITS]
 
@@ -90,6 +110,8 @@ class Recipe:
         extra: dict[str, Any] = {"parts": [asdict(part) for part in self.parts]}
         if self.calibration:
             extra["calibration"] = dict(self.calibration)
+        if self.heads is not None:
+            extra["heads"] = asdict(self.heads)
         return Parameters(
             patch_hop_s=self.basis.patch_hop_s,
             score_floor=SCORE_FLOOR,
@@ -107,14 +129,32 @@ class Planned:
     whole: Variant
     is_repair: bool = False
     """Only labellings that a repair has reset."""
+    paths: tuple[str, ...] = ()
+    """Only clips of these files and folders; all if there are none."""
 
     def n_clips(self, engine: Engine) -> int:
         """How many clips are to be combined; not for a repair."""
-        return count_uncombined(engine, self.parts, self.whole)
+        return count_uncombined(
+            engine, self.parts, self.whole,
+            with_embeddings=self.recipe.heads is not None, paths=self.paths,
+        )  # fmt: skip
 
     def clips(self, engine: Engine) -> Iterator[Combinable]:
         """The clips to combine."""
-        return iter_uncombined(engine, self.parts, self.whole, is_repair=self.is_repair)
+        return iter_uncombined(
+            engine, self.parts, self.whole, is_repair=self.is_repair,
+            with_embeddings=self.recipe.heads is not None, paths=self.paths,
+        )  # fmt: skip
+
+    def kept_current(self, variants: Variants) -> list[Variant]:
+        """Labellings that this plan's do not replace as the current ones: a taught model's none.
+
+        It knows a few classes alone, and would hide all others.
+        """
+        if self.recipe.heads is None:
+            return []
+        others = (v for v, stored in variants.items() if stored.model != self.recipe.name)
+        return [*others, self.whole]
 
 
 def recipe_of(stored: StoredVariant) -> Recipe | None:
@@ -123,7 +163,13 @@ def recipe_of(stored: StoredVariant) -> Recipe | None:
         return None
     names = [field.name for field in fields(Part)]
     parts = (Part(**{name: part[name] for name in names}) for part in stored.parts)
-    return Recipe(stored.model, tuple(parts), stored.extra.get("calibration"))
+    heads = stored.extra.get("heads")
+    return Recipe(
+        stored.model,
+        tuple(parts),
+        stored.extra.get("calibration"),
+        None if heads is None else HeadsFile(**heads),
+    )
 
 
 def repair_plan(recipe: Recipe, whole: Variant, variants: Variants) -> Planned | None:
@@ -154,7 +200,7 @@ def find_parts(engine: Engine, wanted: Sequence[str], name: str) -> dict[int, st
     Raises:
         UserError: the name cannot be one, or a part cannot be combined; the message says why.
     """
-    _check_name(name)
+    check_new_name(name, "both")
     known = [model for model in models_known(engine) if model.n_labelled]
     chosen = [_find_part(text, known) for text in wanted]
     titles = sorted({f"{model.name}@{model.version}" for model in chosen})
@@ -167,7 +213,10 @@ def find_parts(engine: Engine, wanted: Sequence[str], name: str) -> dict[int, st
         raise UserError(f"{twice} is given twice; give each model once")
     if name in [model.name for model in chosen]:
         raise UserError(f"--name {name}: a combination cannot be a part of itself")
-    ids = {stored.title: variant.model_id for variant, stored in stored_variants(engine).items()}
+    variants = stored_variants(engine)
+    if any(stored.model == name and "heads" in stored.extra for stored in variants.values()):
+        raise UserError(f"--name {name} is a taught model; choose another name, such as both")
+    ids = {stored.title: variant.model_id for variant, stored in variants.items()}
     return {ids[title]: title for title in titles}
 
 
@@ -203,32 +252,35 @@ def plan(
             for s, c, line in zip(own, clips, lines, strict=True)
         )
         recipe = Recipe(name, tuple(parts), calibration)
-        whole = _register(engine, recipe, max(each.sample_rate_hz for each in own))
+        named: dict[str, str] = {}
+        for part in recipe.parts:
+            for _, mid, own_name in categories_of(engine, part.title):
+                named.setdefault(mid, own_name)
+        categories = tuple((k, mid, own_name) for k, (mid, own_name) in enumerate(named.items()))
+        whole = register(engine, recipe, max(each.sample_rate_hz for each in own), categories)
         plans.append(Planned(recipe, chosen, whole))
     if not plans:
         raise UserError("no clip is labelled by all of these models: label the same recordings")
     return plans
 
 
-def _register(engine: Engine, recipe: Recipe, sample_rate_hz: int) -> Variant:
-    """Store the combined model and its parameters; the same recipe has the same ids.
+def register(
+    engine: Engine, recipe: Recipe, sample_rate_hz: int, categories: Sequence[tuple[int, str, str]]
+) -> Variant:
+    """Store the model and its parameters; the same recipe has the same ids.
 
     Raises:
         DatabaseUserError: as `register_model`.
     """
-    named: dict[str, str] = {}
-    for part in recipe.parts:
-        for _, mid, own_name in categories_of(engine, part.title):
-            named.setdefault(mid, own_name)
     digest = hashlib.sha256(canonical_json(recipe.stored_parameters().as_json()).encode())
     model = Model(
         name=recipe.name,
         version=recipe.version,
-        weights_sha256=digest.hexdigest(),
+        weights_sha256=recipe.heads.sha256 if recipe.heads else digest.hexdigest(),
         sample_rate_hz=sample_rate_hz,
         window_s=recipe.basis.window_s,
         embedding_dim=None,
-        categories=tuple((k, mid, own) for k, (mid, own) in enumerate(named.items())),
+        categories=tuple(categories),
     )
     return Variant(
         register_model(engine, model, now()),
@@ -236,11 +288,16 @@ def _register(engine: Engine, recipe: Recipe, sample_rate_hz: int) -> Variant:
     )
 
 
-def _check_name(name: str) -> None:
+def check_new_name(name: str, example: str) -> None:
+    """Refuse a name that a combined or taught model cannot have.
+
+    Raises:
+        UserError: it is no name of a folder, or a model's that labels.
+    """
     if not is_slug(name):
         raise UserError(f"--name {name!r} cannot be the name of a folder; allowed: {SLUG_RULE}")
     if name in BUNDLES:
-        raise UserError(f"--name {name} is the name of a model; choose another, such as both")
+        raise UserError(f"--name {name} is the name of a model; choose another, such as {example}")
 
 
 def _find_part(text: str, known: Sequence[ModelReport]) -> ModelReport:

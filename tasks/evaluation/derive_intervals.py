@@ -18,7 +18,7 @@ from audioset_core.errors import AudioError, Reason, UserError
 from audioset_core.records import Detection
 from audioset_core.scores.thresholds import IntervalRules, derive_intervals, in_steps
 from audioset_core.storage.score_file_check import Promise, check_file
-from audioset_core.storage.score_files import read_scores
+from audioset_core.storage.score_files import Kind, read_scores
 from db.engine import reading
 from db.ledger.label_rows import category_nodes
 from db.score_files.labelled import ScoredClip, commit_intervals, count_underived, iter_underived
@@ -54,7 +54,7 @@ def derive_set(
     """
     total = count_underived(engine, stored)
     if total:
-        need_scores_folder(home)
+        need_folder(home)
     rules = _Rules(engine, stored)
     done = Derived()
     batch: list[tuple[ScoredClip, list[Detection]]] = []
@@ -81,31 +81,35 @@ def derive_set(
     return done
 
 
-def need_scores_folder(home: Path) -> None:
+def need_folder(home: Path, kind: Kind = "scores") -> None:
     """A missing folder is most likely a mistake, and no reason to call every file missing.
 
     Raises:
-        UserError: the folder of scores is not there.
+        UserError: the folder of scores, or of embeddings, is not there.
     """
-    if not (home / "scores").is_dir():
+    if not (home / kind).is_dir():
         raise UserError(
-            f"the tables name files in {home / 'scores'}, which is not there: is --home right, "
+            f"the tables name files in {home / kind}, which is not there: is --home right, "
             "is its disk mounted?"
         )
 
 
-def checked_scores(home: Path, clip: ScoredClip) -> Floats | None:
-    """The clip's logits, mapped, after a look at every byte; None where it has no patch.
+def checked_scores(home: Path, clip: ScoredClip, kind: Kind = "scores") -> Floats | None:
+    """The clip's logits, or embeddings, mapped, after a look at every byte; None without a patch.
 
     Raises:
         AudioError: the file is missing, damaged, unreadable, or not the one that its row names.
     """
-    if clip.scores_path is None:
+    is_scores = kind == "scores"
+    named = clip.scores_path if is_scores else clip.embeddings_path
+    if named is None:
         if clip.n_patches:
-            raise AudioError(Reason.INTERNAL, "no score file, though it has patches")
+            raise AudioError(Reason.INTERNAL, f"no file of {kind}, though it has patches")
         return None
-    path = home / clip.scores_path
-    promise = Promise(clip.scores_sha256, clip.n_patches, clip.score_dtype, clip.n_classes)
+    path = home / named
+    sha256 = clip.scores_sha256 if is_scores else clip.embeddings_sha256
+    n_columns = clip.n_classes if is_scores else clip.embedding_dim
+    promise = Promise(sha256, clip.n_patches, clip.score_dtype, n_columns)
     checked = check_file(path, promise, is_deep=True)
     if checked.fault is not None:
         raise AudioError(Reason.INTERNAL, checked.reason)

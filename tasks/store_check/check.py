@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from audioset_core.errors import AudioError, UserError
+from audioset_core.errors import AudioError, UserError, WeightsError
 from audioset_core.features.config import FrontendConfig
 from audioset_core.models.registry import find_bundle
 from audioset_core.storage.score_file_check import (
@@ -28,6 +28,7 @@ from audioset_core.storage.score_file_check import (
     is_place_of,
 )
 from audioset_core.storage.score_files import Kind, read_scores
+from audioset_core.teaching.heads import read_heads
 from db.engine import reading
 from db.integrity import audit, repair
 from db.integrity.audit import DoneLabelling, Labels, StoredVariant
@@ -51,6 +52,7 @@ from tasks.store_check.stray_files import sweep
 _LOST = frozenset({Damage.MISSING, Damage.DAMAGED, Damage.UNNAMED, Damage.LENGTH})
 _GONE = "; kept, as no source file is left to label again"
 _NO_PARTS = "; kept, as the scores that were combined are not all there"
+_NO_SOURCE = "; kept, as its embeddings and taught weights are not all there"
 
 Progress = Callable[[int, int], None]
 
@@ -157,7 +159,8 @@ class _Check:
                 path = existing_source(self.engine, undone.clip_id)
                 reason = f"label again: {path_text(path)}" if path else "no source file is left"
                 if rules.recipe is not None:
-                    reason = f"combine again: {rules.stored.title}"
+                    verb = "combine" if rules.recipe.heads is None else "score"
+                    reason = f"{verb} again: {rules.stored.title}"
                 self.report.add(Finding(Damage.UNDONE, undone.clip_sha256, reason, outcome))
 
     def _labelling(self, done: DoneLabelling) -> None:
@@ -230,14 +233,18 @@ class _Check:
         """Why the labelling cannot be made again; "" if it can."""
         if rules.recipe is None:
             return "" if existing_source(self.engine, done.clip_id) else _GONE
+        why = _NO_PARTS if rules.recipe.heads is None else _NO_SOURCE
         if rules.plan is None:
-            return _NO_PARTS
+            return why
         own = part_labellings(self.engine, done.clip_id, rules.plan.parts)
+        recipe = rules.plan.recipe
         try:
-            n_whole = len([checked_scores(self.home, each) for each in own])
-        except AudioError:
-            return _NO_PARTS
-        return "" if n_whole == len(rules.plan.parts) else _NO_PARTS
+            n_whole = len([checked_scores(self.home, each, recipe.reads) for each in own])
+            if recipe.heads is not None:
+                read_heads(self.home / recipe.heads.file, recipe.heads.sha256)
+        except (AudioError, WeightsError):
+            return why
+        return "" if n_whole == len(rules.plan.parts) else why
 
     def _correct(self, done: DoneLabelling, checked: Mapping[Kind, Checked]) -> Outcome:
         if not self.is_repair:

@@ -14,6 +14,7 @@ import typer
 from sqlalchemy import Engine
 
 from flows.asking import ontology_of
+from flows.cli.combining import combine_shown
 from flows.cli.shared_options import AsJson, Store
 from flows.cli.truth_report import (
     TRUTH_HELP,
@@ -23,7 +24,7 @@ from flows.cli.truth_report import (
     known_truth,
     left_out,
 )
-from flows.terminal import note, one_line, print_json, print_table, progress_lines
+from flows.terminal import note, one_line, print_json, print_table
 
 if TYPE_CHECKING:
     from audioset_core.evaluation.calibration import Platt
@@ -62,24 +63,13 @@ def combine(
     file is missing or damaged: the file is named, and the others are combined.
     """
     from db.score_files.combinable import count_labelled
-    from flows.run.combining import run_combination
-    from tasks.combining.combine import Combined
     from tasks.combining.recipe import find_parts, plan
 
     with store.database() as engine:
         parts = find_parts(engine, models, name)
         found = _calibration(engine, store, name, list(parts.values()), truth, format)
         plans = plan(engine, name, list(parts), found.lines, found.described)
-        done = [Combined() for _ in plans]
-        if total := sum(each.n_clips(engine) for each in plans):
-            show, n_seen = progress_lines("clips"), 0
-
-            def progress(some: Combined) -> None:
-                nonlocal n_seen
-                n_seen += some.n_clips + some.n_busy + len(some.failures)
-                show(n_seen, max(total, n_seen))
-
-            done = run_combination(engine, store.home.absolute(), plans, progress)
+        done = combine_shown(engine, store.home.absolute(), plans)
         n_any, n_each = count_labelled(engine, list(parts))
         _, in_all = count_labelled(engine, [each.whole.model_id for each in plans])
     failures = [each for one in done for each in one.failures]

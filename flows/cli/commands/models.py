@@ -84,7 +84,8 @@ def models(*, context: typer.Context, store: Store, as_json: AsJson = False) -> 
         promoted = ", promoted" if entry["promoted"] else ""
         model = f"{entry['name']}@{entry['version']}"
         parts = ", ".join(f"{part['model']}@{part['version']}" for part in entry["parts"])
-        of = f", combined of {parts}" if parts else ""
+        how = "taught on" if entry["taught"] else "combined of"
+        of = f", {how} {parts}" if parts else ""
         print(f"{entry['labelled']:,} clips labelled with {model}{of}{promoted}")
 
 
@@ -227,16 +228,18 @@ def _labelled(store: Store) -> list[dict[str, Any]]:
     if not store.is_there:
         return []
     with store.database() as engine:
-        parts_of = {stored.title: stored.parts for stored in stored_variants(engine).values()}
+        stored_of = {stored.title: stored for stored in stored_variants(engine).values()}
         return [
             {
                 "name": m.name,
                 "version": m.version,
                 "labelled": m.n_labelled,
                 "promoted": m.is_promoted,
-                "parts": parts_of.get(f"{m.name}@{m.version}", ()),
+                "parts": stored.parts if stored else (),
+                "taught": bool(stored and "heads" in stored.extra),
             }
             for m in models_known(engine)
+            for stored in (stored_of.get(f"{m.name}@{m.version}"),)
         ]
 
 

@@ -22,6 +22,13 @@ from db.score_files.combinable import (
     iter_uncombined,
     part_labellings,
 )
+from db.score_files.teachable import (
+    clips_at,
+    embedded_clips,
+    embedded_labellings,
+    embedded_models,
+    iter_clips,
+)
 from tests.db.build import (
     LEASE_S,
     MODEL,
@@ -172,3 +179,45 @@ def test_remarks_of_the_parts_come_once_each(tiny: World, coarse: World, whole: 
         assert commit_labellings(world.engine, world.variant, [row], RUN, NOW) == [True]
     (found,) = uncombined(tiny, coarse, whole)
     assert (found.remarks, found.is_partial) == ((cut, gap), True)
+
+
+def test_embeddings_are_found_where_a_labelling_has_them(tiny: World, whole: Variant) -> None:
+    """The newest labelling with embeddings counts, though a newer one without may be there."""
+    bare = labelled(tiny, "bare", {})
+    claims = [claimed(tiny, name, f"/{name}/x.wav") for name in "ab"]
+    rows = [
+        replace(
+            labelling(claim, claim.sha256),
+            embeddings_path=f"embeddings/{claim.sha256}.npy",
+            embeddings_sha256=sha("embeddings"),
+        )
+        for claim in claims
+    ]
+    assert commit_labellings(tiny.engine, tiny.variant, rows, RUN, NOW) == [True, True]
+    dense = register_parameters(tiny.engine, replace(PARAMETERS, patch_hop_s=0.24))
+    denser = World(tiny.engine, replace(tiny.variant, parameter_set_id=dense))
+    labelled(denser, "b", {}, now=NOW + timedelta(hours=1))
+    found = find_combinations(tiny.engine, [tiny.variant.model_id], with_embeddings=True)
+    assert set(found) == {(tiny.variant,)}
+
+    def clips_of(*paths: str) -> set[str]:
+        wanted = {"with_embeddings": True, "paths": paths}
+        clips = list(iter_uncombined(tiny.engine, [tiny.variant], whole, **wanted))  # type: ignore[arg-type]
+        n = count_uncombined(tiny.engine, [tiny.variant], whole, **wanted)  # type: ignore[arg-type]
+        assert n == len(clips)
+        return names(clips)
+
+    assert clips_of() == {sha("a"), sha("b")}
+    assert clips_of("/a") == {sha("a")}
+    assert clips_of("/b/x.wav", "/a") == {sha("a"), sha("b")}
+    (model,) = embedded_models(tiny.engine)
+    assert (model.title, model.n_clips) == (f"{MODEL.name}@{MODEL.version}", 2)
+    ids = embedded_labellings(tiny.engine, model.model_id)
+    in_order = sorted([sha("a"), sha("b")])
+    assert [each.clip_sha256 for each in iter_clips(tiny.engine, ids)] == in_order
+    wanted = [sha("a"), bare.sha256]
+    (own,) = embedded_clips(tiny.engine, model.model_id, wanted)
+    assert (own.clip_sha256, own.embeddings_path) == (sha("a"), f"embeddings/{sha('a')}.npy")
+    assert clips_at(tiny.engine, "/a") == [sha("a")]
+    combined(whole, tiny.engine, *(KnownClip(c.clip_id, c.sha256, c.source_id) for c in claims))
+    assert clips_of() == set()

@@ -1,0 +1,68 @@
+"""Classes of ESC-10 taught from four real recordings each, and kept up as recordings arrive."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.flows.build import Lab, write_clip
+
+pytestmark = pytest.mark.slow
+
+CLASSES = {
+    "baby_cry": "Baby cry, infant cry", "chainsaw": "Chainsaw", "clock_tick": "Tick-tock",
+    "dog_bark": "Dog", "fire_crackling": "Fire", "helicopter": "Helicopter",
+    "person_sneeze": "Sneeze", "rain": "Rain", "rooster": "Chicken, rooster",
+    "sea_waves": "Ocean",
+}  # fmt: skip
+YAMNET_H5 = "weights/yamnet.h5"
+
+
+def test_classes_of_four_recordings_are_learned_and_kept_up(
+    lab: Lab, assets: Path, audioset: Callable[..., Any], tmp_path: Path
+) -> None:
+    def label(*paths: Path) -> Any:
+        return lab.label(*paths, weights=assets / YAMNET_H5, embeddings=True)
+
+    corpus = tmp_path / "esc10"
+    shutil.copytree(assets / "esc10-dev", corpus)
+    assert label(corpus).n_labelled == 40
+    examples = [
+        word
+        for folder, name in CLASSES.items()
+        for word in ("--examples", f"{name}={corpus / folder}")
+    ]
+    home = ("--home", lab.home)
+    said = audioset("teach", "--name", "my-sounds", *examples, *home, "--json")
+    assert said.code == 0, said
+    told = json.loads(said.out)
+    assert {each["recordings"] for each in told["classes"]} == {4}
+    assert {each["other_recordings"] for each in told["classes"]} == {36}
+    # Each recording's score is of heads that learned from three recordings of its class.
+    assert told["mean_ap"] >= 0.9, told
+    low, high = told["mean_ap_interval"]
+    assert low > 0.8, told
+    assert low < told["mean_ap"] < high
+    assert sum(each["ap"] >= 0.9 for each in told["classes"]) >= 7, told
+    assert audioset("label", "--model", "my-sounds", *home).code == 0
+    # What arrives is scored by the run that labels it, without being asked.
+    write_clip(tmp_path / "new.wav", 1, 5.0)
+    summary = label(tmp_path / "new.wav")
+    assert (summary.n_labelled, summary.taught) == (1, {told["model"]: 1})
+    assert (f"scored by {told['model']}", "1 (taught)") in summary.rows()
+    assert label(corpus).taught == {}
+    said = audioset("label", "--model", "my-sounds", *home)
+    assert "0 clips scored, 41 in all" in said.out
+    # What cannot be scored does not stop the run, and is said.
+    (weights,) = (lab.home / "taught").iterdir()
+    weights.write_bytes(b"damaged")
+    write_clip(tmp_path / "newer.wav", 2, 5.0)
+    summary = label(tmp_path / "newer.wav")
+    assert (summary.n_labelled, summary.taught) == (1, {})
+    (problem,) = summary.taught_problems
+    assert problem.startswith("not scored by my-sounds: ")
