@@ -53,6 +53,29 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
+class HeardSound:
+    """A class from one time to another in a clip, and the recording and labelling that it is of.
+
+    `sample_rate_hz`, `n_samples` (per channel), `n_channels` and `format` are the recording's own.
+    """
+
+    clip: str
+    mid: str
+    name: str
+    score: float
+    start_s: float
+    end_s: float
+    n_samples: int
+    sample_rate_hz: int
+    n_channels: int
+    format: str
+    model: str
+    model_version: str
+    is_partial: bool
+    track: Track
+
+
+@dataclass(frozen=True, slots=True)
 class SourceReport:
     """A place where the clip was seen."""
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from audioset_core.arrays import F32
+from audioset_core.arrays import Floats
 from audioset_core.audio.ffmpeg import FFmpegSource, MixedTracks, Track
 from audioset_core.audio.header_facts import HeaderFacts, look_at_header
 from audioset_core.audio.mono import Decoder, StreamInfo, after, check_range
@@ -45,10 +45,14 @@ _DAY_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
-    """How recordings are read. ``is_strict``: recordings that are not whole are refused."""
+    """How recordings are read. ``is_strict``: recordings that are not whole are refused.
+
+    ``is_exact``: `Decoder.all_channels` will be read, in float64, which holds every stored sample.
+    """
 
     track: Track = "default"
     is_strict: bool = False
+    is_exact: bool = False
 
 
 class _Source(Protocol):
@@ -58,7 +62,7 @@ class _Source(Protocol):
     info: StreamInfo
     remarks: Remarks
 
-    def blocks(self) -> Iterator[F32]: ...
+    def blocks(self) -> Iterator[Floats]: ...
     def close(self) -> None: ...
 
 
@@ -156,7 +160,7 @@ class RecordingDecoder(Decoder):
             self._remarks.add(RemarkKind.SIZE, "a chunk before the samples has a wrong size")
         return source
 
-    def _raw_blocks(self) -> Iterator[F32]:
+    def _raw_blocks(self) -> Iterator[Floats]:
         n_given, source, stopped = 0, self._sources[0], None
         while True:
             n_before, earlier, stopped = n_given, stopped, None
@@ -220,7 +224,9 @@ class RecordingDecoder(Decoder):
 
 
 def _sndfile(seen: HeaderFacts, options: DecodeOptions, earlier: list[_Source]) -> _Source:
-    source = SndfileSource(seen.view, is_whole_file=seen.is_whole_file, fault=seen.fault)
+    source = SndfileSource(
+        seen.view, is_whole_file=seen.is_whole_file, fault=seen.fault, is_exact=options.is_exact
+    )
     if earlier and source.info.sample_rate_hz != earlier[0].info.sample_rate_hz:
         source.close()
         raise AudioError(Reason.DAMAGED, "decoders differ about the sample rate")
@@ -234,9 +240,18 @@ def _sndfile(seen: HeaderFacts, options: DecodeOptions, earlier: list[_Source]) 
 def _ffmpeg(seen: HeaderFacts, options: DecodeOptions, earlier: list[_Source]) -> _Source:
     rate_hz = earlier[0].info.sample_rate_hz if earlier else None
     if options.track == "all":
-        return MixedTracks(seen.view, rate_hz)
+        mixed = MixedTracks(seen.view, rate_hz)
+        if not options.is_exact:
+            return mixed
+        if mixed.n_tracks > 1:
+            mixed.info = replace(mixed.info, n_channels=1)  # their mean is what was labelled
+            return mixed
+        mixed.close()
     demuxer = _DEMUXERS.get(seen.kind or "")
-    return FFmpegSource(seen.view, options.track, rate_hz=rate_hz, demuxer=demuxer)
+    track = "default" if options.track == "all" else options.track
+    return FFmpegSource(
+        seen.view, track, rate_hz=rate_hz, demuxer=demuxer, is_exact=options.is_exact
+    )
 
 
 def _why_unreadable(seen: HeaderFacts, errors: list[AudioError]) -> AudioError:

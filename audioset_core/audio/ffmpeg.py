@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from audioset_core.arrays import F32
+from audioset_core.arrays import F32, Floats
 from audioset_core.audio.ffmpeg_formats import DEMUXERS, container_name
 from audioset_core.audio.mono import BLOCK_SAMPLES, StreamInfo, frames_per_block, mono_of
 from audioset_core.audio.remarks import RemarkKind, Remarks
@@ -52,9 +52,11 @@ class FFmpegSource:
         *,
         rate_hz: int | None = None,
         demuxer: str | None = None,
+        is_exact: bool = False,
     ) -> None:
         import av
 
+        self._kind: Any = np.float64 if is_exact else np.float32
         self.remarks = Remarks()
         self._file = view.open()
         self._rate_changer: Any = None
@@ -80,10 +82,10 @@ class FFmpegSource:
         """Audio tracks of the container."""
         return len(self._container.streams.audio)
 
-    def blocks(self) -> Iterator[F32]:
+    def blocks(self) -> Iterator[Floats]:
         """Blocks ``[n, n_channels]`` at ``info.sample_rate_hz``, until nothing more is given."""
         want = frames_per_block(self.info.n_channels)
-        held: list[F32] = []
+        held: list[Floats] = []
         n_held = 0
         for piece in self._placed():
             if held and (n_held >= want or piece.shape[1] != held[0].shape[1]):
@@ -155,6 +157,7 @@ class FFmpegSource:
             n_channels=int(codec.channels or 0),
             promised_samples=self._promised(rate),
             expected_s=length / _TIME_BASE_HZ if length and length > 0 else None,
+            sample_type=_sample_type(codec),
         )
 
     def _promised(self, rate_hz: int) -> int | None:
@@ -170,7 +173,7 @@ class FFmpegSource:
         start = self._container.start_time or 0
         return start / _TIME_BASE_HZ if start > 0 or start < -2 * JITTER_S * _TIME_BASE_HZ else 0.0
 
-    def _placed(self) -> Iterator[F32]:
+    def _placed(self) -> Iterator[Floats]:
         """Every frame's samples, with silence where the time stamps leave a gap."""
         may_jump = bool(self._container.format.flags & _MAY_JUMP)
         rate_hz, origin_s = self.info.sample_rate_hz, self._origin_s()
@@ -180,7 +183,7 @@ class FFmpegSource:
                 n_silent, n_dropped = timeline.place(stamp_s, len(samples), is_behind_loss)
                 while n_silent > 0:
                     n = min(n_silent, BLOCK_SAMPLES)
-                    yield np.zeros((n, samples.shape[1]), np.float32)
+                    yield np.zeros((n, samples.shape[1]), self._kind)
                     n_silent -= n
                 yield samples[n_dropped:]
 
@@ -238,12 +241,12 @@ class FFmpegSource:
             if packet.size or packet.dts is None:
                 yield packet
 
-    def _samples(self, frame: Any) -> Iterator[tuple[F32, float | None]]:
+    def _samples(self, frame: Any) -> Iterator[tuple[Floats, float | None]]:
         """The frame's samples ``[n, n_channels]`` at the announced rate, and their time stamp."""
         if frame.sample_rate == self.info.sample_rate_hz:
             stamp_s = None if frame.pts is None else float(frame.pts * frame.time_base)
             if frame.samples:
-                yield samples_of(frame), stamp_s
+                yield samples_of(frame, self._kind), stamp_s
             return
         # Some streams change their rate midway: they are resampled to the announced rate.
         about = (frame.sample_rate, frame.layout.name, frame.format.name)
@@ -254,7 +257,7 @@ class FFmpegSource:
             self._rate_changer = (about, changer)
         for piece in self._rate_changer[1].resample(frame):
             stamp_s = None if piece.pts is None else float(piece.pts * piece.time_base)
-            yield samples_of(piece), stamp_s
+            yield samples_of(piece, self._kind), stamp_s
 
 
 class MixedTracks:
@@ -320,16 +323,16 @@ class MixedTracks:
             source.close()
 
 
-def samples_of(frame: Any) -> F32:
-    """A frame's samples as float32. Shape: ``[n, n_channels]``"""
+def samples_of(frame: Any, kind: Any = np.float32) -> Floats:
+    """A frame's samples as float32 or float64. Shape: ``[n, n_channels]``"""
     array = frame.to_ndarray()
-    kind = frame.format.name.removesuffix("p")
+    name = frame.format.name.removesuffix("p")
     planes = array if frame.format.is_planar else array.reshape(-1, frame.layout.nb_channels).T
-    if kind == "u8":
-        planes = planes.astype(np.float32) - 128
-    samples: F32 = planes.T.astype(np.float32, copy=False)
-    scale = _SCALES.get(kind)
-    return samples if scale is None else samples * np.float32(scale)
+    if name == "u8":
+        planes = planes.astype(kind) - 128
+    samples: Floats = planes.T.astype(kind, copy=False)
+    scale = _SCALES.get(name)
+    return samples if scale is None else samples * kind(scale)
 
 
 def error_text(error: BaseException) -> str:
@@ -354,6 +357,15 @@ def _tag(codec: Any) -> str:
         return str(codec.codec_tag)
     except UnicodeDecodeError:  # a number
         return ""
+
+
+def _sample_type(codec: Any) -> str:
+    """As `StreamInfo.sample_type`; FFmpeg gives 24 bits as 32, of which the last 8 are 0."""
+    if not codec.codec.lossless or codec.format is None:
+        return "lossy"
+    as_32 = "int32" if "s32" in codec.name else "int24"
+    kinds = {"u8": "int8", "s16": "int16", "s32": as_32, "flt": "float32", "dbl": "float64"}
+    return kinds.get(codec.format.name.removesuffix("p"), "lossy")
 
 
 def _preference(stream: Any) -> tuple[bool, int]:

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from audioset_core.arrays import F32
+from audioset_core.arrays import F32, Floats, Scalar
 from audioset_core.audio.remarks import Remark, RemarkKind, Remarks
 from audioset_core.errors import AudioError, Reason
 from audioset_core.file_headers.field_notes import FieldNotes
@@ -45,6 +46,8 @@ class StreamInfo:
     expected_s: float | None = None
     notes: FieldNotes | None = None
     """The recorder's notes on time and place."""
+    sample_type: str = "lossy"
+    """int8, int16, int24, int32, float32 or float64, where exactly such samples are stored."""
 
 
 class Decoder:
@@ -60,7 +63,7 @@ class Decoder:
         """
         n_samples, opposed = 0, Remarks()
         for block in self._raw_blocks():
-            mono, is_opposed = mono_of(block)
+            mono, is_opposed = mono_of(np.asarray(block, np.float32))
             # All finite samples have a finite sum of squares, unless it overflows; it is faster.
             if not (math.isfinite(mono @ mono) or (finite := np.isfinite(mono)).all()):
                 at_s = (n_samples + int(finite.argmin())) / self.info.sample_rate_hz
@@ -77,6 +80,18 @@ class Decoder:
             yield mono
         self._end(n_samples, opposed)
 
+    def all_channels(self) -> Iterator[Floats]:
+        """Blocks ``[n, n_channels]`` as they are stored, not mixed; some may be empty.
+
+        Raises:
+            AudioError: damaged, or the number of channels changes.
+        """
+        for block in self._raw_blocks():
+            if block.shape[1] != self.info.n_channels:
+                detail = f"{self.info.n_channels} channels, then {block.shape[1]}"
+                raise AudioError(Reason.UNSUPPORTED, detail)
+            yield block
+
     def remarks(self) -> tuple[Remark, ...]:
         """What a person should know about the recording; complete once all blocks are read."""
         return ()
@@ -91,7 +106,7 @@ class Decoder:
     def close(self) -> None:
         """Release the decoder (not the file)."""
 
-    def _raw_blocks(self) -> Iterator[F32]:
+    def _raw_blocks(self) -> Iterator[Floats]:
         """Blocks ``[n, n_channels]``, each valid until the next is asked for."""
         raise NotImplementedError
 
@@ -148,7 +163,7 @@ def mono_of(block: F32) -> tuple[F32, bool]:
     return block[:, loudest].copy(), True
 
 
-def after(n_samples: int, blocks: Iterator[F32]) -> Iterator[F32]:
+def after(n_samples: int, blocks: Iterator[NDArray[Scalar]]) -> Iterator[NDArray[Scalar]]:
     """The samples after the first `n_samples`; empty blocks in place of these, as signs of life."""
     n_seen = 0
     for block in blocks:

@@ -22,11 +22,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from audioset_core.arrays import F32
+from audioset_core.arrays import F32, Floats
 from audioset_core.audio.decoders import DecodeOptions
 from audioset_core.audio.mono import Decoder, StreamInfo, after
 from audioset_core.audio.remarks import Remark, RemarkKind
@@ -46,6 +46,7 @@ from audioset_core.audio.sandbox_process import (
     SLOT_SAMPLES,
     WAIT_S,
     WITH_JSON,
+    exact_slot,
 )
 from audioset_core.errors import AudioError, Reason
 from audioset_core.file_headers.field_notes import FieldNotes
@@ -71,8 +72,8 @@ def open_sandboxed(
     options = options or DecodeOptions()
     track = {"default": 0, "all": -1}.get(str(options.track), options.track)
     start_s = -1.0 if start_s is None else start_s
-    request = REQUEST.pack(size_bytes, int(track), options.is_strict, start_s)
-    return SandboxedDecoder(fd, request, decoder_pool())
+    about = (int(track), options.is_strict, options.is_exact)
+    return SandboxedDecoder(fd, REQUEST.pack(size_bytes, *about, start_s), decoder_pool())
 
 
 def decoder_pool() -> DecoderPool:
@@ -267,10 +268,17 @@ class SandboxedDecoder(Decoder):
 
     def blocks(self) -> Iterator[F32]:
         """As `Decoder.blocks`; continued in a new process where one died of an earlier file."""
+        return cast("Iterator[F32]", self._continued(0))
+
+    def all_channels(self) -> Iterator[Floats]:
+        """As `Decoder.all_channels`, where that was asked for when the recording was opened."""
+        return self._continued(self.info.n_channels)
+
+    def _continued(self, n_channels: int) -> Iterator[Floats]:
         n_given = 0
         while True:
             try:
-                for block in after(n_given, self._stream()):
+                for block in after(n_given, self._stream(n_channels)):
                     n_given += len(block)
                     if len(block):
                         yield block
@@ -298,6 +306,20 @@ class SandboxedDecoder(Decoder):
         else:
             self._pool.put_back(worker)
 
+    def stop_reading(self) -> None:
+        """Close it where blocks are left, and keep the process: it first decodes a block or two."""
+        worker = self._worker
+        if worker is not None and self._is_streaming:
+            try:
+                worker.send(CLOSE)
+                while worker.answer() != (END, None):
+                    pass
+            except _DiedError:
+                pass
+            else:
+                self._release()
+        self.close()
+
     def _open(self, worker: _Worker) -> StreamInfo:
         worker.n_files += 1
         self._worker, self._is_streaming = worker, True
@@ -321,7 +343,7 @@ class SandboxedDecoder(Decoder):
             self.close()
             raise again.error from None
 
-    def _stream(self) -> Iterator[F32]:
+    def _stream(self, n_channels: int) -> Iterator[Floats]:
         worker, slot = self._worker, 0
         assert worker is not None  # noqa: S101 (for mypy: taken when opened)
         self._is_streaming = True
@@ -332,7 +354,9 @@ class SandboxedDecoder(Decoder):
                 self._remarks = tuple(Remark(RemarkKind(r[0]), *r[1:]) for r in n)
                 self._release()
                 return
-            block = worker.slots[slot, :n].copy()
+            block = exact_slot(worker.slots[slot], n_channels)[:n].copy()
+            if n_channels:
+                block = block.reshape(-1, n_channels)
             slot = (slot + 1) % N_SLOTS
             worker.send(NEXT)
             yield block

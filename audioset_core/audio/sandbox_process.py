@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from audioset_core.arrays import F32
+from audioset_core.arrays import F32, Floats
 from audioset_core.audio.decoders import DecodeOptions, open_decoder
 from audioset_core.audio.mono import BLOCK_SAMPLES, Decoder, StreamInfo
 from audioset_core.errors import AudioError, Reason
@@ -44,9 +44,9 @@ OPEN, NEXT, CLOSE = b"o", b"n", b"c"
 READY, INFO, BLOCK, END, FAILED = range(5)
 HEAD = struct.Struct("<II")
 WITH_JSON = frozenset({INFO, END, FAILED})
-REQUEST = struct.Struct("<qi?d")
-"""The file's size, the track (0: the default one, -1: all), whether to be strict, and the start
-time (below 0: the whole file)."""
+REQUEST = struct.Struct("<qi??d")
+"""The file's size, the track (0: the default one, -1: all), whether to be strict, whether to give
+all channels in float64, and the start time (below 0: the whole file)."""
 
 MEMORY_BYTES = 512 << 20
 """Most memory of decoding, beyond the process itself. FFmpeg's index of a day of AAC: 0.1 GB."""
@@ -81,7 +81,7 @@ def serve(wire: socket.socket, slots: F32) -> None:
         elif command == NEXT:  # one may still arrive after the last block
             is_done = work is not None and _answer(wire, work.next)
         elif command == CLOSE:
-            is_done = _answer(wire, lambda: (END, []))
+            is_done = _answer(wire, lambda: (END, None))
         else:
             return
         if is_done and work is not None:
@@ -92,15 +92,15 @@ def serve(wire: socket.socket, slots: F32) -> None:
 class _Work:
     """One file that is being decoded, and the CPU time that it has taken so far."""
 
-    def __init__(self, fd: int, request: tuple[int, int, bool, float], slots: F32) -> None:
+    def __init__(self, fd: int, request: tuple[int, int, bool, bool, float], slots: F32) -> None:
         self._fd, self._size_bytes = fd, request[0]
         track: int | str = {0: "default", -1: "all"}.get(request[1], request[1])
-        self._options, self._start_s = DecodeOptions(track, request[2]), request[3]
+        self._options, self._start_s = DecodeOptions(track, request[2], request[3]), request[4]
         self._slots, self._slot = slots, 0
         self._began_s, self._n_samples = time.process_time(), 0
         self._decoder: Decoder | None = None
-        self._blocks: Iterator[F32] = iter(())
-        self._rest = np.empty(0, np.float32)
+        self._blocks: Iterator[Floats] = iter(())
+        self._rest: Floats = np.empty(0, np.float32)
 
     def open(self) -> tuple[int, Any]:
         with self._limits():
@@ -108,6 +108,8 @@ class _Work:
             decoder = open_decoder(self._fd, self._size_bytes, self._options, is_for_a_part=is_part)
             self._decoder, self._blocks = decoder, decoder.blocks()
             info = decoder.info
+            if self._options.is_exact:
+                self._blocks = (block.ravel() for block in decoder.all_channels())
             self._check_length(info, info.promised_samples or 0)
             first = decoder.skip(round(self._start_s * info.sample_rate_hz)) if is_part else 0
             return INFO, [asdict(info), first]
@@ -115,7 +117,7 @@ class _Work:
     def next(self) -> tuple[int, Any]:
         """Fill a slot, however small the decoder's own blocks: FFmpeg gives 20 ms at a time."""
         assert self._decoder is not None  # noqa: S101 (for mypy: opened before)
-        slot, n, has_ended = self._slots[self._slot], 0, False
+        slot, n, has_ended = exact_slot(self._slots[self._slot], self._width), 0, False
         with self._limits():
             while n < len(slot):
                 if not len(self._rest):
@@ -128,12 +130,17 @@ class _Work:
                 slot[n : n + len(piece)] = piece
                 self._rest = self._rest[len(piece) :]
                 n += len(piece)
-            self._n_samples += n
+            self._n_samples += n // (self._width or 1)
             self._check_length(self._decoder.info, self._n_samples)
         self._slot = (self._slot + 1) % N_SLOTS
         if has_ended and not n:
             return END, [[r.kind, r.detail, r.start_s, r.end_s] for r in self._decoder.remarks()]
         return BLOCK, n
+
+    @property
+    def _width(self) -> int:
+        """How many channels a slot has; 0: mono, in float32."""
+        return self._decoder.info.n_channels if self._decoder and self._options.is_exact else 0
 
     def close(self) -> None:
         with suppress(Exception):  # damage may raise once more
@@ -163,6 +170,14 @@ class _Work:
                 f"{length_s / 3600:,.0f} h in {self._size_bytes:,} bytes: "
                 f"longer than 24 h at under 8 kbit/s is refused as implausible",
             )
+
+
+def exact_slot(slot: F32, n_channels: int) -> Floats:
+    """A slot for whole frames of all channels in float64; with 0 channels, as it is."""
+    if not n_channels:
+        return slot
+    wide = slot.view(np.float64)
+    return wide[: len(wide) // n_channels * n_channels]
 
 
 def _answer(wire: socket.socket, step: Any) -> bool:

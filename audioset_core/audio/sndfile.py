@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import soundfile
 
-from audioset_core.arrays import F32
+from audioset_core.arrays import F32, Floats
 from audioset_core.audio.ffmpeg import error_text
 from audioset_core.audio.mono import StreamInfo, after, frames_per_block
 from audioset_core.audio.remarks import Remarks
@@ -20,6 +20,13 @@ from audioset_core.file_headers.ogg_pages import OggFault
 # Lengths above this are placeholders of streamed files, not promises (2**40 samples: 290 days
 # at 44.1 kHz).
 _MAX_PROMISE = 1 << 40
+_SAMPLE_TYPES = {
+    "PCM_S8": "int8", "PCM_U8": "int8", "DPCM_8": "int8", "PCM_16": "int16", "DPCM_16": "int16",
+    "ULAW": "int16", "ALAW": "int16", "ALAC_16": "int16", "PCM_24": "int24", "ALAC_20": "int24",
+    "ALAC_24": "int24", "PCM_32": "int32", "ALAC_32": "int32", "FLOAT": "float32",
+    "DOUBLE": "float64",
+}  # fmt: skip
+"""What is stored, by libsndfile's subtype; all other codings are lossy."""
 _ERRORS = (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError)
 
 
@@ -37,9 +44,17 @@ class SndfileSource:
         AudioError: libsndfile does not know the format.
     """
 
-    def __init__(self, view: FileView, *, is_whole_file: bool, fault: OggFault | None) -> None:
+    def __init__(
+        self,
+        view: FileView,
+        *,
+        is_whole_file: bool,
+        fault: OggFault | None,
+        is_exact: bool = False,
+    ) -> None:
         self.remarks = Remarks()
         self._view, self._fault, self._is_for_a_part = view, fault, False
+        self._is_exact = is_exact
         # The descriptor itself where it shows what the view does: no call of ours for each read.
         self._fd = view.fd if is_whole_file else None
         try:
@@ -60,6 +75,7 @@ class SndfileSource:
             sample_rate_hz=int(self._file.samplerate),
             n_channels=int(self._file.channels),
             promised_samples=promised if 0 < promised < _MAX_PROMISE else None,
+            sample_type=_SAMPLE_TYPES.get(self._file.subtype, "lossy"),
         )
 
     def holds(self, n_samples: int) -> bool:
@@ -71,7 +87,7 @@ class SndfileSource:
             return False
         return bool(found)
 
-    def blocks(self) -> Iterator[F32]:
+    def blocks(self) -> Iterator[Floats]:
         """Blocks ``[n, n_channels]`` until the stated end; each is valid until the next.
 
         Raises:
@@ -115,10 +131,11 @@ class SndfileSource:
             self._view, info.sample_rate_hz, info.n_channels, frames_per_block(info.n_channels)
         )
 
-    def _own_blocks(self) -> Iterator[F32]:
+    def _own_blocks(self) -> Iterator[Floats]:
         want = frames_per_block(self.info.n_channels)
         # One buffer for all blocks: fresh memory costs as much as mixing what is in it.
-        buffer = np.empty((want, self.info.n_channels), np.float32)
+        kind = np.float64 if self._is_exact else np.float32
+        buffer: Floats = np.empty((want, self.info.n_channels), kind)
         while True:
             try:
                 block = self._file.read(out=buffer)

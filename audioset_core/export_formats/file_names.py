@@ -9,6 +9,7 @@ that is too long for a file system ends in `%~` and a digest instead.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
@@ -71,6 +72,30 @@ def flat_name(path: bytes, root: bytes) -> str:
     'sub%2Fx.wav.tsv'
     """
     return _short("%2F".join(_parts(path, root)), ".tsv")
+
+
+def class_folder(name: str) -> str:
+    """A folder's name for a class; none is hidden.
+
+    >>> class_folder("Wail, moan"), class_folder("AC/DC")
+    ('Wail, moan', 'AC%2FDC')
+    """
+    escaped = _escape(name).replace("/", _OUTSIDE)
+    return _short(f"%2E{escaped[1:]}" if escaped.startswith(".") else escaped)
+
+
+def piece_name(path: bytes, score: float, start_s: float, clip: str) -> str:
+    """The name, without its ending, of a piece of a recording: by score, file and time.
+
+    >>> piece_name(b"/audio/a.b.wav", 0.95, 3723.48, "70cfa6e5fa77")
+    '0.9500_a.b_01h02m03.480s_70cfa6e5fa77'
+    """
+    stem = os.path.splitext(path.rpartition(b"/")[2])[0]  # noqa: PTH122 (bytes)
+    minutes, ms = divmod(round(start_s * 1000), 60_000)
+    at = f"{minutes // 60:02d}h{minutes % 60:02d}m{ms / 1000:06.3f}s"
+    text = _escape(stem.decode("utf-8", "surrogateescape"))
+    ending = ".flac"  # the longest
+    return _short(f"{score:.4f}_{text}", f"_{at}_{clip}{ending}").removesuffix(ending)
 
 
 def line_name(path: bytes, root: bytes) -> str:

@@ -8,7 +8,6 @@ Source: Cochran, Sampling Techniques (1977), chapter 5 (stratified random sampli
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -20,6 +19,7 @@ from sqlalchemy import Connection, Engine, Select, and_, select
 from db.engine import reading
 from db.query.current_labelling import floor, model_ids, with_facts
 from db.query.find import prepared
+from db.query.per_class import random_rank
 from db.query.question import Question
 from db.query.statements import best_of_clips, found_query, intervals_query, with_source
 from db.query.subtrees import node_id
@@ -216,15 +216,6 @@ def _in_turn(parts: Sequence[Sequence[Any]], size: int) -> list[Any]:
     longest = max(map(len, parts), default=0)
     turns = (part[turn] for turn in range(longest) for part in parts if turn < len(part))
     return [each for _, each in zip(range(size), turns, strict=False)]
-
-
-def random_rank(seed: int, clip: str) -> int:
-    """A random number for a clip, by the seed and its id alone: the same on every database.
-
-    Negative, so that a heap, which removes its least value, removes the clip of the last rank.
-    """
-    digest = hashlib.blake2b(f"{seed} {clip}".encode(), digest_size=8).digest()
-    return -int.from_bytes(digest, "big")
 
 
 def _population(conn: Connection, question: Question) -> Select[Any]:

@@ -41,6 +41,13 @@ def start_run(
         conn.execute(insert(runs), row)
 
 
+def labelled_paths(engine: Engine) -> set[str]:
+    """What runs were asked to label, as it was written."""
+    with reading(engine) as conn:
+        found = conn.execute(select(runs.c.parameters)).scalars()
+        return {path for parameters in found for path in parameters.get("paths") or ()}
+
+
 def running_runs(engine: Engine) -> list[Run]:
     """Runs that have not ended, oldest first; some may be dead."""
     return _runs(engine, runs.c.status == RunStatus.RUNNING.value)

@@ -11,6 +11,7 @@ PUBLIC = (
     "hours",
     "occasions",
     "paths",
+    "per_class",
     "question",
     "statements",
     "subtrees",

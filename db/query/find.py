@@ -13,11 +13,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, FromClause, Select, and_, func, select
 
-from db.answer_records import Hit
+from db.answer_records import HeardSound, Hit
 from db.engine import reading
 from db.errors import DatabaseUserError
 from db.query.answers import hit_of
 from db.query.current_labelling import floor, model_ids, represents_clip
+from db.query.per_class import Choice, sounds_of_each_class
 from db.query.question import Question, clip_conditions
 from db.query.statements import answers, found_query, intervals_query, kth_peak_query
 from db.query.subtrees import Subtree, predicted_below, subtree
@@ -48,6 +49,23 @@ def find_intervals(engine: Engine, question: Question) -> list[Hit]:
         DatabaseUserError: as `find_clips`.
     """
     return _find(engine, question, by_interval=True, once=False)
+
+
+def find_sounds(
+    engine: Engine, question: Question, most: int, choice: Choice = "score", seed: int = 0
+) -> list[HeardSound]:
+    """At most so many sounds of each class that is heard, the best ones or random ones.
+
+    Detections of a class that touch are one sound. The question's order and limit are left aside.
+
+    Raises:
+        DatabaseUserError: as `find_clips`.
+    """
+    with reading(engine) as conn:
+        tree, allowed = prepared(conn, question, by_interval=True)
+        within = few_clips(conn, question)
+        found = intervals_query(tree, question.min_score, allowed, question, within)
+        return sounds_of_each_class(conn, found, question, most, choice, seed)
 
 
 def prepared(

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Subquery, and_, func, select
+from sqlalchemy import ColumnElement, Engine, Subquery, and_, case, func, select
 
 from db.answer_records import Track, track_of
 from db.engine import reading
 from db.query.ambiguous_classes import counting_pairs
 from db.query.current_labelling import represents_clip
 from db.query.occasions import occasions
-from db.query.paths import first_source, there_first
+from db.query.paths import at_paths, first_source, there_first
 from db.query.time_spans import DAY_MS, newly_covered, timed
 from db.record_columns import columns_for
 from db.schema.tables import (
@@ -147,16 +147,19 @@ def failure_reasons(engine: Engine, n_examples: int = 3) -> list[ReasonCount]:
     return found
 
 
-def places(engine: Engine, sha256: str) -> list[Place]:
-    """Where a clip lay when it was last seen, those that are not missing first."""
+def places(engine: Engine, sha256: str, asked: Sequence[str] = ()) -> list[Place]:
+    """Where a clip lay when it was last seen: those that are not missing first, then those at the
+    paths that were asked about (`db.query.paths`).
+    """
     current = and_(labellings.c.clip_id == clips.c.id, labellings.c.is_current)
+    which = [case((at_paths(asked), 0), else_=1)] if asked else []
     query = (
         select(*columns_for(Place, sources), parameter_sets.c.parameters)
         .join(clips, clips.c.id == sources.c.clip_id)
         .outerjoin(labellings, current)
         .outerjoin(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
         .where(clips.c.sha256 == sha256)
-        .order_by(there_first(), sources.c.id)
+        .order_by(there_first(), *which, sources.c.id)
     )
     with reading(engine) as conn:
         return [

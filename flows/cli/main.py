@@ -39,6 +39,7 @@ COMMANDS = {
     "browse": ("sql:browse", "Open the database in a web browser, read-only."),
     "failures": ("ask.show:failures", "Files that could not be labelled, and why."),
     "export": ("ask.export:app", "Write labels in other tools' formats."),
+    "clips": ("clips:app", "Write the sounds themselves as files."),
     "times": ("times:times", "When recordings began, and how file names give the time."),
     "plot": ("ask.plot:plot", "Draw a picture of a clip."),
     "curve": ("ask.plot:curve", "Sorted scores of a class or branch over all clips."),

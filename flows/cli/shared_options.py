@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 from sqlalchemy import Engine
@@ -23,6 +23,9 @@ from flows.asking import ontology_of, open_database
 from flows.cli.wall_clock import asked_span
 from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import note, print_csv, print_json, print_table
+
+if TYPE_CHECKING:
+    from db.thresholds.sets import StoredSet
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="CSV on stdout.")]
@@ -125,6 +128,63 @@ class Sounds:
 
 
 @dataclass(frozen=True, slots=True)
+class Heard:
+    """How the sounds are heard, and what else is heard in the clip."""
+
+    all_of: Annotated[
+        list[str] | None, typer.Option(help="Each of these must reach --min-score in the clip.")
+    ] = None
+    not_under: NotUnder = None
+    min_score: Annotated[float, typer.Option(min=0.0, max=1.0, help="Lowest score.")] = 0.5
+    min_duration: Annotated[
+        float,
+        typer.Option(min=0.0, help="The sound lasts at least so many seconds without a break."),
+    ] = 0.0
+    threshold_set: Annotated[
+        str | None,
+        typer.Option(
+            help="Use this set of thresholds, NAME or NAME@VERSION, instead of --min-score."
+        ),
+    ] = None
+
+    def of_question(self, engine: Engine) -> Mapping[str, Any]:
+        """Fields of the `Question`."""
+        return {
+            "all_of": mids(engine, self.all_of), "not_under": mids(engine, self.not_under),
+            "min_score": self.min_score, "min_duration_s": self.min_duration,
+        }  # fmt: skip
+
+    def missed(self, engine: Engine, question: Question) -> str:
+        """The sounds that were looked for, and what they have to reach, in words."""
+        nodes = ontology_of(engine).nodes
+        names = " or ".join(repr(nodes[mid].name) for mid in question.under)
+        by = self.threshold_set
+        return f"{names} {f'by {by}' if by else f'at {self.min_score:g} or above'}"
+
+    def stored_set(self, engine: Engine, question: Question) -> StoredSet | None:
+        """The set of thresholds, if one is asked for; prints how many clips it lacks.
+
+        Raises:
+            UserError, DatabaseUserError: there is no such set, or it is of another model.
+        """
+        if self.threshold_set is None:
+            return None
+        from db.score_files.labelled import count_underived
+        from db.thresholds.sets import find_set
+
+        stored = find_set(engine, self.threshold_set)
+        own = stored.values.model
+        if question.model not in (None, own):
+            raise UserError(
+                f"{stored.title} is for {own or 'the current labelling of each clip'}: "
+                f"leave --model {question.model} out, or choose another set"
+            )
+        if left := count_underived(engine, stored):
+            note(f"{left:,} clips are not included yet: audioset thresholds apply {stored.title}")
+        return stored
+
+
+@dataclass(frozen=True, slots=True)
 class Times:
     """When the sounds are heard."""
 
@@ -184,6 +244,20 @@ def question_of(engine: Engine, *groups: Conditions, **more: Any) -> Question:
             note(f"{speaker} is asked, which alone predicts this, and is not the current model")
             question = replace(question, model=speaker)
     return question
+
+
+def asked_sounds(
+    engine: Engine, sounds: Sounds, heard: Heard, *groups: Conditions, **more: Any
+) -> Question:
+    """As `question_of`, for sounds that are shown: without --under, those of --all-of.
+
+    Raises:
+        UserError: also if neither is given.
+    """
+    if not (sounds.under or heard.all_of):
+        raise UserError("say what to look for: --under or --all-of")
+    question = question_of(engine, sounds, heard, *groups, **more)
+    return question if question.under else replace(question, under=question.all_of)
 
 
 def mids(engine: Engine, names: Sequence[str] | None) -> tuple[str, ...]:

@@ -200,3 +200,19 @@ def test_idle_decoders_cost_nothing_to_close(faulty: DecoderPool, tmp_path: Path
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert outcome(tmp_path / "good.wav") == (None, "")
+
+
+@pytest.mark.parametrize("n_samples", [2_000_000, 300_000, 1_000])
+def test_a_process_is_kept_where_reading_stops_early(tmp_path: Path, n_samples: int) -> None:
+    (tmp_path / "long.wav").write_bytes(wav(pcm(n_samples)))
+    pool, ids = contained.decoder_pool(), []
+    with (tmp_path / "long.wav").open("rb") as file:
+        for _ in range(3):
+            decoder = contained.open_sandboxed(file.fileno(), file.seek(0, os.SEEK_END))
+            assert len(next(iter(decoder.blocks()))) > 0
+            decoder.stop_reading()
+            decoder.close()
+            ids.append(process_ids(pool)[-1])
+    assert len(set(ids)) == 1
+    assert len(samples(tmp_path / "long.wav")) == n_samples
+    assert process_ids(pool)[-1] == ids[0]

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, func, select, text
 from audioset_core.records import Detection
 from db.engine import reading
 from db.errors import DatabaseUserError
-from db.judging.review_sample import ReviewSample, random_rank, review_sample, score_bin
+from db.judging.review_sample import ReviewSample, review_sample, score_bin
 from db.judging.reviews import judged_reviews, store_review
 from db.judging.verdicts import (
     UNKNOWN,
@@ -29,6 +29,7 @@ from db.judging.verdicts import (
     iter_recordings,
     store_verdicts,
 )
+from db.query.per_class import random_rank
 from db.query.question import Question
 from db.schema.verdict_tables import review_items, reviews, verdicts
 from tests.db.build import INDEX, NOW, World, labelled, make_world, sha

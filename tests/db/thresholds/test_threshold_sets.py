@@ -23,7 +23,7 @@ from db.score_files.labelled import (
     iter_scored,
     iter_underived,
 )
-from db.thresholds.find import find_clips_of_set, find_intervals_of_set
+from db.thresholds.find import find_clips_of_set, find_intervals_of_set, find_sounds_of_set
 from db.thresholds.sets import StoredSet, find_set, list_sets, remove_set, store_set
 from tests.db.build import (
     INDEX,
@@ -228,6 +228,13 @@ class TestQueries:
         assert of_set(world.engine, stored, "/a", min_score=1.0) == of_set(
             world.engine, stored, "/a"
         )
+
+    def test_the_sounds_of_each_class(self, world: World, stored: StoredSet) -> None:
+        asked = Question(under=("/a", "/e"), min_score=1.0)
+        sounds = find_sounds_of_set(world.engine, stored, asked, 1)
+        assert [(sound.mid, sound.score, sound.start_s) for sound in sounds] == [
+            ("/b", 0.6, 0.0), ("/c", 0.7, 0.96), ("/d", 0.8, 1.92), ("/e", 0.9, 0.0),
+        ]  # fmt: skip
 
     def test_how_long_and_which_files(self, world: World, stored: StoredSet) -> None:
         (long,) = of_set(world.engine, stored, "/a", "/e", min_duration_s=5.0)

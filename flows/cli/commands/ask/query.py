@@ -6,27 +6,17 @@ Nothing here imports Prefect or torch: an answer must not take longer than typin
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Annotated, Literal
 
 import typer
 from sqlalchemy import Engine
 
-from audioset_core.errors import UserError
 from db.answer_records import Hit
 from db.query.find import find_clips, find_intervals
 from db.query.question import Question
-from flows.asking import HIT_COLUMNS, ontology_of, shown_interval
-from flows.cli.shared_options import (
-    Files,
-    NotUnder,
-    Output,
-    Sounds,
-    Store,
-    Times,
-    mids,
-    question_of,
-)
+from flows.asking import HIT_COLUMNS, shown_interval
+from flows.cli.shared_options import Files, Heard, Output, Sounds, Store, Times, asked_sounds
 from flows.cli.wall_clock import note_assumed_zone
 from flows.terminal import clock, note, print_json, shown_path
 
@@ -34,15 +24,7 @@ from flows.terminal import clock, note, print_json, shown_path
 def query(
     *,
     sounds: Sounds,
-    all_of: Annotated[
-        list[str] | None, typer.Option(help="Each of these must reach --min-score in the clip.")
-    ] = None,
-    not_under: NotUnder = None,
-    min_score: Annotated[float, typer.Option(min=0.0, max=1.0, help="Lowest score.")] = 0.5,
-    min_duration: Annotated[
-        float,
-        typer.Option(min=0.0, help="The sound lasts at least so many seconds without a break."),
-    ] = 0.0,
+    heard: Heard,
     times: Times,
     files: Files,
     order: Annotated[
@@ -55,12 +37,6 @@ def query(
             "--intervals", help="A row for each time that the sound is heard, not for each clip."
         ),
     ] = False,
-    threshold_set: Annotated[
-        str | None,
-        typer.Option(
-            help="Use this set of thresholds, NAME or NAME@VERSION, instead of --min-score."
-        ),
-    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most this many rows.")] = 100,
     store: Store,
     output: Output,
@@ -69,18 +45,10 @@ def query(
 
     With --all-of and no --under, the sounds that are shown are those of --all-of.
     """
-    if not (sounds.under or all_of):
-        raise UserError("say what to look for: --under or --all-of")
     with store.database() as engine:
-        question = question_of(
-            engine, sounds, times, files, all_of=mids(engine, all_of),
-            not_under=mids(engine, not_under), min_score=min_score, min_duration_s=min_duration,
-            order=order, limit=limit,
-        )  # fmt: skip
-        if not question.under:
-            question = replace(question, under=question.all_of)
-        hits = _found(engine, question, threshold_set, intervals=intervals)
-        nodes = ontology_of(engine).nodes
+        question = asked_sounds(engine, sounds, heard, times, files, order=order, limit=limit)
+        looked_for = heard.missed(engine, question)
+        hits = _found(engine, question, heard, intervals=intervals)
         if question.span is not None:
             note_assumed_zone(engine)
     if output.as_json:
@@ -90,40 +58,26 @@ def query(
     if output.is_data:
         return
     what = "interval" if intervals else "clip"
-    if hits and 0 < min_duration <= (shortest := min(hit.window_s for hit in hits)):
+    if hits and 0 < heard.min_duration <= (shortest := min(hit.window_s for hit in hits)):
         note(
             f"one score is of {shortest:g} s of sound, and an interval lasts as long at least: "
-            f"--min-duration {min_duration:g} leaves out only recordings that are shorter"
+            f"--min-duration {heard.min_duration:g} leaves out only recordings that are shorter"
         )
     if not hits:
-        names = " or ".join(repr(nodes[mid].name) for mid in question.under)
-        least = f"by {threshold_set}" if threshold_set else f"at {min_score:g} or above"
-        note(f"no {what} has {names} {least}{', with all that is asked' * _is_narrowed(question)}")
+        narrowed = ", with all that is asked" * _is_narrowed(question)
+        note(f"no {what} has {looked_for}{narrowed}")
     elif len(hits) == limit:
         note(f"the first {limit} {what}s; more with --limit")
 
 
-def _found(
-    engine: Engine, question: Question, threshold_set: str | None, *, intervals: bool
-) -> list[Hit]:
+def _found(engine: Engine, question: Question, heard: Heard, *, intervals: bool) -> list[Hit]:
     """What answers the question: by its least score, or of what a set of thresholds found."""
-    if threshold_set is None:
+    stored = heard.stored_set(engine, question)
+    if stored is None:
         return (find_intervals if intervals else find_clips)(engine, question)
-    from db.score_files.labelled import count_underived
     from db.thresholds.find import find_clips_of_set, find_intervals_of_set
-    from db.thresholds.sets import find_set
 
-    stored = find_set(engine, threshold_set)
-    own = stored.values.model
-    if question.model not in (None, own):
-        raise UserError(
-            f"{stored.title} is for {own or 'the current labelling of each clip'}: "
-            f"leave --model {question.model} out, or choose another set"
-        )
-    if left := count_underived(engine, stored):
-        note(f"{left:,} clips are not included yet: audioset thresholds apply {stored.title}")
-    find = find_intervals_of_set if intervals else find_clips_of_set
-    return find(engine, stored, question)
+    return (find_intervals_of_set if intervals else find_clips_of_set)(engine, stored, question)
 
 
 def _is_narrowed(question: Question) -> bool:
