@@ -52,6 +52,12 @@ _PATCH_BITS = 24
 MOST_PATCHES = 2**_PATCH_BITS
 """A key is a member's number and a patch; 93 days of patches of 0.48 s."""
 
+_APART = 0.02
+"""The length of what is added by chance to every vector of length 1. Of equal vectors (digital
+silence in many recordings) a graph has links to each other alone: in it, a search finds no way out.
+Source: https://github.com/qdrant/qdrant/pull/10239, https://github.com/nmslib/hnswlib/issues/352
+"""
+
 _BATCH_VALUES = 2**22
 
 
@@ -154,20 +160,22 @@ class IndexWriter:
     def add(self, labelling: int, digest: int, blocks: Iterable[tuple[int, Floats]]) -> None:
         """Add a recording: (number of the first patch, some vectors) until all have come.
 
-        Vectors of zeros point nowhere, and are left out.
+        Vectors of zeros point nowhere, and are left out; so is one that equals the one before.
 
         Shape:
             blocks: [n, dim] each
         """
         first_key = (len(self.members) + len(self._new)) << _PATCH_BITS
         self._new.append((labelling, digest))
+        rng = np.random.default_rng(first_key)
         for first, rows in blocks:
-            vectors = rows.astype(np.float32)
-            lengths = np.linalg.norm(vectors, axis=1)
-            (places,) = np.nonzero(lengths > 0)
+            is_new = np.any(rows[1:] != rows[:-1], axis=1)
+            lengths = np.linalg.norm(rows.astype(np.float32), axis=1)
+            (places,) = np.nonzero((lengths > 0) & np.concatenate([[True], is_new]))
+            unit = rows[places] / lengths[places, None]
             keys = (first_key + first + places).astype(np.uint64)
-            self._waiting.append((keys, vectors[places] / lengths[places, None]))
-            self._n_waiting += vectors.size
+            self._waiting.append((keys, _apart(unit.astype(np.float32), rng)))
+            self._n_waiting += unit.size
             if self._n_waiting >= _BATCH_VALUES:
                 self._add_waiting()
 
@@ -260,6 +268,16 @@ def are_among(values: Iterable[int], known: Digests) -> NDArray[np.bool_]:
     places = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
     found: NDArray[np.bool_] = known[places] == wanted
     return found
+
+
+def _apart(unit: F32, rng: np.random.Generator) -> F32:
+    """The vectors, none equal to another; a cosine changes by about `_APART` by the root of dim.
+
+    Shape:
+        unit: [n, dim] -> [n, dim]
+    """
+    length = np.float32(_APART / np.sqrt(unit.shape[1]))
+    return unit + length * rng.standard_normal(unit.shape, dtype=np.float32)
 
 
 def _opened(folder: Path, stored: Stored) -> VectorIndex:

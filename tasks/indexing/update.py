@@ -65,6 +65,11 @@ class Updated:
     failures: list[tuple[str, str]] = field(default_factory=list)
     """(file, reason)"""
 
+    def conclusion(self) -> str:
+        """One line."""
+        about, n = self.stored.about, self.stored.n_recordings
+        return f"{about.model}, {about.kind} of {about.rows}: {self.n_new:,} added, {n:,} in all"
+
 
 @dataclass(frozen=True, slots=True)
 class _Begun:

@@ -59,11 +59,10 @@ def build(
     elif failures:
         print_table(_FAILURE, failures)
     for each in done:
-        stored = each.stored
         if each.remark is not None:
             note(one_line(each.remark))
         if not as_json:
-            print(f"{_title(stored)}: {each.n_new:,} added, {stored.n_recordings:,} in all")
+            print(each.conclusion())
     if not done:
         note("nothing is labelled yet: run audioset label first")
     if failures:
@@ -116,10 +115,6 @@ def remove(*, store: Store) -> None:
     if not (store.home / "index").is_dir():
         raise UserError(_NONE_YET)
     print(f"{remove_indexes(store.home) / 1e6:,.1f} MB of indexes removed")
-
-
-def _title(stored: Stored) -> str:
-    return f"{stored.about.model}, {stored.about.kind} of {stored.about.rows}"
 
 
 def _told(stored: Stored) -> dict[str, Any]:

@@ -62,10 +62,27 @@ def test_it_finds_what_is_near_also_after_additions(
     assert index is not None
     hits = 0
     for query in clustered(rng, 50):
-        found = index.search(query, 10)
-        assert [each.patch for each in found] == [0] * 10
+        found = index.search(query, 52)  # as `similar --top 10`, which then compares exactly
+        assert [each.patch for each in found] == [0] * 52
         hits += len({each.member for each in found} & nearest(vectors, query, 10))
     assert hits >= 0.98 * 500
+
+
+@pytest.mark.numeric
+def test_equal_vectors_hide_no_other(tmp_path: Path, rng: np.random.Generator) -> None:
+    """Digital silence: half of the recordings have one and the same vector."""
+    vectors = clustered(rng, 1_000)
+    vectors[rng.permutation(1_000)[:500]] = clustered(rng, 1)
+    written(tmp_path, vectors)
+    index = open_index(tmp_path, ABOUT, WIDTH)
+    assert index is not None
+    assert len(index.search(vectors[0], 1_000)) >= 990, "of all there is a way to all others"
+    hits = 0
+    for query in clustered(rng, 30):
+        cosines = vectors @ query / np.linalg.norm(vectors, axis=1)
+        found = [each.member for each in index.search(query, 52)]
+        hits += min(10, int((cosines[found] >= np.sort(cosines)[-10]).sum()))
+    assert hits >= 0.98 * 300
 
 
 def test_patches_are_told_apart_and_zeros_left_out(tmp_path: Path) -> None:

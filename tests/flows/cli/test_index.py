@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from sqlalchemy import update
 
+from audioset_core.storage import vector_index
 from audioset_core.storage.atomic_files import write_atomically
 from audioset_core.storage.score_files import npy_bytes
 from db.engine import open_engine, sqlite_url, writing
@@ -21,6 +22,8 @@ from db.ledger.runs import finish_run, start_run
 from db.records import RunCounts, RunStatus
 from db.schema.tables import labellings
 from flows.analysis.dataframes import open_labels
+from flows.update_index import update_index
+from tasks.indexing import update as update_module
 from tests.db.build import NOW, RUN, sha
 from tests.flows.collection import Collection, make_collection
 
@@ -199,3 +202,39 @@ def test_many_moments_of_one_recording_hide_no_other(
     _set(made, "30.wav", embeddings_path=path)
     run("index", "build", "--moments")
     _assert_as_exact(run, "from the index of 39 recordings\n")
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_the_flow_does_what_the_command_does(
+    prefect_server: str, run: Callable[..., Any], made: Collection
+) -> None:
+    del prefect_server
+    (made.home / "embeddings" / f"{sha('12.wav')}.npy").unlink()
+    assert update_index(home=made.home, moments=True) == 76, "38 recordings, in two indexes"
+    assert "recordings: 0 added, 38 in all" in run("index", "build").out
+
+
+@pytest.mark.slow
+def test_a_build_that_is_stopped_goes_on_where_it_was(
+    run: Callable[..., Any], made: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vector_index, "_BATCH_VALUES", 1)
+    monkeypatch.setattr(update_module, "_SAVED_EVERY", 10)
+    real, n_read = update_module._vectors, 0
+
+    def stopped(*arguments: Any) -> Any:
+        nonlocal n_read
+        n_read += 1
+        if n_read == 25:
+            raise RuntimeError("stopped")
+        return real(*arguments)
+
+    monkeypatch.setattr(update_module, "_vectors", stopped)
+    with pytest.raises(RuntimeError, match="stopped"):
+        update_module.update_indexes(made.engine, made.home)
+    found, told = _similar(run, ASKED[0])
+    assert "from the index of 20 recordings, 19 newer ones read one by one" in told
+    assert found == _similar(run, ASKED[0], "--exact")[0]
+    assert "19 added, 39 in all" in run("index", "build").out
+    assert n_read == 25 + 19
