@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -149,7 +149,7 @@ class IndexWriter:
         writer.members = np.array(_mapped(folder, stored, "members"))
         writer.digests = np.array(_mapped(folder, stored, "digests"))
         writer._files = stored.files
-        writer._graph.load(str(stored.path(folder, "graph")))
+        _read_graph(writer._graph.load, stored.path(folder, "graph"))
         return writer
 
     @property
@@ -283,7 +283,7 @@ def _apart(unit: F32, rng: np.random.Generator) -> F32:
 def _opened(folder: Path, stored: Stored) -> VectorIndex:
     graph = _new_graph(stored.width)
     check_files(folder, stored, is_deep=False)
-    graph.view(str(stored.path(folder, "graph")))
+    _read_graph(graph.view, stored.path(folder, "graph"))
     members, digests, runs, left_out = (_mapped(folder, stored, part) for part in PARTS[1:])
     return VectorIndex(graph, members, digests, Coverage(runs, left_out, stored.n_gone))
 
@@ -308,6 +308,13 @@ def _new_graph(width: int) -> Index:
         expansion_search=LOOKED_AT_TO_FIND,
         enable_key_lookups=False,  # a table of all keys, which nothing here asks
     )
+
+
+def _read_graph(read: Callable[[str], None], path: Path) -> None:
+    try:
+        read(str(path))
+    except RuntimeError as error:  # whole, but of a version that this one does not read
+        raise DamagedIndexError(f"{path}: {error}") from None
 
 
 def _save_graph(graph: Index, path: str) -> None:

@@ -76,11 +76,7 @@ def finished_runs(engine: Engine, now: datetime) -> list[str]:
 
 def iter_files(engine: Engine, series: Series) -> Iterator[tuple[int, str]]:
     """(labelling, path) of every file of the series, by the id of the labelling."""
-    query = select(labellings.c.id, _path(series)).where(
-        labellings.c.model_id == series.model_id,
-        labellings.c.parameter_set_id == series.parameter_set_id,
-        _is_there(series),
-    )
+    query = select(labellings.c.id, _path(series)).where(_is_of(series), _is_there(series))
     for row in paged_rows(engine, query, key=labellings.c.id):
         yield row[0], row[1]
 
@@ -129,7 +125,7 @@ def _is_there(series: Series) -> ColumnElement[bool]:
 def _is_of(series: Series) -> ColumnElement[bool]:
     """The condition on model and parameters, in a form for which no database uses an index.
 
-    Rows are to be found by what else is asked, which is a few of millions.
+    Rows are to be found by what else is asked, a few of millions, or in the order of their ids.
     """
     return and_(
         labellings.c.model_id + 0 == series.model_id,
