@@ -8,10 +8,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from audioset_core.arrays import F64, Floats, row_blocks
+from audioset_core.scores.pooling import sigmoid
 
 Prepare = Callable[[Floats], Floats]
 
@@ -23,6 +25,11 @@ class Neighbour:
     clip: str
     cosine: float
     patch: int | None
+
+
+def prepare_of(kind: Literal["embeddings", "scores"]) -> Prepare:
+    """What is done with a file's rows before they are compared: logits become scores."""
+    return sigmoid if kind == "scores" else _as_they_are
 
 
 def mean_vector(matrix: Floats, prepare: Prepare) -> F64:
@@ -79,6 +86,10 @@ def _best_patch(wanted: F64, matrix: Floats, prepare: Prepare) -> tuple[float, i
         if cosines[place] > best:
             best, patch = float(cosines[place]), first + place
     return best, patch
+
+
+def _as_they_are(vectors: Floats) -> Floats:
+    return vectors
 
 
 def _unit(vectors: F64) -> F64:

@@ -1,7 +1,7 @@
-"""Durable files: atomic writes, `.npy` score files, and the check of one.
+"""Durable files: atomic writes, `.npy` score files, the check of one, and indexes of vectors.
 
 The rows that name the files are in `db`.
 """
 
-PUBLIC = ("atomic_files", "score_file_check", "score_files")
+PUBLIC = ("atomic_files", "index_files", "score_file_check", "score_files", "vector_index")
 """What other rooms may import."""

@@ -62,6 +62,11 @@ def clip_conditions(
     return wanted
 
 
+def restricts_clips(question: Question) -> bool:
+    """Whether `clip_conditions` leaves any clip out."""
+    return bool(question.all_of or question.not_under or question.paths or question.there_only)
+
+
 def file_conditions(question: Question) -> list[ColumnElement[bool]]:
     """What must hold of a row of sources."""
     meant = [at_paths(question.paths)] if question.paths else []

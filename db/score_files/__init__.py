@@ -3,5 +3,5 @@
 Reading and computing are in `flows.analysis` and `audioset_core.scores`.
 """
 
-PUBLIC = ("combinable", "comparable", "labelled", "ranked", "teachable")
+PUBLIC = ("combinable", "comparable", "indexed", "labelled", "ranked", "teachable")
 """What other rooms may import."""

@@ -31,6 +31,8 @@ class Vectors:
     model: str
     model_id: int
     parameter_set_id: int
+    digest: str
+    """Of the set of parameters."""
     patch_hop_s: float
     window_s: float
     duration_s: float

@@ -3,5 +3,5 @@
 What is computed is in `audioset_core.scores`.
 """
 
-PUBLIC = ("stored_scores",)
+PUBLIC = ("similar", "stored_scores")
 """What other rooms may import."""

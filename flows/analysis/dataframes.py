@@ -25,13 +25,8 @@ from db.query.hours import Grouping, HeardFor, hours_heard
 from db.query.question import Question
 from db.reports.model_coverage import score_floor
 from db.score_files.comparable import vectors_of
-from flows.analysis.stored_scores import (
-    RANK_COLUMNS,
-    SIMILAR_COLUMNS,
-    exact_hours,
-    rank_windows,
-    similar_clips,
-)
+from flows.analysis.similar import SIMILAR_COLUMNS, similar_clips
+from flows.analysis.stored_scores import RANK_COLUMNS, exact_hours, rank_windows
 from flows.asking import HIT_COLUMNS, clip_reference, ontology_of
 from flows.options import database_url
 from flows.terminal import plain
@@ -90,14 +85,20 @@ class Labels:
         return _frame(rows, RANK_COLUMNS)
 
     def similar(
-        self, clip: str, at_s: float | None = None, *, top: int = 20, **conditions: Any
+        self,
+        clip: str,
+        at_s: float | None = None,
+        *,
+        top: int = 20,
+        exact: bool = False,
+        **conditions: Any,
     ) -> pd.DataFrame:
         """As ``audioset similar``; `clip` is an id or a file; ``attrs`` name what was compared."""
         question = _question(self.engine, (), conditions)
         query = vectors_of(self.engine, clip_reference(clip), question.model)
-        rows, _ = similar_clips(self.engine, self.home, query, question, at_s, top)
-        frame = _frame(rows, SIMILAR_COLUMNS)
-        frame.attrs.update(compared_by=query.kind, model=query.model)
+        answer = similar_clips(self.engine, self.home, query, question, at_s, top, exact)
+        frame = _frame(answer.rows, SIMILAR_COLUMNS)
+        frame.attrs.update(compared_by=query.kind, model=query.model, how=answer.how)
         return frame
 
     def sql(self, query: str, **parameters: Any) -> pd.DataFrame:

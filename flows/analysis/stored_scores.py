@@ -1,4 +1,4 @@
-"""Answers that need the stored scores, not SQL alone: exact hours, sliding windows, similarity."""
+"""Answers that need the stored scores, not SQL alone: exact hours and sliding windows."""
 
 from __future__ import annotations
 
@@ -12,19 +12,15 @@ from sqlalchemy import Engine
 
 from db.query.hours import Grouping, HeardFor
 from db.query.question import Question
-from db.score_files.comparable import Vectors, comparable, describe
+from db.score_files.comparable import Vectors
 from db.score_files.ranked import ScoreFile, score_files
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from audioset_core.arrays import Floats
-    from audioset_core.scores.similarity import Prepare
 
 
 Row = tuple[Any, ...]
 RANK_COLUMNS = ("score", "mid", "name", "start_s", "end_s", "clip", "path")
-SIMILAR_COLUMNS = ("cosine", "start_s", "end_s", "clip", "path")
 
 
 def read_logits(home: Path, file: ScoreFile) -> Floats:
@@ -70,7 +66,7 @@ def rank_windows(
     )
     rows = [
         (found.score, *file.classes[found.category_index],
-         *_times(file, found.first_patch, found.last_patch, file.duration_s),
+         *patch_times(file, found.first_patch, found.last_patch, file.duration_s),
          file.clip, file.path_text)
         for found in ranking.windows
         for file in [found.of]
@@ -99,51 +95,7 @@ def exact_hours(
     return exact if by == "day" else sorted(exact, key=lambda row: (-row.hours, row.what))
 
 
-def similar_clips(
-    engine: Engine, home: Path, query: Vectors, question: Question, at_s: float | None, top: int
-) -> tuple[list[Row], int]:
-    """The clips most like one (or its patch at a second), as `SIMILAR_COLUMNS`, and the number of
-    clips that were compared.
-
-    Of the question, only what it says of clips and files counts. A whole clip has no times.
-
-    Raises:
-        UserError: the clip ends before that second.
-    """
-    from audioset_core.errors import UserError
-    from audioset_core.scores.pooling import sigmoid
-    from audioset_core.scores.similarity import mean_vector, nearest
-    from audioset_core.storage.score_files import read_scores
-
-    if at_s is not None and at_s >= query.duration_s:
-        raise UserError(f"the recording ends at {query.duration_s:.2f} s, before {at_s:g} s")
-    prepare: Prepare = sigmoid if query.kind == "scores" else _as_they_are
-    own = read_scores(home / query.path, mmap=True)
-    if at_s is None:
-        wanted = mean_vector(own, prepare)
-    else:
-        # The patch in whose middle the second lies, or nearly.
-        patch = round((at_s - query.window_s / 2) / query.patch_hop_s)
-        wanted = prepare(own[min(len(own) - 1, max(0, patch))][None])[0].astype("float64")
-    n_compared = 0
-
-    def others() -> Iterator[tuple[str, Floats]]:
-        nonlocal n_compared
-        for clip, path in comparable(engine, query, question):
-            n_compared += 1
-            yield clip, read_scores(home / path, mmap=True)
-
-    found = nearest(wanted, others(), top=top, by_patch=at_s is not None, prepare=prepare)
-    described = describe(engine, [each.clip for each in found], question.paths)
-    rows = []
-    for each in found:
-        file, at = described[each.clip], each.patch
-        when = (None, None) if at is None else _times(query, at, at, file.duration_s)
-        rows.append((each.cosine, *when, each.clip, file.path_text))
-    return rows, n_compared
-
-
-def _times(
+def patch_times(
     of: ScoreFile | Vectors, first: int, last: int, duration_s: float
 ) -> tuple[float, float]:
     """From where to where in a clip its patches lie, in seconds."""
@@ -151,10 +103,6 @@ def _times(
 
     shape = {"hop_s": of.patch_hop_s, "window_s": of.window_s, "duration_s": duration_s}
     return round(first * of.patch_hop_s, 6), end_s(last, **shape)
-
-
-def _as_they_are(vectors: Floats) -> Floats:
-    return vectors
 
 
 def _heard_s(

@@ -34,6 +34,7 @@ COMMANDS = {
     "hours": ("ask.hours:hours", "Hours in which each class or branch is heard."),
     "rank": ("ask.rank:rank", "The windows with the best scores in all recordings."),
     "similar": ("ask.rank:similar", "Find the recordings that are most like a given one."),
+    "index": ("index:app", "Make similar answer at once in large collections."),
     "show": ("ask.show:show", "Show everything that is known about a clip."),
     "sql": ("sql:sql", "Open the database in its own shell, read-only."),
     "browse": ("sql:browse", "Open the database in a web browser, read-only."),

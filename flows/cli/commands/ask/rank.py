@@ -13,7 +13,7 @@ from db.reports.model_coverage import score_floor
 from db.score_files.comparable import vectors_of
 from flows.asking import clip_reference, shown_interval
 from flows.cli.shared_options import Files, Output, Sounds, Store, question_of
-from flows.terminal import note, print_json, shown_path
+from flows.terminal import note, one_line, print_json, shown_path
 
 Top = Annotated[int, typer.Option(min=1, help="At most this many rows.")]
 
@@ -80,6 +80,9 @@ def similar(
         ),
     ],
     top: Top = 20,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Read every stored file, even if there is an index.")
+    ] = False,
     files: Files,
     store: Store,
     output: Output,
@@ -87,28 +90,32 @@ def similar(
     """Find the recordings that are most like one, by the cosine of embeddings, else of scores.
 
     Recordings are compared by their mean over time; with @SECONDS, by the moment that is most
-    similar. The answer is exact: every stored file of the same model is read, one after the other.
-    Embeddings are stored by `audioset label --embeddings`.
+    similar. Embeddings are stored by `audioset label --embeddings`. Every stored file of the same
+    model is read, one after the other, unless there is an index: `audioset index build` makes it.
+    An index misses a few of the nearest, about 1 in 50; with --exact and --source none is asked.
     """
-    from flows.analysis.stored_scores import SIMILAR_COLUMNS, similar_clips
+    from flows.analysis.similar import SIMILAR_COLUMNS, similar_clips
 
     reference, at_s = _moment(clip)
     with store.database() as engine:
         query = vectors_of(engine, clip_reference(reference), files.model)
         question = question_of(engine, files)
-        rows, n_compared = similar_clips(engine, store.home, query, question, at_s, top)
-    note(f"compared by {query.kind} of {query.model}, with {n_compared:,} other recordings")
+        answer = similar_clips(engine, store.home, query, question, at_s, top, exact)
+    if answer.remark is not None:
+        note(one_line(answer.remark))
+    note(f"compared by {query.kind} of {query.model}, {answer.how}")
     if output.as_json:
-        found = [dict(zip(SIMILAR_COLUMNS, row, strict=True)) for row in rows]
-        print_json({"compared_by": query.kind, "model": query.model, "found": found})
+        found = [dict(zip(SIMILAR_COLUMNS, row, strict=True)) for row in answer.rows]
+        told = {"n_read": answer.n_read, "n_indexed": answer.n_indexed, "found": found}
+        print_json({"compared_by": query.kind, "model": query.model, **told})
         return
     output.show(
         SIMILAR_COLUMNS,
-        rows,
+        answer.rows,
         (">cosine", "when", "clip", "file"),
         (
             (f"{cosine:.4f}", shown_interval(a, b), clip_id[:12], shown_path(path))
-            for cosine, a, b, clip_id, path in rows
+            for cosine, a, b, clip_id, path in answer.rows
         ),
     )
 
