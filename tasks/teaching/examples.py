@@ -35,6 +35,9 @@ MOST_RANDOM_CLIPS = 500
 """Of recordings that nobody said anything about, taken as examples of none of the classes."""
 MOST_PATCHES = 200
 """Of one recording and class, evenly spread: ten hours of rain are one example of rain."""
+MOST_EXAMPLES = 20_000
+LEAST_PATCHES = 4
+"""Of very many recordings fewer patches of each, so that memory stays small; no fewer than four."""
 
 Span = tuple[float, float] | None
 
@@ -96,8 +99,9 @@ def gather(
             rows.append(np.asarray(stored[which], dtype=np.float32))
             labels.append(said[which])
 
+    most = min(MOST_PATCHES, max(LEAST_PATCHES, MOST_EXAMPLES // max(1, len(marks))))
     for clip in embedded_clips(engine, base.model_id, list(marks)):
-        said = _thinned(labels_of(marks[clip.clip_sha256], clip, below, mids))
+        said = thinned(labels_of(marks[clip.clip_sha256], clip, below, mids), most)
         add(clip, np.flatnonzero((said != UNKNOWN).any(axis=1)), said)
     if n_without := len(marks) - len(used) - len(failures):
         left_out[f"judged recordings have no embeddings of {base.title}"] = n_without
@@ -197,15 +201,19 @@ def _marks(
     return found
 
 
-def _thinned(labels: Labels) -> Labels:
-    """At most `MOST_PATCHES` of each class, present and absent; the others are unknown."""
+def thinned(labels: Labels, most: int) -> Labels:
+    """At most so many patches of each class, present and absent; the others are unknown.
+
+    Shape:
+        labels: [n_patches, n_classes] -> the same
+    """
     kept = labels.copy()
     for k in range(labels.shape[1]):
         for value in (0, 1):
             own = np.flatnonzero(labels[:, k] == value)
-            if len(own) > MOST_PATCHES:
+            if len(own) > most:
                 kept[own, k] = UNKNOWN
-                kept[own[_evenly(len(own), MOST_PATCHES)], k] = value
+                kept[own[_evenly(len(own), most)], k] = value
     return kept
 
 

@@ -66,3 +66,26 @@ def test_classes_of_four_recordings_are_learned_and_kept_up(
     assert (summary.n_labelled, summary.taught) == (1, {})
     (problem,) = summary.taught_problems
     assert problem.startswith("not scored by my-sounds: ")
+
+
+def test_the_whole_way_on_postgresql(
+    lab: Lab, postgres_url: str, audioset: Callable[..., Any], tmp_path: Path
+) -> None:
+    other = Lab(lab.home, postgres_url, lab.weights)
+    for seed in range(12):
+        write_clip(tmp_path / ("saws" if seed < 4 else "rest") / f"{seed}.wav", seed, 3.0)
+    assert other.label(tmp_path, embeddings=True).n_labelled == 12
+    home = ("--home", lab.home, "--db", postgres_url)
+    teach = ("teach", "--name", "my-sounds", "--examples", f"Chainsaw={tmp_path / 'saws'}")
+    said = audioset(*teach, *home, "--json")
+    assert said.code == 0, said
+    (own,) = json.loads(said.out)["classes"]
+    assert (own["recordings"], own["other_recordings"]) == (4, 8)
+    label = ("label", "--model", "my-sounds")
+    said = audioset(*label, tmp_path / "saws", *home)
+    assert (said.code, "4 clips scored, 4 in all" in said.out) == (0, True), said
+    assert "8 clips scored, 12 in all" in audioset(*label, *home).out
+    query = ("query", "--under", "Engine", "--model", "my-sounds", "--min-score", "0.1", "--json")
+    assert json.loads(audioset(*query, *home).out)
+    assert audioset("verify", "--deep", *home).code == 0
+    other.engine.dispose()
