@@ -102,13 +102,6 @@ def clips_at(engine: Engine, path: str) -> list[str]:
         return list(conn.execute(query).scalars())
 
 
-def own_nodes(engine: Engine) -> list[tuple[str, str]]:
-    """(MID, name) of the classes that people have added to the ontology."""
-    query = select(nodes.c.mid, nodes.c.name).where(nodes.c.mid.startswith("x:"))
-    with reading(engine) as conn:
-        return [(row.mid, row.name) for row in conn.execute(query.order_by(nodes.c.mid))]
-
-
 def members(engine: Engine, mid: str) -> frozenset[str]:
     """The MIDs of a node and of all below it.
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine
 
-from audioset_core.errors import UnknownNodeError, UserError
+from audioset_core.errors import UserError
 from audioset_core.evaluation.metrics import need_sklearn
-from audioset_core.ontology.graph import load_default
+from audioset_core.ontology.graph import Ontology
 from audioset_core.teaching.fit import Fitted, FittedClass, fit_heads
 from audioset_core.teaching.heads import Heads
 from db.integrity.audit import stored_variants
 from db.reports.model_coverage import models_known
-from db.score_files.teachable import EmbeddedModel, embedded_models, own_nodes
+from db.score_files.teachable import EmbeddedModel, embedded_models
 from tasks.combining.recipe import check_new_name
 from tasks.combining.taught import is_taught, store_heads, taught_plans
 from tasks.evaluation.derive_intervals import need_folder
@@ -52,10 +51,11 @@ class Taught:
     """Clips that can be scored by it."""
 
 
-def teach(engine: Engine, home: Path, lesson: Lesson) -> Taught:
+def teach(engine: Engine, home: Path, lesson: Lesson, ontology: Ontology) -> Taught:
     """Fit a head for each class, and register them together as a version of a model.
 
-    The same examples, embeddings and seed give the same version.
+    The same examples, embeddings and seed give the same version. `ontology` has the names of
+    classes, those of one's own among them.
 
     Raises:
         UserError: an unknown class or model, a name that is taken, too few examples, or
@@ -65,18 +65,16 @@ def teach(engine: Engine, home: Path, lesson: Lesson) -> Taught:
     need_sklearn()
     check_new_name(lesson.name, "my-sounds")
     _check_free(engine, lesson.name)
-    known = dict(own_nodes(engine))
     folders: dict[str, list[str]] = {}
     for text, folder in lesson.folders:
-        folders.setdefault(find_class(known, text), []).append(folder)
-    mids = sorted({*(find_class(known, text) for text in lesson.classes), *folders})
+        folders.setdefault(ontology.find(text).mid, []).append(folder)
+    mids = sorted({*(ontology.find(text).mid for text in lesson.classes), *folders})
     if not mids:
         raise UserError("name the classes to teach, or give --examples CLASS=FOLDER")
     base = find_base(engine, lesson.model)
     need_folder(home, "embeddings")
     gathered = gather(engine, home, base, mids, folders, lesson.seed)
-    nodes = load_default().nodes
-    names = [known.get(mid) or nodes[mid].name for mid in mids]
+    names = [ontology.nodes[mid].name for mid in mids]
     fitted = fit_heads(gathered.examples, names, lesson.seed)
     about: dict[str, Any] = {
         "base": {"model": base.name, "version": base.version},
@@ -115,24 +113,6 @@ def figures(fitted: FittedClass) -> Mapping[str, Any]:
         "ap_of_half": _rounded(fitted.ap_of_half),
         "is_calibrated": fitted.line is not None,
     }
-
-
-def find_class(own: Mapping[str, str], text: str) -> str:
-    """The MID of a class of one's own (`own` has MIDs and names), or of an AudioSet class.
-
-    Raises:
-        UserError: no class has that name.
-    """
-    wanted = text.strip().casefold()
-    for mid, name in own.items():
-        if wanted in (mid, name.casefold()):
-            return mid
-    try:
-        return load_default().find(text).mid
-    except UnknownNodeError as error:
-        near = get_close_matches(wanted, [name.casefold() for name in own.values()], n=1)
-        nearest = [name for name in own.values() if name.casefold() in near]
-        raise UnknownNodeError(text, (*nearest, *error.nearest)[:3]) from None
 
 
 def find_base(engine: Engine, model: str | None) -> EmbeddedModel:

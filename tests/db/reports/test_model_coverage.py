@@ -10,7 +10,7 @@ from db.catalog.model_registry import register_model
 from db.ledger.claims import claim_known, commit_labellings
 from db.records import KnownClip, Labelling, Lease
 from db.reports.model_coverage import sole_speaker
-from db.score_files.teachable import members, own_nodes
+from db.score_files.teachable import members
 from tests.db.build import LEASE_S, MIDS, MODEL, NOW, RUN, labelled, make_world, sha
 
 
@@ -29,5 +29,4 @@ def test_a_model_that_is_not_current_speaks_where_no_other_does(fresh_db: Engine
     assert commit_labellings(fresh_db, variant, [row], RUN, NOW, named) == [True]
     assert sole_speaker(fresh_db, "x:saw") == "mine"
     assert sole_speaker(fresh_db, MODEL.categories[0][1]) is None
-    assert own_nodes(fresh_db) == [("x:saw", "name x:saw")]
     assert members(fresh_db, MIDS[0]) == {MIDS[0], "x:saw"}

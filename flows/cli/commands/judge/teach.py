@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from audioset_core.errors import UserError
+from flows.asking import ontology_of
 from flows.cli.shared_options import AsJson, Store
 from flows.terminal import note, one_line, print_json, print_table
 
@@ -55,7 +56,7 @@ def teach(
     folders = [_example(text) for text in examples or ()]
     lesson = Lesson(name, tuple(classes or ()), folders, model, seed)
     with store.database() as engine:
-        taught = teach(engine, store.home.absolute(), lesson)
+        taught = teach(engine, store.home.absolute(), lesson, ontology_of(engine))
     if as_json:
         print_json(_as_json(taught))
     else:
