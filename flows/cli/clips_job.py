@@ -7,6 +7,7 @@ file of that name which has the cut's length and rate is left as it is: files ap
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -54,8 +55,15 @@ class Wanted:
     paths: tuple[str, ...] = ()
 
 
-def refuse_clips(out: Path) -> None:
-    """Raises: UserError: `out` is a file, or has a table of that name that is none of ours."""
+def refuse_clips(out: Path, padding_s: float) -> None:
+    """Refuse what cannot be done.
+
+    Raises:
+        UserError: `out` is a file, or has a table of that name that is none of ours; or the padding
+            is no number.
+    """
+    if not math.isfinite(padding_s):
+        raise UserError(f"--padding {padding_s}: seconds, such as 1.5; 0 for none")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; name the folder to write to")
     _rows_there(out)

@@ -48,7 +48,7 @@ def export(
     from flows.cli.clips_job import Wanted, export_clips, refuse_clips, scanned_folder
     from flows.cli.wall_clock import note_assumed_zone
 
-    refuse_clips(out)
+    refuse_clips(out, padding)
     with store.database() as engine:
         question = asked_sounds(engine, sounds, heard, times, files, limit=None)
         stored = heard.stored_set(engine, question)

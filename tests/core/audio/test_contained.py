@@ -202,7 +202,7 @@ def test_idle_decoders_cost_nothing_to_close(faulty: DecoderPool, tmp_path: Path
     assert outcome(tmp_path / "good.wav") == (None, "")
 
 
-@pytest.mark.parametrize("n_samples", [2_000_000, 300_000, 1_000])
+@pytest.mark.parametrize("n_samples", [2_000_000, 1_000])
 def test_a_process_is_kept_where_reading_stops_early(tmp_path: Path, n_samples: int) -> None:
     (tmp_path / "long.wav").write_bytes(wav(pcm(n_samples)))
     pool, ids = contained.decoder_pool(), []

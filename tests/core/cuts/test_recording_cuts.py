@@ -107,7 +107,10 @@ def test_what_flac_does_not_hold_is_wav(
     assert np.array_equal(_read(file.path), _read(tmp_path / "a.wav", 7, 9_000))
 
 
-@pytest.mark.parametrize(("container", "codec"), [("mp4", "alac"), ("matroska", "flac")])
+@pytest.mark.parametrize(
+    ("container", "codec"),
+    [pytest.param("mp4", "alac", marks=pytest.mark.slow), ("matroska", "flac")],
+)
 def test_lossless_sound_in_a_container_that_ffmpeg_reads(
     tmp_path: Path, container: str, codec: str
 ) -> None:
@@ -128,7 +131,7 @@ def test_lossless_sound_in_a_container_that_ffmpeg_reads(
     )
 
 
-@pytest.mark.parametrize("ending", ["ogg", "mp3"])
+@pytest.mark.parametrize("ending", ["ogg", pytest.param("mp3", marks=pytest.mark.slow)])
 def test_lossy_sound_is_rounded_to_24_bits_unless_it_is_above_full_scale(
     tmp_path: Path, ending: str
 ) -> None:
@@ -210,7 +213,7 @@ def test_a_file_that_is_another_one_by_now(tmp_path: Path) -> None:
     assert getattr(dict(write_cuts(source, [cut], "flac"))[cut], "reason", 0) is Reason.VANISHED
 
 
-@pytest.mark.parametrize("wanted", ["flac", "wav"])
+@pytest.mark.parametrize("wanted", ["flac", pytest.param("wav", marks=pytest.mark.slow)])
 def test_a_full_disk_is_told_and_leaves_no_file(tmp_path: Path, wanted: Any) -> None:
     soundfile.write(tmp_path / "a.wav", _noise(), RATE_HZ, subtype="PCM_16")
     cuts = [Cut(0, 1_000, tmp_path / "o" / "x"), Cut(0, N, tmp_path / "o" / "y")]

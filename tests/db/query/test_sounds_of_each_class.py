@@ -57,6 +57,7 @@ def test_detections_that_touch_are_one_sound(world: World) -> None:
     assert set(_sounds(world, min_score=0.75)) == {("/b", "one", 0.9, 1.44, 2.88), B3, D}
 
 
+@pytest.mark.slow
 def test_the_best_of_each_class(world: World) -> None:
     assert set(_sounds(world, 1)) == {B1, C, D}
     assert set(_sounds(world, 2)) == {B1, B3, C, D}
@@ -70,6 +71,7 @@ def test_random_ones_are_the_same_for_a_seed(world: World) -> None:
     assert all({C, D} < set(sounds) for sounds in drawn)
 
 
+@pytest.mark.slow
 def test_with_other_conditions(world: World) -> None:
     assert _sounds(world, min_duration_s=5.0) == [C]
     assert set(_sounds(world, paths=("two.wav",))) == {B3, D}
@@ -79,6 +81,7 @@ def test_with_other_conditions(world: World) -> None:
     assert set(_sounds(world, span=Span(1_003_400, 1_004_000))) == {B2, C}
 
 
+@pytest.mark.slow
 def test_what_is_told_of_the_recording(world: World) -> None:
     question = Question(under=("/d",))
     assert find_sounds(world.engine, question, 1) == [

@@ -213,6 +213,10 @@ def test_the_folder_to_write_to(home: Home, audioset: Audioset, tmp_path: Path) 
     said = audioset(*command, tmp_path / "other", "--under", "Dog")
     assert (said.code, "name another folder" in said.err) == (2, True)
     assert (tmp_path / "other" / "clips.csv").read_text() == "mine\n"
+    said = audioset(*command, tmp_path / "x", "--under", "Dog", "--padding", "inf")
+    assert (said.code, "seconds, such as 1.5" in said.err) == (2, True)
+    assert audioset(*command, tmp_path / "y", "--under", "Dog", "--padding", "1e9").code == 0
+    assert {row["n_samples"] for row in _table(tmp_path / "y")} == {"46080"}
     assert "--under or --all-of" in audioset(*command, tmp_path / "x").err
     said = audioset(*command, tmp_path / "x", "--under", "Cat", "--min-score", "0.95")
     assert (said.code, said.err) == (
