@@ -92,7 +92,7 @@ def similar(
     Recordings are compared by their mean over time; with @SECONDS, by the moment that is most
     similar. Embeddings are stored by `audioset label --embeddings`. Every stored file of the same
     model is read, one after the other, unless there is an index: `audioset index build` makes it.
-    An index misses a few of the nearest, about 1 in 50; with --exact and --source none is asked.
+    An index may miss a few of the nearest; with --exact and --source none is asked.
     """
     from flows.analysis.similar import SIMILAR_COLUMNS, similar_clips
 

@@ -1,0 +1,130 @@
+"""The index of ``audioset similar`` at scale: recall of ten neighbours, time of a question.
+
+    python -m benchmarks.similar_scale --width 1024
+    python -m benchmarks.similar_scale --vectors 10_000_000 --width 128 --folder /mnt/large
+
+Vectors by chance, in clusters of which some are large; questions are vectors of the same kind that
+are not in the index. The index is opened from disk, memory-mapped. Recall is the share of the ten
+exact neighbours (float32) among what `similar --top 10` has the index propose; those it compares
+with SQL and with the stored files, which is not measured here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from audioset_core.storage.index_files import About
+from audioset_core.storage.vector_index import NOTHING, IndexWriter, open_index
+
+TOP = 10
+ABOUT = About("by-chance@1", "none", "embeddings", "recordings")
+_BLOCK = 20_000
+_N_CLUSTERS = 2_000
+
+
+class Clusters:
+    """Vectors around centres; the k-th centre has a share of about 1/k, and a spread of its own."""
+
+    def __init__(self, width: int, seed: int = 19) -> None:
+        rng = np.random.default_rng(seed)
+        self.width = width
+        # As embeddings are: of far fewer directions than values.
+        self.basis = rng.normal(0, 1, (64, width)).astype(np.float32) / 8
+        self.centres = rng.normal(0, 1, (_N_CLUSTERS, 64)).astype(np.float32)
+        self.spreads = rng.uniform(0.2, 0.8, _N_CLUSTERS).astype(np.float32)
+        share = 1 / np.arange(1, _N_CLUSTERS + 1)
+        self.shares = share / share.sum()
+
+    def drawn(self, n: int, seed: int) -> np.ndarray:
+        """[n, width] float32"""
+        rng = np.random.default_rng((19, seed))
+        of = rng.choice(_N_CLUSTERS, n, p=self.shares)
+        inner = rng.normal(0, 1, (n, 64)).astype(np.float32) * self.spreads[of, None]
+        noise = rng.normal(0, 0.05, (n, self.width)).astype(np.float32)
+        return (self.centres[of] + inner) @ self.basis + noise
+
+    def blocks(self, n: int) -> Iterator[tuple[int, np.ndarray]]:
+        """(number of the first, vectors) until there are n."""
+        for first in range(0, n, _BLOCK):
+            yield first, self.drawn(min(_BLOCK, n - first), first + 1)
+
+
+def build(clusters: Clusters, n: int, folder: Path) -> None:
+    """Make the index, and print what that costs in time of all cores, without the drawing."""
+    writer = IndexWriter(folder, ABOUT, clusters.width)
+    spent_s = 0.0
+    for first, vectors in clusters.blocks(n):
+        began = time.process_time()
+        for number, vector in enumerate(vectors, first):
+            writer.add(number, number, [(0, vector[None])])
+        spent_s += time.process_time() - began
+        print(f"\r{first + len(vectors):,} vectors, {spent_s:,.0f} s", end="", flush=True)
+    began = time.process_time()
+    stored = writer.save(NOTHING, datetime.now(UTC))
+    spent_s += time.process_time() - began
+    rate, gb = n / spent_s, stored.size_bytes / 1e9
+    print(f"\rbuilt: {rate:,.0f} vectors per second of a core; {gb:.2f} GB on disk")
+
+
+def exact(clusters: Clusters, n: int, queries: np.ndarray) -> tuple[np.ndarray, float]:
+    """The numbers of the nearest [n_queries, TOP], and seconds of a question to all vectors."""
+    unit = queries / np.linalg.norm(queries, axis=1, keepdims=True)
+    best = np.full((len(queries), TOP), -np.inf, np.float32)
+    which = np.zeros((len(queries), TOP), np.int64)
+    spent_s = 0.0
+    for first, vectors in clusters.blocks(n):
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        began = time.perf_counter()
+        _ = vectors @ unit[0]
+        spent_s += time.perf_counter() - began
+        cosines = np.concatenate([best, unit @ vectors.T], axis=1)
+        numbers = np.broadcast_to(np.arange(first, first + len(vectors)), (len(unit), len(vectors)))
+        numbers = np.concatenate([which, numbers], axis=1)
+        kept = np.argpartition(-cosines, TOP - 1, axis=1)[:, :TOP]
+        best, which = (np.take_along_axis(x, kept, axis=1) for x in (cosines, numbers))
+    return which, spent_s
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--vectors", type=int, default=100_000)
+    parser.add_argument("--width", type=int, default=1024, help="1024: YAMNet; 128: VGGish")
+    parser.add_argument("--questions", type=int, default=200)
+    parser.add_argument("--folder", type=Path, help="Where the index is kept.")
+    asked = parser.parse_args()
+    clusters = Clusters(asked.width)
+    queries = clusters.drawn(asked.questions, 0)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = asked.folder or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        build(clusters, asked.vectors, folder)
+        peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+        wanted, exact_s = exact(clusters, asked.vectors, queries)
+        began = time.perf_counter()
+        index = open_index(folder, ABOUT, asked.width)
+        assert index is not None
+        opened_s = time.perf_counter() - began
+        spent, hits = [], 0
+        for query, right in zip(queries, wanted, strict=True):
+            began = time.perf_counter()
+            # As `similar --top 10` asks: the cosines of these are computed again from files.
+            found = index.search(query.astype(np.float64), 2 * TOP + 32)
+            spent.append(time.perf_counter() - began)
+            hits += len({each.member for each in found} & set(right.tolist()))
+    median_s, p95_s = np.quantile(spent, [0.5, 0.95])
+    print(f"opened in {opened_s * 1e3:.1f} ms; {peak_gb:.1f} GB of memory while it was built")
+    print(f"recall of {TOP}: {hits / (TOP * len(queries)):.4f}")
+    print(f"a question: median {median_s * 1e3:.2f} ms, 95 % below {p95_s * 1e3:.2f} ms")
+    print(f"by reading all vectors in memory: {exact_s / median_s:,.0f} times as fast")
+
+
+if __name__ == "__main__":
+    main()
