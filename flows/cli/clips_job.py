@@ -209,7 +209,7 @@ def _row(cut: Cut, sound: HeardSound, place: Place) -> Row:
         "source": place.path_text, "start_s": sound.start_s, "end_s": sound.end_s,
         "start_in_file_s": round(sound.start_s - first_s, _DIGITS),
         "end_in_file_s": round(sound.end_s - first_s, _DIGITS),
-        "padding_after_s": round(last_s - sound.end_s, _DIGITS),
+        "padding_after_s": max(0.0, round(last_s - sound.end_s, _DIGITS)),
         "first_sample": cut.first, "n_samples": cut.last - cut.first, "sample_rate_hz": rate_hz,
         "source_format": sound.format, "source_channels": sound.n_channels, "track": sound.track,
         "model": sound.model, "model_version": sound.model_version,
