@@ -75,6 +75,7 @@ def test_a_fault_is_its_files_and_no_others(
     assert outcome(tmp_path / "good.wav") == (None, "")
 
 
+@pytest.mark.slow
 def test_empty_blocks_are_signs_of_life(faulty: DecoderPool, tmp_path: Path) -> None:
     """As of a decoder that reads what another has read before, which may take minutes."""
     (tmp_path / "slow.wav").write_bytes(told("linger", "amid"))

@@ -85,6 +85,7 @@ def test_any_length(rate_hz: int, n_samples: int, seed: int) -> None:
     assert_rounding(found, expected, sigma)
 
 
+@pytest.mark.slow
 @given(rate_hz=st.integers(1, 400_000), n_samples=st.integers(0, 50_000))
 @settings(max_examples=200, deadline=None)
 def test_lengths_at_every_rate(rate_hz: int, n_samples: int) -> None:

@@ -198,6 +198,10 @@ def test_frames_are_there_for_every_patch(golden_name: str, seconds: float) -> N
     assert len(frames) >= (n_patches - 1) * config.patch_hop_frames + config.patch_frames
 
 
+def is_quick(name: str, clip: str) -> bool:
+    return name in SMALL and clip in ("short", "noise")
+
+
 def by_size(*names: str) -> list[Any]:
     return [n if n in SMALL else pytest.param(n, marks=pytest.mark.slow) for n in names]
 
@@ -219,7 +223,7 @@ def test_outputs_are_the_originals(folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "clip"),
     [
-        pytest.param(name, clip, marks=[] if name in SMALL else pytest.mark.slow)
+        pytest.param(name, clip, marks=[] if is_quick(name, clip) else pytest.mark.slow)
         for name in PUBLISHED
         for clip in CLIPS_OF.get(name, ("noise", "esc_dog"))
     ],
@@ -246,8 +250,14 @@ def _sigmoid(logits: NDArray[Any]) -> NDArray[Any]:
     return 1 / (1 + np.exp(-logits))
 
 
-@pytest.mark.parametrize("clip", CLIPS)
-@pytest.mark.parametrize("name", by_size("frame_mn06_strong_1", "frame_mn10_strong_1"))
+@pytest.mark.parametrize(
+    ("name", "clip"),
+    [
+        pytest.param(name, clip, marks=[] if is_quick(name, clip) else pytest.mark.slow)
+        for name in ("frame_mn06_strong_1", "frame_mn10_strong_1")
+        for clip in CLIPS
+    ],
+)
 def test_steps_are_scored_as_by_the_original(
     assets: Path, folder: Path, name: str, clip: str
 ) -> None:
@@ -355,6 +365,7 @@ def test_inner_layers_give_what_the_originals_give(folder: Path, name: str) -> N
         assert np.abs(sampled(output) - golden[key]).max() <= 1e-4 * scale, key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mn04_as", "dymn04_as", "frame_mn06_strong_1"])
 def test_folding_changes_nothing(name: str) -> None:
     before = scored(network(name), given(name))

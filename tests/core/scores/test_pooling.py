@@ -131,6 +131,7 @@ def test_sigmoid_is_stable_and_precise() -> None:
     assert_possible(scores, expected, sigmoid_bound(expected) + 1e-8 * np.array(expected) + 1e-44)
 
 
+@pytest.mark.slow
 def test_a_ten_hour_clip_needs_little_memory(rng: np.random.Generator) -> None:
     logits = (rng.standard_normal((75_000, 521), dtype=np.float32) - 8).astype(np.float16)
     tracemalloc.start()

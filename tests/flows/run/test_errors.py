@@ -135,6 +135,7 @@ def test_an_error_in_any_task_is_raised_as_itself(
     assert lab.label(corpus).n_labelled == 6
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_shards")
 def test_a_failed_run_leaves_no_claim_however_slow_its_other_shards_are(
     lab: Lab, corpus: Path, monkeypatch: pytest.MonkeyPatch

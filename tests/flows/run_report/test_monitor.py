@@ -67,6 +67,7 @@ def test_a_run_tells_what_it_did(prefect_server: str, lab: Lab, root: Path) -> N
     assert "## Drift" in page
 
 
+@pytest.mark.slow
 def test_many_failures_become_an_event(prefect_server: str, lab: Lab, root: Path) -> None:
     for number in range(10):
         (root / f"broken{number}.wav").write_text("not audio")
