@@ -94,6 +94,7 @@ def test_a_run_says_which_engine_and_which_execution_were_asked_for(
     ]
 
 
+@pytest.mark.slow
 def test_waveforms_for_a_gpu_give_the_same_scores(
     lab: Lab, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ _TENTH = 10
 _LEAST_CELLS = 1_500
 
 
+@pytest.mark.slow
 def test_a_tenth_of_all(tmp_path: Path) -> None:
     wrong, n_cells = [], 0
     for number, (kind, plight) in enumerate(cells()):
