@@ -1,6 +1,7 @@
 """Recordings to model inputs, a bounded piece at a time.
 
-A `PatchReader` takes mono blocks from any source; `ClipReader` reads them from a recording.
+A `PatchReader` takes mono blocks from any source; `features.shared_reader` feeds several of them
+from one recording.
 `LogMelReader` resamples and computes log-mel; `WaveformReader` leaves both to a GPU. A long
 recording is read in several pieces. State is kept between them, so the patches are those of the
 whole.
@@ -15,7 +16,6 @@ from typing import Protocol
 import numpy as np
 
 from audioset_core.arrays import F32
-from audioset_core.audio.recording import Recording
 from audioset_core.audio.resample import resampled
 from audioset_core.features.config import FrontendConfig
 from audioset_core.features.log_mel import LogMelStream
@@ -212,28 +212,3 @@ class WaveformReader:
         start = block * self._filters.in_block - self._filters.lead
         self._held = self._held[start - self._held_from :].copy()
         self._held_from = start
-
-
-class ClipReader:
-    """Patches of one recording, read in pieces."""
-
-    def __init__(
-        self, recording: Recording, config: FrontendConfig, *, as_waveform: bool = False
-    ) -> None:
-        self.recording = recording
-        self._reader = open_reader(
-            recording.blocks(), recording.info.sample_rate_hz, config, as_waveform=as_waveform
-        )
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether nothing is left to read."""
-        return self._reader.is_finished
-
-    def read(self, budget_s: float) -> Piece:
-        """As `PatchReader`."""
-        return self._reader.read(budget_s)
-
-    def close(self) -> None:
-        """Close the recording."""
-        self.recording.close()

@@ -44,6 +44,8 @@ class SharedReader:
     def read(self, budget_s: float) -> list[list[Piece]]:
         """The next pieces of every front end: about ``budget_s`` more seconds, or a step of them.
 
+        Every call reads at least one block, however small the budget.
+
         Raises:
             AudioError: the recording turned out to be damaged, truncated, empty, ...
         """
@@ -51,11 +53,11 @@ class SharedReader:
         # one place in the recording, or they would drift apart.
         step_s = budget_s if len(self._branches) == 1 else min(budget_s, STEP_S)
         until_s = max(branch.read_s for branch in self._branches) + step_s
-        pieces = [branch.read_until(until_s) for branch in self._branches]
+        pieces = [[branch.read_until(until_s)] for branch in self._branches]
         if any(branch.is_finished for branch in self._branches):
             for branch, found in zip(self._branches, pieces, strict=True):
                 while not branch.is_finished:
-                    found += branch.read_until(math.inf)
+                    found.append(branch.read_until(math.inf))
         return pieces
 
     def close(self) -> None:
@@ -101,10 +103,9 @@ class _Branch:
     def read_s(self) -> float:
         return self._n_read / self._rate_hz
 
-    def read_until(self, until_s: float) -> list[Piece]:
-        """The patches up to about that place; none if the front end is there already."""
-        budget_s = until_s - self.read_s
-        return [self._reader.read(budget_s)] if budget_s > 0 else []
+    def read_until(self, until_s: float) -> Piece:
+        """The patches up to about that place."""
+        return self._reader.read(until_s - self.read_s)
 
     def _counted(self, blocks: Iterator[F32]) -> Iterator[F32]:
         for block in blocks:

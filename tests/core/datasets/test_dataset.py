@@ -30,7 +30,8 @@ from audioset_core.datasets.items import ItemReason
 from audioset_core.datasets.journal import IdSet, LabelFolder, digest, scores_name
 from audioset_core.datasets.label_dataset import DatasetReport
 from audioset_core.errors import Reason, UserError
-from audioset_core.features.patch_reader import ClipReader, LogMelPiece, LogMelReader
+from audioset_core.features.patch_reader import LogMelPiece, LogMelReader
+from audioset_core.features.shared_reader import SharedReader
 from audioset_core.inference.interface import ComputeOptions
 from audioset_core.inference.scorer import Scorer
 from audioset_core.models.registry import YAMNET, Framing, ModelBundle, find_bundle
@@ -198,10 +199,11 @@ def test_logits_equal_those_from_files(tmp_path: Path, weights: Path, framing: F
         path = tmp_path / f"{seed}.wav"
         data = noise(seed, 9.3 + seed, rate_hz, n_channels)
         soundfile.write(path, data.T, rate_hz, subtype=subtype)
-        reader = ClipReader(Recording(os.fsencode(path)), config)
+        reader = SharedReader(Recording(os.fsencode(path)), [(config, False)])
         pieces: list[LogMelPiece] = []
         while not reader.is_finished:
-            pieces.append(reader.read(5.0))
+            [[piece]] = reader.read(5.0)
+            pieces.append(piece)
         reader.close()
         expected[name] = np.concatenate(scorer.score(pieces, config))
         samples = soundfile.read(path, dtype=dtype, always_2d=True)[0].T

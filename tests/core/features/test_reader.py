@@ -21,7 +21,8 @@ from audioset_core.audio.recording import Recording
 from audioset_core.errors import AudioError, Reason
 from audioset_core.features.config import VGGISH, YAMNET, FrontendConfig
 from audioset_core.features.log_mel import log_mel, patches
-from audioset_core.features.patch_reader import ClipReader, LogMelPiece
+from audioset_core.features.patch_reader import LogMelPiece
+from audioset_core.features.shared_reader import SharedReader
 from audioset_core.models.registry import YAMNET as BUNDLE
 from tests.bounds import assert_rounding, assert_within, htk_matrix, log_mel_sigma
 
@@ -55,11 +56,12 @@ def read_in_pieces(
     path: Path, config: FrontendConfig, budgets: list[float]
 ) -> tuple[list[LogMelPiece], F32]:
     """Pieces by these budgets in turn, and all their patches."""
-    reader = ClipReader(Recording(os.fsencode(path)), config)
+    reader = SharedReader(Recording(os.fsencode(path)), [(config, False)])
     pieces: list[LogMelPiece] = []
     try:
         while not reader.is_finished:
-            pieces.append(reader.read(budgets[len(pieces) % len(budgets)]))
+            [[piece]] = reader.read(budgets[len(pieces) % len(budgets)])
+            pieces.append(piece)
             assert len(pieces) < 10_000
     finally:
         reader.close()
@@ -188,8 +190,9 @@ def test_damage_shows_when_it_is_reached(tmp_path: Path) -> None:
     samples[-1] = np.nan
     path = tmp_path / "a.wav"
     soundfile.write(path, samples, 16_000, subtype="FLOAT")
-    reader = ClipReader(Recording(os.fsencode(path)), YAMNET)
-    assert reader.read(10.0).n_patches > 0
+    reader = SharedReader(Recording(os.fsencode(path)), [(YAMNET, False)])
+    [[piece]] = reader.read(10.0)
+    assert piece.n_patches > 0
     with pytest.raises(AudioError) as caught:
         reader.read(1000.0)
     assert caught.value.reason is Reason.NOT_FINITE
@@ -210,10 +213,11 @@ def silence(path: Path, duration_s: int, rate_hz: int) -> Path:
 
 
 def read_through(path: Path, budget_s: float) -> int:
-    reader = ClipReader(Recording(os.fsencode(path)), YAMNET)
+    reader = SharedReader(Recording(os.fsencode(path)), [(YAMNET, False)])
     n_patches = 0
     while not reader.is_finished:
-        n_patches += reader.read(budget_s).n_patches
+        [[piece]] = reader.read(budget_s)
+        n_patches += piece.n_patches
     reader.close()
     return n_patches
 

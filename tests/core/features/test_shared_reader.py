@@ -17,7 +17,7 @@ from audioset_core.audio.recording import Recording
 from audioset_core.errors import AudioError, Reason
 from audioset_core.features.config import CED, EFFICIENTAT, VGGISH, YAMNET, FrontendConfig
 from audioset_core.features.log_mel import patches
-from audioset_core.features.patch_reader import ClipReader, LogMelPiece, WaveformPiece
+from audioset_core.features.patch_reader import LogMelPiece, WaveformPiece, open_reader
 from audioset_core.features.shared_reader import STEP_S, SharedReader
 from tests.core.features.test_reader import write_noise
 
@@ -33,11 +33,13 @@ def _patches(pieces: list[Any], config: FrontendConfig) -> F32:
 
 
 def _alone(path: Path, config: FrontendConfig) -> F32:
-    reader = ClipReader(Recording(os.fsencode(path)), config)
+    recording = Recording(os.fsencode(path))
+    rate_hz = recording.info.sample_rate_hz
+    reader = open_reader(recording.blocks(), rate_hz, config, as_waveform=False)
     pieces = []
     while not reader.is_finished:
         pieces.append(reader.read(1e9))
-    reader.close()
+    recording.close()
     return _patches(pieces, config)
 
 

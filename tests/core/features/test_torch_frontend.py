@@ -22,13 +22,13 @@ from audioset_core.errors import UserError
 from audioset_core.features.config import VGGISH, YAMNET, FrontendConfig
 from audioset_core.features.log_mel import patches
 from audioset_core.features.patch_reader import (
-    ClipReader,
     LogMelPiece,
     Piece,
     WaveformPiece,
     WaveformReader,
     open_reader,
 )
+from audioset_core.features.shared_reader import SharedReader
 from audioset_core.features.torch_log_mel import TorchFrontend
 from audioset_core.inference import engines as networks
 from audioset_core.inference.engines import takes_waveforms
@@ -189,8 +189,9 @@ def test_scores_are_those_of_the_cpu(
     heard, framed = [], []
     for path in clips:
         for as_waveform, found in ((True, heard), (False, framed)):
-            reader = ClipReader(Recording(os.fsencode(path)), YAMNET, as_waveform=as_waveform)
-            found.append(reader.read(1e9))
+            reader = SharedReader(Recording(os.fsencode(path)), [(YAMNET, as_waveform)])
+            [[piece]] = reader.read(1e9)
+            found.append(piece)
             reader.close()
     for mine, theirs in zip(scorer.score(heard, YAMNET), scorer.score(framed, YAMNET), strict=True):
         assert_within(sigmoid(mine), sigmoid(theirs), END_TO_END_BAR)
@@ -273,9 +274,9 @@ def test_another_hop_and_a_long_clip_in_small_batches(yamnet_weights: ReadyWeigh
 def test_a_file_by_its_reader(tmp_path: Path) -> None:
     path = tmp_path / "a.flac"
     soundfile.write(path, np.stack([noise(90_000), noise(90_000, 1)], axis=1), 44_100)
-    reader = ClipReader(Recording(os.fsencode(path)), YAMNET, as_waveform=True)
+    reader = SharedReader(Recording(os.fsencode(path)), [(YAMNET, True)])
     try:
-        piece = reader.read(60.0)
+        [[piece]] = reader.read(60.0)
         assert isinstance(piece, WaveformPiece)
         assert (piece.rate_hz, piece.n_patches, reader.is_finished) == (44_100, 4, True)
     finally:
