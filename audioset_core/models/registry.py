@@ -244,6 +244,18 @@ POCKET = ModelBundle(
 _EFFICIENTAT = "https://github.com/fschmid56/EfficientAT/releases/"
 
 
+def _published(url: str, sha256: str, size_bytes: int) -> dict[str, Any]:
+    """Where the weights are: a download if their digest is known, else the file to give."""
+    if not sha256:
+        return {"weights_hint": url}
+    file_name = url.rpartition("/")[2]
+    return {
+        "official": OfficialWeights(
+            url=url, file_name=file_name, sha256=sha256, size_bytes=size_bytes
+        )
+    }
+
+
 def _efficientat(
     name: str, file_name: str, mean_ap: float, sha256: str = "", size_bytes: int = 0
 ) -> ModelBundle:
@@ -262,12 +274,7 @@ def _efficientat(
         ),
         network_options=(("width", width),),
         mean_ap=mean_ap,
-        official=(
-            OfficialWeights(url=url, file_name=file_name, sha256=sha256, size_bytes=size_bytes)
-            if sha256
-            else None
-        ),
-        weights_hint="" if sha256 else url,
+        **_published(url, sha256, size_bytes),
         cpu_batch_patches=1,
         cuda_batch_patches=32,
     )
@@ -326,8 +333,8 @@ def _ced(size: str, dim: int, mean_ap: float, sha256: str) -> ModelBundle:
 
 def _frame_mn(width: str, sha256: str = "", size_bytes: int = 0) -> ModelBundle:
     """Scores of 447 classes every 40 ms: for exact times."""
-    file_name = f"frame_mn{width}_strong_1.pt"
-    url = f"https://github.com/fschmid56/PretrainedSED/releases/download/v0.0.1/{file_name}"
+    releases = "https://github.com/fschmid56/PretrainedSED/releases/download/v0.0.1/"
+    url = f"{releases}frame_mn{width}_strong_1.pt"
     return ModelBundle(
         name=f"frame_mn{width}",
         title=f"frame_mn{width} (PretrainedSED)",
@@ -336,12 +343,7 @@ def _frame_mn(width: str, sha256: str = "", size_bytes: int = 0) -> ModelBundle:
         embedding_dim=round(96 * int(width)),
         network="frame_mobile_net:FrameMobileNet",
         network_options=(("width", int(width) / 10),),
-        official=(
-            OfficialWeights(url=url, file_name=file_name, sha256=sha256, size_bytes=size_bytes)
-            if sha256
-            else None
-        ),
-        weights_hint="" if sha256 else url,
+        **_published(url, sha256, size_bytes),
         cpu_batch_patches=1,
         cuda_batch_patches=16,
     )

@@ -87,10 +87,7 @@ def teach(engine: Engine, home: Path, lesson: Lesson, ontology: Ontology) -> Tau
         "examples_sha256": gathered.examples_sha256,
         "embeddings_sha256": gathered.embeddings_sha256,
         "seed": lesson.seed,
-        "classes": [
-            {"mid": mid, "name": name, **figures(each)}
-            for mid, name, each in zip(mids, names, fitted.classes, strict=True)
-        ],
+        "classes": [figures(mid, each) for mid, each in zip(mids, fitted.classes, strict=True)],
     }
     file = store_heads(home, lesson.name, Heads(fitted.weight, fitted.bias, about))
     taught_plans(engine, home, lesson.name, file)  # registers the model
@@ -99,10 +96,12 @@ def teach(engine: Engine, home: Path, lesson: Lesson, ontology: Ontology) -> Tau
     )
 
 
-def figures(fitted: FittedClass) -> Mapping[str, Any]:
-    """What is told of a head, as JSON."""
+def figures(mid: str, fitted: FittedClass) -> Mapping[str, Any]:
+    """What is told of a class and its head, as JSON."""
     interval = fitted.ap_interval
     return {
+        "mid": mid,
+        "name": fitted.name,
         "recordings": fitted.n_recordings,
         "patches": fitted.n_patches,
         "other_recordings": fitted.n_other_recordings,

@@ -114,8 +114,7 @@ def _as_json(taught: Taught) -> dict[str, object]:
         "embeddings_sha256": taught.gathered.embeddings_sha256,
         "n_clips": taught.n_clips,
         "classes": [
-            {"mid": mid, "name": each.name, **figures(each)}
-            for mid, each in zip(taught.mids, fitted.classes, strict=True)
+            figures(mid, each) for mid, each in zip(taught.mids, fitted.classes, strict=True)
         ],
         "failures": [dict(zip(_FAILURE, each, strict=True)) for each in taught.gathered.failures],
     }
