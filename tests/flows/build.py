@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -216,6 +218,28 @@ class Lab:
 def _step(score: float) -> int:
     """As `db.types.ScoreType` stores a score."""
     return round(score * 10_000)
+
+
+@contextmanager
+def processes(
+    environment: Mapping[str, str], folder: Path
+) -> Iterator[Callable[[list[str | bytes]], subprocess.Popen[bytes]]]:
+    """Starts command lines in sessions of their own; what still lives at the end is killed."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def run(line: list[str | bytes]) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            line, env=dict(environment), cwd=folder, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def command(*arguments: str | bytes | Path, setup: str = "") -> list[str | bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sqlite3
 import subprocess
@@ -13,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.flows.build import Lab, command, run_command, write_clip
+from tests.flows.build import Lab, command, processes, run_command, write_clip
 
 N_CLIPS = 60
 # Shards of a few clips, batches of fewer, a pause between commits: many moments to be killed in.
@@ -70,22 +69,9 @@ def start(
     lab: Lab, corpus: Path, environment: Mapping[str, str], tmp_path: Path
 ) -> Iterator[Start]:
     """Starts `audioset label` in its own process; whatever still lives at the end is killed."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def run() -> subprocess.Popen[bytes]:
-        line = command("label", corpus, "--home", lab.home, setup=SETUP)
-        process = subprocess.Popen(
-            line, env=dict(environment), cwd=tmp_path, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
-        started.append(process)
-        return process
-
-    yield run
-    for process in started:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+    line = command("label", corpus, "--home", lab.home, setup=SETUP)
+    with processes(environment, tmp_path) as run:
+        yield lambda: run(line)
 
 
 def _done(lab: Lab) -> int:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.flows.build import Lab, command, write_clip
+from tests.flows.build import Lab, command, processes, write_clip
 from tests.flows.whole_runs.test_crash import SETUP
 
 pytestmark = pytest.mark.slow
@@ -44,23 +42,10 @@ def start(
     lab: Lab, corpus: Path, environment: Mapping[str, str], tmp_path: Path
 ) -> Iterator[Start]:
     """Starts `audioset label` in its own process; whatever still lives at the end is killed."""
-    started: list[subprocess.Popen[bytes]] = []
     both = [word for model in MODELS for word in ("--model", model)]
-
-    def run() -> subprocess.Popen[bytes]:
-        line = command("label", *both, corpus, "--home", lab.home, setup=SETUP)
-        process = subprocess.Popen(
-            line, env=dict(environment), cwd=tmp_path, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
-        started.append(process)
-        return process
-
-    yield run
-    for process in started:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+    line = command("label", *both, corpus, "--home", lab.home, setup=SETUP)
+    with processes(environment, tmp_path) as run:
+        yield lambda: run(line)
 
 
 def _labels(lab: Lab) -> list[Any]:
