@@ -30,6 +30,7 @@ COMMANDS = {
     "classes": ("classes:app", "Classes of your own, below those of AudioSet."),
     "teach": ("judge.teach:teach", "Teach classes from examples, on stored embeddings."),
     "ontology": ("ontology:app", "The AudioSet ontology."),
+    "app": ("app:app", "Search, listen, judge and teach in the web browser."),
     "query": ("ask.query:query", "Find clips or intervals with any sound below a node."),
     "hours": ("ask.hours:hours", "Hours in which each class or branch is heard."),
     "rank": ("ask.rank:rank", "The windows with the best scores in all recordings."),

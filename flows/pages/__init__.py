@@ -3,5 +3,5 @@
 Their HTML, CSS and JavaScript are in `templates`.
 """
 
-PUBLIC = ("report_page", "review_page")
+PUBLIC = ("render", "report_page", "review_page")
 """What other rooms may import."""

@@ -9,12 +9,18 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.terminal import clock, one_line
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 _FOLDER = Path(__file__).with_name("templates")
+COMMON_STYLE = _FOLDER / "common.css"
+"""Colours and sizes that all pages share."""
 
 
 def render(name: str, values: Mapping[str, Any]) -> bytes:
@@ -22,23 +28,34 @@ def render(name: str, values: Mapping[str, Any]) -> bytes:
 
     The template uses the values; `policy`, `style` and `script` are added to them.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters.update(line=one_line, clock=clock, count="{:,}".format, hours=shown_hours)
-    style = _shipped("common.css") + _shipped(f"{name}.css")
+    style = COMMON_STYLE.read_text(encoding="utf-8") + _shipped(f"{name}.css")
     script = _shipped(f"{name}.js")
-    page = environment.get_template(f"{name}.html").render(
-        policy=_policy(style, script),
-        style=Markup(style),  # noqa: S704 (files of this package)
-        script=Markup(script),  # noqa: S704
-        **values,
+    page = (
+        environment(_FOLDER)
+        .get_template(f"{name}.html")
+        .render(
+            policy=_policy(style, script),
+            style=Markup(style),  # noqa: S704 (files of this package)
+            script=Markup(script),  # noqa: S704
+            **values,
+        )
     )
     return page.encode("utf-8", "backslashreplace")
+
+
+@cache
+def environment(folder: Path) -> Environment:
+    """The templates of a folder: they escape what is put into them, and know the filters."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    found = Environment(
+        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    found.filters.update(line=one_line, clock=clock, count="{:,}".format, hours=shown_hours)
+    return found
 
 
 def data_url(kind: str, content: bytes) -> str:

@@ -1,0 +1,69 @@
+"""What every page has: the database, who may change what, and how a page is rendered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from fastapi.responses import HTMLResponse
+from sqlalchemy import Engine
+
+from audioset_core.ontology.graph import Node, Ontology, load_default
+from db.catalog.own_classes import OwnClass, own_classes
+from flows.app.guard import Guard
+from flows.app.sounds import Sounds
+from flows.pages.render import environment
+
+_FOLDER = Path(__file__).parent
+
+PAGES = (("search", "/", "Search"), ("corpus", "/corpus", "Collection"),
+         ("judge", "/judge", "Judge"), ("teach", "/teach", "Teach"))  # fmt: skip
+"""(name, path, title) of the pages in the line at the top."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One home behind the page."""
+
+    engine: Engine
+    home: Path
+    guard: Guard
+    sounds: Sounds = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sounds", Sounds(self.engine))
+
+    def ontology(self) -> Ontology:
+        """The ontology with the classes of one's own, as they are by now."""
+        return _with_classes(tuple(own_classes(self.engine)))
+
+    def page(self, name: str, values: Mapping[str, Any], code: int = 200) -> HTMLResponse:
+        """The page `name`, ``templates/<name>.html`` with ``static/<name>.css`` and ``.js``."""
+        with_files = {
+            kind: (_FOLDER / "static" / f"{name}.{kind}").exists() for kind in ("css", "js")
+        }
+        text = environment(_FOLDER / "templates").get_template(f"{name}.html").render(
+            name=name, pages=PAGES, guard=self.guard, with_files=with_files, **values
+        )  # fmt: skip
+        return HTMLResponse(text.encode("utf-8", "backslashreplace"), code)
+
+
+def _served(request: Request) -> Served:
+    served: Served = request.app.state.served
+    return served
+
+
+Home = Annotated[Served, Depends(_served)]
+"""A parameter of every route."""
+
+
+@lru_cache(maxsize=2)
+def _with_classes(own: tuple[OwnClass, ...]) -> Ontology:
+    return load_default().with_classes(
+        [(Node(each.mid, each.name, description=each.description), each.parent_mids)
+         for each in own]
+    )  # fmt: skip

@@ -1,0 +1,87 @@
+"""The server of the page, until it is stopped."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+import socket
+import threading
+import webbrowser
+from pathlib import Path
+
+import uvicorn
+from sqlalchemy import Engine
+
+from audioset_core.errors import UserError
+from db.read_only import snapshot_of
+from flows.app.application import application
+from flows.app.guard import Guard
+from flows.app.served import Served
+from flows.terminal import note
+
+TOKEN_VARIABLE = "AUDIOSET_APP_TOKEN"  # noqa: S105 (a name)
+_END_S = 3
+"""So long may answers take once a signal has come."""
+
+
+def serve_app(
+    engine: Engine, home: Path, *, host: str, port: int, read_only: bool, show: bool
+) -> None:
+    """Serve the page until a signal comes; prints its address.
+
+    Raises:
+        UserError: the address is not one of this machine's, or the port is taken.
+    """
+    listening = _listening(host, port)
+    token = None
+    if not _is_loopback(listening):
+        token = os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(24)
+    guard = Guard(token, read_only or snapshot_of(engine) is not None)
+    config = uvicorn.Config(
+        application(Served(engine, home, guard)),
+        log_level="warning", access_log=False, server_header=False, ws="none",
+        timeout_graceful_shutdown=_END_S,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+    thread.start()
+    address = _address(host, listening, token)
+    note(address)
+    if guard.is_read_only:
+        note("read-only: nothing can be judged or taught here")
+    if show:
+        webbrowser.open(address)
+    try:
+        thread.join()
+    finally:
+        server.should_exit = True
+        thread.join(2 * _END_S)
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, _, _, at = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        found = socket.socket(family, kind)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(at)
+        found.listen(128)
+    except OSError as error:
+        why = error.strerror or str(error)
+        message = f"--host {host} --port {port}: {why}"
+        raise UserError(f"{message}; choose another, or --port 0 for any free port") from None
+    return found
+
+
+def _is_loopback(listening: socket.socket) -> bool:
+    return ipaddress.ip_address(listening.getsockname()[0].partition("%")[0]).is_loopback
+
+
+def _address(host: str, listening: socket.socket, token: str | None) -> str:
+    port = listening.getsockname()[1]
+    if host in ("0.0.0.0", "::", ""):  # noqa: S104 (compared)
+        host = socket.gethostname()
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
