@@ -8,7 +8,10 @@ are not in the index. Recall is the share of the ten exact neighbours (float32) 
 --top 10` has the index propose; those it compares with SQL and with the stored files, which is not
 measured here. The index is opened from disk, memory-mapped: first when its files were put out of
 memory (where the system does so), then when most of them are in memory. At last vectors are added
-to it. An index that is whole in the folder is not built again.
+to it. An index that is in the folder is not built again, and one that is not finished is continued.
+
+`--graphs` asks copies of the first graph as well: the time that a question takes in so many times
+as many vectors, without building them.
 """
 
 from __future__ import annotations
@@ -16,20 +19,28 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
-from audioset_core.storage.index_files import About, read_stored
+from audioset_core.storage.index_files import (
+    About,
+    described,
+    graph_part,
+    read_stored,
+    write_stored,
+)
 from audioset_core.storage.vector_index import NOTHING, IndexWriter, VectorIndex, open_index
 
 TOP = 10
 ABOUT = About("by-chance@1", "none", "embeddings", "moments")
-_SAVED_EVERY = 250_000
+_SAVED_EVERY = 500_000
 _N_ADDED = 10_000
 _BLOCK = 20_000
 _N_CLUSTERS = 2_000
@@ -56,17 +67,18 @@ class Clusters:
         noise = rng.normal(0, 0.05, (n, self.width)).astype(np.float32)
         return (self.centres[of] + inner) @ self.basis + noise
 
-    def blocks(self, n: int) -> Iterator[tuple[int, np.ndarray]]:
+    def blocks(self, n: int, begin: int = 0) -> Iterator[tuple[int, np.ndarray]]:
         """(number of the first, vectors) until there are n."""
-        for first in range(0, n, _BLOCK):
+        for first in range(begin, n, _BLOCK):
             yield first, self.drawn(min(_BLOCK, n - first), first + 1)
 
 
 def build(clusters: Clusters, n: int, folder: Path) -> None:
     """Make the index, and print what that costs without the drawing."""
-    writer = IndexWriter(folder, ABOUT, clusters.width)
+    writer = IndexWriter.continuing(folder, ABOUT) or IndexWriter(folder, ABOUT, clusters.width)
+    n_before = writer.n_vectors
     spent_s = cores_s = 0.0
-    for first, vectors in clusters.blocks(n):
+    for first, vectors in clusters.blocks(n, n_before):
         began, began_cores = time.perf_counter(), time.process_time()
         writer.add(first, first, [(0, vectors)])
         if not (first + len(vectors)) % _SAVED_EVERY or first + len(vectors) == n:
@@ -75,7 +87,7 @@ def build(clusters: Clusters, n: int, folder: Path) -> None:
         cores_s += time.process_time() - began_cores
         print(f"\r{first + len(vectors):,} vectors, {spent_s:,.0f} s", end="", flush=True)
     print(
-        f"\rbuilt in {spent_s:,.0f} s: {n / cores_s:,.0f} vectors per second of a core; "
+        f"\rbuilt in {spent_s:,.0f} s: {(n - n_before) / cores_s:,.0f} vectors per second of a core; "
         f"{stored.size_bytes / 1e9:.2f} GB on disk in {len(stored.graphs)} graphs; at most "
         f"{_peak_gb():.1f} GB of memory"
     )
@@ -120,6 +132,7 @@ def main() -> None:
     parser.add_argument("--vectors", type=int, default=100_000)
     parser.add_argument("--width", type=int, default=1024, help="1024: YAMNet; 128: VGGish")
     parser.add_argument("--questions", type=int, default=200)
+    parser.add_argument("--graphs", type=int, default=1, help="Ask so many copies of the graph.")
     parser.add_argument("--folder", type=Path, help="Where the index is kept.")
     asked = parser.parse_args()
     clusters = Clusters(asked.width)
@@ -131,6 +144,8 @@ def main() -> None:
         if stored is None or (stored.width, stored.n_vectors) != (asked.width, asked.vectors):
             build(clusters, asked.vectors, folder)
         wanted, exact_s = exact(clusters, asked.vectors, queries)
+        if asked.graphs > 1:
+            copy_graph(folder, asked.graphs)
         _out_of_memory(folder)
         began = time.perf_counter()
         index = open_index(folder, ABOUT, asked.width)
@@ -140,7 +155,20 @@ def main() -> None:
         ask(index, queries, wanted, "all questions, for the first time")
         median_s = ask(index, queries, wanted, "all questions again")
         print(f"by reading all vectors in memory: {exact_s / median_s:,.0f} times as fast")
-        add(clusters, folder)
+        if asked.graphs == 1:
+            add(clusters, folder)
+
+
+def copy_graph(folder: Path, n_graphs: int) -> None:
+    """Make the index one of copies of its first graph."""
+    stored = read_stored(folder, ABOUT)
+    assert stored is not None
+    path, files = stored.path(folder, graph_part(0)), dict(stored.files)
+    for number in range(len(stored.graphs), n_graphs):
+        copy = path.with_name(f"{ABOUT.stem}-copy{number}.graph")
+        shutil.copyfile(path, copy)
+        files[graph_part(number)] = described(copy)
+    write_stored(folder, replace(stored, files=files))
 
 
 def ask(index: VectorIndex, queries: np.ndarray, wanted: np.ndarray, what: str) -> float:
