@@ -15,12 +15,13 @@ import errno
 import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
     from audioset_core.storage.score_files import Kind
 
 Digests = NDArray[np.uint64]
+Given = TypeVar("Given")
+Result = TypeVar("Result")
 
 MEMBER = np.dtype([("labelling", "<i8"), ("digest", "<u8")])
 """A recording in an index: the id of its labelling, and `member_digest`. A recording that is
@@ -135,10 +138,7 @@ class VectorIndex:
         if not min(count, self.n_vectors):
             return []
         asked = _as_stored(query[np.newaxis].astype(np.float32), self.kind)[0]
-        with ThreadPoolExecutor(min(len(self.graphs), _n_cores())) as pool:
-            found = list(
-                pool.map(lambda graph: graph.search(asked, min(count, len(graph))), self.graphs)
-            )
+        found = _of_each(lambda graph: graph.search(asked, min(count, len(graph))), self.graphs)
         keys = np.concatenate([each.keys for each in found])
         nearest = np.argsort(np.concatenate([each.distances for each in found]), kind="stable")
         return [
@@ -342,11 +342,7 @@ def _as_stored(vectors: F32, kind: Kind) -> NDArray[Any]:
 
 def _opened(folder: Path, stored: Stored) -> VectorIndex:
     check_files(folder, stored, is_deep=False)
-    graphs = []
-    for part in stored.graphs:
-        graph = _new_graph(stored.width, stored.about.kind)
-        _read_graph(graph.view, stored.path(folder, part))
-        graphs.append(graph)
+    graphs = _of_each(partial(_opened_graph, folder, stored), stored.graphs)
     members, digests, runs, left_out = (_mapped(folder, stored, part) for part in ARRAYS)
     coverage = Coverage(runs, left_out, stored.n_gone)
     return VectorIndex(tuple(graphs), stored.about.kind, members, digests, coverage)
@@ -374,8 +370,20 @@ def _new_graph(width: int, kind: Kind) -> Index:
     )
 
 
-def _n_cores() -> int:
-    return os.cpu_count() or 1
+def _opened_graph(folder: Path, stored: Stored, part: str) -> Index:
+    graph = _new_graph(stored.width, stored.about.kind)
+    _read_graph(graph.view, stored.path(folder, part))
+    return graph
+
+
+def _of_each(does: Callable[[Given], Result], items: Sequence[Given]) -> list[Result]:
+    """What a function says of each item, on all cores.
+
+    usearch waits for no other thread of Python's meanwhile; of its own searches of several graphs
+    some end the process: https://github.com/unum-cloud/USearch/pull/754
+    """
+    with ThreadPoolExecutor(min(len(items), os.cpu_count() or 1)) as pool:
+        return list(pool.map(does, items))
 
 
 def _read_graph(read: Callable[[str], None], path: Path) -> None:
