@@ -75,7 +75,7 @@ def teach(engine: Engine, home: Path, lesson: Lesson, ontology: Ontology) -> Tau
     need_folder(home, "embeddings")
     gathered = gather(engine, home, base, mids, folders, lesson.seed)
     names = [ontology.nodes[mid].name for mid in mids]
-    fitted = fit_heads(gathered.examples, names, lesson.seed)
+    fitted = fit_heads(gathered.examples, names, lesson.seed, with_curve=True)
     about: dict[str, Any] = {
         "base": {"model": base.name, "version": base.version},
         "parameters": sorted(
@@ -109,7 +109,7 @@ def figures(mid: str, fitted: FittedClass) -> Mapping[str, Any]:
         "ap": _rounded(fitted.ap),
         "ap_low": _rounded(interval and interval[0]),
         "ap_high": _rounded(interval and interval[1]),
-        "ap_of_half": _rounded(fitted.ap_of_half),
+        "learning_curve": [{"recordings": n, "ap": _rounded(ap)} for n, ap in fitted.curve],
         "is_calibrated": fitted.line is not None,
     }
 

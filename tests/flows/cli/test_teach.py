@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from audioset_core.arrays import unit_rows
 from audioset_core.scores.pooling import sigmoid
 from audioset_core.storage.score_files import read_scores
 from audioset_core.teaching.heads import read_heads
@@ -60,6 +61,9 @@ def test_classes_are_taught_and_score_the_collection(run: Audioset, made: Embedd
     assert (saw["recordings"], saw["patches"], saw["other_recordings"]) == (5, 20, 14)
     assert (dog["recordings"], dog["patches"], dog["other_recordings"]) == (4, 16, 15)
     assert min(dog["ap"], saw["ap"]) == 1.0
+    # Of five recordings in five folds, a head learns from four at most: all those are the AP.
+    assert [each["recordings"] for each in saw["learning_curve"]] == [1, 2]
+    assert heads.about["classes"] == told["classes"]
     assert heads.about["examples_sha256"] == told["examples_sha256"]
     # The same examples are the same version.
     assert json.loads(run(*TEACH, "--json").out) == told
@@ -70,7 +74,7 @@ def test_classes_are_taught_and_score_the_collection(run: Audioset, made: Embedd
         "JOIN sources s ON s.clip_id = c.id WHERE s.path_text = '/c/saw/1.wav' "
         "AND l.embeddings_path IS NOT NULL"
     )
-    rows = read_scores(made.collection.home / embeddings).astype(float)
+    rows = unit_rows(read_scores(made.collection.home / embeddings))
     logits = read_scores(made.collection.home / paths[clip])
     assert (logits.shape, logits.dtype) == ((4, 2), np.float16)
     assert logits == pytest.approx(rows @ heads.weight.T + heads.bias, abs=0.01)

@@ -91,12 +91,20 @@ def _print(taught: Taught) -> None:
             f"{each.n_other_recordings:,}",
             shown(each.ap),
             "-" if each.ap_interval is None else "{:.3f}-{:.3f}".format(*each.ap_interval),
-            shown(each.ap_of_half),
         )
         for each in taught.fitted.classes
     ]
-    columns = ("class", ">recordings", ">patches", ">others", ">AP", ">95 %", ">AP of half")
+    columns = ("class", ">recordings", ">patches", ">others", ">AP", ">95 %")
     print_table(columns, rows)
+    curves = [dict(each.curve) for each in taught.fitted.classes]
+    if sizes := sorted(set().union(*curves)):
+        print_table(
+            ("AP by recordings learned from", *(f">{size}" for size in sizes)),
+            [
+                (each.name, *(shown(curve.get(size)) for size in sizes))
+                for each, curve in zip(taught.fitted.classes, curves, strict=True)
+            ],
+        )
     name = taught.title.partition("@")[0]
     print(f"{taught.title}: taught on {taught.base}; now: audioset label --model {name}")
 
