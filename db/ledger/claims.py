@@ -19,10 +19,12 @@ from db.catalog.clips import lock_clips, remove_unreferenced, store_clip, write_
 from db.catalog.copies import are_of_one_run, copies_of_failed
 from db.engine import Prepared, repeatable, upsert, writing
 from db.errors import DatabaseError
+from db.ledger.added_embeddings import add_embeddings, is_labelled_with_more
 from db.ledger.label_rows import category_nodes, insert_rows, label_rows
 from db.records import (
     Claim,
     Clip,
+    Committed,
     FailedSource,
     Failure,
     KnownClip,
@@ -74,6 +76,8 @@ def claim_clip(
     with writing(engine) as conn:
         clip_id = store_clip(conn, clip, lease.begins_at)
         _identify(conn, source_id, clip, clip_id, mtime_ns, lease.begins_at)
+        if is_labelled_with_more(conn, clip_id, variant):
+            return NotClaimed.DONE
         claim = _claim(conn, KnownClip(clip_id, clip.sha256, source_id), variant, lease)
         if claim is not None:
             return claim
@@ -109,14 +113,14 @@ def commit_labellings(
     run_id: str,
     now: datetime,
     named: Sequence[Variant] = (),
-) -> list[bool]:
-    """Make labellings done, all in one transaction; False where the claim was lost.
+) -> list[Committed]:
+    """Make labellings done, all in one transaction; false where the claim was lost.
 
     The labelling becomes its clip's current one, unless that has scores and this one has none
     (embeddings only, or too short for a patch), or that is the promoted model's and this one is
     not. `named` has the run's variants in the order of their naming: none replaces one that was
     named before it, so that it does not matter which is committed first. Nothing is written for a
-    lost claim.
+    lost claim. Labels that only lack embeddings stay, and get those.
     """
     if not batch:
         return []
@@ -126,12 +130,16 @@ def commit_labellings(
         # Committed in the order of ids; the answer is in the order given.
         order = sorted(range(len(batch)), key=lambda at: batch[at].claim.labelling_id)
         kept = [at for at in order if _mark_done(conn, batch[at], run_id, now)]
-        done = [batch[at] for at in kept]
+        marked = [batch[at] for at in kept]
+        added = add_embeddings(conn, variant, marked, run_id)
+        done = [each for each in marked if each.claim.labelling_id not in added]
         if done:
             _make_current(conn, variant, done, named)
             write_figures(conn, [(each.claim.clip_id, each.clip) for each in done if each.clip])
             _write_rows(conn, done, node_of)
-    return [at in set(kept) for at in range(len(batch))]
+    whole = {each.claim.labelling_id: Committed.LABELLED for each in done}
+    whole |= dict.fromkeys(added, Committed.ADDED)
+    return [whole.get(each.claim.labelling_id, Committed.LOST) for each in batch]
 
 
 @repeatable

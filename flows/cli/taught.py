@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,7 +14,7 @@ from audioset_core.errors import UserError
 from audioset_core.models.registry import BUNDLES
 from flows.cli.combining import combine_shown
 from flows.cli.shared_options import Store
-from flows.terminal import note, print_table
+from flows.terminal import note, one_line, print_table
 from tasks.labelling.options import LabelOptions
 
 
@@ -48,26 +50,40 @@ def label_taught(
         whole = Combined()
         for done in combine_shown(engine, home, plans):
             whole.add(done)
-        bases = sorted({each.parts[0].model_id for each in plans})
-        n_base, _ = count_labelled(engine, bases)
         n_all, _ = count_labelled(engine, [plans[0].whole.model_id])
+        lacking = None if paths else without_embeddings(engine, plans[0].recipe.basis.title)
     recipe = plans[0].recipe
     if whole.failures:
         print_table(("clip", "file", "reason"), whole.failures)
     print(f"{recipe.title}: {whole.n_clips:,} clips scored, {n_all:,} in all")
     print(f"Ask it: audioset query --under CLASS --model {recipe.name}")
-    n_left = n_base - n_all - len(whole.failures) - whole.n_busy
-    if n_left > 0 and not paths:
-        base = recipe.basis
-        note(
-            f"left out: {n_left:,} clips without embeddings of {base.title}: "
-            f"audioset label --model {base.model} --embeddings PATH"
-        )
+    if lacking:
+        note(f"left out: {lacking}")
     if whole.n_busy:
         note(f"left out: {whole.n_busy:,} clips that another run is scoring")
     if whole.failures:
         note(f"{len(whole.failures):,} clips cannot be scored: audioset verify --repair")
     return 1 if whole.failures else 0
+
+
+def without_embeddings(engine: Engine, model: str) -> str | None:
+    """How many clips of NAME@VERSION have no embeddings, and what adds them; None: all have.
+
+    Raises:
+        DatabaseUserError: no model has that name.
+    """
+    from db.score_files.teachable import clips_without_embeddings
+
+    found = clips_without_embeddings(engine, model)
+    if not found.n_clips:
+        return None
+    said = f"{found.n_clips:,} clips without embeddings of {model}"
+    if found.n_clips == found.n_vanished:
+        return f"{said}, whose files have vanished"
+    place = shlex.quote(os.fsdecode(found.place))
+    command = f"audioset label --model {model.partition('@')[0]} --embeddings {place}"
+    vanished = f" ({found.n_vanished:,} files have vanished)" if found.n_vanished else ""
+    return one_line(f"{said}{vanished}: {command} adds them")
 
 
 def _refuse_others(engine: Engine, models: Sequence[str]) -> None:

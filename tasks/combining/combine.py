@@ -97,8 +97,8 @@ class _Work:
             write_many([(self.home / file.path, file.blocks) for file in files])
             rows = [labelling for labelling, _ in ready]
             kept = commit_labellings(self.engine, self.whole, rows, self.run_id, now(), self.named)
-            done.n_clips += sum(kept)
-            done.n_busy += len(kept) - sum(kept)
+            done.n_clips += sum(map(bool, kept))
+            done.n_busy += len(kept) - sum(map(bool, kept))
             done.audio_s += sum(s for (_, s), is_kept in zip(ready, kept, strict=True) if is_kept)
             files.clear()
             ready.clear()

@@ -127,8 +127,10 @@ def find_base(engine: Engine, model: str | None) -> EmbeddedModel:
         of = f" of {model}" if model else ""
         there = sorted({each.name for each in known})
         more = f"; there are those of {', '.join(there)}" if there else ""
+        named = f"--model {model.partition('@')[0]} " if model else ""
         raise UserError(
-            f"no embeddings{of} are stored here: audioset label --embeddings PATH{more}"
+            f"no embeddings{of} are stored here: audioset label {named}--embeddings PATH adds them "
+            f"to what is labelled{more}"
         )
     if len(names) > 1:
         raise UserError(f"choose one of the models with --model: {', '.join(names)}")

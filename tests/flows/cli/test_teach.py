@@ -143,7 +143,19 @@ def test_only_what_is_new_is_scored_and_only_where_it_was_asked(
     made.commit("/c/new/bare.wav", "ab" * 32, 4, {})
     said = run(*LABEL)
     assert "2 clips scored, 21 in all" in said.out
-    assert "left out: 1 clips without embeddings of yamnet@emb: audioset label --model" in said.err
+    lacking = "left out: 1 clips without embeddings of yamnet@emb"
+    command = "audioset label --model yamnet --embeddings /c/new"
+    assert f"{lacking}: {command}/bare.wav adds them\n" in said.err
+    made.commit("/c/new/gone/bare.wav", "cd" * 32, 4, {})
+    with made.collection.engine.begin() as conn:
+        conn.exec_driver_sql("UPDATE sources SET status = 'missing' WHERE path_text LIKE '%gone%'")
+    both = lacking.replace("1", "2")
+    assert f"{both} (1 files have vanished): {command}/bare.wav adds them\n" in run(*LABEL).err
+    made.commit("/c/new/another.wav", "ef" * 32, 4, {})
+    assert f"(1 files have vanished): {command} adds them\n" in run(*TEACH).err
+    with made.collection.engine.begin() as conn:
+        conn.exec_driver_sql("UPDATE sources SET status = 'missing'")
+    assert f"{lacking.replace('1', '3')}, whose files have vanished\n" in run(*LABEL).err
     assert [row for row in made.taught() if row in before] == before
     assert run("verify", "--deep").code in (0, 1)  # the bare one has no files
     made.check_rows()
