@@ -24,6 +24,8 @@ class Model:
     window_s: float
     embedding_dim: int | None
     categories: tuple[tuple[int, str, str], ...]
+    is_taught: bool = False
+    """Whether what it says counts beside the current labellings."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,7 @@ class StoredVariant:
     embedding_dim: int | None
     digest: str
     parameters: Mapping[str, Any]
+    is_retired: bool = False
 
     @property
     def title(self) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -31,6 +29,7 @@ def label_taught(
     from db.score_files.combinable import count_labelled
     from tasks.combining.combine import Combined
     from tasks.combining.taught import find_heads, taught_plans
+    from tasks.teaching.lacking import without_embeddings
 
     if not store.is_there:
         return None
@@ -58,32 +57,12 @@ def label_taught(
     print(f"{recipe.title}: {whole.n_clips:,} clips scored, {n_all:,} in all")
     print(f"Ask it: audioset query --under CLASS --model {recipe.name}")
     if lacking:
-        note(f"left out: {lacking}")
+        note(one_line(f"left out: {lacking}"))
     if whole.n_busy:
         note(f"left out: {whole.n_busy:,} clips that another run is scoring")
     if whole.failures:
         note(f"{len(whole.failures):,} clips cannot be scored: audioset verify --repair")
     return 1 if whole.failures else 0
-
-
-def without_embeddings(engine: Engine, model: str) -> str | None:
-    """How many clips of NAME@VERSION have no embeddings, and what adds them; None: all have.
-
-    Raises:
-        DatabaseUserError: no model has that name.
-    """
-    from db.score_files.teachable import clips_without_embeddings
-
-    found = clips_without_embeddings(engine, model)
-    if not found.n_clips:
-        return None
-    said = f"{found.n_clips:,} clips without embeddings of {model}"
-    if found.n_clips == found.n_vanished:
-        return f"{said}, whose files have vanished"
-    place = shlex.quote(os.fsdecode(found.place))
-    command = f"audioset label --model {model.partition('@')[0]} --embeddings {place}"
-    vanished = f" ({found.n_vanished:,} files have vanished)" if found.n_vanished else ""
-    return one_line(f"{said}{vanished}: {command} adds them")
 
 
 def _refuse_others(engine: Engine, models: Sequence[str]) -> None:

@@ -146,16 +146,6 @@ class Planned:
             with_embeddings=self.recipe.heads is not None, paths=self.paths,
         )  # fmt: skip
 
-    def kept_current(self, variants: Variants) -> list[Variant]:
-        """Labellings that this plan's do not replace as the current ones: a taught model's none.
-
-        It knows a few classes alone, and would hide all others.
-        """
-        if self.recipe.heads is None:
-            return []
-        others = (v for v, stored in variants.items() if stored.model != self.recipe.name)
-        return [*others, self.whole]
-
 
 def recipe_of(stored: StoredVariant) -> Recipe | None:
     """The recipe that labellings were made by; None where they are of a single model."""
@@ -288,6 +278,7 @@ def register(
         window_s=recipe.basis.window_s,
         embedding_dim=None,
         categories=tuple(categories),
+        is_taught=recipe.heads is not None,
     )
     return Variant(
         register_model(engine, model, now()),

@@ -18,7 +18,7 @@ from db.integrity.audit import stored_variants
 from db.reports.model_coverage import models_known
 from db.score_files.teachable import EmbeddedModel, embedded_models
 from tasks.combining.recipe import check_new_name
-from tasks.combining.taught import is_taught, store_heads, taught_plans
+from tasks.combining.taught import store_heads, taught_plans
 from tasks.evaluation.derive_intervals import need_folder
 from tasks.teaching.examples import Gathered, gather
 
@@ -138,7 +138,7 @@ def find_base(engine: Engine, model: str | None) -> EmbeddedModel:
 
 
 def _check_free(engine: Engine, name: str) -> None:
-    if any(m.name == name and not is_taught(m) for m in models_known(engine)):
+    if any(m.name == name and not m.is_taught for m in models_known(engine)):
         raise UserError(f"--name {name} is the name of a model here; choose another")
 
 

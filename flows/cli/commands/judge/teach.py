@@ -51,7 +51,7 @@ def teach(
     stored, and measured on recordings that it did not learn from. Then audioset label --model NAME
     scores all recordings, without decoding one. Exit code 1 if a file of embeddings is damaged.
     """
-    from flows.cli.taught import without_embeddings
+    from tasks.teaching.lacking import without_embeddings
     from tasks.teaching.teach import Lesson, teach
 
     folders = [_example(text) for text in examples or ()]
@@ -68,7 +68,7 @@ def teach(
         if each.line is None:
             note(f"{each.name}: not calibrated, as there are too few examples or they disagree")
     if lacking:
-        note(f"left out: {lacking}")
+        note(one_line(f"left out: {lacking}"))
     for what, n in gathered.left_out.items():
         note(one_line(f"left out: {n:,} {what}"))
     for clip, file, reason in gathered.failures:
