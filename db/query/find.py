@@ -17,7 +17,13 @@ from db.answer_records import HeardSound, Hit
 from db.engine import reading
 from db.errors import DatabaseUserError
 from db.query.answers import hit_of
-from db.query.current_labelling import floor, model_ids, represents_clip
+from db.query.current_labelling import (
+    floor,
+    model_ids,
+    represents_clip,
+    speaks_for_clip,
+    taught_models,
+)
 from db.query.per_class import Choice, sounds_of_each_class
 from db.query.question import Question, clip_conditions
 from db.query.statements import answers, found_query, intervals_query, kth_peak_query
@@ -69,11 +75,16 @@ def find_sounds(
 
 
 def prepared(
-    conn: Connection, question: Question, *, by_interval: bool, heard: FromClause = clip_scores
+    conn: Connection,
+    question: Question,
+    *,
+    by_interval: bool,
+    heard: FromClause = clip_scores,
+    is_single: bool = False,
 ) -> tuple[Subtree, ColumnElement[bool]]:
     """The nodes that a question is about, and what must hold of a row of labellings.
 
-    Other sounds of a clip are looked for in `heard`.
+    Other sounds of a clip are looked for in `heard`. `is_single`: as `allowed_clips`.
 
     Raises:
         DatabaseUserError: as `find_clips`.
@@ -81,13 +92,22 @@ def prepared(
     if not question.under:
         raise DatabaseUserError("nothing is asked for: name a class or category")
     tree = _tree(conn, question, model_ids(conn, question.model))
-    return tree, allowed_clips(conn, question, by_interval=by_interval, heard=heard)
+    return tree, allowed_clips(
+        conn, question, by_interval=by_interval, heard=heard, is_single=is_single
+    )
 
 
 def allowed_clips(
-    conn: Connection, question: Question, *, by_interval: bool, heard: FromClause = clip_scores
+    conn: Connection,
+    question: Question,
+    *,
+    by_interval: bool,
+    heard: FromClause = clip_scores,
+    is_single: bool = False,
 ) -> ColumnElement[bool]:
     """What must hold of a row of labellings, whatever is looked for there.
+
+    `is_single`: only the one that represents its clip.
 
     Raises:
         DatabaseUserError: as `find_clips`, but for what is below `under`.
@@ -99,7 +119,8 @@ def allowed_clips(
     ids = model_ids(conn, question.model)
     stored = "detection_threshold" if by_interval else "score_floor"
     _check_floor(question.min_score, floor(conn, ids, stored), by_interval)
-    return and_(represents_clip(ids), *clip_conditions(conn, question, heard))
+    speaks = represents_clip(ids) if is_single else speaks_for_clip(conn, ids)
+    return and_(speaks, *clip_conditions(conn, question, heard))
 
 
 def few_clips(conn: Connection, question: Question) -> Select[Any] | None:
@@ -169,7 +190,9 @@ def _lower_bounds(
                 break
             yield max(least, guess)
         if is_exact:
-            kth = conn.execute(kth_peak_query(tree, least, limit, allowed)).scalar()
+            # A class may have a row by each labelling that speaks for the clip.
+            most = 1 if question.model else 1 + len(taught_models(conn))
+            kth = conn.execute(kth_peak_query(tree, least, limit * most, allowed)).scalar()
             yield max(least, kth or 0.0)
             return
     yield least

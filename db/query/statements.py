@@ -132,10 +132,13 @@ def with_source(found: Select[Any]) -> Select[Any]:
     return select(part).where(part.c.source_id.is_not(None))
 
 
-def best_of_clips(found: Select[Any]) -> Any:
-    """The best row of each clip: highest peak, then ontology order, then earliest."""
+def best_of_clips(found: Select[Any], by: str = "clip_id") -> Any:
+    """The best row of each clip: highest peak, then ontology order, then earliest.
+
+    `by` "labelling_id": of each labelling that speaks for a clip.
+    """
     part = found.subquery("of_clips")
-    best_first = (part.c.peak.desc(), part.c.node_id, part.c.start_patch)
-    rank = func.row_number().over(partition_by=part.c.labelling_id, order_by=best_first)
+    best_first = (part.c.peak.desc(), part.c.node_id, part.c.labelling_id, part.c.start_patch)
+    rank = func.row_number().over(partition_by=part.c[by], order_by=best_first)
     ranked = select(part, rank.label("place")).subquery("ranked")
     return select(ranked).where(ranked.c.place == 1).subquery("chosen")

@@ -131,10 +131,10 @@ def newly_covered(part: FromClause, *group: str) -> Subquery:
 def covered_seconds(found: Select[Any], key: str) -> Select[Any]:
     """(key, n_clips, seconds): how long the intervals of each key last together.
 
-    What overlaps in a clip counts once. `found` has start_s, end_s, labelling_id and the key.
+    What overlaps in a clip counts once. `found` has start_s, end_s, clip_id and the key.
     """
-    row = newly_covered(found.subquery("found"), *dict.fromkeys((key, "labelling_id"))).c
-    n_clips = func.count(row.labelling_id.distinct()).label("n_clips")
+    row = newly_covered(found.subquery("found"), *dict.fromkeys((key, "clip_id"))).c
+    n_clips = func.count(row.clip_id.distinct()).label("n_clips")
     return select(row[key], n_clips, func.sum(row.new_s).label("seconds")).group_by(row[key])
 
 

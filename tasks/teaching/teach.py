@@ -18,7 +18,7 @@ from db.integrity.audit import stored_variants
 from db.reports.model_coverage import models_known
 from db.score_files.teachable import EmbeddedModel, embedded_models
 from tasks.combining.recipe import check_new_name
-from tasks.combining.taught import is_taught, store_heads, taught_plans
+from tasks.combining.taught import store_heads, taught_plans
 from tasks.evaluation.derive_intervals import need_folder
 from tasks.teaching.examples import Gathered, gather
 
@@ -127,8 +127,10 @@ def find_base(engine: Engine, model: str | None) -> EmbeddedModel:
         of = f" of {model}" if model else ""
         there = sorted({each.name for each in known})
         more = f"; there are those of {', '.join(there)}" if there else ""
+        named = f"--model {model.partition('@')[0]} " if model else ""
         raise UserError(
-            f"no embeddings{of} are stored here: audioset label --embeddings PATH{more}"
+            f"no embeddings{of} are stored here: audioset label {named}--embeddings PATH adds them "
+            f"to what is labelled{more}"
         )
     if len(names) > 1:
         raise UserError(f"choose one of the models with --model: {', '.join(names)}")
@@ -136,7 +138,7 @@ def find_base(engine: Engine, model: str | None) -> EmbeddedModel:
 
 
 def _check_free(engine: Engine, name: str) -> None:
-    if any(m.name == name and not is_taught(m) for m in models_known(engine)):
+    if any(m.name == name and not m.is_taught for m in models_known(engine)):
         raise UserError(f"--name {name} is the name of a model here; choose another")
 
 
