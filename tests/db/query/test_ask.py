@@ -17,6 +17,7 @@ from db.catalog.start_times import SourceTime, store_times
 from db.engine import reading
 from db.errors import DatabaseUserError
 from db.query import find as ask
+from db.query.clip_counts import ClipCount, clip_counts
 from db.query.current_labelling import represents_clip
 from db.query.find import few_clips, find_clips, find_intervals
 from db.query.paths import as_glob, glob_regex
@@ -254,6 +255,18 @@ def test_an_order_can_be_of_the_best_alone(world: World) -> None:
     assert found(order="duration", among=3) == found(order="duration", among=9)
     assert found(order="duration", among=9)[0] == LOST
     assert found(order="score", among=1) == [DAWN, DUSK, LOST]
+
+
+def test_clips_are_counted_as_far_as_is_cheap(world: World) -> None:
+    counted = clip_counts(world.engine, ["/a", "/e", "/d", "/none"], 0.5, 10)
+    assert counted == {
+        "/a": ClipCount(3, is_least=False),
+        "/e": ClipCount(1, is_least=False),
+        "/d": ClipCount(0, is_least=False),
+    }
+    some = clip_counts(world.engine, ["/a"], 0.5, 2)["/a"]
+    assert some.is_least
+    assert 1 <= some.n_clips <= 2
 
 
 def test_days_can_be_narrowed_to_times_of_the_day(world: World) -> None:
