@@ -28,8 +28,10 @@ class Question:
     `min_duration_s` and `span` are about the sound, `paths` (`db.query.paths` says what they mean)
     about the file, which must not have vanished if `there_only`. `model` asks its newest
     labelling, not the current one. `with_ambiguous` lets source-ambiguous classes (Hiss, Tick,
-    ...) count on their own. Exports take no `under` for every sound, and leave `order` and `limit`
-    aside.
+    ...) count on their own. The answers begin after the first `offset` ones. `among`: where they
+    are not in the order of scores, only so many of the best are put in order, which costs the same
+    however many there are. Exports take no `under` for every sound, and leave `order`, `limit`,
+    `offset` and `among` aside.
     """
 
     under: tuple[str, ...] = ()
@@ -43,6 +45,8 @@ class Question:
     model: str | None = None
     order: Order = "score"
     limit: int | None = 100
+    offset: int = 0
+    among: int | None = None
     with_ambiguous: bool = False
 
 

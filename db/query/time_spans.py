@@ -37,12 +37,14 @@ _MICROSECONDS: ColumnElement[float] = literal_column("1000000.0", Double)
 class Span:
     """From one moment to before another: Unix milliseconds, or of each day if `is_daily`.
 
-    A daily span is on the recorder's clock, and may pass midnight.
+    A daily span is on the recorder's clock, and may pass midnight. `each_day`, a daily one, narrows
+    a span of moments down to those times of the day.
     """
 
     from_ms: int
     to_ms: int
     is_daily: bool = False
+    each_day: Span | None = None
 
 
 def rounded_s(seconds: ColumnElement[float]) -> ColumnElement[float]:
@@ -145,7 +147,10 @@ def in_span(
     began = recording.c.recorded_unix_ms
     from_ms, to_ms = began + _ms(begins_s), began + _ms(ends_s)
     if not span.is_daily:
-        return and_(began.is_not(None), from_ms < span.to_ms, to_ms > span.from_ms)
+        is_in = and_(began.is_not(None), from_ms < span.to_ms, to_ms > span.from_ms)
+        if span.each_day is None:
+            return is_in
+        return and_(is_in, in_span(span.each_day, recording, begins_s, ends_s))
     width = (span.to_ms - span.from_ms) % DAY_MS or DAY_MS
     local = from_ms + recording.c.recorded_utc_offset_s * 1_000
     # How long after the last beginning of the span; a day is added to stay above zero.

@@ -76,6 +76,14 @@ def categories_of(engine: Engine, model: str) -> list[tuple[int, str, str]]:
         return [(row[0], row[1], row[2]) for row in conn.execute(query)]
 
 
+def names_of_models(engine: Engine) -> list[str]:
+    """The models here that predict classes, by name."""
+    is_predicting = has_row(select(categories.c.idx).where(categories.c.model_id == models.c.id))
+    query = select(models.c.name).where(is_predicting).distinct().order_by(models.c.name)
+    with reading(engine) as conn:
+        return list(conn.execute(query).scalars())
+
+
 def models_known(engine: Engine) -> list[ModelReport]:
     """Registered models, oldest first, with what they labelled."""
     is_done = and_(labellings.c.model_id == models.c.id, labellings.c.status == "done")

@@ -17,6 +17,7 @@ from db.ledger.claims import claim_clip, commit_labellings, record_failures
 from db.query.ambiguous_classes import SOURCE_AMBIGUOUS_MID
 from db.query.answers import with_details
 from db.query.current_labelling import represents_clip
+from db.query.question import Question
 from db.query.statements import found_query, kth_peak_query
 from db.query.subtrees import Subtree
 from db.records import Claim, Failure, Lease, Parameters
@@ -270,10 +271,9 @@ def test_the_top_query_seeks_in_the_covering_index(world: World, taught: list[li
     tree = Subtree((1, 2, 3))
     current = or_(represents_clip(None), *map(represents_clip, taught))
     index = "USING COVERING INDEX ix_clip_scores_node_id_peak_labelling_id (node_id=? AND peak>?)"
-    best = with_details(found_query(tree, 0.5, current).subquery(), (), "score", 100)
+    best = with_details(found_query(tree, 0.5, current).subquery(), Question(under=("/a",)))
     for statement in (
-        kth_peak_query(tree, 0.1, 100, None),
-        kth_peak_query(tree, 0.1, 100, current),
+        kth_peak_query(tree, 0.1, 100),
         best,
     ):
         compiled = statement.compile(world.engine, compile_kwargs={"literal_binds": True})
