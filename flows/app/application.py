@@ -15,8 +15,9 @@ from starlette.staticfiles import StaticFiles
 
 from audioset_core.errors import UserError
 from db.errors import DatabaseError, DatabaseUserError
-from flows.app import corpus, judge, recording, search, sounds, teach
+from flows.app import corpus, judge, search, sounds, teach
 from flows.app.guard import Application
+from flows.app.recording import routes as recording
 from flows.app.served import Served
 from flows.pages.render import COMMON_STYLE
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from sqlalchemy import Engine
 
-from audioset_core.arrays import F32
+from audioset_core.arrays import F32, F64
 from audioset_core.errors import UserError
 from audioset_core.previews.columns import column_edges, covering_patches, peak_scores
 from audioset_core.storage.score_files import read_scores
-from db.answer_records import ClipReport, Label
+from db.answer_records import ClipReport, Label, LabellingReport
 from db.reports import model_coverage as queries
 
 
@@ -30,10 +31,27 @@ def scores_over_time(
     Raises:
         UserError: the file of scores is missing; `audioset verify --repair` restores it.
     """
-    nothing = np.full((n_columns, len(labels)), np.nan, np.float32)
+    edges_s = column_edges(report.clip.duration_s, n_columns)
     current = next((x for x in report.labellings if x.is_current), None)
-    if current is None or not current.scores_path or not labels:
-        return nothing
+    return scores_between(engine, current, home, [label.mid for label in labels], edges_s)
+
+
+def scores_between(
+    engine: Engine,
+    current: LabellingReport | None,
+    home: Path,
+    mids: Sequence[str],
+    edges_s: F64,
+) -> F32:
+    """As `scores_over_time`, between the times at which columns begin and the last one ends.
+
+    A class that the model does not know has NaN.
+
+    Shape: ``[n_columns + 1]`` -> ``[n_columns, len(mids)]``
+    """
+    found = np.full((len(edges_s) - 1, len(mids)), np.nan, np.float32)
+    if current is None or not current.scores_path or not mids:
+        return found
     name = f"{current.model}@{current.model_version}"
     by_mid = {mid: index for index, mid, _ in queries.categories_of(engine, name)}
     try:
@@ -42,9 +60,9 @@ def scores_over_time(
         message = f"the score file of this clip is missing ({current.scores_path})"
         raise UserError(f"{message}; audioset verify --repair --home {home}") from error
     spans = covering_patches(
-        column_edges(report.clip.duration_s, n_columns),
-        len(logits),
-        hop_s=current.patch_hop_s,
-        window_s=current.window_s,
+        edges_s, len(logits), hop_s=current.patch_hop_s, window_s=current.window_s
     )
-    return peak_scores(logits, np.array([by_mid[x.mid] for x in labels], np.int64), spans)
+    known = [at for at, mid in enumerate(mids) if mid in by_mid]
+    categories = np.array([by_mid[mids[at]] for at in known], np.int64)
+    found[:, known] = peak_scores(logits, categories, spans)
+    return found
