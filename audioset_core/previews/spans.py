@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +19,8 @@ from audioset_core.errors import AudioError, Reason
 
 # Lossy decoders give other samples until they have decoded a while.
 _BEFORE_S = 1.0
+_WORTH_KEEPING_S = 10.0
+_MOST_OPEN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +73,100 @@ def read_span(
     Raises:
         AudioError: as `opened`, or there is no sound in the span.
     """
-    with opened(file, max(0.0, start_s - _BEFORE_S), is_exact=all_channels) as decoder:
-        rate_hz = decoder.info.sample_rate_hz
-        first, last = round(start_s * rate_hz), round(end_s * rate_hz)
-        at, kept = decoder.first_sample, list[Floats]()
-        for block in decoder.all_channels() if all_channels else decoder.blocks():
-            kept.append(block[max(0, first - at) : max(0, last - at)])
-            at += len(block)
-            if at >= last:
+    with closing(_Reading(file, start_s, all_channels)) as reading:
+        return reading.span(start_s, end_s), reading.rate_hz
+
+
+class SpanReader:
+    """As `read_span`, for one span after the other; safe for several threads.
+
+    Where a format can be read only from its beginning, a few files stay open, so that a later span
+    goes on from there.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[SeenFile, bool], _Reading] = OrderedDict()
+        self._turns: dict[tuple[SeenFile, bool], threading.Lock] = {}
+
+    def read(
+        self, file: SeenFile, start_s: float, end_s: float, *, all_channels: bool = False
+    ) -> tuple[Floats, int]:
+        """As `read_span`."""
+        key = (file, all_channels)
+        with self._lock:
+            turn = self._turns.get(key, nullcontext())
+        with turn:
+            reading = self._taken(key)
+            if reading is not None and not reading.may_have(start_s):
+                reading.close()
+                reading = None
+            reading = reading or _Reading(file, start_s, all_channels)
+            try:
+                found = reading.span(start_s, end_s), reading.rate_hz
+            except BaseException:
+                reading.close()
+                raise
+            self._keep(key, reading)
+        return found
+
+    def _taken(self, key: tuple[SeenFile, bool]) -> _Reading | None:
+        with self._lock:
+            return self._kept.pop(key, None)
+
+    def _keep(self, key: tuple[SeenFile, bool], reading: _Reading) -> None:
+        left = [reading]
+        with self._lock:
+            if reading.is_from_beginning and not reading.is_over:
+                self._turns.setdefault(key, threading.Lock())
+                left = [self._kept[key]] if key in self._kept else []
+                self._kept[key] = reading
+                while len(self._kept) > _MOST_OPEN:
+                    left.append(self._kept.popitem(last=False)[1])
+        for each in left:
+            each.close()
+
+
+class _Reading:
+    """A file that is being read; keeps the last samples, which the next span may begin with."""
+
+    def __init__(self, file: SeenFile, start_s: float, all_channels: bool) -> None:
+        self._stack = ExitStack()
+        start_s = max(0.0, start_s - _BEFORE_S)
+        opening = opened(file, start_s, is_exact=all_channels)
+        decoder = self._stack.enter_context(opening)
+        self.rate_hz = decoder.info.sample_rate_hz
+        self.is_from_beginning = not decoder.first_sample and start_s > _WORTH_KEEPING_S
+        self.is_over = False
+        self._blocks = decoder.all_channels() if all_channels else decoder.blocks()
+        self._recent: list[Floats] = []
+        self._begin = self._end = decoder.first_sample
+
+    def may_have(self, start_s: float) -> bool:
+        """Whether what is before `start_s` has not been thrown away."""
+        return round(start_s * self.rate_hz) >= self._begin
+
+    def span(self, start_s: float, end_s: float) -> Floats:
+        first, last = round(start_s * self.rate_hz), round(end_s * self.rate_hz)
+        while self._end < last and not self.is_over:
+            block = next(self._blocks, None)
+            if block is None:
+                self.is_over = True
                 break
-    samples: Floats = np.concatenate(kept) if kept else np.empty(0, np.float32)
-    if not len(samples):
-        raise AudioError(Reason.TRUNCATED, f"there is no sound at {start_s:.1f} s")
-    return samples, rate_hz
+            self._recent.append(block)
+            self._end += len(block)
+            # A few blocks before the span, since the next one may overlap with it.
+            least = first - round(_BEFORE_S * self.rate_hz)
+            while self._recent and self._begin + len(self._recent[0]) < least:
+                self._begin += len(self._recent.pop(0))
+        samples = np.concatenate(self._recent) if self._recent else np.empty(0, np.float32)
+        found: Floats = samples[max(0, first - self._begin) : max(0, last - self._begin)]
+        if not len(found):
+            raise AudioError(Reason.TRUNCATED, f"there is no sound at {start_s:.1f} s")
+        return found
+
+    def close(self) -> None:
+        self._stack.close()
 
 
 def with_silence(samples: F32, n_before: int, n_samples: int) -> F32:

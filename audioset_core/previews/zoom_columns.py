@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from audioset_core.arrays import F32
 from audioset_core.features.mel import htk_to_hz, hz_to_htk
-from audioset_core.previews.spans import SeenFile, opened, read_span, with_silence
+from audioset_core.previews.spans import SeenFile, SpanReader, opened, with_silence
 
 N_BANDS = 128
 LOWEST_DB = -120.0
@@ -108,7 +108,9 @@ def all_columns(file: SeenFile, level: int) -> Iterator[Columns]:
             yield _columns(room, n_columns, shape)
 
 
-def some_columns(file: SeenFile, rate_hz: int, level: int, first: int, n_columns: int) -> Columns:
+def some_columns(
+    spans: SpanReader, file: SeenFile, rate_hz: int, level: int, first: int, n_columns: int
+) -> Columns:
     """Columns of a span, from the samples of it and of what its windows reach beyond it.
 
     Raises:
@@ -118,7 +120,7 @@ def some_columns(file: SeenFile, rate_hz: int, level: int, first: int, n_columns
     begin = (first << level) - shape.n_before
     n_samples = (n_columns << level) + shape.n_after
     at = max(0, begin)
-    samples, _ = read_span(file, at / rate_hz, (begin + n_samples) / rate_hz)
+    samples, _ = spans.read(file, at / rate_hz, (begin + n_samples) / rate_hz)
     return _columns(with_silence(samples, at - begin, n_samples), n_columns, shape)
 
 

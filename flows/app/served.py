@@ -13,6 +13,7 @@ from fastapi.responses import HTMLResponse
 from sqlalchemy import Engine
 
 from audioset_core.ontology.graph import Node, Ontology, load_default
+from audioset_core.previews.spans import SpanReader
 from db.catalog.own_classes import OwnClass, own_classes
 from flows.app.guard import Guard
 from flows.app.recording.overviews import Overviews
@@ -35,6 +36,7 @@ class Served:
     guard: Guard
     sounds: Sounds = field(init=False)
     overviews: Overviews = field(init=False, default_factory=Overviews)
+    spans: SpanReader = field(init=False, default_factory=SpanReader)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sounds", Sounds(self.engine))

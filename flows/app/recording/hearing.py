@@ -18,7 +18,7 @@ import soxr
 
 from audioset_core.cuts.recording_cuts import Cut, LabelledFile, write_cuts
 from audioset_core.errors import AudioError
-from audioset_core.previews.spans import SeenFile, read_span
+from audioset_core.previews.spans import SeenFile, SpanReader
 from db.records import Clip
 from flows.app.recording.overviews import GONE
 
@@ -41,7 +41,12 @@ def played_hz(rate_hz: int, slowed: int) -> int:
 
 
 def wav_of_span(
-    files: Sequence[SeenFile], clip: Clip, start_s: float, end_s: float, slowed: int
+    spans: SpanReader,
+    files: Sequence[SeenFile],
+    clip: Clip,
+    start_s: float,
+    end_s: float,
+    slowed: int,
 ) -> bytes:
     """A span as WAV, 16 bits, two channels if there are two, else mono; `slowed` times as long.
 
@@ -60,7 +65,11 @@ def wav_of_span(
     margin = 0 if sent == stored else math.ceil(_BEFORE_S * rate_hz)
     begin = max(0, first - margin) // stored * stored
     samples = _read(
-        files, begin / rate_hz, min(clip.n_samples, last + margin) / rate_hz, clip.n_channels == 2
+        spans,
+        files,
+        begin / rate_hz,
+        min(clip.n_samples, last + margin) / rate_hz,
+        clip.n_channels == 2,
     )
     if sent != stored:
         samples = soxr.resample(samples, stored, sent, quality="HQ")
@@ -72,12 +81,12 @@ def wav_of_span(
 
 
 def _read(
-    files: Sequence[SeenFile], start_s: float, end_s: float, all_channels: bool
+    spans: SpanReader, files: Sequence[SeenFile], start_s: float, end_s: float, all_channels: bool
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
     failed = GONE
     for file in files:
         try:
-            samples, _ = read_span(file, start_s, end_s, all_channels=all_channels)
+            samples, _ = spans.read(file, start_s, end_s, all_channels=all_channels)
         except AudioError as error:
             failed = error
         else:

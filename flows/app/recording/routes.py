@@ -98,7 +98,7 @@ async def columns(
         for file in files:
             try:
                 part = zoom_columns.some_columns(
-                    file, recorded.sample_rate_hz, level, first, last - first
+                    home.spans, file, recorded.sample_rate_hz, level, first, last - first
                 )
             except AudioError as failed:
                 error = failed
@@ -124,7 +124,7 @@ async def sound(
 
     def found() -> bytes:
         files = _files(home, clip, current)
-        return wav_of_span(files, recorded, start_s, end_s, SLOWED if slowed else 1)
+        return wav_of_span(home.spans, files, recorded, start_s, end_s, SLOWED if slowed else 1)
 
     return Response(await _decoding(home, found), media_type="audio/wav")
 

@@ -59,9 +59,10 @@ function draw() {
   $("tracks").style.height = `${lanes.length * LANE}px`;
   sized($("tracks"), lanes.length * LANE);
   drawMap($("map"), duration, view, ratio, lanes, labels.remarks);
-  drawAxis($("axis"), view, ratio, labels.remarks, began);
+  const large = ratio * (parseFloat(getComputedStyle(document.body).fontSize) / 15);
+  drawAxis($("axis"), view, large, labels.remarks, began);
   tiles.draw($("wave"), $("spectrum"), view.start * rate, view.end * rate, style("--bar"));
-  drawFrequencies($("spectrum"), ratio, rate, tiles.axis);
+  drawFrequencies($("spectrum"), large, rate, tiles.axis);
   drawLanes($("tracks"), view, ratio, lanes, scores, chosen);
   if (tiles.dark !== null) showDark();
   const across = view.end - view.start, left = (s) => `${(100 * (s - view.start)) / across}%`;
@@ -198,6 +199,17 @@ $("class").addEventListener("change", () => {
   $("class").value = "";
   keep();
 });
+
+/** Classes that are detected in view, then those with the best scores at all; best first. */
+function bestOf({ start, end }, most) {
+  const here = new Map();
+  for (const [at, from, to, peak] of labels.detections) {
+    if (to > start && from < end) here.set(at, Math.max(peak, here.get(at) ?? 0));
+  }
+  const order = [...here.entries()].sort((a, b) => b[1] - a[1]).map((each) => each[0]);
+  const all = [...new Set([...order, ...labels.classes.keys()])].slice(0, most);
+  return all.map((at) => labels.classes[at][0]);
+}
 
 function choose(heard) {
   chosen = heard;
@@ -342,5 +354,5 @@ const answer = await fetch(`/clips/${clip}/labels`).catch(() => null);
 if (answer?.ok) {
   labels = await answer.json();
   const wanted = asked.getAll("class");
-  showClasses(wanted.length ? wanted : labels.classes.slice(0, Number(given.shown)).map((each) => each[0]), wanted.length > 0);
+  showClasses(wanted.length ? wanted : bestOf(view, Number(given.shown)), wanted.length > 0);
 } else tell("The classes cannot be shown: the server does not answer.");

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
+from audioset_core.audio.sandbox import open_sandboxed
 from audioset_core.errors import AudioError
-from audioset_core.previews.spans import SeenFile, read_span
+from audioset_core.previews import spans
+from audioset_core.previews.spans import SeenFile, SpanReader, read_span
 from audioset_core.previews.zoom_columns import (
     N_BANDS,
     Columns,
@@ -46,7 +49,7 @@ def test_a_span_has_the_columns_of_the_whole(file: SeenFile, level: int) -> None
     whole = _whole(file, level)
     assert len(whole.low) == n_columns_of(round(7.3 * RATE_HZ), level)
     first, n = len(whole.low) // 2, len(whole.low) - len(whole.low) // 2
-    some = some_columns(file, RATE_HZ, level, first, n)
+    some = some_columns(SpanReader(), file, RATE_HZ, level, first, n)
     for name in ("low", "high", "bands"):
         np.testing.assert_array_equal(getattr(some, name), getattr(whole, name)[first:])
 
@@ -74,7 +77,7 @@ def test_the_shortest_recordings_have_columns(tmp_path: Path, n_samples: int, ra
     whole = _whole(file, level)
     assert len(whole.low) == n_columns_of(n_samples, level)
     assert whole.high.max() == 8192
-    some = some_columns(file, rate_hz, 3, 0, n_columns_of(n_samples, 3))
+    some = some_columns(SpanReader(), file, rate_hz, 3, 0, n_columns_of(n_samples, 3))
     assert some.high.max() == 8192
 
 
@@ -87,3 +90,28 @@ def test_a_span_is_exact_and_refused_where_the_file_changed(file: SeenFile) -> N
         read_span(file, 9.0, 9.5)
     with pytest.raises(AudioError, match="has changed since it was labelled"):
         read_span(SeenFile(file.path, file.size_bytes, file.mtime_ns + 1), 0, 1)
+
+
+def test_what_can_only_be_read_from_the_beginning_stays_open_for_the_next_span(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = np.random.default_rng(0).integers(-9999, 9999, 60 * 8_000).astype(np.int16)
+    whole = _file(tmp_path / "partial.wav", stored, 8_000)
+    file = SeenFile(whole.path, whole.size_bytes, whole.mtime_ns, is_partial=True)
+    begun: list[float | None] = []
+
+    def counting(*arguments: Any) -> Any:
+        begun.append(arguments[3])
+        return open_sandboxed(*arguments)
+
+    monkeypatch.setattr(spans, "open_sandboxed", counting)
+    reader = SpanReader()
+    for start_s in (20.0, 24.0, 23.9, 50.0, 58.0, 12.0, 20.0):
+        samples, _ = reader.read(file, start_s, start_s + 4)
+        first = round(start_s * 8_000)
+        np.testing.assert_array_equal(samples, stored[first : first + 32_000] / np.float32(2**15))
+    # Opened again only after the end, and after it went back; never in the middle.
+    assert begun == [None] * 2
+    reader.read(whole, 40.0, 44.0)
+    reader.read(whole, 44.0, 48.0)
+    assert begun[2:] == [39.0, 43.0]
