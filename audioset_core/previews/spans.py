@@ -6,8 +6,9 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -87,7 +88,7 @@ class SpanReader:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[SeenFile, bool], _Reading] = OrderedDict()
-        self._turns: dict[tuple[SeenFile, bool], threading.Lock] = {}
+        self._turns: dict[tuple[SeenFile, bool], AbstractContextManager[Any]] = {}
 
     def read(
         self, file: SeenFile, start_s: float, end_s: float, *, all_channels: bool = False
@@ -95,7 +96,7 @@ class SpanReader:
         """As `read_span`."""
         key = (file, all_channels)
         with self._lock:
-            turn = self._turns.get(key, nullcontext())
+            turn = self._turns.setdefault(key, threading.Lock())
         with turn:
             reading = self._taken(key)
             if reading is not None and not reading.may_have(start_s):
@@ -117,8 +118,9 @@ class SpanReader:
     def _keep(self, key: tuple[SeenFile, bool], reading: _Reading) -> None:
         left = [reading]
         with self._lock:
+            if reading.has_skipped:  # several threads may read it at a time
+                self._turns[key] = nullcontext()
             if reading.is_from_beginning and not reading.is_over:
-                self._turns.setdefault(key, threading.Lock())
                 left = [self._kept[key]] if key in self._kept else []
                 self._kept[key] = reading
                 while len(self._kept) > _MOST_OPEN:
@@ -136,6 +138,7 @@ class _Reading:
         opening = opened(file, start_s, is_exact=all_channels)
         decoder = self._stack.enter_context(opening)
         self.rate_hz = decoder.info.sample_rate_hz
+        self.has_skipped = decoder.first_sample > 0
         self.is_from_beginning = not decoder.first_sample and start_s > _WORTH_KEEPING_S
         self.is_over = False
         self._blocks = decoder.all_channels() if all_channels else decoder.blocks()

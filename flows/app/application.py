@@ -44,9 +44,9 @@ def application(served: Served) -> Application:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    del app
     anyio.to_thread.current_default_thread_limiter().total_tokens = _N_THREADS
     yield
+    app.state.served.overviews.close()
 
 
 def _told(request: Request, error: Exception) -> Response:

@@ -14,7 +14,7 @@ from audioset_core.previews.zoom_columns import N_BANDS
 from db.answer_records import ClipReport, LabellingReport
 from db.judging.verdicts import find_verdicts
 from db.reports.clip import recorded_starts
-from flows.app.recording.hearing import SLOWED, played_hz
+from flows.app.recording.hearing import MOST_CUT_S, SLOWED, played_hz
 from flows.app.served import Served
 from flows.pages.render import shown_hours
 from flows.terminal import clock, one_line
@@ -72,6 +72,7 @@ def _for_script(report: ClipReport, starts: Sequence[datetime]) -> Mapping[str, 
     return {
         "clip": clip.sha256, "samples": clip.n_samples, "rate": rate_hz,
         "played": played_hz(rate_hz, 1), "slow": played_hz(rate_hz, SLOWED), "slowed": SLOWED,
+        "cut": MOST_CUT_S,
         "bands": N_BANDS, "shown": N_SHOWN, "palette": palette().tobytes().hex(),
         "began": f"{starts[0]:%Y-%m-%dT%H:%M:%S.%f}Z" if len(starts) == 1 else "",
     }  # fmt: skip

@@ -23,6 +23,8 @@ from db.records import Clip
 from flows.app.recording.overviews import GONE
 
 SLOWED = 10
+MOST_CUT_S = 3600.0
+"""Of one file; for more there is `audioset clips export`."""
 _LEAST_HZ, _MOST_HZ, _RAISED_HZ = 8_000, 48_000, 16_000
 # The resampler's filter is shorter than this, at either rate.
 _BEFORE_S = 0.05

@@ -22,6 +22,7 @@ from audioset_core.previews.zoom_columns import (
 
 _KEPT_BYTES = 256_000_000
 _LOOKED_AT_S = 30.0
+_END_S = 5.0
 GONE = AudioError(Reason.VANISHED, "the recording is no longer anywhere")
 
 
@@ -46,7 +47,7 @@ class Overview:
         """Which part is known, from 0 to 1."""
         return 1.0 if self.is_done else min(0.999, self.n_done / len(self.columns.low))
 
-    def take(self, pieces: Iterable[Columns]) -> None:
+    def take(self, pieces: Iterable[Columns], is_closing: threading.Event) -> None:
         """Take in the columns of a file as they come; gives up when nobody looks any more."""
         self.n_done = 0
         for piece in pieces:
@@ -55,7 +56,7 @@ class Overview:
             for name in ("low", "high", "bands"):
                 getattr(self.columns, name)[self.n_done : last] = getattr(piece, name)[:n]
             self.n_done = last
-            if time.monotonic() - self.looked_at > _LOOKED_AT_S:
+            if is_closing.is_set() or time.monotonic() - self.looked_at > _LOOKED_AT_S:
                 raise _GivenUpError
 
 
@@ -68,6 +69,7 @@ class Overviews:
 
     def __init__(self) -> None:
         self._lock, self._turn = threading.Lock(), threading.Lock()
+        self._is_closing = threading.Event()
         self._kept: OrderedDict[str, Overview] = OrderedDict()
 
     def of(self, clip: str, n_samples: int, files: Sequence[SeenFile]) -> Overview:
@@ -92,12 +94,17 @@ class Overviews:
             raise found.error
         return found
 
+    def close(self) -> None:
+        """Give up what is being computed: a thread in native code would end the process badly."""
+        self._is_closing.set()
+        self._turn.acquire(timeout=_END_S)
+
     def _compute(self, clip: str, overview: Overview, files: Sequence[SeenFile]) -> None:
         error = GONE
         with self._turn:
             for file in files:
                 try:
-                    overview.take(all_columns(file, overview.level))
+                    overview.take(all_columns(file, overview.level), self._is_closing)
                 except AudioError as failed:
                     error = failed
                 except _GivenUpError:

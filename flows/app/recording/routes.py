@@ -25,14 +25,13 @@ from db.records import Clip
 from db.reports.clip import clip_by_ref, labelled_clip
 from db.reports.collection import places
 from flows.app.recording import facts
-from flows.app.recording.hearing import SLOWED, wav_of_span, write_cut
+from flows.app.recording.hearing import MOST_CUT_S, SLOWED, wav_of_span, write_cut
 from flows.app.recording.overviews import GONE
 from flows.app.served import Home
 from flows.app.sounds import ClipId, Second
 from flows.figures.clip_scores import scores_between
 
 N_TILE_COLUMNS = 512
-MOST_CUT_S = 3600.0
 _MOST_PLAYED_S = 60.0
 _MOST_SCORES = 4096
 _MOST_CLASSES = 40

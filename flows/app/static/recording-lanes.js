@@ -27,6 +27,9 @@ export function drawAxis(canvas, view, ratio, remarks, began) {
     to.fillStyle = style("--line");
     to.fillRect(Math.round(x), 0, ratio, height);
     to.fillStyle = style("--quiet");
+    to.strokeStyle = style("--card");
+    to.lineWidth = 4 * ratio;
+    to.strokeText(text, x + 5 * ratio, height / 2);
     to.fillText(text, x + 5 * ratio, height / 2);
   }
 }

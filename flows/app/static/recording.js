@@ -240,6 +240,8 @@ function mark(start, end) {
   $("span-actions").hidden = !span;
   $("unmark").disabled = !span;
   $("what").textContent = span ? `${clock(low, 2)} to ${clock(high, 2)} (${(high - low).toFixed(2)} s)` : "No span is marked: drag over the picture.";
+  $("download").hidden = span !== null && high - low > Number(given.cut);
+  if ($("download").hidden) $("what").textContent += `; a file has up to ${Number(given.cut) / 60} min`;
   if (span) $("download").href = `/clips/${clip}/cut?start_s=${low}&end_s=${high}`;
   document.dispatchEvent(new CustomEvent("span", { detail: span && { clip, start_s: low, end_s: high } }));
   keep();
