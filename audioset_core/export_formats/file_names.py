@@ -90,12 +90,20 @@ def piece_name(path: bytes, score: float, start_s: float, clip: str) -> str:
     >>> piece_name(b"/audio/a.b.wav", 0.95, 3723.48, "70cfa6e5fa77")
     '0.9500_a.b_01h02m03.480s_70cfa6e5fa77'
     """
-    stem = os.path.splitext(path.rpartition(b"/")[2])[0]  # noqa: PTH122 (bytes)
-    minutes, ms = divmod(round(start_s * 1000), 60_000)
-    at = f"{minutes // 60:02d}h{minutes % 60:02d}m{ms / 1000:06.3f}s"
-    text = _escape(stem.decode("utf-8", "surrogateescape"))
     ending = ".flac"  # the longest
-    return _short(f"{score:.4f}_{text}", f"_{at}_{clip}{ending}").removesuffix(ending)
+    end = f"_{_moment(start_s)}_{clip}{ending}"
+    return _short(f"{score:.4f}_{_stem(path)}", end).removesuffix(ending)
+
+
+def span_name(path: bytes, start_s: float, end_s: float, clip: str) -> str:
+    """As `piece_name`, of a span that has no score: by file, start and end.
+
+    >>> span_name(b"/audio/a.b.wav", 3723.48, 3725.0, "70cfa6e5")
+    'a.b_01h02m03.480s-01h02m05.000s_70cfa6e5'
+    """
+    ending = ".flac"
+    end = f"_{_moment(start_s)}-{_moment(end_s)}_{clip}{ending}"
+    return _short(_stem(path), end).removesuffix(ending)
 
 
 def line_name(path: bytes, root: bytes) -> str:
@@ -114,6 +122,16 @@ def uri(path: bytes) -> str:
     'file:///audio/a%20b.wav'
     """
     return "file://" + quote_from_bytes(path, safe="/")
+
+
+def _stem(path: bytes) -> str:
+    stem = os.path.splitext(path.rpartition(b"/")[2])[0]  # noqa: PTH122 (bytes)
+    return _escape(stem.decode("utf-8", "surrogateescape"))
+
+
+def _moment(time_s: float) -> str:
+    minutes, ms = divmod(round(time_s * 1000), 60_000)
+    return f"{minutes // 60:02d}h{minutes % 60:02d}m{ms / 1000:06.3f}s"
 
 
 def _parts(path: bytes, root: bytes) -> list[str]:

@@ -155,7 +155,8 @@ def hz_to_htk(frequency_hz: F64) -> F64:
     return mel
 
 
-def _htk_to_hz(mel: F64) -> F64:
+def htk_to_hz(mel: F64) -> F64:
+    """As `hz_to_htk`, the other way round."""
     frequency_hz: F64 = _HTK_BREAK_HZ * np.expm1(mel / _HTK_HIGH_Q)
     return frequency_hz
 
@@ -207,7 +208,7 @@ class _Family:
 
     to_log: Callable[[NDArray[Any], float], None]
     hz_to_mel: Callable[[F64], F64] = hz_to_htk
-    mel_to_hz: Callable[[F64], F64] = _htk_to_hz
+    mel_to_hz: Callable[[F64], F64] = htk_to_hz
     is_linear_in_mel: bool = True
     has_equal_areas: bool = False
     has_powers: bool = True

@@ -3,5 +3,5 @@
 The pictures and pages themselves are in `flows.figures` and `flows.pages`.
 """
 
-PUBLIC = ("columns", "snippets", "spectrogram_png", "waveform_overview")
+PUBLIC = ("columns", "snippets", "spans", "spectrogram_png", "waveform_overview", "zoom_columns")
 """What other rooms may import."""

@@ -6,7 +6,6 @@ MP3 because every browser plays it; mono, at a rate that is enough to judge a so
 from __future__ import annotations
 
 import io
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,10 +13,8 @@ import soundfile
 
 from audioset_core.arrays import F32
 from audioset_core.audio.decoders import DecodeOptions
-from audioset_core.audio.recording import open_regular
 from audioset_core.audio.resample import resampled
-from audioset_core.audio.sandbox import open_sandboxed
-from audioset_core.errors import AudioError, Reason
+from audioset_core.previews.spans import SeenFile, read_span
 from audioset_core.previews.waveform_overview import overview_of
 
 RATE_HZ = 24_000
@@ -69,16 +66,8 @@ def read_snippet(
     Raises:
         AudioError: the file is gone, has changed, is unreadable, or is too short.
     """
-    fd = open_regular(path)
-    try:
-        now = os.fstat(fd)
-        if (now.st_size, now.st_mtime_ns) != seen:
-            raise AudioError(Reason.CHANGED, "the file has changed since it was labelled")
-        samples, rate_hz = _decoded(fd, start_s, end_s, options)
-    except OSError as error:
-        raise AudioError(Reason.UNREADABLE, error.strerror or str(error)) from error
-    finally:
-        os.close(fd)
+    track = (options or DecodeOptions()).track
+    samples, rate_hz = read_span(SeenFile(path, *seen, track), start_s, end_s)
     log_mel = overview_of(iter([samples]), rate_hz, len(samples), n_columns).log_mel
     heard = np.concatenate([*resampled(iter([samples]), rate_hz, RATE_HZ)])
     return Snippet(start_s, len(samples) / rate_hz, heard, log_mel)
@@ -90,26 +79,3 @@ def mp3_bytes(snippet: Snippet) -> bytes:
     samples = np.clip(snippet.samples, -1, 1)
     soundfile.write(stream, samples, RATE_HZ, format="MP3", compression_level=_COMPRESSION)
     return stream.getvalue()
-
-
-def _decoded(
-    fd: int, start_s: float, end_s: float, options: DecodeOptions | None
-) -> tuple[F32, int]:
-    """Mono samples of the span; what is before it is decoded or, if the format allows, skipped."""
-    decoder = open_sandboxed(fd, os.fstat(fd).st_size, options, start_s)
-    try:
-        rate_hz = decoder.info.sample_rate_hz
-        first, last = round(start_s * rate_hz), round(end_s * rate_hz)
-        at = decoder.first_sample
-        kept = []
-        for block in decoder.blocks():
-            kept.append(block[max(0, first - at) : max(0, last - at)])
-            at += len(block)
-            if at >= last:
-                break
-    finally:
-        decoder.close()
-    samples = np.concatenate([*kept, np.empty(0, np.float32)])
-    if not len(samples):
-        raise AudioError(Reason.TRUNCATED, f"there is no sound at {start_s:.1f} s")
-    return samples, rate_hz

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, Select, and_, exists, func, or_, select
@@ -28,6 +29,7 @@ from db.query.current_labelling import (
     speaks_for_clip,
     with_facts,
 )
+from db.query.occasions import occasions
 from db.query.paths import first_source, there_first
 from db.query.time_spans import detected, row_hop_s, row_window_s, start_s
 from db.record_columns import columns_for
@@ -45,7 +47,7 @@ from db.schema.tables import (
 from db.types import path_digest, path_text
 
 if TYPE_CHECKING:
-    from db.records import Remark
+    from db.records import Clip, Remark
 
 _MIN_PREFIX = 6
 _PAGE = 1_000
@@ -57,23 +59,38 @@ def clip_by_ref(engine: Engine, ref: str | bytes) -> ClipReport:
     Raises:
         DatabaseUserError: nothing fits, several clips fit, or the file could not be labelled.
     """
-    from db.records import Clip
-
     with reading(engine) as conn:
         by_path = isinstance(ref, bytes)
         clip_id = _clip_at(conn, ref) if by_path else _clip_starting(conn, ref)  # type: ignore[arg-type]
         row = conn.execute(select(clips).where(clips.c.id == clip_id)).one()
         return ClipReport(
-            clip=Clip(
-                **{f.name: getattr(row, f.name) for f in fields(Clip)}
-                | {"duration_s": round(row.duration_s, 6)}
-            ),
+            clip=_clip(row),
             sources=_sources(conn, clip_id),
             labellings=_labellings(conn, clip_id),
             labels=_labels(conn, clip_id),
             detections=_intervals(conn, clip_id),
             remarks=_current_remarks(conn, clip_id),
         )
+
+
+def labelled_clip(engine: Engine, sha256: str) -> tuple[Clip, tuple[LabellingReport, ...]] | None:
+    """A clip's figures and its labellings, the current one first; None: there is no such clip."""
+    with reading(engine) as conn:
+        row = conn.execute(select(clips).where(clips.c.sha256 == sha256)).one_or_none()
+        if row is None:
+            return None
+        return _clip(row), _labellings(conn, row.id)
+
+
+def recorded_starts(engine: Engine, sha256: str) -> list[datetime]:
+    """When a clip was recorded, on the recorder's clock: once for each start that is known."""
+    with reading(engine) as conn:
+        clip_id = select(clips.c.id).where(clips.c.sha256 == sha256).scalar_subquery()
+        known = conn.execute(occasions(clip_id=clip_id)).all()
+    return sorted(
+        datetime(1970, 1, 1) + timedelta(milliseconds=unix_ms, seconds=offset_s or 0)
+        for _, unix_ms, offset_s in known
+    )
 
 
 def failures(engine: Engine, limit: int | None = None) -> list[FailureReport]:
@@ -136,6 +153,13 @@ def _prediction_query(ids: list[int] | None) -> Select[Any]:
         .where(represents_clip(ids))
         .order_by(clips.c.sha256, sources.c.id)
     )
+
+
+def _clip(row: Any) -> Clip:
+    from db.records import Clip
+
+    figures = {f.name: getattr(row, f.name) for f in fields(Clip)}
+    return Clip(**figures | {"duration_s": round(row.duration_s, 6)})
 
 
 def _clip_at(conn: Connection, path: bytes) -> int:

@@ -15,8 +15,9 @@ from starlette.staticfiles import StaticFiles
 
 from audioset_core.errors import UserError
 from db.errors import DatabaseError, DatabaseUserError
-from flows.app import classes, corpus, judge, recording, search, sounds, teach
+from flows.app import classes, corpus, judge, search, sounds, teach
 from flows.app.guard import Application
+from flows.app.recording import routes as recording
 from flows.app.served import Served
 from flows.pages.render import COMMON_STYLE
 
@@ -43,9 +44,9 @@ def application(served: Served) -> Application:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    del app
     anyio.to_thread.current_default_thread_limiter().total_tokens = _N_THREADS
     yield
+    app.state.served.overviews.close()
 
 
 def _told(request: Request, error: Exception) -> Response:

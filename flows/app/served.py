@@ -13,8 +13,10 @@ from fastapi.responses import HTMLResponse
 from sqlalchemy import Engine
 
 from audioset_core.ontology.graph import Node, Ontology, load_default
+from audioset_core.previews.spans import SpanReader
 from db.catalog.own_classes import OwnClass, own_classes
 from flows.app.guard import Guard
+from flows.app.recording.overviews import Overviews
 from flows.app.sounds import Sounds
 from flows.pages.render import environment
 
@@ -33,6 +35,8 @@ class Served:
     home: Path
     guard: Guard
     sounds: Sounds = field(init=False)
+    overviews: Overviews = field(init=False, default_factory=Overviews)
+    spans: SpanReader = field(init=False, default_factory=SpanReader)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sounds", Sounds(self.engine))

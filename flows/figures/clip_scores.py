@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from sqlalchemy import Engine
 
-from audioset_core.arrays import F32
+from audioset_core.arrays import F32, F64
 from audioset_core.errors import UserError
 from audioset_core.previews.columns import column_edges, covering_patches, peak_scores
 from audioset_core.storage.score_files import read_scores
-from db.answer_records import ClipReport, Label
+from db.answer_records import ClipReport, Label, LabellingReport
 from db.reports import model_coverage as queries
 
 
@@ -30,14 +31,32 @@ def scores_over_time(
     Raises:
         UserError: the file of scores is missing; `audioset verify --repair` restores it.
     """
-    found = np.full((n_columns, len(labels)), np.nan, np.float32)
-    for own in report.labellings:
+    return scores_between(
+        engine, report.labellings, home, [label.mid for label in labels],
+        column_edges(report.clip.duration_s, n_columns),
+    )  # fmt: skip
+
+
+def scores_between(
+    engine: Engine,
+    labellings: Sequence[LabellingReport],
+    home: Path,
+    mids: Sequence[str],
+    edges_s: F64,
+) -> F32:
+    """As `scores_over_time`, between the times at which columns begin and the last one ends.
+
+    A class that no model knows has NaN.
+
+    Shape: ``[n_columns + 1]`` -> ``[n_columns, len(mids)]``
+    """
+    found = np.full((len(edges_s) - 1, len(mids)), np.nan, np.float32)
+    for own in labellings:
         if not (own.is_current or own.is_beside) or not own.scores_path:
             continue
-        by_mid = {
-            m: k for k, m, _ in queries.categories_of(engine, f"{own.model}@{own.model_version}")
-        }
-        which = [at for at, label in enumerate(labels) if label.mid in by_mid]
+        name = f"{own.model}@{own.model_version}"
+        by_mid = {mid: index for index, mid, _ in queries.categories_of(engine, name)}
+        which = [at for at, mid in enumerate(mids) if mid in by_mid]
         if not which:
             continue
         try:
@@ -45,13 +64,8 @@ def scores_over_time(
         except FileNotFoundError as error:
             message = f"the score file of this clip is missing ({own.scores_path})"
             raise UserError(f"{message}; audioset verify --repair --home {home}") from error
-        spans = covering_patches(
-            column_edges(report.clip.duration_s, n_columns),
-            len(logits),
-            hop_s=own.patch_hop_s,
-            window_s=own.window_s,
-        )
-        indices = np.array([by_mid[labels[at].mid] for at in which], np.int64)
+        spans = covering_patches(edges_s, len(logits), hop_s=own.patch_hop_s, window_s=own.window_s)
+        indices = np.array([by_mid[mids[at]] for at in which], np.int64)
         # Of a class that two models predict, the higher score.
         found[:, which] = np.fmax(found[:, which], peak_scores(logits, indices, spans))
     return found

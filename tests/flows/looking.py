@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +30,7 @@ from db.records import (
     Lease,
     Model,
     Parameters,
+    Remark,
     SeenSource,
     Variant,
 )
@@ -82,8 +83,18 @@ class Collection:
         seed = int.from_bytes(hashlib.sha256(str(path.name).encode()).digest()[:4])
         noise = np.random.default_rng(seed).uniform(-0.3, 0.3, n_samples)
         soundfile.write(path, noise, RATE_HZ, format="WAV")
-        content = path.read_bytes()
+        return self.add_file(path, heard)
+
+    def add_file(
+        self,
+        path: Path,
+        heard: Mapping[str, tuple[int, int, float]],
+        remarks: Sequence[Remark] = (),
+    ) -> str:
+        """A sound file that is there, in which classes have a score from one patch to another."""
+        content, facts = path.read_bytes(), soundfile.info(path)
         sha = hashlib.sha256(content).hexdigest()
+        duration_s = facts.frames / facts.samplerate
         n_patches = self._frontend.n_patches(round(duration_s * self._frontend.sample_rate_hz))
         logits = np.full((n_patches, len(self.bundle.categories)), -6, np.float32)
         index = {category.mid: category.index for category in self.bundle.categories}
@@ -99,7 +110,10 @@ class Collection:
         source = SeenSource(str(path).encode(), seen.st_size, seen.st_mtime_ns)
         add_to_work_list(self.engine, RUN, [(source, 1.0)], start=start, now=NOW)
         (item,) = list(iter_items(self.engine, RUN))[start:]
-        clip = Clip(sha, len(content), duration_s, RATE_HZ, 1, n_samples, "WAV/PCM_16")
+        clip = Clip(
+            sha, len(content), duration_s, facts.samplerate, facts.channels, facts.frames,
+            f"{facts.format}/{facts.subtype}",
+        )  # fmt: skip
         claim = claim_clip(self.engine, item.source_id, clip, self.variant, Lease(RUN, 60.0, NOW))
         assert isinstance(claim, Claim)
         row = Labelling(
@@ -107,6 +121,7 @@ class Collection:
             scores_sha256=hashlib.sha256(data).hexdigest(), score_dtype="float32",
             class_scores=pooled.class_scores,
             detections=pooled.detections,
+            remarks=tuple(remarks), is_partial=bool(remarks),
         )  # fmt: skip
         assert commit_labellings(self.engine, self.variant, [row], RUN, NOW) == [True]
         return sha

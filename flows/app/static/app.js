@@ -38,6 +38,11 @@ export async function send(path, body, method = "POST") {
 const isTyping = (element) =>
   element.matches("input:not([type=checkbox], [type=radio], [type=range]), select, textarea, [contenteditable]");
 
+// Keys that an element with the focus uses itself.
+const isItsOwn = (element, key) => (key === " " || key === "Enter"
+  ? element.matches("button, a[href], summary, input, select")
+  : key.startsWith("Arrow") && element.matches("input[type=range], input[type=radio]"));
+
 function keyed(key) {
   return [...document.querySelectorAll(`[data-key="${CSS.escape(key)}"]`)]
     .find((element) => !element.disabled && element.offsetParent !== null);
@@ -67,6 +72,7 @@ document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") target.blur();
     return;
   }
+  if (isItsOwn(target, event.key)) return;
   const element = keyed(event.key);
   if (element) {
     event.preventDefault();
@@ -101,13 +107,14 @@ async function explain(picture) {
 document.addEventListener("error", (event) => { explain(event.target); }, true);
 for (const picture of document.images) if (picture.complete && !picture.naturalWidth && picture.loading !== "lazy") explain(picture);
 
+const KEY_NAMES = { " ": "Space", ArrowLeft: "←", ArrowRight: "→" };
 const keys = document.getElementById("keys");
 document.getElementById("keys-button").addEventListener("click", () => {
   const always = cards().length
     ? [["j / k", "the next, the previous sound"], ["Space", "play or pause it"], ["Enter", "open its recording"]] : [];
   const own = [...document.querySelectorAll("[data-key]")]
     .filter((one) => one.offsetParent !== null)
-    .map((one) => [one.dataset.key, one.dataset.does || one.textContent.trim()]);
+    .map((one) => [KEY_NAMES[one.dataset.key] ?? one.dataset.key, one.dataset.does || one.textContent.trim()]);
   const list = keys.querySelector("dl");
   list.replaceChildren(...[...always, ...own].flatMap(([key, does]) => {
     const name = document.createElement("dt");
