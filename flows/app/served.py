@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from audioset_core.ontology.graph import Node, Ontology, load_default
 from db.catalog.own_classes import OwnClass, own_classes
 from flows.app.guard import Guard
+from flows.app.kept import Kept
 from flows.app.sounds import Sounds
 from flows.pages.render import environment
 
@@ -33,6 +34,7 @@ class Served:
     home: Path
     guard: Guard
     sounds: Sounds = field(init=False)
+    kept: Kept = field(init=False, default_factory=Kept)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sounds", Sounds(self.engine))
