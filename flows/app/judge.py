@@ -44,7 +44,7 @@ ReviewId = Annotated[int, Path(ge=1, le=2**31 - 1)]
 
 
 class GivenVerdict(BaseModel):
-    """What a person says: of a class in a span of a clip, or without a span in all of it.
+    """What a person says: of a class (MID, name or path) in a span of a clip, or in all of it.
 
     `name` is chosen by the sender, so that what is sent twice is stored once; `age_s`: so long ago
     it was said.
@@ -83,8 +83,9 @@ def give(home: Home, given: GivenVerdict) -> dict[str, bool]:
         span_ms = round(given.start_s * 1000), round(given.end_s * 1000)
     now = datetime.now(UTC)
     said_at = now - timedelta(seconds=min(given.age_s, 365 * 86_400.0))
+    mid = home.ontology().find(given.mid).mid
     said = Verdict(
-        given.clip, given.mid, span_ms, given.verdict, given.judge, said_at,
+        given.clip, mid, span_ms, given.verdict, given.judge, said_at,
         given.name or str(uuid4()),
     )  # fmt: skip
     return {"stored": give_verdict(home.engine, said, now)}
@@ -93,12 +94,17 @@ def give(home: Home, given: GivenVerdict) -> dict[str, bool]:
 @router.get("/judge")
 def judge(home: Home, under: str = "") -> HTMLResponse:
     """The samples that were drawn, and a form to draw another."""
-    names = sorted((node.name for node in home.ontology().nodes.values()), key=str.casefold)
     return home.page(
         "judge",
-        {"title": "Judge", "review": None, "under": under, "names": names,
+        {"title": "Judge", "review": None, "under": under, "names": names(home),
          "reviews": shared_reviews.list_reviews(home.engine), "most": MOST_SOUNDS},
     )  # fmt: skip
+
+
+@router.get("/judge/names")
+def names(home: Home) -> list[str]:
+    """The names of all classes and branches, also of one's own."""
+    return sorted((node.name for node in home.ontology().nodes.values()), key=str.casefold)
 
 
 @router.post("/judge/samples")

@@ -67,7 +67,7 @@ document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") target.blur();
     return;
   }
-  const element = keyed(event.key);
+  const element = keyed(event.key) || keyed(event.key.toLowerCase());
   if (element) {
     event.preventDefault();
     if (event.repeat && !event.key.startsWith("Arrow")) return;

@@ -8,10 +8,10 @@ import { tell } from "./app.js";
 const WHO = "audioset-judge", UNSTORED = "audioset-unstored-";
 const WAITS_MS = [500, 1000, 2000, 4000, 8000, 15000];
 const line = document.getElementById("unstored");
-const field = document.getElementById("judge-name");
+const field = document.getElementById("judge-name") || added_field();
 const own = UNSTORED + crypto.getRandomValues(new Uint32Array(2)).join("-");
 const stored = new EventTarget();
-let waiting = [], isSending = false, n_failed = 0, timer;
+let waiting = [], why = "", isSending = false, n_failed = 0, timer;
 
 const kept = {
   get: (key) => { try { return localStorage.getItem(key); } catch { return null; } },
@@ -19,6 +19,18 @@ const kept = {
   remove: (key) => { try { localStorage.removeItem(key); } catch { /* not there */ } },
   keys: () => { try { return Object.keys(localStorage); } catch { return []; } },
 };
+
+// A page that only has a place for verdicts on a span gets the field there.
+function added_field() {
+  const slot = document.getElementById("span-actions");
+  if (!slot) return null;
+  const label = document.createElement("label"), input = document.createElement("input");
+  Object.assign(input, { id: "judge-name", maxLength: 80, autocomplete: "name", placeholder: "your name" });
+  label.htmlFor = input.id;
+  label.append("Who judges ", input);
+  slot.append(label);
+  return input;
+}
 
 /** Who judges, "" as long as nobody has said it. */
 export const judge = () => (field ? field.value : kept.get(WHO) || "").trim().replace(/\s+/g, " ");
@@ -51,7 +63,7 @@ function keep() {
   if (!line) return;
   line.hidden = n_failed === 0 || waiting.length === 0;
   line.textContent = line.hidden ? ""
-    : `${waiting.length} not stored yet: the server does not answer. They are kept here and sent as soon as it does.`;
+    : `${waiting.length} not stored yet: ${why} They are kept here, and sent when that is over.`;
 }
 
 async function post({ at, ...verdict }) {
@@ -89,7 +101,9 @@ async function sendAll() {
       keep();
       if (answer.ok) stored.dispatchEvent(new CustomEvent("stored", { detail: verdict }));
     }
-  } catch {
+  } catch (error) {
+    // What fetch itself throws means that there was no answer.
+    why = error instanceof TypeError ? "the server does not answer." : error.message.trim();
     n_failed += 1;
     keep();
     timer = setTimeout(sendAll, WAITS_MS[Math.min(n_failed, WAITS_MS.length) - 1]);
@@ -99,7 +113,8 @@ async function sendAll() {
 }
 
 if (field) {
-  field.value = kept.get(WHO) || "";
+  if (field.value) kept.set(WHO, judge()); // It was written before this script was there.
+  else field.value = kept.get(WHO) || "";
   field.addEventListener("change", () => kept.set(WHO, judge()));
   field.addEventListener("keydown", (event) => { if (event.key === "Enter") field.blur(); });
 }

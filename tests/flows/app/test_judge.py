@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from db.judging.shared_reviews import answers
 from db.judging.verdicts import find_verdicts
@@ -127,6 +127,12 @@ def _draw(page: Page, address: str, under: str) -> None:
     expect(page).to_have_url(re.compile(r"/judge/\d+#1$"))
 
 
+def _leave(page: Page) -> None:
+    """End what the page still asks for; that one of the files is gone was no mistake."""
+    page.goto("about:blank")
+    page.said.clear()  # type: ignore[attr-defined]
+
+
 def _counting(made: Collection) -> dict[str, str]:
     """By the class's MID and the place in its history, what counts."""
     return {f"{v.judged_by} {v.mid} {v.clip}": v.verdict for v in find_verdicts(made.engine)}
@@ -176,7 +182,7 @@ def test_a_sample_is_judged_by_keyboard_alone(
     page.goto(page.url.partition("#")[0])
     expect(page.get_by_label("Who judges")).to_have_value("Anna")
     expect(page.locator("#where")).to_contain_text("Sound 3 of 4")
-    page.said.clear()  # type: ignore[attr-defined]  # the file that is gone
+    _leave(page)
 
 
 @pytest.mark.slow
@@ -206,7 +212,7 @@ def test_two_people_judge_one_sample_by_mouse(made: Collection, address: str, pa
     expect(so_far).not_to_contain_text("disagree")
     expect(so_far.get_by_role("row", name="Anna and Bo")).to_contain_text("1.00")
     assert set(answers(made.engine, 1)) == {"Anna", "Bo"}
-    page.said.clear()  # type: ignore[attr-defined]  # the file that is gone
+    _leave(page)
 
 
 @pytest.mark.slow
@@ -230,7 +236,7 @@ def test_what_the_server_does_not_take_is_kept_and_sent_later(
     expect(page.locator("#unstored")).to_be_hidden(timeout=20_000)
     expect(page.locator("#so-far")).to_contain_text("2 of 4")
     assert sorted(_counting(made).values()) == ["absent", "present"]
-    page.said.clear()  # type: ignore[attr-defined]  # what could not be sent
+    _leave(page)
 
 
 @pytest.mark.slow
@@ -257,7 +263,50 @@ def test_another_class_of_the_branch_is_no_and_yes(
     expect(page.locator("#dots button").first).not_to_have_attribute("data-verdict", "other")
     page.wait_for_timeout(300)
     assert find_verdicts(made.engine) == []
-    page.said.clear()  # type: ignore[attr-defined]  # the file that is gone
+    _leave(page)
+
+
+@pytest.mark.slow
+def test_a_span_of_a_recording_is_judged_by_keyboard(
+    made: Collection, address: str, page: Page
+) -> None:
+    """The page tells which span is marked, and has a place for what to do with it."""
+    clip = made.add(made.home / "long.wav", 20.0, {SIREN: (0, 3, 0.9)})
+
+    def with_place(route: Route) -> None:
+        answer = route.fetch()
+        text = answer.text()
+        if 'id="span-actions"' not in text:
+            text = text.replace("</main>", '<div id="span-actions"></div></main>')
+        route.fulfill(response=answer, body=text)
+
+    page.route(f"**/clips/{clip}", with_place)
+    page.goto(f"{address}/clips/{clip}")
+    page.evaluate(
+        """clip => document.dispatchEvent(
+             new CustomEvent("span", {detail: {clip, start_s: 2.5, end_s: 4.25}}))""", clip
+    )  # fmt: skip
+    page.evaluate("document.getElementById('span-actions').hidden = false")
+    page.keyboard.press("c")
+    page.keyboard.type("Chainsaw")
+    page.keyboard.press("Enter")
+    page.keyboard.press("l")
+    expect(page.locator("#said")).to_contain_text("Write who judges first")
+    page.keyboard.type("Anna")
+    page.keyboard.press("Enter")
+    page.keyboard.press("l")
+    expect(page.locator("#said")).to_have_text("Stored: no Chainsaw, says Anna.")
+    page.keyboard.press("c")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("Chainsow")
+    page.keyboard.press("Enter")
+    page.keyboard.press("y")
+    expect(page.locator("#said")).to_contain_text("Chainsaw")  # the nearest name
+    (only,) = find_verdicts(made.engine)
+    assert (only.name, only.verdict, only.start_s, only.end_s, only.judged_by) == (
+        "Chainsaw", "absent", 2.5, 4.25, "Anna"
+    )  # fmt: skip
+    _leave(page)
 
 
 @pytest.mark.slow
@@ -272,5 +321,5 @@ def test_read_only_everything_is_heard_and_nothing_judged(
         page.keyboard.press("y")
         for name in ("Yes", "No n", "Unsure", "Undo"):
             expect(page.get_by_role("button", name=name)).to_be_disabled()
-        page.said.clear()  # type: ignore[attr-defined]  # the file that is gone
+        _leave(page)
     assert find_verdicts(made.engine, history=True) == []
