@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, HTTPException, Query
 from fastapi.responses import HTMLResponse
 
 from audioset_core.errors import UserError
@@ -21,6 +21,7 @@ from db.reports import collection as overview
 from db.reports.clip import corpus_summary
 from db.reports.model_coverage import models_known, score_floor
 from db.reports.recorded_hours import recorded_hours
+from flows.app.kept import StillCountingError
 from flows.app.prefect_link import prefect_address, run_address
 from flows.app.served import Home, Served
 from flows.pages.heat_map import heat_map
@@ -127,7 +128,10 @@ def _heard(home: Served, min_score: float) -> Any:
 
 
 def _kept(home: Served, key: str, count: Callable[[], Any]) -> Any:
-    return home.kept.answer(key, progress_mark(home.engine), count)
+    try:
+        return home.kept.answer(key, progress_mark(home.engine), count)
+    except StillCountingError:
+        raise HTTPException(503, "still counting…") from None
 
 
 def _part(home: Served, name: str, values: dict[str, Any]) -> HTMLResponse:

@@ -2,7 +2,12 @@
 
 /** The parts of an answer that is HTML, or the reason why there is none. */
 async function part(address) {
-  const answer = await fetch(address).catch(() => null);
+  let answer = await fetch(address).catch(() => null);
+  // It is counted for somebody else, and asking again takes nothing from anybody.
+  while (answer?.status === 503) {
+    await new Promise((done) => setTimeout(done, 3000));
+    answer = await fetch(address).catch(() => null);
+  }
   if (answer?.ok) return [...new DOMParser().parseFromString(await answer.text(), "text/html").body.childNodes];
   const why = document.createElement("p");
   why.className = "note";

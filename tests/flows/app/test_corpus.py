@@ -18,7 +18,7 @@ from db.records import RunCounts, RunOrigin, RunStatus
 from db.schema.tables import sources
 from flows.app.application import application
 from flows.app.guard import Guard
-from flows.app.kept import Kept
+from flows.app.kept import Kept, StillCountingError
 from flows.app.prefect_link import prefect_address, run_address
 from flows.app.served import Served
 from tests.flows import scored
@@ -139,6 +139,16 @@ def test_what_took_long_is_kept_for_as_long_as_it_is_worth() -> None:
     for n in range(200):
         kept.answer(n, 1, lambda: 0)
     assert kept.answer("k", 2, lambda: "again") == "again"
+
+    # While one is computed, others get the old one, or are told to come back: nobody waits.
+    at_s[0] += 4_000
+
+    def asks() -> str:
+        return str(kept.answer("k", 2, slow))
+
+    assert kept.answer("k", 3, asks) == "again"
+    with pytest.raises(StillCountingError):
+        kept.answer("new", 1, lambda: kept.answer("new", 1, slow))
 
     def fails() -> int:
         raise ValueError("broken")
