@@ -3,5 +3,5 @@
 Which stored scores are compared is decided in `tasks.evaluation`.
 """
 
-PUBLIC = ("calibration", "estimation", "metrics", "truth_files")
+PUBLIC = ("agreement", "calibration", "estimation", "metrics", "truth_files")
 """What other rooms may import."""

@@ -3,5 +3,5 @@
 What a sample proves is computed in `audioset_core.evaluation`.
 """
 
-PUBLIC = ("review_sample", "reviews", "verdicts")
+PUBLIC = ("given", "review_sample", "reviews", "shared_reviews", "verdicts")
 """What other rooms may import."""

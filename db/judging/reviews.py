@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, Row, insert, select
 from db.catalog.clips import clip_ids
 from db.catalog.ontology import node_ids
 from db.engine import reading, writing
+from db.errors import DatabaseUserError
 from db.judging.review_sample import ReviewSample
 from db.judging.verdicts import with_history
 from db.query.subtrees import node_id
@@ -107,6 +108,19 @@ def judged_reviews(engine: Engine, mid: str) -> Iterator[JudgedReview]:
         query = select(reviews).where(reviews.c.node_id == root).order_by(reviews.c.id.desc())
         for row in conn.execute(query).all():
             yield _judged(conn, root, row)
+
+
+def judged_review(engine: Engine, review_id: int) -> JudgedReview:
+    """One sample with what the verdicts say of it by now, as `judged_reviews`.
+
+    Raises:
+        DatabaseUserError: there is none of this number.
+    """
+    with reading(engine) as conn:
+        row = conn.execute(select(reviews).where(reviews.c.id == review_id)).one_or_none()
+        if row is None:
+            raise DatabaseUserError(f"there is no sample {review_id}")
+        return _judged(conn, row.node_id, row)
 
 
 def _judged(conn: Connection, root: int, review: Row[Any]) -> JudgedReview:

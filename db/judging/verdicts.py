@@ -13,10 +13,12 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    Connection,
     Double,
     Engine,
     Select,
     Subquery,
+    and_,
     exists,
     func,
     insert,
@@ -33,7 +35,7 @@ from db.query.paths import first_source
 from db.query.subtrees import node_id
 from db.record_columns import columns_for
 from db.schema.tables import clips, closure, nodes, sources
-from db.schema.verdict_tables import VERDICTS, verdict_files, verdicts
+from db.schema.verdict_tables import VERDICTS, WITHDRAWN, verdict_files, verdicts
 
 UNKNOWN = "unknown"
 """Who judged, where it is not stated."""
@@ -41,7 +43,10 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What one person said: of a clip (its SHA-256), a class (MID) and a span (None: all of it)."""
+    """What one person said: of a clip (its SHA-256), a class (MID) and a span (None: all of it).
+
+    `place`: where in its file it stood; of one that was given in the app, its own name.
+    """
 
     clip: str
     mid: str
@@ -102,13 +107,7 @@ def store_verdicts(
         DatabaseUserError: a class is not in the ontology of the database.
     """
     with writing(engine) as conn:
-        row = {"sha256": file.sha256, "name": file.name, "format": file.format, "imported_at": now}
-        # Whoever imports the same file at the same time waits here.
-        mark = upsert(conn, verdict_files).values(row)
-        own = mark.on_conflict_do_update(
-            index_elements=["sha256"], set_={"sha256": mark.excluded.sha256}
-        )
-        file_id = int(conn.execute(own.returning(verdict_files.c.id)).scalar_one())
+        file_id = lock_file(conn, file, now)
         ids = node_ids(conn)
         if unknown := sorted({each.mid for each in found} - ids.keys()):
             raise DatabaseUserError(
@@ -135,6 +134,16 @@ def store_verdicts(
         return len(rows)
 
 
+def lock_file(conn: Connection, file: VerdictFile, now: datetime) -> int:
+    """The id of the file's row. Whoever stores verdicts of the same file meanwhile waits."""
+    row = {"sha256": file.sha256, "name": file.name, "format": file.format, "imported_at": now}
+    mark = upsert(conn, verdict_files).values(row)
+    own = mark.on_conflict_do_update(
+        index_elements=["sha256"], set_={"sha256": mark.excluded.sha256}
+    )
+    return int(conn.execute(own.returning(verdict_files.c.id)).scalar_one())
+
+
 def iter_recordings(
     engine: Engine, page: int = PAGE
 ) -> Iterator[tuple[int, str, bytes, str | None]]:
@@ -154,11 +163,15 @@ def clip_facts(engine: Engine, ids: Sequence[int]) -> dict[int, tuple[str, float
 
 
 def with_history() -> Subquery:
-    """The rows of `verdicts`, and `is_newest`: of its clip, class, span and person. These count."""
+    """The rows of `verdicts`, and `is_newest`: of its clip, class, span and person. These count.
+
+    Where the newest is a withdrawal, none of that person counts.
+    """
     same = [verdicts.c[name] for name in ("clip_id", "node_id", "start_ms", "end_ms", "judged_by")]
     newest_first = (verdicts.c.judged_at.desc(), verdicts.c.id.desc())
     place = func.row_number().over(partition_by=same, order_by=newest_first)
-    return select(verdicts, (place == 1).label("is_newest")).subquery("said")
+    counts = and_(place == 1, verdicts.c.verdict != WITHDRAWN)
+    return select(verdicts, counts.label("is_newest")).subquery("said")
 
 
 def imported_files(engine: Engine) -> list[FileSummary]:
@@ -186,7 +199,7 @@ def find_verdicts(
     said = with_history()
     columns = columns_for(
         StoredVerdict, said, nodes,
-        clip=clips.c.sha256, path_text=func.coalesce(_path(), ""), file=verdict_files.c.name,
+        clip=clips.c.sha256, path_text=func.coalesce(path_of_clip(), ""), file=verdict_files.c.name,
         start_s=_seconds(said.c.start_ms), end_s=_seconds(said.c.end_ms),
     )  # fmt: skip
     begins, ends = (func.coalesce(at, 0) for at in (said.c.start_ms, said.c.end_ms))
@@ -229,7 +242,7 @@ def _keys() -> Select[Any]:
     return select(*(verdicts.c[name] for name in _KEY))
 
 
-def _path() -> Any:
+def path_of_clip() -> Any:
     """One of the clip's paths: of those that are there the oldest, if any is."""
     shown = sources.alias("shown")
     first = first_source(clips.c.id, of=sources.alias("first")).correlate(clips).scalar_subquery()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, cast
 
@@ -57,6 +57,47 @@ def running_runs(engine: Engine) -> list[Run]:
 def child_runs(engine: Engine, run_id: str) -> list[Run]:
     """The runs that did parts of a run's work, oldest first."""
     return _runs(engine, runs.c.parent_id == run_id)
+
+
+@dataclass(frozen=True, slots=True)
+class RunInList:
+    """A run with what it was asked, as a list of runs shows it."""
+
+    run: Run
+    name: str
+    ended_at: datetime | None
+    parameters: Mapping[str, Any]
+    n_parts: int
+    """Runs that did parts of its work."""
+
+
+def list_runs(engine: Engine, skip: int, limit: int) -> list[RunInList]:
+    """Runs that are no part of another, the newest first."""
+    part = runs.alias("part")
+    n_parts = select(func.count()).where(part.c.parent_id == runs.c.id).correlate(runs)
+    query = (
+        select(runs, n_parts.scalar_subquery().label("n_parts"))
+        .where(runs.c.parent_id.is_(None))
+        .order_by(runs.c.started_at.desc(), runs.c.id)
+        .offset(skip)
+        .limit(limit)
+    )
+    with reading(engine) as conn:
+        return [
+            RunInList(_run(row), row.flow_run_name or "", row.ended_at, row.parameters, row.n_parts)
+            for row in conn.execute(query)
+        ]
+
+
+def progress_mark(engine: Engine) -> tuple[int, ...]:
+    """Changes whenever a run has begun, labelled something or noted a failure, and is cheap."""
+    query = select(
+        func.count(), func.coalesce(func.sum(runs.c.n_labelled), 0),
+        func.coalesce(func.sum(runs.c.n_failed), 0),
+    )  # fmt: skip
+    newest = select(func.coalesce(func.max(labellings.c.id), 0))
+    with reading(engine) as conn:
+        return (*map(int, conn.execute(query).one()), int(conn.execute(newest).scalar_one()))
 
 
 _SAME = ("flow", "paths", "manifest", "model")

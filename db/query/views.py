@@ -182,7 +182,7 @@ VIEWS = {
         LEFT JOIN {_TELLING} AS f ON f.clip_id = c.id
         WHERE l.is_current
     """,
-    # Of the verdicts of one person on one class in one span, the newest counts.
+    # Of the verdicts of one person on one class in one span, the newest counts, if not withdrawn.
     "verdicts_now": """
         SELECT c.sha256 AS clip, n.mid AS mid, n.name AS name,
                CAST(v.start_ms AS DOUBLE PRECISION) / 1000 AS start_s,
@@ -199,7 +199,7 @@ VIEWS = {
         JOIN clips AS c ON c.id = v.clip_id
         JOIN nodes AS n ON n.id = v.node_id
         JOIN verdict_files AS f ON f.id = v.verdict_file_id
-        WHERE v.place_in_history = 1
+        WHERE v.place_in_history = 1 AND v.verdict <> 'withdrawn'
     """,
     "failures": """
         SELECT s.path_text AS path, s.reason AS reason, s.reason_detail AS reason_detail,

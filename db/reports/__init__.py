@@ -3,5 +3,13 @@
 Questions that a person composes are in `db.query`.
 """
 
-PUBLIC = ("clip", "collection", "export_rows", "model_comparison", "model_coverage", "score_curves")
+PUBLIC = (
+    "clip",
+    "collection",
+    "export_rows",
+    "model_comparison",
+    "model_coverage",
+    "recorded_hours",
+    "score_curves",
+)
 """What other rooms may import."""

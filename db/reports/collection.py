@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, Subquery, and_, case, func, select
@@ -63,6 +64,16 @@ class ReasonCount:
     n_files: int
     examples: tuple[tuple[str, str], ...]
     """(path as text, detail)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedFile:
+    """A file that failed: its number among the sources, and why."""
+
+    source_id: int
+    path_text: str
+    detail: str
+    last_read_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +157,20 @@ def failure_reasons(engine: Engine, n_examples: int = 3) -> list[ReasonCount]:
             examples = tuple((r[0], r[1]) for r in conn.execute(few))
             found.append(ReasonCount(name, n_files, examples))
     return found
+
+
+def failed_files(engine: Engine, reason: str, after: int, limit: int) -> list[FailedFile]:
+    """The next files that failed for a reason: those whose number is greater than `after`."""
+    detail = func.coalesce(sources.c.reason_detail, "").label("detail")
+    query = (
+        select(*columns_for(FailedFile, sources, source_id=sources.c.id, detail=detail))
+        .where(sources.c.status == "failed", func.coalesce(sources.c.reason, "") == reason)
+        .where(sources.c.id > after)
+        .order_by(sources.c.id)
+        .limit(limit)
+    )
+    with reading(engine) as conn:
+        return [FailedFile(*row) for row in conn.execute(query)]
 
 
 def places(engine: Engine, sha256: str, asked: Sequence[str] = ()) -> list[Place]:

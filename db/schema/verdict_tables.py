@@ -1,7 +1,7 @@
 """What people judged, and the samples they were asked about; see `db.schema.tables` for the rest.
 
 A verdict is never altered or deleted: the newest of a clip, span, class and person counts
-(the view `verdicts_now`).
+(the view `verdicts_now`), unless that person has withdrawn it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from db.schema.base import belongs_to, column, metadata, refers_to
 from db.types import CleanJson, CleanText, FiniteFloat, ScoreType, UtcDateTime
 
 VERDICTS = ("present", "absent", "unsure")
+WITHDRAWN = "withdrawn"
+"""In place of a verdict: the person no longer says anything of this class and span."""
 
 # A file that verdicts came from, known by its content.
 verdict_files = Table(
@@ -41,7 +43,7 @@ verdicts = Table(
     column("judged_at", UtcDateTime),
     refers_to("verdict_files", "verdict_file_id", index=True),
     column("place", CleanText),
-    CheckConstraint(f"verdict IN {VERDICTS}", name="verdict"),
+    CheckConstraint(f"verdict IN {(*VERDICTS, WITHDRAWN)}", name="verdict"),
     Index(None, "clip_id", "node_id"),
 )
 

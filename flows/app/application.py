@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio.to_thread
@@ -19,7 +20,7 @@ from flows.app import classes, corpus, judge, search, sounds, teach
 from flows.app.guard import Application
 from flows.app.recording import routes as recording
 from flows.app.served import Served
-from flows.pages.render import COMMON_STYLE
+from flows.pages.render import SHARED_FILES
 
 _FOLDER = Path(__file__).parent
 # Fewer than the connections that the engine keeps open.
@@ -34,7 +35,8 @@ def application(served: Served) -> Application:
     app.state.served = served
     for part in (search, classes, recording, corpus, judge, teach, sounds):
         app.include_router(part.router)
-    app.add_api_route("/static/common.css", lambda: FileResponse(COMMON_STYLE))
+    for name, path in SHARED_FILES.items():
+        app.add_route(f"/static/{name}", partial(_shared_file, path))
     app.mount("/static", StaticFiles(directory=_FOLDER / "static"))
     for kind in (UserError, DatabaseUserError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _told)
@@ -47,6 +49,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     anyio.to_thread.current_default_thread_limiter().total_tokens = _N_THREADS
     yield
     app.state.served.overviews.close()
+
+
+async def _shared_file(path: Path, request: Request) -> FileResponse:
+    del request
+    return FileResponse(path)
 
 
 def _told(request: Request, error: Exception) -> Response:

@@ -16,6 +16,7 @@ from audioset_core.ontology.graph import Node, Ontology, load_default
 from audioset_core.previews.spans import SpanReader
 from db.catalog.own_classes import OwnClass, own_classes
 from flows.app.guard import Guard
+from flows.app.kept import Kept
 from flows.app.recording.overviews import Overviews
 from flows.app.sounds import Sounds
 from flows.pages.render import environment
@@ -35,6 +36,7 @@ class Served:
     home: Path
     guard: Guard
     sounds: Sounds = field(init=False)
+    kept: Kept = field(init=False, default_factory=Kept)
     overviews: Overviews = field(init=False, default_factory=Overviews)
     spans: SpanReader = field(init=False, default_factory=SpanReader)
 

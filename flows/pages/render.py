@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,19 +19,21 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 _FOLDER = Path(__file__).with_name("templates")
-COMMON_STYLE = _FOLDER / "common.css"
-"""Colours and sizes that all pages share."""
+SHARED_FILES = {name: _FOLDER / name for name in ("common.css", "collection.css", "collection.js")}
+"""What the app's pages share with these: colours and sizes, and pictures of a collection."""
 
 
-def render(name: str, values: Mapping[str, Any]) -> bytes:
+def render(name: str, values: Mapping[str, Any], shared: Sequence[str] = ()) -> bytes:
     """The page `name` of the folder `templates`, with its style and script, as UTF-8.
+
+    Before these come the ones of `shared`, which other pages have too.
 
     The template uses the values; `policy`, `style` and `script` are added to them.
     """
     from markupsafe import Markup
 
-    style = COMMON_STYLE.read_text(encoding="utf-8") + _shipped(f"{name}.css")
-    script = _shipped(f"{name}.js")
+    style = "".join(_shipped(f"{part}.css") for part in ("common", *shared, name))
+    script = "".join(_shipped(f"{part}.js") for part in (*shared, name))
     page = (
         environment(_FOLDER)
         .get_template(f"{name}.html")
@@ -47,11 +49,14 @@ def render(name: str, values: Mapping[str, Any]) -> bytes:
 
 @cache
 def environment(folder: Path) -> Environment:
-    """The templates of a folder: they escape what is put into them, and know the filters."""
+    """The templates of a folder, and those of this package that others share.
+
+    They escape what is put into them, and know the filters.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     found = Environment(
-        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined,
+        loader=FileSystemLoader([folder, _FOLDER]), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     found.filters.update(line=one_line, clock=clock, count="{:,}".format, hours=shown_hours)

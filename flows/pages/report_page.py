@@ -67,6 +67,7 @@ def report_page(
             "listen": list(_examples(engine, classes, min_score, n_example_classes)),
             "failures": overview.failure_reasons(engine)[:_MOST_REASONS],
         },
+        shared=("collection",),
     )
 
 

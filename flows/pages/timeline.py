@@ -69,7 +69,7 @@ def timeline(
     if not days:
         return None
     first, span = days[0].day, days[-1].day - days[0].day + 1
-    unit_days, unit = _unit(span)
+    unit_days, unit = unit_of_days(span)
     n_bins = math.ceil(span / unit_days)
     width = (WIDTH - LEFT) / n_bins
     hours, clips = [0.0] * n_bins, [0] * n_bins
@@ -77,7 +77,7 @@ def timeline(
         hours[(day.day - first) // unit_days] += day.hours
         clips[(day.day - first) // unit_days] += day.n_clips
     most = max(*hours, 1e-9) if n_bins > 1 else max(hours[0], 1e-9)
-    begins = [_date(first + i * unit_days) for i in range(n_bins)]
+    begins = [shown_day(first + i * unit_days) for i in range(n_bins)]
     bars = tuple(
         Bar(LEFT + i * width, width, BAR_HEIGHT * hours[i] / most,
             f"{begins[i]}: {clips[i]:,} clips, {hours[i]:.2f} h")
@@ -92,7 +92,8 @@ def timeline(
     return Timeline(unit, most, bars, rows, ticks)
 
 
-def _unit(span_days: int) -> tuple[int, str]:
+def unit_of_days(span_days: int) -> tuple[int, str]:
+    """How many days are joined so that a span has at most 120 parts, and what that is called."""
     for unit_days, name in _UNITS:
         if span_days <= unit_days * _MOST_BINS:
             return unit_days, name
@@ -117,5 +118,6 @@ def _row(name: str, branch: int, counts: list[int], clips: list[int], begins: Se
     return Row(name, branch, cells)
 
 
-def _date(day: int) -> str:
+def shown_day(day: int) -> str:
+    """A day counted from 1970, as people write it."""
     return (_EPOCH + timedelta(days=day)).isoformat()

@@ -3,5 +3,8 @@
 Measures are in `audioset_core.evaluation`.
 """
 
-PUBLIC = ("derive_intervals", "fit_thresholds", "import_verdicts", "score_truth", "verdict_truth")
+PUBLIC = (
+    "derive_intervals", "fit_thresholds", "import_verdicts", "review_estimate", "score_truth",
+    "verdict_truth",
+)  # fmt: skip
 """What other rooms may import."""

@@ -73,9 +73,10 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   if (isItsOwn(target, event.key)) return;
-  const element = keyed(event.key);
+  const element = keyed(event.key) || keyed(event.key.toLowerCase());
   if (element) {
     event.preventDefault();
+    if (event.repeat && !event.key.startsWith("Arrow")) return;
     if (isTyping(element)) element.focus();
     else element.click();
   } else if (event.key === "j" || event.key === "k") {
@@ -94,9 +95,10 @@ document.addEventListener("play", (event) => {
   for (const other of document.querySelectorAll("audio")) if (other !== event.target) other.pause();
 }, true);
 
-// A picture that cannot be made is replaced by the reason, which the server says in one line.
+// A picture that cannot be made is replaced by the reason, which the server says in one line; one with
+// data-own is cared for by its own page.
 async function explain(picture) {
-  if (picture.tagName !== "IMG" || !picture.src.includes("/sounds/")) return;
+  if (picture.tagName !== "IMG" || !picture.src.includes("/sounds/") || "own" in picture.dataset) return;
   const answer = await fetch(picture.src).catch(() => null);
   const why = document.createElement("div");
   why.className = "why";

@@ -25,7 +25,7 @@ from flows.cli.shared_options import (
 from flows.terminal import note, one_line, print_json, print_table
 
 if TYPE_CHECKING:
-    from audioset_core.evaluation.estimation import Judged, Share
+    from audioset_core.evaluation.estimation import Judged
     from db.judging.review_sample import ReviewSample
     from db.judging.reviews import JudgedReview
 
@@ -133,37 +133,19 @@ def estimate(
     were imported.
     """
     from db.judging.reviews import judged_reviews
+    from tasks.evaluation.review_estimate import estimate_review, strata_of
 
     with store.database() as engine:
         node = ontology_of(engine).find(under)
         every = list(judged_reviews(engine, node.mid))
     found = _chosen(every, review_id, node.name)
-    strata = _strata(found)
-    estimated = _estimated(found, strata)
+    estimated = estimate_review(found)
     if as_json:
         print_json({"under": node.mid, "name": node.name, **estimated})
     else:
         _print(node.name, estimated)
-    for line in _what_it_cannot_say(found, strata):
+    for line in _what_it_cannot_say(found, strata_of(found)):
         note(one_line(line))
-
-
-def _estimated(found: JudgedReview, strata: list[Judged]) -> dict[str, Any]:
-    """What the sample says of all clips, as `--json` prints it."""
-    from audioset_core.evaluation.estimation import by_clip, true_share
-
-    n_clips, heard_h = sum(s.n_clips for s in strata), sum(s.size_s for s in strata) / 3600
-    precision = []
-    for low in sorted({s.low for s in strata}):
-        above = by_clip([s for s in strata if s.low >= low])
-        share = _scaled(true_share(above), 1) or {}
-        precision.append({"min_score": low, "n_clips": sum(s.n_clips for s in above), **share})
-    return {
-        "review": found.review_id, "drawn_at": found.drawn_at, "question": found.question,
-        "n_clips": n_clips, "n_drawn": len(found.items), "n_judged": found.n_judged,
-        "detected_hours": heard_h, "clips": _scaled(true_share(by_clip(strata)), n_clips),
-        "hours": _scaled(true_share(strata), heard_h), "precision": precision,
-    }  # fmt: skip
 
 
 def _print(name: str, estimated: dict[str, Any]) -> None:
@@ -216,19 +198,6 @@ def _chosen(every: list[JudgedReview], review_id: int | None, name: str) -> Judg
     )
 
 
-def _strata(found: JudgedReview) -> list[Judged]:
-    from audioset_core.evaluation.estimation import Judged
-
-    judged: list[list[tuple[bool, float]]] = [[] for _ in found.strata]
-    for item in found.items:
-        if item.is_true is not None:
-            judged[item.stratum].append((item.is_true, item.heard_s))
-    return [
-        Judged(s.low, s.n_clips, s.heard_s, s.heard_s2, tuple(own))
-        for s, own in zip(found.strata, judged, strict=True)
-    ]
-
-
 def _what_it_cannot_say(found: JudgedReview, strata: list[Judged]) -> Iterator[str]:
     least = min(s.low for s in strata)
     yield (
@@ -248,13 +217,6 @@ def _what_it_cannot_say(found: JudgedReview, strata: list[Judged]) -> Iterator[s
             f"nothing was judged in {len(empty)} of {len(strata)} strata ({n_clips:,} clips): they "
             "are taken to be like the others"
         )
-
-
-def _scaled(share: Share | None, by: float) -> dict[str, Any] | None:
-    return None if share is None else {
-        "estimate": share.value * by, "low": share.low * by, "high": share.high * by,
-        "n_judged": share.n_judged,
-    }  # fmt: skip
 
 
 def _shown(share: dict[str, Any], style: str) -> tuple[str, str]:

@@ -1,0 +1,54 @@
+"""Where Prefect shows a run, as far as that is known without asking Prefect."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
+
+_VARIABLES = ("PREFECT_UI_URL", "PREFECT_API_URL")
+_ANSWERS_WITHIN_S = 0.3
+
+
+def prefect_address(home: Path) -> str | None:
+    """The address of Prefect's pages: the one that is configured, or `audioset serve` on this home.
+
+    The configured one is not asked; what the home's file names may have ended long ago, so its
+    port must be open.
+    """
+    for variable in _VARIABLES:
+        if address := os.environ.get(variable):
+            return _of_pages(address)
+    try:
+        published = (home / "prefect.lock").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    address = _of_pages(published)
+    return address if address and _is_open(address) else None
+
+
+def run_address(prefect: str | None, flow_run_id: str | None) -> str | None:
+    """The page of a run of a flow."""
+    return f"{prefect}/runs/flow-run/{flow_run_id}" if prefect and flow_run_id else None
+
+
+def _of_pages(address: str) -> str | None:
+    """The address without the API's path, and without a password."""
+    try:
+        parts = urlsplit(address.strip())
+    except ValueError:
+        return None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return None
+    place = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{place}{parts.path.rstrip('/').removesuffix('/api')}"
+
+
+def _is_open(address: str) -> bool:
+    parts = urlsplit(address)
+    try:
+        with socket.create_connection((parts.hostname, parts.port or 80), _ANSWERS_WITHIN_S):
+            return True
+    except (OSError, ValueError):
+        return False
