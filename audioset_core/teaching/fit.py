@@ -135,6 +135,25 @@ def fit_heads(examples: Examples, names: Sequence[str], seed: int = 0) -> Fitted
     )
 
 
+def fit_head(examples: Examples, name: str, k: int = 0) -> F64:
+    """A class's weights and bias, as `fit_heads` fits them before the calibration: at once.
+
+    Patches have the same order by both.
+
+    Shape:
+        [dim + 1]
+
+    Raises:
+        UserError: as `fit_heads`.
+    """
+    need_sklearn()
+    labels = examples.labels[:, k]
+    _check_examples(labels, examples.recordings, name)
+    is_known = labels != UNKNOWN
+    with threadpool_limits(1, user_api="blas"):
+        return _regression(examples.embeddings[is_known], labels[is_known])
+
+
 def fold_of(labels: Labels, recordings: Numbers, seed: int) -> Numbers:
     """The fold of each patch: of one recording all have one, and each fold has positives.
 
