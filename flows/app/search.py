@@ -19,13 +19,16 @@ router = APIRouter()
 
 @router.get("/")
 def search(
-    home: Home, under: str = "", min_score: Annotated[float, Query(ge=0, le=1)] = 0.5
+    home: Home,
+    under: str = "",
+    min_score: Annotated[float, Query(ge=0, le=1)] = 0.5,
+    model: str = "",
 ) -> HTMLResponse:
     """The best clips below a node."""
     hits = []
     if under:
         mid = home.ontology().find(under).mid
-        question = Question(under=(mid,), min_score=min_score, limit=N_CARDS)
+        question = Question(under=(mid,), min_score=min_score, limit=N_CARDS, model=model or None)
         hits = find_clips(home.engine, question)
     return home.page(
         "search",

@@ -16,6 +16,7 @@ from audioset_core.ontology.graph import Node, Ontology, load_default
 from db.catalog.own_classes import OwnClass, own_classes
 from flows.app.guard import Guard
 from flows.app.sounds import Sounds
+from flows.app.teaching import Teaching
 from flows.pages.render import environment
 
 _FOLDER = Path(__file__).parent
@@ -33,8 +34,10 @@ class Served:
     home: Path
     guard: Guard
     sounds: Sounds = field(init=False)
+    teaching: Teaching = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "teaching", Teaching(self.engine, self.home.absolute()))
         object.__setattr__(self, "sounds", Sounds(self.engine))
 
     def ontology(self) -> Ontology:
