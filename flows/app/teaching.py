@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,6 +73,8 @@ class Teaching:
         def note(n_read: int, n_all: int) -> None:
             self.progress = n_read, n_all
 
+        with suppress(ImportError):
+            import sklearn.linear_model  # noqa: F401 (seconds, which nobody need wait for later)
         try:
             self.patches = read_patches(self.engine, self.home, base, note)
         except Exception as error:  # told to whoever looks next, who may try again

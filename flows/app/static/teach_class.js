@@ -5,7 +5,7 @@ import { follow } from "./labelling.js";
 
 const RENEW_AFTER = 5;
 const listening = document.getElementById("listening"), list = document.getElementById("candidates");
-const undoing = document.getElementById("undo"), who = document.getElementById("by");
+const undoing = document.getElementById("undo"), who = document.getElementById("judge-name");
 const mid = listening.dataset.mid;
 const answers = [];
 let nSince = 0, shownKey = null, asking = 0;
@@ -14,9 +14,9 @@ const number = (n) => Number(n).toLocaleString("en");
 const at = (id) => document.getElementById(id);
 
 if (who) {
-  try { who.value = localStorage.getItem("audioset.by") || ""; } catch { /* no storage: asked again */ }
+  try { who.value = localStorage.getItem("audioset-judge") || ""; } catch { /* no storage: asked again */ }
   who.addEventListener("change", () => {
-    try { localStorage.setItem("audioset.by", who.value.trim()); } catch { /* as above */ }
+    try { localStorage.setItem("audioset-judge", who.value.trim()); } catch { /* as above */ }
   });
 }
 
@@ -197,10 +197,10 @@ at("teach")?.addEventListener("submit", async (event) => {
   button.textContent = "Teaching …";
   try {
     const made = await send("/teach/models", { name: given.get("name"), classes: given.getAll("classes") });
-    tell(`${made.title} is taught: ${made.classes.join(", ")}.`);
     const place = document.querySelector(".labelling");
     place.dataset.model = made.name;
     await follow(place);
+    tell(`${made.title} is taught: ${made.classes.join(", ")}.`);
   } finally {
     button.disabled = false;
     button.textContent = "Teach";
