@@ -21,7 +21,7 @@ ORDERS: tuple[Order, ...] = get_args(Order)
 
 _LOOKED_AT = 4000
 """So many of the first patches of an order are looked at one by one."""
-_VARIED = 1000
+_VARIED = 500
 """Among so many of the best ones, of different recordings, the most varied are chosen."""
 _MOST_EXAMPLES = 32
 """So many examples stand for all, where patches are compared with them."""

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 
-from audioset_core.errors import UserError
+from audioset_core.errors import AudioError, UserError
 from audioset_core.ontology.graph import Node
 from audioset_core.previews.snippets import centred_span
 from audioset_core.teaching.choice import ORDERS
@@ -231,7 +231,11 @@ def _cards(
 
 def _alike(home: Served, base: EmbeddedModel, node: Node, like: str, at_s: float) -> list[Asked]:
     query = vectors_of(home.engine, like, base.title)
-    found = similar_clips(home.engine, home.teaching.home, query, Question(), at_s, N_ASKED)
+    try:
+        found = similar_clips(home.engine, home.teaching.home, query, Question(), at_s, N_ASKED)
+    except (AudioError, OSError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"embeddings cannot be read: {why}; see audioset verify") from None
     lengths = describe(home.engine, [row[3] for row in found.rows])
     return [
         _asked(node, clip, path or "", (start_s, end_s, lengths[clip].duration_s),

@@ -131,9 +131,11 @@ def teach_model(home: Home, form: TeachForm) -> dict[str, Any]:
     """Teach the classes, as `audioset teach` does; the version that this made."""
     need_sklearn()
     classes = tuple(dict.fromkeys(form.classes))
-    done = teach(
-        home.engine, home.teaching.home, Lesson(form.name.strip(), classes), home.ontology()
-    )
+    lesson = Lesson(form.name.strip(), classes, model=home.teaching.base().title)
+    try:
+        done = teach(home.engine, home.teaching.home, lesson, home.ontology())
+    except OSError as error:
+        raise UserError(f"the model cannot be stored: {error.strerror or error}") from None
     return {
         "title": done.title,
         "name": form.name.strip(),

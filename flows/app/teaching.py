@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 
 from audioset_core.errors import UserError
 from db.answer_records import ModelReport
-from db.score_files.teachable import EmbeddedModel
+from db.score_files.teachable import EmbeddedModel, embedded_models
 from flows.terminal import one_line
 from tasks.teaching.learning import Teacher
 from tasks.teaching.patches import Patches, read_patches
@@ -23,6 +23,8 @@ from tasks.teaching.teach import find_base
 
 _PROGRAM = "from flows.cli.program import main; main()"
 _LAST_LINES = 6
+_GROWN = 0.02
+"""By this share the collection has to grow before all is read again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +55,35 @@ class Teaching:
     def __post_init__(self) -> None:
         self.teacher = Teacher(self.engine, self.home)
 
+    def base(self) -> EmbeddedModel:
+        """The model whose embeddings are used: the one that most recordings have them of.
+
+        Raises:
+            UserError: there are none.
+        """
+        known = embedded_models(self.engine)
+        name = max(known, key=lambda each: each.n_clips).name if known else None
+        return find_base(self.engine, name)
+
+    def _is_new(self, base: EmbeddedModel) -> bool:
+        """Whether what is in memory is of another model, or of clearly fewer or more recordings."""
+        if self.patches is None or self.patches.base.title != base.title:
+            return True
+        read = self.patches.base.n_clips
+        return abs(base.n_clips - read) > _GROWN * read
+
     def look(self) -> EmbeddedModel:
         """The model whose embeddings are used; they begin to be read if they are new.
 
         Raises:
-            UserError: there are none, or of several models; or they could not be read.
+            UserError: there are none, or they could not be read.
         """
-        base = find_base(self.engine, None)
+        base = self.base()
         with self._lock:
             failed, self._failed = self._failed, None
             if failed is not None:
                 raise UserError(failed)
-            if not self._is_reading and (self.patches is None or self.patches.base != base):
+            if not self._is_reading and self._is_new(base):
                 self._is_reading = True
                 threading.Thread(target=self._read, args=(base,), daemon=True).start()
         return base
@@ -94,6 +113,7 @@ class Teaching:
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         }
         arguments = ["label", "--model", model.name, "--home", str(self.home.absolute())]
+        self._log(model.name).parent.mkdir(exist_ok=True)
         with self._log(model.name).open("ab") as log:
             try:
                 fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -98,7 +98,7 @@ def read_patches(
     counts = [len(which) for which in patches]
     reach = [max(1, round(clip.window_s / clip.patch_hop_s)) for clip in clips]
     return Patches(
-        base, rows[:end], np.linalg.norm(rows[:end], axis=1),
+        base, rows[:end], np.sqrt(np.einsum("ij,ij->i", rows[:end], rows[:end])),
         Places(
             np.repeat(np.arange(len(clips)), counts),
             np.concatenate([*patches, np.empty(0, dtype=np.intp)]).astype(np.intp),

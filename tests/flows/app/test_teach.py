@@ -17,6 +17,7 @@ from db.score_files.teachable import embedded_models
 from flows.app.application import application
 from flows.app.guard import CSRF_HEADER, Guard
 from flows.app.served import Served
+from flows.app.teaching import Teaching
 from flows.asking import ontology_of
 from tasks.teaching import patches as patches_module
 from tasks.teaching.learning import Teacher, ask, still_open
@@ -230,3 +231,55 @@ async def test_without_embeddings_the_page_says_what_to_do(collection: Collectio
         assert "audioset label --embeddings PATH" in (await client.get("/teach")).text
         answer = await client.get("/teach/candidates", params={"name": "Dog"})
     assert (answer.status_code, "no embeddings are stored here" in answer.text) == (400, True)
+
+
+async def test_the_collection_is_labelled_by_a_process_that_others_see(
+    client: httpx.AsyncClient, made: Embedded
+) -> None:
+    for at in range(5):
+        await client.post("/teach/verdicts", json=say(f"/c/saw/{at}.wav", made))
+    taught = await client.post("/teach/models", json={"name": "my-sounds", "classes": [SAW]})
+    assert taught.json()["classes"] == ["Wood saw"]
+    engine, home = made.collection.engine, made.collection.home
+
+    async def ended(after: str) -> dict[str, Any]:
+        begun = await client.post("/teach/labellings", json={"model": "my-sounds"})
+        assert begun.json()["is_at_work"], after
+        other = Teaching(engine, home)  # as after a new start of the page
+        assert other.labelling("my-sounds").is_at_work
+        again = await client.post("/teach/labellings", json={"model": "my-sounds"})
+        assert again.status_code == 200  # begins no second one
+        for _ in range(600):
+            state = await client.get("/teach/labellings", params={"model": "my-sounds"})
+            if not state.json()["is_at_work"]:
+                return dict(state.json())
+            await asyncio.sleep(0.1)
+        raise AssertionError(state.text)
+
+    state = await ended("taught")
+    assert (state["n_done"], state["n_all"], state["has_failed"]) == (20, 20, False)
+    assert state["said"][0].endswith("20 clips scored, 20 in all")
+    assert len(made.taught()) == 20
+    page = await client.get("/teach")
+    assert "20 recordings labelled" in page.text
+    (heads,) = (home / "taught").glob("*.safetensors")
+    heads.unlink()
+    state = await ended("its weights are lost")
+    assert state["has_failed"]
+    assert "are not there: teach again" in " ".join(state["said"])
+    assert "Its file is missing or damaged" in (await client.get("/teach")).text
+
+
+async def test_read_only_everything_is_seen_and_nothing_changed(made: Embedded) -> None:
+    guard = Guard(csrf="secret", is_read_only=True)
+    app = application(Served(made.collection.engine, made.collection.home, guard))
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)  # type: ignore[arg-type]
+    headers = {CSRF_HEADER: "secret"}
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://127.0.0.1", headers=headers
+    ) as client:
+        page = await client.get("/teach/class", params={"name": SAW})
+        assert page.status_code == 200
+        assert "data-say" not in page.text
+        for path, body, _ in MISTAKES:
+            assert (await client.post(f"/teach/{path}", json=body)).status_code == 403
