@@ -16,6 +16,21 @@ Floats = NDArray[np.floating[Any]]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
+def unit_rows(rows: Floats) -> F64:
+    """The rows scaled to length one; those of length zero stay zero.
+
+    >>> unit_rows(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
+    [[0.6, 0.8], [0.0, 0.0]]
+
+    Shape:
+        rows: [n, width] -> [n, width]
+    """
+    wide = rows.astype(np.float64)
+    lengths = np.linalg.norm(wide, axis=1, keepdims=True)
+    unit: F64 = wide / np.where(lengths > 0, lengths, 1.0)
+    return unit
+
+
 def row_blocks(
     rows: NDArray[Scalar], n_values: int = 2**20
 ) -> Iterator[tuple[int, NDArray[Scalar]]]:

@@ -35,6 +35,7 @@ from tasks.labelling.job import now
 
 N_SCORES, N_DETECTIONS = 10, 20
 _BLOCK = 10_000
+_FIRST_MS = 1_704_067_200_000  # 2024-01-01, UTC
 _ANIMAL, _DOG, _MUSIC, _SPEECH = "/m/0jbk", "/m/0bt9lr", "/m/04rlf", "/m/09x0r"
 # GROUP BY sorts, which SQLite does twice as fast as it fills the tree of a count(DISTINCT).
 _COUNT = """
@@ -190,11 +191,15 @@ def _columns(
         size_bytes=1, duration_s=600.0, sample_rate_hz=16_000, n_channels=1,
         n_samples=9_600_000, format="WAV", first_seen_at=at,
     )  # fmt: skip
-    paths = [f"/data/{clip_id}.wav" for clip_id in ids]
+    # Twenty recorders, each of which begins a file every ten minutes.
+    paths = [f"/data/site-{clip_id % 20}/{clip_id}.wav" for clip_id in ids]
+    began_ms = [_FIRST_MS + clip_id // 20 * 600_000 for clip_id in ids]
     digests = [bytes.fromhex(digest[:32]) for digest in sha256]
     own = {"id": ids, "path_digest": digests, "path": [path.encode() for path in paths]}
-    yield sources, own | {"path_text": paths, "clip_id": ids} | all_alike(
+    own |= {"path_text": paths, "clip_id": ids, "recorded_unix_ms": began_ms}
+    yield sources, own | all_alike(
         size_bytes=1, mtime_ns=1, status="identified", first_seen_at=at, last_read_at=at,
+        recorded_utc_offset_s=0, recorded_by="benchmark",
     )  # fmt: skip
     yield labellings, {"id": ids, "clip_id": ids, "source_id": ids} | all_alike(
         model_id=variant.model_id, parameter_set_id=variant.parameter_set_id, status="done",

@@ -97,6 +97,8 @@ class LabellingReport:
     model_version: str
     status: str
     is_current: bool
+    is_beside: bool
+    """Whether it is a taught model's that counts beside the current one."""
     labelled_at: datetime | None
     n_patches: int | None
     scores_path: str | None
@@ -137,8 +139,8 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class ClipReport:
-    """Everything known of one clip; labels (best first), detections and remarks are the
-    current labelling's.
+    """Everything known of one clip; labels (best first, each class once) and detections are of the
+    current labelling and of those that count beside it, remarks of the current one.
     """
 
     clip: Clip
@@ -206,5 +208,7 @@ class ModelReport:
     embedding_dim: int | None
     registered_at: datetime
     is_promoted: bool
+    is_taught: bool
+    is_retired: bool
     n_labelled: int
     n_current: int

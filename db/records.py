@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from enum import Enum, StrEnum
+from enum import Enum, IntEnum, StrEnum
 from typing import Any
 
 from audioset_core.records import ClassScore, Detection
@@ -24,6 +24,8 @@ class Model:
     window_s: float
     embedding_dim: int | None
     categories: tuple[tuple[int, str, str], ...]
+    is_taught: bool = False
+    """Whether what it says counts beside the current labellings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,18 @@ class Parameters:
         }
 
     @property
+    def twin(self) -> Parameters:
+        """The same settings without embeddings, or with them: both give the same labels."""
+        others = {name: value for name, value in self.extra.items() if name != "embeddings"}
+        given = {} if self.has_embeddings else {"embeddings": True}
+        return replace(self, extra=others | given)
+
+    @property
+    def has_embeddings(self) -> bool:
+        """Whether embeddings were asked for."""
+        return bool(self.extra.get("embeddings"))
+
+    @property
     def digest(self) -> str:
         """SHA-256 of the canonical JSON: equal settings, equal digest."""
         return hashlib.sha256(canonical_json(self.as_json()).encode()).hexdigest()
@@ -63,6 +77,10 @@ class Variant:
 
     model_id: int
     parameter_set_id: int
+    fuller_set_id: int | None = field(default=None, compare=False)
+    """The same parameters with embeddings, if they were ever used: what has those is labelled."""
+    barer_set_id: int | None = field(default=None, compare=False)
+    """The same parameters without embeddings, if they were ever used: only those are added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +195,16 @@ class Claim:
     clip_id: int
     source_id: int
     sha256: str
+
+
+class Committed(IntEnum):
+    """What became of a labelling that was to be committed; true if it is stored."""
+
+    LOST = 0
+    """Another worker holds the claim, or has finished it."""
+    LABELLED = 1
+    ADDED = 2
+    """The clip had these labels already, which stay as they are; its embeddings were added."""
 
 
 class NotClaimed(Enum):

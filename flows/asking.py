@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,13 +17,15 @@ from audioset_core.ontology.graph import Node, Ontology, load_default
 from db.catalog.own_classes import own_classes
 from db.engine import open_engine
 from db.migrate import ensure_schema
+from db.query.question import Question
 from db.read_only import snapshot_of
-from db.reports.model_coverage import models_known
+from db.reports.model_coverage import models_known, predictable_members, sole_speaker
 from flows.options import database_url
 from flows.terminal import clock, note, one_line
 
 if TYPE_CHECKING:
     from db.answer_records import ModelReport
+    from db.thresholds.sets import StoredSet
 
 HIT_COLUMNS = (
     "score", "mid", "name", "start_s", "end_s", "peak_s", "duration_s", "clip", "n_sources", "path",
@@ -60,6 +63,56 @@ def ontology_of(engine: Engine | None) -> Ontology:
     )
 
 
+def mids_of(ontology: Ontology, names: Sequence[str]) -> tuple[str, ...]:
+    """The MIDs of the classes and categories that the names stand for, each once.
+
+    Raises:
+        UserError: a name is unknown, or stands for several.
+    """
+    return tuple(dict.fromkeys(ontology.find(name).mid for name in names))
+
+
+def answerable(engine: Engine, question: Question) -> tuple[Question, str | None]:
+    """The question, and the model that it asks because that one alone can answer; None: as it was.
+
+    Raises:
+        UserError: no model predicts what is looked for; the line names the nearest class above.
+    """
+    speaker = None
+    for mid in (*question.under, *question.all_of):
+        if not predictable_members(engine, mid, question.model):
+            raise UserError(_cannot_predict(engine, mid, question.model))
+        if question.model is None and (speaker := sole_speaker(engine, mid)):
+            question = replace(question, model=speaker)
+    return question, question.model if speaker else None
+
+
+def set_for(engine: Engine, title: str, model: str | None) -> StoredSet:
+    """The set of thresholds, NAME or NAME@VERSION, for a question to a model.
+
+    Raises:
+        UserError, DatabaseUserError: there is no such set, or it is of another model.
+    """
+    from db.thresholds.sets import find_set
+
+    stored = find_set(engine, title)
+    own = stored.values.model
+    if model not in (None, own):
+        raise UserError(
+            f"{stored.title} is for {own or 'the current labelling of each clip'}: "
+            f"leave --model {model} out, or choose another set"
+        )
+    return stored
+
+
+def stated_zone(engine: Engine) -> str | None:
+    """The time zone that was stated with `audioset times`, if it is the same everywhere."""
+    from db.catalog.start_times import stored_rules
+
+    stated = {rule.timezone for rule in stored_rules(engine) if rule.timezone}
+    return stated.pop() if len(stated) == 1 else None
+
+
 def only_model(engine: Engine, fits: Callable[[ModelReport], int]) -> str:
     """The name of the one model here that fits.
 
@@ -84,3 +137,25 @@ def clip_reference(text: str) -> str | bytes:
 def shown_interval(start_s: float | None, end_s: float | None) -> str:
     """From when to when, or nothing where there is no interval."""
     return "" if start_s is None or end_s is None else f"{clock(start_s)}-{clock(end_s)}"
+
+
+def _cannot_predict(engine: Engine, mid: str, model: str | None) -> str:
+    """Why a question about a node has no answer, with the nearest node that has one."""
+    name = model and model.partition("@")[0]
+    known = [m for m in models_known(engine) if name in (None, m.name)]
+    if not known:  # a home that has the ontology already, and no labels yet
+        return "nothing is labelled yet: run audioset label first"
+    if not any(m.n_classes for m in known):
+        return f"{known[-1].name} gives embeddings only here: there are no scores to query"
+    who = model or " and ".join(sorted({m.name for m in known}))
+    ontology = ontology_of(engine)
+    nearest = next(
+        (
+            node.name
+            for node in ontology.ancestors(mid)
+            if node.mid in dict(predictable_members(engine, node.mid, model))
+        ),
+        None,
+    )
+    hint = f"; the nearest class above it that it can: {nearest!r}" if nearest else ""
+    return f"{who} cannot predict {ontology.nodes[mid].name!r} ({mid}) or anything below it{hint}"

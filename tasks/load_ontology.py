@@ -9,7 +9,7 @@ from audioset_core.models.registry import ModelBundle, find_bundle
 from audioset_core.ontology.graph import Ontology, load_default
 from audioset_core.weights.locate import ReadyWeights
 from db.catalog import ontology as ontology_rows
-from db.catalog.model_registry import register_model, register_parameters
+from db.catalog.model_registry import find_variant, register_model, register_parameters
 from db.records import Model, Parameters, Variant
 from tasks.labelling.job import engine_for, now
 
@@ -25,10 +25,11 @@ def load_ontology(database_url: str, weights: ReadyWeights, parameters: Paramete
     store_ontology(engine, load_default())
     bundle = find_bundle(weights.model, has_scores=weights.has_scores)
     model = model_record(bundle, weights)
-    return Variant(
-        model_id=register_model(engine, model, now()),
-        parameter_set_id=register_parameters(engine, parameters),
-    )
+    register_model(engine, model, now())
+    register_parameters(engine, parameters)
+    variant = find_variant(engine, model.name, model.version, parameters)
+    assert variant is not None  # noqa: S101 (for mypy: both are registered)
+    return variant
 
 
 def store_ontology(engine: Engine, ontology: Ontology) -> bool:

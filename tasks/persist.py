@@ -20,7 +20,7 @@ from audioset_core.storage.score_files import Kind, NewFile, check_scores, new_f
 from audioset_core.system import release_memory
 from db.errors import DatabaseUnavailableError
 from db.ledger.claims import LEASE_S, commit_labellings, record_failures, renew_leases
-from db.records import FailedSource, Labelling, Lease, Remark
+from db.records import Committed, FailedSource, Labelling, Lease, Remark
 from tasks.chunk_and_featurize import Logger
 from tasks.labelling.job import Job, Jobs, engine_for, now
 from tasks.labelling.shards import (
@@ -72,6 +72,7 @@ def persist_shard(jobs: Jobs, shard: Shard, scores: ShardScores) -> Receipt:
     engine, run_id = engine_for(jobs[0].database_url), jobs[0].run_id
     failures = list(scores.failures)
     stored: dict[int, FinishedClip] = {}
+    added: set[int] = set()
     named = [job.variant for job in jobs]
     for at, job in enumerate(jobs):
         clips = (finished for finished in scores.finished if finished.job == at)
@@ -80,8 +81,9 @@ def persist_shard(jobs: Jobs, shard: Shard, scores: ShardScores) -> Receipt:
             failures += refused
             kept = commit_labellings(engine, job.variant, labellings, run_id, now(), named)
             own = [f for f in batch if f.claim in {lab.claim for lab in labellings}]
-            won = (f for f, is_kept in zip(own, kept, strict=True) if is_kept)
-            stored |= {f.claim.source_id: f for f in won}
+            won = [(f, how) for f, how in zip(own, kept, strict=True) if how]
+            stored |= {f.claim.source_id: f for f, _ in won}
+            added |= {f.claim.source_id for f, how in won if how is Committed.ADDED}
     of_failures = [failed.failure for failed in failures]
     copies = record_failures(engine, of_failures, now(), run_id)
     renew_leases(engine, Lease(run_id, LEASE_S, now()))
@@ -94,6 +96,7 @@ def persist_shard(jobs: Jobs, shard: Shard, scores: ShardScores) -> Receipt:
         + ShardCounts(
             n_labelled=len(labelled),
             n_partial=sum(is_partial(f.remarks) for f in labelled),
+            n_added=sum(f.claim.source_id in added for f in labelled),
             # Another run was faster with the rest. Copies were taken for known when they were left
             # to the claim that has failed now.
             n_known=n_read - len(labelled) - len(copies),

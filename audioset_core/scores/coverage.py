@@ -45,13 +45,37 @@ def covered_s(
     Shape:
         is_detected: [n_patches]
     """
+    return union_s(patch_spans(is_detected, hop_s=hop_s, window_s=window_s, duration_s=duration_s))
+
+
+def patch_spans(
+    is_detected: npt.NDArray[np.bool_], *, hop_s: float, window_s: float, duration_s: float
+) -> F64:
+    """From where to where each marked patch lies, in seconds.
+
+    Shape:
+        is_detected: [n_patches] -> [n_marked, 2]
+    """
     detected = np.flatnonzero(is_detected)
-    if not len(detected):
-        return 0.0
     starts = np.round(detected * hop_s, _DIGITS)
     ends = end_s(detected, hop_s=hop_s, window_s=window_s, duration_s=duration_s)
-    # A patch adds what lies beyond the one before; starts and ends both rise.
-    before = np.concatenate([[0.0], ends[:-1]])
+    return np.stack([starts, ends], axis=1)
+
+
+def union_s(spans: F64) -> float:
+    """Seconds that spans cover together, in any order.
+
+    >>> union_s(np.array([[1.0, 3.0], [0.0, 2.0], [5.0, 6.0]]))
+    4.0
+
+    Shape:
+        spans: [n, 2]
+    """
+    if not len(spans):
+        return 0.0
+    starts, ends = spans[np.argsort(spans[:, 0], kind="stable")].T
+    # A span adds what lies beyond those before.
+    before = np.concatenate([[0.0], np.maximum.accumulate(ends)[:-1]])
     return float(np.maximum(0.0, ends - np.maximum(starts, before)).sum())
 
 

@@ -27,6 +27,10 @@ class Rankable(Protocol):
     def bound(self) -> float:
         """An upper limit: no score of the clip is higher."""
 
+    @property
+    def patch_hop_s(self) -> float:
+        """Seconds from one patch to the next."""
+
 
 T = TypeVar("T", bound=Rankable)
 
@@ -70,6 +74,8 @@ def best_windows(
 ) -> Ranking[T]:
     """The `top` windows of at least `min_score`; among equals by clip id, then by time.
 
+    A clip may come several times, with the scores of several models: a window counts once.
+
     `read` gives a clip's logits and the categories that count; `size` a window's length and stride
     in patches. Memory holds one clip's columns and the best windows.
 
@@ -85,7 +91,7 @@ def best_windows(
         logits, indices = read(clip)
         n_read += 1
         found = _windows(clip, logits, indices, size(clip), mode, at_least, top)
-        best = sorted([*best, *found], key=_order)[:top]
+        best = _each_once(sorted([*best, *found], key=_order))[:top]
     return Ranking(tuple(best), n_read)
 
 
@@ -110,6 +116,13 @@ def _windows(
     for place in order[best[order] >= np.float32(at_least)].tolist():
         first, last = spans[place].tolist()
         yield Window(clip, float(best[place]), indices[which[place]], first, last)
+
+
+def _each_once(best_first: list[Window[T]]) -> list[Window[T]]:
+    found: dict[tuple[Any, ...], Window[T]] = {}
+    for one in best_first:
+        found.setdefault((one.of.clip, one.of.patch_hop_s, one.first_patch, one.last_patch), one)
+    return list(found.values())
 
 
 def _order(window: Window[Any]) -> tuple[float, str, int]:

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from audioset_core.arrays import F64, Floats, row_blocks
+from audioset_core.arrays import F64, Floats, row_blocks, unit_rows
 from audioset_core.scores.pooling import sigmoid
 
 Prepare = Callable[[Floats], Floats]
@@ -59,7 +59,7 @@ def nearest(
     Shape:
         query: [dim]; clips: [n_patches, dim] each
     """
-    wanted = _unit(query[np.newaxis])[0]
+    wanted = unit_rows(query[np.newaxis])[0]
     found = (
         Neighbour(clip, *_compared(wanted, matrix, prepare, by_patch=by_patch))
         for clip, matrix in clips
@@ -75,13 +75,13 @@ def _compared(
     if by_patch:
         return _best_patch(wanted, matrix, prepare)
     mean = mean_vector(matrix, prepare)
-    return float(_unit(mean[np.newaxis])[0] @ wanted), None
+    return float(unit_rows(mean[np.newaxis])[0] @ wanted), None
 
 
 def _best_patch(wanted: F64, matrix: Floats, prepare: Prepare) -> tuple[float, int]:
     best, patch = -np.inf, 0
     for first, rows in row_blocks(matrix):
-        cosines = _unit(prepare(rows).astype(np.float64)) @ wanted
+        cosines = unit_rows(prepare(rows)) @ wanted
         place = int(cosines.argmax())
         if cosines[place] > best:
             best, patch = float(cosines[place]), first + place
@@ -90,10 +90,3 @@ def _best_patch(wanted: F64, matrix: Floats, prepare: Prepare) -> tuple[float, i
 
 def _as_they_are(vectors: Floats) -> Floats:
     return vectors
-
-
-def _unit(vectors: F64) -> F64:
-    """Vectors scaled to length one; those of length zero stay zero, with a cosine of 0 to all."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: F64 = vectors / np.where(lengths > 0, lengths, 1.0)
-    return unit

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -25,12 +25,15 @@ Rows = Literal["recordings", "moments"]
 
 ROWS: tuple[Rows, ...] = ("recordings", "moments")
 
-PARTS = ("graph", "members", "digests", "runs", "left_out")
-"""The data files, which are the endings of their names too."""
+ARRAYS = ("members", "digests", "runs", "left_out")
+"""The data files beside the graphs, which are the endings of their names too."""
+
+_GRAPH = "graph"
+_ENDINGS = (_GRAPH, *ARRAYS)
 
 NEEDS_USEARCH = "the index needs usearch: pip install 'audioset-flows[index]'"
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 class DamagedIndexError(AudiosetError):
@@ -61,7 +64,8 @@ class About:
 class Stored:
     """What the JSON says of an index; `n_gone` of its members were no recording's any more.
 
-    `files` has a description (`described`) of each of `PARTS`.
+    `files` has a description (`described`) of each graph, the last one is not full, and of each of
+    `ARRAYS`.
     """
 
     about: About
@@ -78,6 +82,12 @@ class Stored:
         return self.n_members - self.n_gone
 
     @property
+    def graphs(self) -> list[str]:
+        """The parts that are graphs, in the order in which they were filled."""
+        n_graphs = sum(ending_of(part) == _GRAPH for part in self.files)
+        return [graph_part(number) for number in range(n_graphs)]
+
+    @property
     def size_bytes(self) -> int:
         """The size of its data files."""
         return sum(int(file["size_bytes"]) for file in self.files.values())
@@ -85,6 +95,20 @@ class Stored:
     def path(self, folder: Path, part: str) -> Path:
         """Where one of its data files is."""
         return folder / str(self.files[part]["name"])
+
+
+def graph_part(number: int) -> str:
+    """The name of a graph among the parts.
+
+    >>> graph_part(0), ending_of(graph_part(0)), ending_of("members")
+    ('graph 0', 'graph', 'members')
+    """
+    return f"{_GRAPH} {number}"
+
+
+def ending_of(part: str) -> str:
+    """With what the name of a part's file ends."""
+    return part.partition(" ")[0]
 
 
 def all_stored(folder: Path) -> list[Stored | DamagedIndexError]:
@@ -133,8 +157,8 @@ def write_stored(folder: Path, stored: Stored) -> None:
     content = json.dumps(told | {"sha256": _digest_of(told)}).encode()
     write_atomically(_json_path(folder, stored.about), content)
     kept = {file["name"] for file in stored.files.values()}
-    for part in PARTS:
-        for path in folder.glob(f"{stored.about.stem}-*.{part}"):
+    for ending in _ENDINGS:
+        for path in folder.glob(f"{stored.about.stem}-*.{ending}"):
             if path.name not in kept:
                 path.unlink(missing_ok=True)
 
@@ -150,15 +174,18 @@ def described(path: Path) -> dict[str, Any]:
     }
 
 
-def check_files(folder: Path, stored: Stored, *, is_deep: bool) -> None:
-    """Whether the data files are those that were written.
+def check_files(
+    folder: Path, stored: Stored, *, is_deep: bool, parts: Sequence[str] | None = None
+) -> None:
+    """Whether the data files, or some parts of them, are those that were written.
 
     One of the same size and time is believed to be, unless `is_deep`: else its SHA-256 decides.
 
     Raises:
         DamagedIndexError: one is missing or another.
     """
-    for part, told in stored.files.items():
+    for part in parts or stored.files:
+        told = stored.files[part]
         path = stored.path(folder, part)
         try:
             now = path.stat()
@@ -175,7 +202,7 @@ def check_files(folder: Path, stored: Stored, *, is_deep: bool) -> None:
 def remove_all(folder: Path) -> int:
     """Delete every index, the JSON of each first; returns how many bytes they had."""
     n_bytes = 0
-    for ending in ("json", *PARTS):
+    for ending in ("json", *_ENDINGS):
         for path in folder.glob(f"*.{ending}"):
             n_bytes += path.stat().st_size
             path.unlink()
@@ -187,8 +214,8 @@ def sweep(folder: Path) -> None:
     for path in folder.glob(f".*{TEMP_SUFFIX}"):
         path.unlink(missing_ok=True)
     named = {path.stem for path in folder.glob("*.json")}
-    for part in PARTS:
-        for path in folder.glob(f"*.{part}"):
+    for ending in _ENDINGS:
+        for path in folder.glob(f"*.{ending}"):
             if path.stem.rpartition("-")[0] not in named:
                 path.unlink(missing_ok=True)
 

@@ -1,4 +1,7 @@
-"""An approximate index of vectors on disk: a graph (HNSW, by usearch), and what it was made of.
+"""An approximate index of vectors on disk: graphs (HNSW, by usearch), and what they were made of.
+
+Of many vectors there are several graphs. Only the last one is in memory while vectors are added,
+and only that one is written again; a question is put to each, and the nearest of all are kept.
 
 usearch checks nothing when it maps a file, and a damaged graph can end the process. So a file is
 mapped only if `audioset_core.storage.index_files` finds it to be the one that was written.
@@ -10,12 +13,15 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import os
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,13 +30,15 @@ from audioset_core.arrays import F32, F64, Floats
 from audioset_core.errors import UserError
 from audioset_core.storage.atomic_files import replacing
 from audioset_core.storage.index_files import (
+    ARRAYS,
     NEEDS_USEARCH,
-    PARTS,
     About,
     DamagedIndexError,
     Stored,
     check_files,
     described,
+    ending_of,
+    graph_part,
     read_stored,
     write_stored,
 )
@@ -38,7 +46,11 @@ from audioset_core.storage.index_files import (
 if TYPE_CHECKING:
     from usearch.index import Index
 
+    from audioset_core.storage.score_files import Kind
+
 Digests = NDArray[np.uint64]
+Given = TypeVar("Given")
+Result = TypeVar("Result")
 
 MEMBER = np.dtype([("labelling", "<i8"), ("digest", "<u8")])
 """A recording in an index: the id of its labelling, and `member_digest`. A recording that is
@@ -47,6 +59,15 @@ labelled again becomes another member."""
 LINKS, LOOKED_AT_TO_ADD, LOOKED_AT_TO_FIND = 16, 128, 256
 """The graph's settings: links of a vector; vectors that are looked at for a new one, and for a
 question. benchmarks/similar_scale.py measures what they give."""
+
+_VECTORS_OF_A_GRAPH = 1_000_000
+"""Of 1,024 values 1.2 GB, which is the memory that adding takes however many graphs there are."""
+
+_TYPES: Mapping[Kind, Literal["i8", "f16"]] = {"embeddings": "i8", "scores": "f16"}
+"""How a graph has its vectors. Bytes are half as large and as good, where each vector has a scale
+of its own; of scores, where one class is near 1 and most near 0, they would make many equal.
+Source: https://github.com/namidb/namidb/pull/101
+"""
 
 _PATCH_BITS = 24
 MOST_PATCHES = 2**_PATCH_BITS
@@ -97,7 +118,8 @@ class VectorIndex:
         members: [n_members] of `MEMBER`; digests: theirs, sorted
     """
 
-    graph: Index
+    graphs: tuple[Index, ...]
+    kind: Kind
     members: NDArray[Any]
     digests: Digests
     coverage: Coverage
@@ -105,7 +127,7 @@ class VectorIndex:
     @property
     def n_vectors(self) -> int:
         """How many vectors there are."""
-        return len(self.graph)
+        return sum(map(len, self.graphs))
 
     def search(self, query: F64, count: int) -> list[Found]:
         """About the `count` nearest vectors, nearest first; fewer if there are not so many.
@@ -113,25 +135,30 @@ class VectorIndex:
         Shape:
             query: [dim]
         """
-        count = min(count, self.n_vectors)
-        if not count:
+        if not min(count, self.n_vectors):
             return []
-        keys = self.graph.search(query.astype(np.float32), count).keys
-        return [Found(int(key) >> _PATCH_BITS, int(key) % MOST_PATCHES) for key in keys]
+        asked = _as_stored(query[np.newaxis].astype(np.float32), self.kind)[0]
+        found = _of_each(lambda graph: graph.search(asked, min(count, len(graph))), self.graphs)
+        keys = np.concatenate([each.keys for each in found])
+        nearest = np.argsort(np.concatenate([each.distances for each in found]), kind="stable")
+        return [
+            Found(int(key) >> _PATCH_BITS, int(key) % MOST_PATCHES) for key in keys[nearest[:count]]
+        ]
 
 
 class IndexWriter:
-    """An index that is made, or added to: in memory until `save`."""
+    """An index that is made, or added to: what is new is part of it from `save` on."""
 
     def __init__(self, folder: Path, about: About, width: int) -> None:
         self.folder, self.about, self.width = folder, about, width
         self.members: NDArray[Any] = np.zeros(0, MEMBER)
         self.digests: Digests = np.zeros(0, np.uint64)
-        self._graph = _new_graph(width)
+        self._graph = _new_graph(width, about.kind)
+        self._n_full = self._n_in_full = 0
         self._new: list[tuple[int, int]] = []
-        self._waiting: list[tuple[Digests, F32]] = []
+        self._waiting: list[tuple[Digests, NDArray[Any]]] = []
         self._n_waiting = 0
-        self._files: Mapping[str, Mapping[str, Any]] = {}
+        self._files: dict[str, Mapping[str, Any]] = {}
 
     @classmethod
     def continuing(cls, folder: Path, about: About) -> IndexWriter | None:
@@ -145,17 +172,22 @@ class IndexWriter:
         if stored is None:
             return None
         writer = cls(folder, about, stored.width)
-        check_files(folder, stored, is_deep=True)
+        # Graphs that are full stay as they are: to read them all would take longer than adding.
+        check_files(folder, stored, is_deep=False)
+        last = stored.graphs[-1]
+        check_files(folder, stored, is_deep=True, parts=(last, *ARRAYS))
         writer.members = np.array(_mapped(folder, stored, "members"))
         writer.digests = np.array(_mapped(folder, stored, "digests"))
-        writer._files = stored.files
-        _read_graph(writer._graph.load, stored.path(folder, "graph"))
+        writer._files = dict(stored.files)
+        _read_graph(writer._graph.load, stored.path(folder, last))
+        writer._n_full = len(stored.graphs) - 1
+        writer._n_in_full = stored.n_vectors - len(writer._graph)
         return writer
 
     @property
     def n_vectors(self) -> int:
         """How many vectors there are, without those that wait to be added."""
-        return len(self._graph)
+        return self._n_in_full + len(self._graph)
 
     def add(self, labelling: int, digest: int, blocks: Iterable[tuple[int, Floats]]) -> None:
         """Add a recording: (number of the first patch, some vectors) until all have come.
@@ -174,7 +206,8 @@ class IndexWriter:
             (places,) = np.nonzero((lengths > 0) & np.concatenate([[True], is_new]))
             unit = rows[places] / lengths[places, None]
             keys = (first_key + first + places).astype(np.uint64)
-            self._waiting.append((keys, _apart(unit.astype(np.float32), rng)))
+            vectors = _as_stored(_apart(unit.astype(np.float32), rng), self.about.kind)
+            self._waiting.append((keys, vectors))
             self._n_waiting += unit.size
             if self._n_waiting >= _BATCH_VALUES:
                 self._add_waiting()
@@ -189,33 +222,46 @@ class IndexWriter:
         """
         self._add_waiting()
         arrays = {"runs": np.sort(coverage.runs), "left_out": coverage.left_out}
-        token = secrets.token_hex(8)
-        paths = {part: self.folder / f"{self.about.stem}-{token}.{part}" for part in PARTS}
-        written = dict(self._files)
-        if self._new or not written:
+        if self._new or not self._files:
             self.members = np.concatenate([self.members, np.array(self._new, MEMBER)])
             self.digests = np.sort(self.members["digest"])
             self._new.clear()
             arrays |= {"members": self.members, "digests": self.digests}
-            with replacing(paths["graph"]) as file:
-                _save_graph(self._graph, file.name)
-            written["graph"] = described(paths["graph"])
+            self._write_graph()
         for part, array in arrays.items():
-            with replacing(paths[part]) as file:
+            with replacing(path := self._new_path(part)) as file:
                 np.save(file, array, allow_pickle=False)
-            written[part] = described(paths[part])
+            self._files[part] = described(path)
         numbers = (self.width, len(self.members), coverage.n_gone, self.n_vectors)
-        stored = Stored(self.about, *numbers, now, written)
+        stored = Stored(self.about, *numbers, now, dict(self._files))
         write_stored(self.folder, stored)
-        self._files = written
         return stored
 
     def _add_waiting(self) -> None:
-        if self._waiting:
-            keys, vectors = zip(*self._waiting, strict=True)
-            self._graph.add(np.concatenate(keys), np.concatenate(vectors))
-            self._waiting.clear()
-            self._n_waiting = 0
+        if not self._waiting:
+            return
+        keys, vectors = (np.concatenate(each) for each in zip(*self._waiting, strict=True))
+        self._waiting.clear()
+        self._n_waiting = 0
+        while len(keys):
+            room = _VECTORS_OF_A_GRAPH - len(self._graph)
+            if room <= 0:
+                self._write_graph()
+                self._n_full += 1
+                self._n_in_full += len(self._graph)
+                self._graph = _new_graph(self.width, self.about.kind)
+                continue
+            self._graph.add(keys[:room], vectors[:room])
+            keys, vectors = keys[room:], vectors[room:]
+
+    def _write_graph(self) -> None:
+        part = graph_part(self._n_full)
+        with replacing(path := self._new_path(part)) as file:
+            _save_graph(self._graph, file.name)
+        self._files[part] = described(path)
+
+    def _new_path(self, part: str) -> Path:
+        return self.folder / f"{self.about.stem}-{secrets.token_hex(8)}.{ending_of(part)}"
 
 
 def open_index(folder: Path, about: About, width: int) -> VectorIndex | None:
@@ -280,12 +326,26 @@ def _apart(unit: F32, rng: np.random.Generator) -> F32:
     return unit + length * rng.standard_normal(unit.shape, dtype=np.float32)
 
 
+def _as_stored(vectors: F32, kind: Kind) -> NDArray[Any]:
+    """The vectors as a graph takes them: its cosines do not change with a vector's length.
+
+    Shape:
+        vectors: [n, dim] -> [n, dim], int8 from -127 to 127, or float32
+    """
+    if _TYPES[kind] != "i8":
+        return vectors
+    largest = np.abs(vectors).max(axis=1, keepdims=True)
+    scaled = vectors * (127 / np.maximum(largest, np.finfo(np.float32).tiny))
+    stored: NDArray[np.int8] = np.rint(scaled).astype(np.int8)
+    return stored
+
+
 def _opened(folder: Path, stored: Stored) -> VectorIndex:
-    graph = _new_graph(stored.width)
     check_files(folder, stored, is_deep=False)
-    _read_graph(graph.view, stored.path(folder, "graph"))
-    members, digests, runs, left_out = (_mapped(folder, stored, part) for part in PARTS[1:])
-    return VectorIndex(graph, members, digests, Coverage(runs, left_out, stored.n_gone))
+    graphs = _of_each(partial(_opened_graph, folder, stored), stored.graphs)
+    members, digests, runs, left_out = (_mapped(folder, stored, part) for part in ARRAYS)
+    coverage = Coverage(runs, left_out, stored.n_gone)
+    return VectorIndex(tuple(graphs), stored.about.kind, members, digests, coverage)
 
 
 def _mapped(folder: Path, stored: Stored, part: str) -> NDArray[Any]:
@@ -294,7 +354,7 @@ def _mapped(folder: Path, stored: Stored, part: str) -> NDArray[Any]:
     return array
 
 
-def _new_graph(width: int) -> Index:
+def _new_graph(width: int, kind: Kind) -> Index:
     try:
         from usearch.index import Index
     except ImportError:
@@ -302,12 +362,28 @@ def _new_graph(width: int) -> Index:
     return Index(
         ndim=width,
         metric="cos",
-        dtype="f16",
+        dtype=_TYPES[kind],
         connectivity=LINKS,
         expansion_add=LOOKED_AT_TO_ADD,
         expansion_search=LOOKED_AT_TO_FIND,
         enable_key_lookups=False,  # a table of all keys, which nothing here asks
     )
+
+
+def _opened_graph(folder: Path, stored: Stored, part: str) -> Index:
+    graph = _new_graph(stored.width, stored.about.kind)
+    _read_graph(graph.view, stored.path(folder, part))
+    return graph
+
+
+def _of_each(does: Callable[[Given], Result], items: Sequence[Given]) -> list[Result]:
+    """What a function says of each item, on all cores.
+
+    usearch waits for no other thread of Python's meanwhile; of its own searches of several graphs
+    some end the process: https://github.com/unum-cloud/USearch/pull/754
+    """
+    with ThreadPoolExecutor(min(len(items), os.cpu_count() or 1)) as pool:
+        return list(pool.map(does, items))
 
 
 def _read_graph(read: Callable[[str], None], path: Path) -> None:

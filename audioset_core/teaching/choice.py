@@ -45,10 +45,15 @@ class Places:
     reach: Numbers
 
 
-def logits_of(head: F64, rows: F32) -> F32:
-    """What a head says of each patch. Shape: [dim + 1], [n, dim] -> [n]."""
-    said: F32 = rows @ head[:-1].astype(np.float32) + np.float32(head[-1])
-    return said
+def logits_of(head: F64, rows: F32, lengths: F32) -> F32:
+    """What a head, which is for rows of length one, says of each patch.
+
+    Shape:
+        head: [dim + 1]; rows: [n, dim]; lengths: [n], of the rows -> [n]
+    """
+    said: F32 = rows @ head[:-1].astype(np.float32)
+    said = (said / np.where(lengths > 0, lengths, 1)).astype(np.float32, copy=False)
+    return said + np.float32(head[-1])
 
 
 def likeness(rows: F32, lengths: F32, examples: F32) -> F32:

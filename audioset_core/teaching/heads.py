@@ -1,5 +1,7 @@
 """Heads on embeddings: one affine map that gives a logit for each class, and its file.
 
+An embedding is first scaled to length one: how loud a sound is says little of what it is.
+
 The file is safetensors, with what was taught from what as JSON in its metadata.
 """
 
@@ -14,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from audioset_core.arrays import F32, Floats, row_blocks
+from audioset_core.arrays import F32, Floats, row_blocks, unit_rows
 from audioset_core.errors import WeightsError
 
-_KEY = "taught"
+_KEY = "taught on unit length"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Heads:
         found = np.empty((len(embeddings), len(self.bias)), dtype=embeddings.dtype)
         with np.errstate(over="ignore"):
             for first, rows in row_blocks(embeddings):
-                found[first : first + len(rows)] = rows.astype(np.float64) @ weight + bias
+                found[first : first + len(rows)] = unit_rows(rows) @ weight + bias
         return found
 
     def as_bytes(self) -> bytes:

@@ -52,18 +52,23 @@ def register_parameters(engine: Engine, parameters: Parameters) -> int:
 
 
 def find_variant(
-    engine: Engine, model_name: str, model_version: str, parameters_digest: str
+    engine: Engine, model_name: str, model_version: str, parameters: Parameters
 ) -> Variant | None:
-    """The variant if both halves are registered; writes nothing."""
-    is_set = parameter_sets.c.digest == parameters_digest
-    query = (
-        select(models.c.id, parameter_sets.c.id)
-        .join_from(models, parameter_sets, is_set)
-        .where(models.c.name == model_name, models.c.version == model_version)
+    """The variant if both halves are registered, with its twin; writes nothing."""
+    model = select(models.c.id).where(
+        models.c.name == model_name, models.c.version == model_version
     )
+    digests = [parameters.digest, parameters.twin.digest]
+    sets = select(parameter_sets.c.digest, parameter_sets.c.id)
     with reading(engine) as conn:
-        row = conn.execute(query).one_or_none()
-    return None if row is None else Variant(row[0], row[1])
+        model_id = conn.execute(model).scalar()
+        found = conn.execute(sets.where(parameter_sets.c.digest.in_(digests)))
+        set_id, twin_id = map(dict(row._tuple() for row in found).get, digests)
+    if model_id is None or set_id is None:
+        return None
+    if parameters.has_embeddings:
+        return Variant(model_id, set_id, barer_set_id=twin_id)
+    return Variant(model_id, set_id, fuller_set_id=twin_id)
 
 
 def _registered(conn: Connection, model: Model) -> int | None:

@@ -22,6 +22,7 @@ from sqlalchemy import (
     func,
     insert,
     null,
+    or_,
     select,
     true,
     update,
@@ -186,20 +187,24 @@ def _known(
 def _with_done(
     joined: FromClause, variants: Sequence[Variant]
 ) -> tuple[FromClause, ColumnElement[bool]]:
-    """Sources with their done labellings, and `is_done`: whether each variant has one."""
+    """Sources with their labellings, and `is_done`: whether each variant has labelled them.
+
+    A labelling with embeddings is one without them as well (`db.ledger.added_embeddings`).
+    """
     is_done: ColumnElement[bool] = true() if variants else false()
     for variant in variants:
-        done = labellings.alias()
-        joined = joined.outerjoin(
-            done,
-            and_(
-                done.c.clip_id == sources.c.clip_id,
-                done.c.model_id == variant.model_id,
-                done.c.parameter_set_id == variant.parameter_set_id,
-                done.c.status == "done",
-            ),
-        )
-        is_done = and_(is_done, done.c.id.is_not(None))
+        own, fuller = labellings.alias(), labellings.alias()
+        for table, set_id in ((own, variant.parameter_set_id), (fuller, variant.fuller_set_id)):
+            is_its = and_(
+                table.c.clip_id == sources.c.clip_id,
+                table.c.model_id == variant.model_id,
+                table.c.parameter_set_id == set_id,
+            )
+            joined = joined if set_id is None else joined.outerjoin(table, is_its)
+        is_labelled = own.c.status == "done"
+        if variant.fuller_set_id is not None:
+            is_labelled = or_(is_labelled, and_(own.c.id.is_(None), fuller.c.status == "done"))
+        is_done = and_(is_done, is_labelled)
     return joined, is_done.label("is_done")
 
 

@@ -16,7 +16,7 @@ from db.engine import reading
 from db.ledger.label_rows import Row
 from db.paging import PAGE, page_of, paged_rows
 from db.record_columns import columns_for
-from db.records import Variant
+from db.records import Parameters, Variant
 from db.schema.tables import (
     clip_scores,
     clips,
@@ -84,6 +84,7 @@ class StoredVariant:
     embedding_dim: int | None
     digest: str
     parameters: Mapping[str, Any]
+    is_retired: bool = False
 
     @property
     def title(self) -> str:
@@ -106,6 +107,13 @@ class StoredVariant:
         """Seconds from one row of the score files to the next."""
         hop_s: float = self.parameters["patch_hop_s"]
         return round(hop_s * self.steps_per_row, 6)
+
+    @property
+    def digest_without_embeddings(self) -> str | None:
+        """The digest of the same parameters without embeddings; None if these have none."""
+        if not self.extra.get("embeddings"):
+            return None
+        return Parameters(**self.parameters).twin.digest
 
     @property
     def parts(self) -> Sequence[Mapping[str, Any]]:

@@ -146,7 +146,7 @@ def _as_seen(done: DoneLabelling) -> Any:
 
 
 def _choose_current(conn: Connection, clip_id: int) -> None:
-    """The promoted model's, else one with scores, else the newest, if none is current."""
+    """The promoted model's, else one with scores, of no taught model, the newest; if none is."""
     own = labellings.c.clip_id == clip_id
     if conn.execute(select(labellings.c.id).where(own, labellings.c.is_current)).first():
         return
@@ -157,6 +157,7 @@ def _choose_current(conn: Connection, clip_id: int) -> None:
         .order_by(
             models.c.is_promoted.desc(),
             labellings.c.scores_path.is_(None),
+            models.c.is_taught,
             labellings.c.labelled_at.desc(),
             labellings.c.id.desc(),
         )

@@ -225,13 +225,13 @@ def _population(conn: Connection, question: Question) -> Select[Any]:
     within = intervals_query(tree, question.min_score, allowed, question)
     if question.span is not None:
         within = with_source(within)
-    heard = covered_seconds(within, "labelling_id").subquery("heard")
+    heard = covered_seconds(within, "clip_id").subquery("heard")
     found = within if by_interval else found_query(tree, question.min_score, allowed)
     best = best_of_clips(found).c
     return (
         select(clips.c.sha256, best.labelling_id, best.node_id, best.peak, heard.c.seconds)
         .join(clips, clips.c.id == best.clip_id)
-        .outerjoin(heard, heard.c.labelling_id == best.labelling_id)
+        .outerjoin(heard, heard.c.clip_id == best.clip_id)
     )
 
 

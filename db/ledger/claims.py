@@ -19,10 +19,12 @@ from db.catalog.clips import lock_clips, remove_unreferenced, store_clip, write_
 from db.catalog.copies import are_of_one_run, copies_of_failed
 from db.engine import Prepared, repeatable, upsert, writing
 from db.errors import DatabaseError
+from db.ledger.added_embeddings import add_embeddings, is_labelled_with_more
 from db.ledger.label_rows import category_nodes, insert_rows, label_rows
 from db.records import (
     Claim,
     Clip,
+    Committed,
     FailedSource,
     Failure,
     KnownClip,
@@ -74,6 +76,8 @@ def claim_clip(
     with writing(engine) as conn:
         clip_id = store_clip(conn, clip, lease.begins_at)
         _identify(conn, source_id, clip, clip_id, mtime_ns, lease.begins_at)
+        if is_labelled_with_more(conn, clip_id, variant):
+            return NotClaimed.DONE
         claim = _claim(conn, KnownClip(clip_id, clip.sha256, source_id), variant, lease)
         if claim is not None:
             return claim
@@ -109,14 +113,15 @@ def commit_labellings(
     run_id: str,
     now: datetime,
     named: Sequence[Variant] = (),
-) -> list[bool]:
-    """Make labellings done, all in one transaction; False where the claim was lost.
+) -> list[Committed]:
+    """Make labellings done, all in one transaction; false where the claim was lost.
 
     The labelling becomes its clip's current one, unless that has scores and this one has none
     (embeddings only, or too short for a patch), or that is the promoted model's and this one is
-    not. `named` has the run's variants in the order of their naming: none replaces one that was
-    named before it, so that it does not matter which is committed first. Nothing is written for a
-    lost claim.
+    not, or this one is a taught model's and that is not. `named` has the run's variants in the
+    order of their naming: none replaces one that was named before it, so that it does not matter
+    which is committed first. Nothing is written for a lost claim. Labels that only lack embeddings
+    stay, and get those.
     """
     if not batch:
         return []
@@ -126,12 +131,18 @@ def commit_labellings(
         # Committed in the order of ids; the answer is in the order given.
         order = sorted(range(len(batch)), key=lambda at: batch[at].claim.labelling_id)
         kept = [at for at in order if _mark_done(conn, batch[at], run_id, now)]
-        done = [batch[at] for at in kept]
+        marked = [batch[at] for at in kept]
+        added = add_embeddings(conn, variant, marked, run_id)
+        done = [each for each in marked if each.claim.labelling_id not in added]
         if done:
             _make_current(conn, variant, done, named)
             write_figures(conn, [(each.claim.clip_id, each.clip) for each in done if each.clip])
             _write_rows(conn, done, node_of)
-    return [at in set(kept) for at in range(len(batch))]
+    outcomes = [Committed.LOST] * len(batch)
+    for at in kept:
+        is_added = batch[at].claim.labelling_id in added
+        outcomes[at] = Committed.ADDED if is_added else Committed.LABELLED
+    return outcomes
 
 
 @repeatable
@@ -345,21 +356,22 @@ def _make_current(
     conn: Connection, variant: Variant, done: Sequence[Labelling], named: Sequence[Variant]
 ) -> None:
     columns = ("clip_id", "model_id", "parameter_set_id", "scores_path")
-    current = select(*(labellings.c[name] for name in columns), models.c.is_promoted).where(
+    ranked = (models.c.is_promoted, models.c.is_taught)
+    current = select(*(labellings.c[name] for name in columns), *ranked).where(
         labellings.c.clip_id.in_([labelling.claim.clip_id for labelling in done]),
         labellings.c.is_current,
     )
     found = conn.execute(current.join(models, models.c.id == labellings.c.model_id))
     current_of = {row.clip_id: row for row in found}
-    own = select(models.c.is_promoted).where(models.c.id == variant.model_id)
-    is_promoted = conn.execute(own).scalar_one()
+    own = select(*ranked).where(models.c.id == variant.model_id)
+    rank = _rank(conn.execute(own).one())
 
     def replaces(new: Labelling) -> bool:
         old = current_of.get(new.claim.clip_id)
         if old is None:
             return True
         has_scores = new.scores_path is not None
-        mine, other = (has_scores, is_promoted), (old.scores_path is not None, old.is_promoted)
+        mine, other = (has_scores, *rank), (old.scores_path is not None, *_rank(old))
         before = Variant(old.model_id, old.parameter_set_id)
         if mine != other:
             return mine > other
@@ -378,6 +390,11 @@ def _make_current(
     conn.execute(old.values(is_current=False), clip_ids)
     new = update(labellings).where(labellings.c.id == bindparam("key"))
     conn.execute(new.values(is_current=True), labelling_ids)
+
+
+def _rank(model: Any) -> tuple[bool, bool]:
+    """A promoted model comes first, a taught one, which would hide all other classes, last."""
+    return model.is_promoted, not model.is_taught
 
 
 def _write_rows(conn: Connection, done: Sequence[Labelling], node_of: dict[int, int]) -> None:

@@ -6,6 +6,7 @@ Fixed reports are in `db.reports`.
 PUBLIC = (
     "ambiguous_classes",
     "answers",
+    "clip_counts",
     "current_labelling",
     "find",
     "hours",

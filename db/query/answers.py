@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, cast
@@ -11,6 +10,7 @@ from sqlalchemy import ColumnElement, FromClause, Row, Select, and_, false, func
 
 from db.answer_records import Hit
 from db.query.paths import first_source, is_there
+from db.query.question import Question
 from db.query.time_spans import end_s, peak_s, rounded_s, start_s
 from db.record_columns import columns_for
 from db.schema.tables import clips, detections, labellings, models, nodes, parameter_sets, sources
@@ -19,29 +19,28 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def with_details(
-    chosen: Any,
-    paths: Sequence[str],
-    order: str,
-    limit: int | None,
-    intervals: FromClause = detections,
+    chosen: Any, question: Question, intervals: FromClause = detections
 ) -> Select[Any]:
     """Order and cut the chosen rows; add category, source and interval.
 
     `chosen` has labelling_id, clip_id, node_id, peak, and NULL where there is still to be found
-    which source and which of the `intervals`.
+    which source and which of the `intervals`. The last column is how many rows were put in order.
     """
+    order, limit, offset = question.order, question.limit, question.offset
     best = select(chosen, clips.c.sha256, clips.c.duration_s).join(
         clips, clips.c.id == chosen.c.clip_id
     )
+    best_first = (chosen.c.peak.desc(), clips.c.sha256, chosen.c.start_patch, chosen.c.node_id)
     if order == "score":
-        best = best.order_by(
-            chosen.c.peak.desc(), clips.c.sha256, chosen.c.start_patch, chosen.c.node_id
-        ).limit(limit)
+        best, offset = best.order_by(*best_first).limit(limit).offset(offset or None), 0
+    elif question.among is not None:
+        best = best.order_by(*best_first).limit(question.among)
     part = best.subquery("best")
     first = sources.alias("first_source")
     found = intervals.alias("found_intervals")
     first_id = func.coalesce(
-        part.c.source_id, first_source(part.c.clip_id, paths).correlate(part).scalar_subquery()
+        part.c.source_id,
+        first_source(part.c.clip_id, question.paths).correlate(part).scalar_subquery(),
     )
     copies = select(func.count()).where(sources.c.clip_id == part.c.clip_id, is_there())
     own = and_(
@@ -63,7 +62,12 @@ def with_details(
         duration_s=rounded_s(part.c.duration_s),
     )  # fmt: skip
     query = (
-        select(*columns, first.c.recorded_unix_ms, first.c.recorded_utc_offset_s)
+        select(
+            *columns,
+            first.c.recorded_unix_ms,
+            first.c.recorded_utc_offset_s,
+            func.count().over().label("n_ordered"),
+        )
         .select_from(part)
         .join(nodes, nodes.c.id == part.c.node_id)
         .join(labellings, labellings.c.id == part.c.labelling_id)
@@ -81,12 +85,13 @@ def with_details(
         "duration": (begins.is_(None), (begins - ends), *by_score),
         "path": (first.c.path.is_(None), first.c.path, begins, *by_score),
     }
-    return query.order_by(*keys[order], part.c.start_patch, part.c.node_id).limit(limit)
+    in_order = query.order_by(*keys[order], part.c.start_patch, part.c.node_id)
+    return in_order.limit(limit).offset(offset or None)
 
 
 def hit_of(row: Row[Any]) -> Hit:
     """A row of `with_details` as a record."""
-    *told, unix_ms, utc_offset_s = row
+    *told, unix_ms, utc_offset_s, _ = row
     hit = Hit(*told)
     if unix_ms is None:
         return hit

@@ -1,4 +1,8 @@
-"""Which labelling represents a clip: the current one, or the newest of a model that is named."""
+"""Which labellings speak for a clip.
+
+One represents it: the current one, or the newest of a model that is named. Beside the current one
+counts the newest by each taught model that is not retired, which knows other classes.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +68,7 @@ def floor(conn: Connection, ids: Sequence[int] | None, stored: str = "score_floo
         labellings.c.model_id == models.c.id,
     )
     in_use = in_use.correlate(parameter_sets, models)
-    which = in_use.where(labellings.c.is_current)
+    which = in_use.where(or_(labellings.c.is_current, is_beside()))
     query = select(func.max(parameter_sets.c[stored]))
     query = query.join_from(parameter_sets, models, true())
     if ids is not None:
@@ -101,6 +105,31 @@ def represents_clip(
     )
     own = [has_embeddings(table)] if with_embeddings else []
     return and_(row.model_id.in_(ids), row.status == "done", ~superseded, *own)
+
+
+def taught_models(conn: Connection) -> list[list[int]]:
+    """The ids of the versions of each taught model that counts beside the current labellings."""
+    query = select(models.c.name, models.c.id).where(is_beside()).order_by(models.c.id)
+    found: dict[str, list[int]] = {}
+    for name, model_id in conn.execute(query):
+        found.setdefault(name, []).append(model_id)
+    return list(found.values())
+
+
+def is_beside(of: Any = models) -> ColumnElement[bool]:
+    """The condition that a model's labellings count beside the current ones."""
+    return and_(of.c.is_taught, ~of.c.is_retired)
+
+
+def speaks_for_clip(
+    conn: Connection, ids: Sequence[int] | None, table: Any = labellings
+) -> ColumnElement[bool]:
+    """The condition that a row of labellings is one of those that are asked about its clip.
+
+    Without a named model, a clip may have several: count clips, not labellings.
+    """
+    beside = taught_models(conn) if ids is None else []
+    return or_(represents_clip(ids, table), *(represents_clip(own, table) for own in beside))
 
 
 def has_embeddings(table: Any = labellings) -> ColumnElement[bool]:

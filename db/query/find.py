@@ -3,7 +3,7 @@
 Exact best k without reading the subtree: where some category has k clips that reach a score, so has
 the subtree; nothing below the highest of the categories' k-th peaks can be among its best k. Read
 from the index alone, without a look at which clips count, that peak is only a guess: where k rows
-that count reach it, they are the best k; else it is tried further down, and then exactly.
+that count reach it, they are the best k; else further down, and then everything is read.
 """
 
 from __future__ import annotations
@@ -17,15 +17,22 @@ from db.answer_records import HeardSound, Hit
 from db.engine import reading
 from db.errors import DatabaseUserError
 from db.query.answers import hit_of
-from db.query.current_labelling import floor, model_ids, represents_clip
+from db.query.current_labelling import (
+    floor,
+    model_ids,
+    represents_clip,
+    speaks_for_clip,
+)
 from db.query.per_class import Choice, sounds_of_each_class
-from db.query.question import Question, clip_conditions
+from db.query.question import Question, clip_conditions, file_conditions
 from db.query.statements import answers, found_query, intervals_query, kth_peak_query
 from db.query.subtrees import Subtree, predicted_below, subtree
 from db.schema.tables import clip_scores, clips, sources
 
 # So many clips are read one by one sooner than a large subtree is searched.
 _FEW_CLIPS = 20_000
+# Where the best of a class do not fit, so many times as many are looked at, up to so many.
+_DEEPER, _DEEPEST_GUESS = 6, 50_000
 
 
 def find_clips(engine: Engine, question: Question) -> list[Hit]:
@@ -69,11 +76,16 @@ def find_sounds(
 
 
 def prepared(
-    conn: Connection, question: Question, *, by_interval: bool, heard: FromClause = clip_scores
+    conn: Connection,
+    question: Question,
+    *,
+    by_interval: bool,
+    heard: FromClause = clip_scores,
+    is_single: bool = False,
 ) -> tuple[Subtree, ColumnElement[bool]]:
     """The nodes that a question is about, and what must hold of a row of labellings.
 
-    Other sounds of a clip are looked for in `heard`.
+    Other sounds of a clip are looked for in `heard`. `is_single`: as `allowed_clips`.
 
     Raises:
         DatabaseUserError: as `find_clips`.
@@ -81,25 +93,37 @@ def prepared(
     if not question.under:
         raise DatabaseUserError("nothing is asked for: name a class or category")
     tree = _tree(conn, question, model_ids(conn, question.model))
-    return tree, allowed_clips(conn, question, by_interval=by_interval, heard=heard)
+    return tree, allowed_clips(
+        conn, question, by_interval=by_interval, heard=heard, is_single=is_single
+    )
 
 
 def allowed_clips(
-    conn: Connection, question: Question, *, by_interval: bool, heard: FromClause = clip_scores
+    conn: Connection,
+    question: Question,
+    *,
+    by_interval: bool,
+    heard: FromClause = clip_scores,
+    is_single: bool = False,
 ) -> ColumnElement[bool]:
     """What must hold of a row of labellings, whatever is looked for there.
+
+    `is_single`: only the one that represents its clip.
 
     Raises:
         DatabaseUserError: as `find_clips`, but for what is below `under`.
     """
     if not 0.0 <= question.min_score <= 1.0:
         raise DatabaseUserError(f"the minimum score {question.min_score} is not in [0, 1]")
-    if question.limit is not None and question.limit < 1:
-        raise DatabaseUserError(f"the limit {question.limit} is not at least 1")
+    for name, least in (("limit", 1), ("offset", 0), ("among", 1)):
+        value = getattr(question, name)
+        if value is not None and value < least:
+            raise DatabaseUserError(f"the {name} {value} is not at least {least}")
     ids = model_ids(conn, question.model)
     stored = "detection_threshold" if by_interval else "score_floor"
     _check_floor(question.min_score, floor(conn, ids, stored), by_interval)
-    return and_(represents_clip(ids), *clip_conditions(conn, question, heard))
+    speaks = represents_clip(ids) if is_single else speaks_for_clip(conn, ids)
+    return and_(speaks, *clip_conditions(conn, question, heard))
 
 
 def few_clips(conn: Connection, question: Question) -> Select[Any] | None:
@@ -107,31 +131,70 @@ def few_clips(conn: Connection, question: Question) -> Select[Any] | None:
     span = question.span
     if span is None or span.is_daily:
         return None
-    longest_s = conn.execute(select(func.max(clips.c.duration_s))).scalar() or 0.0
-    in_time = select(sources.c.clip_id).where(
+    return _if_few(
+        conn,
         sources.c.recorded_unix_ms < span.to_ms,
-        sources.c.recorded_unix_ms >= span.from_ms - round(longest_s * 1_000) - 1,
-        sources.c.clip_id.is_not(None),
+        sources.c.recorded_unix_ms >= span.from_ms - round(_longest_s(conn) * 1_000) - 1,
     )
-    n_found = select(func.count()).select_from(in_time.limit(_FEW_CLIPS + 1).subquery())
-    return in_time if conn.execute(n_found).scalar_one() <= _FEW_CLIPS else None
+
+
+def _few_clips_at(conn: Connection, question: Question) -> Select[Any] | None:
+    """The ids of the clips of the files that are asked about, if they are few; every path is read.
+
+    None where all files are asked about.
+    """
+    return _if_few(conn, *file_conditions(question)) if question.paths else None
+
+
+def _if_few(conn: Connection, *conditions: ColumnElement[bool]) -> Select[Any] | None:
+    ids = select(sources.c.clip_id).where(sources.c.clip_id.is_not(None), *conditions)
+    n_found = select(func.count()).select_from(ids.limit(_FEW_CLIPS + 1).subquery())
+    return ids if conn.execute(n_found).scalar_one() <= _FEW_CLIPS else None
+
+
+def _longest_s(conn: Connection) -> float:
+    """How long the longest clip is; a connection remembers, and then asks about new clips only."""
+    last_id, longest_s = conn.info.get("longest_clip", (-1, 0.0))
+    query = select(func.max(clips.c.id), func.max(clips.c.duration_s)).where(clips.c.id > last_id)
+    new_last, new_longest_s = conn.execute(query).one()
+    if new_last is not None:
+        last_id, longest_s = new_last, max(longest_s, new_longest_s or 0.0)
+        conn.info["longest_clip"] = last_id, longest_s
+    return float(longest_s)
 
 
 def _find(engine: Engine, question: Question, *, by_interval: bool, once: bool) -> list[Hit]:
     with reading(engine) as conn:
         tree, allowed = prepared(conn, question, by_interval=by_interval)
         within = few_clips(conn, question)
-        bounds = _lower_bounds(conn, tree, question, allowed, is_exact=not by_interval)
+        bounds = _lower_bounds(conn, tree, question)
         rows: Sequence[Any] = []
-        for at_least in bounds if within is None else [question.min_score]:
+        for at_least in bounds if within is None else [None]:
+            if at_least is None and within is None:
+                within = _few_clips_at(conn, question)
+            least = question.min_score if at_least is None else at_least
             if by_interval:
-                found = intervals_query(tree, at_least, allowed, question, within)
+                found = intervals_query(tree, least, allowed, question, within)
             else:
-                found = found_query(tree, at_least, allowed)
+                found = found_query(tree, least, allowed, within)
             rows = conn.execute(answers(found, question, once=once)).all()
-            if len(rows) == question.limit:
+            if _is_whole(question, rows):
                 break
     return [hit_of(row) for row in rows]
+
+
+def _n_best(question: Question) -> int | None:
+    """So many of the best decide the answer; None: all do."""
+    if question.order != "score":
+        return question.among
+    return None if question.limit is None else question.offset + question.limit
+
+
+def _is_whole(question: Question, rows: Sequence[Any]) -> bool:
+    """Whether lower scores than those that were read would change nothing."""
+    if question.order == "score":
+        return len(rows) == question.limit
+    return bool(rows) and rows[0].n_ordered == question.among
 
 
 def _tree(conn: Connection, question: Question, ids: Sequence[int] | None) -> Subtree:
@@ -152,24 +215,13 @@ def _check_floor(min_score: float, stored_from: float, by_interval: bool) -> Non
         raise DatabaseUserError(f"{message}; ask for at least {stored_from:g}, or for no minimum")
 
 
-def _lower_bounds(
-    conn: Connection,
-    tree: Subtree,
-    question: Question,
-    allowed: ColumnElement[bool],
-    *,
-    is_exact: bool,
-) -> Iterator[float]:
-    """Scores from which on to look for the best; the last is sure to be low enough."""
-    least, limit = question.min_score, question.limit
-    if limit is not None and question.order == "score" and tree.plain:
-        for place in (limit, 4 * limit):
-            guess = conn.execute(kth_peak_query(tree, least, place, None)).scalar()
-            if guess is None:
-                break
-            yield max(least, guess)
-        if is_exact:
-            kth = conn.execute(kth_peak_query(tree, least, limit, allowed)).scalar()
-            yield max(least, kth or 0.0)
-            return
-    yield least
+def _lower_bounds(conn: Connection, tree: Subtree, question: Question) -> Iterator[float | None]:
+    """Scores from which on to look for the best; the last, None, is the question's own."""
+    least, place = question.min_score, _n_best(question)
+    while place is not None and tree.plain and place <= _DEEPEST_GUESS:
+        guess = conn.execute(kth_peak_query(tree, least, place)).scalar()
+        if guess is None:
+            break
+        yield max(least, guess)
+        place *= _DEEPER
+    yield None

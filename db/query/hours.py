@@ -86,7 +86,7 @@ def _query(conn: Connection, question: Question, by: str) -> Select[Any]:
     part = found.subquery("found")
     its = occasions(question.paths).subquery("its") if by == "day" else None
     what = _what(part, by, question.paths, its)
-    grouped = select(part.c.labelling_id, part.c.start_s, part.c.end_s, what.label("what"))
+    grouped = select(part.c.clip_id, part.c.start_s, part.c.end_s, what.label("what"))
     if its is not None:
         is_its = its.c.clip_id == part.c.clip_id
         if question.span is not None:

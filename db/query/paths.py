@@ -21,13 +21,14 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, case, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, or_, select
 
 from db.errors import DatabaseUserError
 from db.schema.tables import sources
 from db.types import path_text
 
 _WILDCARDS = {"*": ".*", "?": "."}
+_WILDCARD = re.compile(r"(\*|\?|\[!?[^\]/]+\])")
 
 
 def at_paths(paths: Sequence[str], of: Any = sources) -> ColumnElement[bool]:
@@ -36,7 +37,14 @@ def at_paths(paths: Sequence[str], of: Any = sources) -> ColumnElement[bool]:
     Raises:
         DatabaseUserError: a path is empty, or not a valid pattern.
     """
-    return or_(*(of.c.path_text.regexp_match(glob_regex(as_glob(path))) for path in paths))
+    return or_(*(_fits(as_glob(path), of) for path in paths))
+
+
+def _fits(glob: str, of: Any) -> ColumnElement[bool]:
+    """The condition of one glob: its longest plain part first, which is looked for much faster."""
+    plain = max(_WILDCARD.split(glob.rstrip("/"))[::2], key=len)
+    fits: ColumnElement[bool] = of.c.path_text.regexp_match(glob_regex(glob))
+    return and_(of.c.path_text.contains(plain, autoescape=True), fits) if plain else fits
 
 
 def as_glob(path: str) -> str:
@@ -67,7 +75,7 @@ def glob_regex(glob: str) -> str:
         DatabaseUserError: it is not a valid pattern.
     """
     # Every second part is a wildcard.
-    parts = re.split(r"(\*|\?|\[!?[^\]/]+\])", glob.rstrip("/"))
+    parts = _WILDCARD.split(glob.rstrip("/"))
     text = "".join(_wildcard(p) if n % 2 else re.escape(p) for n, p in enumerate(parts))
     expression = f"{'^' if glob.startswith('/') else '(^|/)'}{text}(/.*)?$"
     try:

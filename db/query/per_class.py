@@ -53,7 +53,7 @@ def sounds_of_each_class(
             clips.c.sha256,
         )
         .join(clips, clips.c.id == part.c.clip_id)
-        .order_by(part.c.labelling_id, part.c.node_id, part.c.start_s)
+        .order_by(part.c.clip_id, part.c.node_id, part.c.start_s, part.c.labelling_id)
     )  # fmt: skip
     kept: dict[int, list[_Chosen]] = defaultdict(list)
     with conn.execution_options(yield_per=_PAGE).execute(query) as rows:
@@ -75,16 +75,17 @@ def random_rank(seed: int, what: str) -> int:
 
 
 def _touching_as_one(rows: Iterable[Row[Any]]) -> Iterator[tuple[Any, ...]]:
-    """Rows by labelling, class and start; those of one class that touch are one, by best score."""
+    """Rows by clip, class and start; those of one class that touch are one, by best score."""
     held: tuple[Any, ...] | None = None
     for row in rows:
         labelling_id, node_id, score, start_s, end_s, sha256 = row
         if (
             held is not None
-            and held[:2] == (labelling_id, node_id)
+            and (held[5], held[1]) == (sha256, node_id)
             and start_s <= (held[4] + _TOUCH_S)
         ):
-            held = (*held[:2], max(held[2], score), held[3], max(held[4], end_s), sha256)
+            best, best_id = max((held[2], -held[0]), (score, -labelling_id))
+            held = (-best_id, node_id, best, held[3], max(held[4], end_s), sha256)
             continue
         if held is not None:
             yield held

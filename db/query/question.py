@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, FromClause, exists
 
+from db.query.current_labelling import speaks_for_clip, taught_models
 from db.query.paths import at_paths, is_there
 from db.query.subtrees import heard_in, subtree
 from db.query.time_spans import Span, end_s, is_long_enough, start_s
@@ -27,8 +28,10 @@ class Question:
     `min_duration_s` and `span` are about the sound, `paths` (`db.query.paths` says what they mean)
     about the file, which must not have vanished if `there_only`. `model` asks its newest
     labelling, not the current one. `with_ambiguous` lets source-ambiguous classes (Hiss, Tick,
-    ...) count on their own. Exports take no `under` for every sound, and leave `order` and `limit`
-    aside.
+    ...) count on their own. The answers begin after the first `offset` ones. `among`: where they
+    are not in the order of scores, only so many of the best are put in order, which costs the same
+    however many there are. Exports take no `under` for every sound, and leave `order`, `limit`,
+    `offset` and `among` aside.
     """
 
     under: tuple[str, ...] = ()
@@ -42,6 +45,8 @@ class Question:
     model: str | None = None
     order: Order = "score"
     limit: int | None = 100
+    offset: int = 0
+    among: int | None = None
     with_ambiguous: bool = False
 
 
@@ -50,11 +55,15 @@ def clip_conditions(
 ) -> list[ColumnElement[bool]]:
     """What must hold of a row of labellings, beside that it represents its clip."""
     least, lone = question.min_score, question.with_ambiguous
+    asked = None  # Another labelling of the clip may have heard the other sound.
+    if question.model is None and taught_models(conn):
+        every = labellings.alias("every")
+        asked = every, speaks_for_clip(conn, None, every)
     all_of = [subtree(conn, [mid], with_ambiguous=lone) for mid in question.all_of]
-    wanted = [heard_in(tree, least, heard) for tree in all_of]
+    wanted = [heard_in(tree, least, heard, asked) for tree in all_of]
     if question.not_under:
         unwanted = subtree(conn, question.not_under, with_ambiguous=True)
-        wanted.append(~heard_in(unwanted, least, heard))
+        wanted.append(~heard_in(unwanted, least, heard, asked))
     of_files = file_conditions(question)
     if of_files:
         own = sources.c.clip_id == labellings.c.clip_id

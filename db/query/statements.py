@@ -27,28 +27,31 @@ UNKNOWN = cast(null(), Integer)
 """Still to be looked up, by `db.query.answers.with_details`."""
 
 
-def kth_peak_query(
-    tree: Subtree, min_score: float, place: int, allowed: ColumnElement[bool] | None
-) -> Select[Any]:
-    """The highest of what the subtree's categories' clips in that place reach.
+def kth_peak_query(tree: Subtree, min_score: float, place: int) -> Select[Any]:
+    """The highest of what the subtree's categories' labellings in that place reach.
 
-    Ambiguous ones are left aside: not all of their clips count, so theirs is no bound. Without
-    `allowed` all labellings count, and the index alone answers.
+    Whether they represent their clips is not asked, so the index alone answers. Ambiguous
+    categories are left aside: not all of their clips count.
     """
     its_scores = select(clip_scores.c.peak).where(
         clip_scores.c.node_id == nodes.c.id, reaches(clip_scores, min_score)
     )
-    if allowed is not None:
-        joined = labellings.c.id == clip_scores.c.labelling_id
-        its_scores = its_scores.join(labellings, joined).where(allowed)
     best_first = its_scores.order_by(clip_scores.c.peak.desc())
     kth = best_first.limit(1).offset(place - 1).correlate(nodes).scalar_subquery()
     return select(func.max(kth)).where(nodes.c.id.in_(tree.plain))
 
 
-def found_query(tree: Subtree, at_least: float, allowed: ColumnElement[bool]) -> Select[Any]:
-    """The scores of clips that reach `at_least`; their interval is left to be looked up."""
-    return (
+def found_query(
+    tree: Subtree,
+    at_least: float,
+    allowed: ColumnElement[bool],
+    within: Select[Any] | None = None,
+) -> Select[Any]:
+    """The scores of clips that reach `at_least`; their interval is left to be looked up.
+
+    `within` as in `intervals_query`.
+    """
+    query = (
         select(
             clip_scores.c.labelling_id,
             clip_scores.c.node_id,
@@ -59,8 +62,13 @@ def found_query(tree: Subtree, at_least: float, allowed: ColumnElement[bool]) ->
         )
         .select_from(clip_scores)
         .join(labellings, labellings.c.id == clip_scores.c.labelling_id)
-        .where(reaches(clip_scores, at_least), counts(clip_scores, tree), allowed)
+        .where(
+            reaches(clip_scores, at_least),
+            counts(clip_scores, tree, seek=within is None),
+            allowed,
+        )
     )
+    return query if within is None else query.where(labellings.c.clip_id.in_(within))
 
 
 def intervals_query(
@@ -123,7 +131,7 @@ def answers(
     if question.span is not None:
         found = with_source(found)
     chosen = best_of_clips(found) if once else found.subquery("chosen")
-    return with_details(chosen, question.paths, question.order, question.limit, intervals)
+    return with_details(chosen, question, intervals)
 
 
 def with_source(found: Select[Any]) -> Select[Any]:
@@ -132,10 +140,13 @@ def with_source(found: Select[Any]) -> Select[Any]:
     return select(part).where(part.c.source_id.is_not(None))
 
 
-def best_of_clips(found: Select[Any]) -> Any:
-    """The best row of each clip: highest peak, then ontology order, then earliest."""
+def best_of_clips(found: Select[Any], by: str = "clip_id") -> Any:
+    """The best row of each clip: highest peak, then ontology order, then earliest.
+
+    `by` "labelling_id": of each labelling that speaks for a clip.
+    """
     part = found.subquery("of_clips")
-    best_first = (part.c.peak.desc(), part.c.node_id, part.c.start_patch)
-    rank = func.row_number().over(partition_by=part.c.labelling_id, order_by=best_first)
+    best_first = (part.c.peak.desc(), part.c.node_id, part.c.labelling_id, part.c.start_patch)
+    rank = func.row_number().over(partition_by=part.c[by], order_by=best_first)
     ranked = select(part, rank.label("place")).subquery("ranked")
     return select(ranked).where(ranked.c.place == 1).subquery("chosen")

@@ -83,13 +83,27 @@ def reaches(scores: Any, least: float) -> ColumnElement[bool]:
     return scores.c.peak >= least  # type: ignore[no-any-return]
 
 
-def heard_in(tree: Subtree, least: float, heard: FromClause = clip_scores) -> ColumnElement[bool]:
-    """The condition that something of the subtree is heard in the clip of a row of labellings."""
+def heard_in(
+    tree: Subtree,
+    least: float,
+    heard: FromClause = clip_scores,
+    asked: tuple[Any, ColumnElement[bool]] | None = None,
+) -> ColumnElement[bool]:
+    """The condition that something of the subtree is heard in the clip of a row of labellings.
+
+    `asked`: an alias of labellings, and which of the clip's are asked; None: the row alone.
+    """
     other = heard.alias()
+    own: Any = labellings
+    its: list[ColumnElement[bool]] = []
+    if asked is not None:
+        own, speaks = asked
+        its = [speaks, own.c.clip_id == labellings.c.clip_id]
     found = exists().where(
-        other.c.labelling_id == labellings.c.id,
+        other.c.labelling_id == own.c.id,
         reaches(other, least),
         counts(other, tree, heard=heard),
+        *its,
     )
     return found.correlate(labellings)
 

@@ -37,12 +37,14 @@ _MICROSECONDS: ColumnElement[float] = literal_column("1000000.0", Double)
 class Span:
     """From one moment to before another: Unix milliseconds, or of each day if `is_daily`.
 
-    A daily span is on the recorder's clock, and may pass midnight.
+    A daily span is on the recorder's clock, and may pass midnight. `each_day`, a daily one, narrows
+    a span of moments down to those times of the day.
     """
 
     from_ms: int
     to_ms: int
     is_daily: bool = False
+    each_day: Span | None = None
 
 
 def rounded_s(seconds: ColumnElement[float]) -> ColumnElement[float]:
@@ -131,10 +133,10 @@ def newly_covered(part: FromClause, *group: str) -> Subquery:
 def covered_seconds(found: Select[Any], key: str) -> Select[Any]:
     """(key, n_clips, seconds): how long the intervals of each key last together.
 
-    What overlaps in a clip counts once. `found` has start_s, end_s, labelling_id and the key.
+    What overlaps in a clip counts once. `found` has start_s, end_s, clip_id and the key.
     """
-    row = newly_covered(found.subquery("found"), *dict.fromkeys((key, "labelling_id"))).c
-    n_clips = func.count(row.labelling_id.distinct()).label("n_clips")
+    row = newly_covered(found.subquery("found"), *dict.fromkeys((key, "clip_id"))).c
+    n_clips = func.count(row.clip_id.distinct()).label("n_clips")
     return select(row[key], n_clips, func.sum(row.new_s).label("seconds")).group_by(row[key])
 
 
@@ -145,7 +147,10 @@ def in_span(
     began = recording.c.recorded_unix_ms
     from_ms, to_ms = began + _ms(begins_s), began + _ms(ends_s)
     if not span.is_daily:
-        return and_(began.is_not(None), from_ms < span.to_ms, to_ms > span.from_ms)
+        is_in = and_(began.is_not(None), from_ms < span.to_ms, to_ms > span.from_ms)
+        if span.each_day is None:
+            return is_in
+        return and_(is_in, in_span(span.each_day, recording, begins_s, ends_s))
     width = (span.to_ms - span.from_ms) % DAY_MS or DAY_MS
     local = from_ms + recording.c.recorded_utc_offset_s * 1_000
     # How long after the last beginning of the span; a day is added to stay above zero.

@@ -3,8 +3,9 @@
 The columns of each view are in docs/database.md.
 
 `clip` is the SHA-256 of the content; scores are in [0, 1]; each clip counts under its current
-labelling only. Views are dropped before and created after every migration, so a revision may
-rebuild any table; a changed view needs a (possibly empty) revision to reach old databases.
+labelling, and beside it under the newest by each taught model. Views are dropped before and created
+after every migration, so a revision may rebuild any table; a changed view needs a (possibly empty)
+revision to reach old databases.
 """
 
 # ruff: noqa: S608 (SELECTs put together of this module's own constants)
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import ClauseElement, Connection, func, literal_column, select
+from sqlalchemy import ClauseElement, Connection, func, literal_column, select, text
 
 from db.query.paths import is_trusted
 from db.query.time_spans import end_s, newly_covered, peak_s, rounded_s, start_s, timed
@@ -35,7 +36,7 @@ _PEAK_S = _text(peak_s(detections.alias("d"), _TIMED["parameters"]))
 _DURATION_S = _text(rounded_s(_TIMED["clip"].c.duration_s))
 _END_S = _text(end_s(detections.alias("d"), **_TIMED))
 
-_CURRENT_DETECTIONS = """
+_DETECTIONS = """
 FROM labellings AS l
 JOIN clips AS c ON c.id = l.clip_id
 JOIN models AS m ON m.id = l.model_id
@@ -59,6 +60,16 @@ _REPRESENTS_CLIP_IN_SET = """(
     ))
 )"""
 
+# As `db.query.current_labelling.speaks_for_clip`.
+_SPEAKS_FOR_CLIP = """(
+    l.is_current OR (m.is_taught AND NOT m.is_retired AND l.status = 'done' AND NOT EXISTS (
+        SELECT 1 FROM labellings AS l2 JOIN models AS m2 ON m2.id = l2.model_id
+        WHERE l2.clip_id = l.clip_id AND l2.status = 'done' AND m2.name = m.name
+        AND NOT m2.is_retired
+        AND (l2.labelled_at > l.labelled_at OR (l2.labelled_at = l.labelled_at AND l2.id > l.id))
+    ))
+)"""
+
 _HEARD_MS = f"(f.recorded_unix_ms + CAST(ROUND({_START_S} * 1000) AS BIGINT))"
 
 # Whole hours since 1970 on the recorder's clock. No '%': psycopg takes it for a placeholder.
@@ -66,13 +77,15 @@ _HEARD_HOURS = f"(({_HEARD_MS} + f.recorded_utc_offset_s * 1000) / 3600000)"
 
 
 def _class_hours() -> str:
-    heard = timed(detections.c.labelling_id, detections.c.node_id).where(labellings.c.is_current)
-    covered = newly_covered(heard.subquery("heard"), "node_id", "labelling_id").c
+    l, m = labellings.alias("l"), models.alias("m")  # noqa: E741 (as in the views)
+    speaks = select(l.c.id).join(m, m.c.id == l.c.model_id).where(text(_SPEAKS_FOR_CLIP))
+    heard = timed(labellings.c.clip_id, detections.c.node_id).where(labellings.c.id.in_(speaks))
+    covered = newly_covered(heard.subquery("heard"), "node_id", "clip_id").c
     query = (
         select(
             nodes.c.mid,
             nodes.c.name,
-            func.count(covered.labelling_id.distinct()).label("n_clips"),
+            func.count(covered.clip_id.distinct()).label("n_clips"),
             func.sum(covered.new_s).op("/")(literal_column("3600")).label("hours"),
         )
         .join(nodes, nodes.c.id == covered.node_id)
@@ -96,7 +109,7 @@ VIEWS = {
         JOIN models AS m ON m.id = l.model_id
         JOIN clip_scores AS s ON s.labelling_id = l.id
         JOIN nodes AS n ON n.id = s.node_id
-        WHERE l.is_current
+        WHERE {_SPEAKS_FOR_CLIP}
     """,
     "subtree_labels": f"""
         SELECT a.mid AS ancestor_mid, a.name AS ancestor_name, c.sha256 AS clip,
@@ -108,15 +121,16 @@ VIEWS = {
         JOIN clip_scores AS s ON s.node_id = n.id
         JOIN labellings AS l ON l.id = s.labelling_id
         JOIN clips AS c ON c.id = l.clip_id
-        WHERE l.is_current
+        JOIN models AS m ON m.id = l.model_id
+        WHERE {_SPEAKS_FOR_CLIP}
     """,
     "detection_times": f"""
         SELECT c.sha256 AS clip, n.mid AS mid, n.name AS name,
                {_START_S} AS start_s, {_END_S} AS end_s,
                {_score("d.peak")} AS peak, {_PEAK_S} AS peak_s,
                m.name AS model
-        {_CURRENT_DETECTIONS}
-        WHERE l.is_current
+        {_DETECTIONS}
+        WHERE {_SPEAKS_FOR_CLIP}
     """,
     "sound_times": f"""
         SELECT f.path_text AS path, c.sha256 AS clip, n.mid AS mid, n.name AS name,
@@ -124,9 +138,9 @@ VIEWS = {
                CAST({_HEARD_MS} AS DOUBLE PRECISION) / 1000 AS heard_unix_s,
                {_HEARD_HOURS} - {_HEARD_HOURS} / 24 * 24 AS heard_hour,
                m.name AS model
-        {_CURRENT_DETECTIONS}
+        {_DETECTIONS}
         JOIN {_TELLING} AS f ON f.clip_id = c.id
-        WHERE l.is_current
+        WHERE {_SPEAKS_FOR_CLIP}
     """,
     # Without intervals of a score file that the labelling has no longer.
     "interval_times": f"""

@@ -22,9 +22,14 @@ from db.answer_records import (
 )
 from db.engine import reading
 from db.errors import DatabaseUserError
-from db.query.current_labelling import model_ids, represents_clip, with_facts
+from db.query.current_labelling import (
+    model_ids,
+    represents_clip,
+    speaks_for_clip,
+    with_facts,
+)
 from db.query.paths import first_source, there_first
-from db.query.time_spans import detected, row_hop_s, row_window_s
+from db.query.time_spans import detected, row_hop_s, row_window_s, start_s
 from db.record_columns import columns_for
 from db.schema.tables import (
     clip_scores,
@@ -177,6 +182,7 @@ def _labellings(conn: Connection, clip_id: int) -> tuple[LabellingReport, ...]:
         model=models.c.name, model_version=models.c.version,
         patch_hop_s=row_hop_s(), window_s=row_window_s(),
         step_s=parameter_sets.c.patch_hop_s,
+        is_beside=and_(speaks_for_clip(conn, None), ~labellings.c.is_current),
     )  # fmt: skip
     query = (
         select(*columns, parameter_sets.c.parameters)
@@ -218,16 +224,19 @@ def _labels(conn: Connection, clip_id: int) -> tuple[Label, ...]:
         .select_from(labellings)
         .join(clip_scores, clip_scores.c.labelling_id == labellings.c.id)
         .join(nodes, nodes.c.id == clip_scores.c.node_id)
-        .where(labellings.c.clip_id == clip_id, labellings.c.is_current)
+        .where(labellings.c.clip_id == clip_id, speaks_for_clip(conn, None))
         .order_by(clip_scores.c.peak.desc(), nodes.c.id)
     )
-    return tuple(Label(*row) for row in conn.execute(query))
+    best: dict[str, Label] = {}
+    for row in conn.execute(query):
+        best.setdefault(row.mid, Label(*row))
+    return tuple(best.values())
 
 
 def _intervals(conn: Connection, clip_id: int) -> tuple[Interval, ...]:
     query = (
         detected()
-        .where(labellings.c.clip_id == clip_id, labellings.c.is_current)
-        .order_by(detections.c.start_patch, detections.c.peak.desc(), nodes.c.id)
+        .where(labellings.c.clip_id == clip_id, speaks_for_clip(conn, None))
+        .order_by(start_s(detections), detections.c.peak.desc(), nodes.c.id)
     )
     return tuple(Interval(**row._mapping) for row in conn.execute(query))

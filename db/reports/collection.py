@@ -1,8 +1,8 @@
 """The whole collection in a few hundred rows: what a report shows, summed up in SQL.
 
-A clip counts under its current labelling. Hours below a node are the union of its classes'
-intervals in a clip: a dog that is also an animal barks once. Source-ambiguous classes count in
-company, as in every question (`db.query.ambiguous_classes`).
+A clip counts under its current labelling, and those of taught models beside it. Hours below a node
+are the union of its classes' intervals in a clip: a dog that is also an animal barks once.
+Source-ambiguous classes count in company, as in every question (`db.query.ambiguous_classes`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Engine, Subquery, and_, case, func, select
 from db.answer_records import Track, track_of
 from db.engine import reading
 from db.query.ambiguous_classes import counting_pairs
-from db.query.current_labelling import represents_clip
+from db.query.current_labelling import represents_clip, speaks_for_clip
 from db.query.occasions import occasions
 from db.query.paths import at_paths, first_source, there_first
 from db.query.time_spans import DAY_MS, newly_covered, timed
@@ -81,10 +81,11 @@ class Place:
 def node_hours(engine: Engine, min_score: float) -> list[NodeHours]:
     """Every node below which something is detected at `min_score` or more, most hours first."""
     with reading(engine) as conn:
-        covered = _new_seconds(min_score, counting_pairs(conn))
+        counting = and_(speaks_for_clip(conn, None), counting_pairs(conn))
+        covered = _new_seconds(min_score, counting)
         is_class = select(categories.c.node_id).where(categories.c.node_id == nodes.c.id).exists()
         total = func.sum(covered.c.new_s) / 3600
-        n_clips = func.count(func.distinct(covered.c.labelling_id))
+        n_clips = func.count(func.distinct(covered.c.clip_id))
         query = (
             select(nodes.c.mid, nodes.c.name, is_class, total, n_clips)
             .join(covered, covered.c.ancestor_id == nodes.c.id)
@@ -116,13 +117,13 @@ def branch_days(
     found: dict[str, list[tuple[int, int]]] = {mid: [] for mid in mids}
     with reading(engine) as conn:
         query = (
-            select(nodes.c.mid, days.c.day, func.count(func.distinct(labellings.c.id)))
+            select(nodes.c.mid, days.c.day, func.count(func.distinct(labellings.c.clip_id)))
             .select_from(of_labellings)
             .join(clip_scores, clip_scores.c.labelling_id == labellings.c.id)
             .join(closure, closure.c.descendant_id == clip_scores.c.node_id)
             .join(nodes, nodes.c.id == closure.c.ancestor_id)
-            .where(represents_clip(None), nodes.c.mid.in_(mids), clip_scores.c.peak >= min_score)
-            .where(counting_pairs(conn))
+            .where(nodes.c.mid.in_(mids), clip_scores.c.peak >= min_score)
+            .where(speaks_for_clip(conn, None), counting_pairs(conn))
             .group_by(nodes.c.mid, days.c.day)
             .order_by(nodes.c.mid, days.c.day)
         )
@@ -204,11 +205,11 @@ def _days() -> Any:
     return days, joined.join(days, days.c.clip_id == clips.c.id)
 
 
-def _new_seconds(min_score: float, counts: ColumnElement[bool]) -> Subquery:
+def _new_seconds(min_score: float, counting: ColumnElement[bool]) -> Subquery:
     """Each interval below each node, and how much of it no earlier one of that clip covers."""
     below = (
-        timed(closure.c.ancestor_id, detections.c.labelling_id)
+        timed(closure.c.ancestor_id, labellings.c.clip_id)
         .join(closure, closure.c.descendant_id == detections.c.node_id)
-        .where(and_(represents_clip(None), detections.c.peak >= min_score, counts))
+        .where(and_(detections.c.peak >= min_score, counting))
     )
-    return newly_covered(below.subquery("below"), "ancestor_id", "labelling_id")
+    return newly_covered(below.subquery("below"), "ancestor_id", "clip_id")

@@ -12,10 +12,10 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, or_, select
 
 from db.answer_records import Interval
-from db.query.current_labelling import model_ids, with_facts
+from db.query.current_labelling import model_ids, represents_clip, taught_models, with_facts
 from db.query.find import allowed_clips
 from db.query.paths import is_trusted
 from db.query.question import Question, file_conditions, interval_conditions
@@ -116,7 +116,7 @@ def labelled(
     wanted = _wanted(conn, question)
     for found_rows in _pages(conn, _recording_query(conn, question), page):
         rows = _recordings(conn, found_rows)
-        query = _detections_of(rows, wanted)
+        query = _detections_of(rows, [*wanted, _says(conn, question, rows)])
         with conn.execute(query, execution_options={"yield_per": _ROWS}) as found:
             groups = groupby(found, key=attrgetter("source_id"))
             group = next(groups, None)
@@ -132,7 +132,8 @@ def classes(conn: Connection, question: Question) -> list[tuple[str, str]]:
     """(MID, name) of what the models in question predict below `under`, in ontology order."""
     ids = model_ids(conn, question.model)
     in_use = exists().where(labellings.c.model_id == categories.c.model_id, labellings.c.is_current)
-    asked = in_use if ids is None else categories.c.model_id.in_(ids)
+    beside = [categories.c.model_id.in_(own) for own in taught_models(conn)]
+    asked = or_(in_use, *beside) if ids is None else categories.c.model_id.in_(ids)
     is_predicted = exists().where(categories.c.node_id == nodes.c.id, asked)
     query = select(nodes.c.mid, nodes.c.name).where(is_predicted)
     if question.under:
@@ -161,7 +162,8 @@ def _recording_query(conn: Connection, question: Question) -> Select[Any]:
     query = (
         select(*columns)
         .join_from(sources, labellings, labellings.c.clip_id == sources.c.clip_id)
-        .where(allowed_clips(conn, of_clip, by_interval=True), *file_conditions(question))
+        .where(allowed_clips(conn, of_clip, by_interval=True, is_single=True))
+        .where(*file_conditions(question))
         .order_by(sources.c.id)
     )
     return with_facts(query)
@@ -192,13 +194,18 @@ def _detections_of(rows: Sequence[RecordingRow], wanted: list[ColumnElement[bool
         .join(sources, sources.c.clip_id == labellings.c.clip_id)
         .where(
             sources.c.id.in_([row.source_id for row in rows]),
-            labellings.c.id.in_(list({row.labelling_id for row in rows})),
             *wanted,
         )
-        .order_by(
-            sources.c.id, detections.c.start_patch, detections.c.peak.desc(), detections.c.node_id
-        )
+        .order_by(sources.c.id, start_s(detections), detections.c.peak.desc(), detections.c.node_id)
     )
+
+
+def _says(
+    conn: Connection, question: Question, rows: Sequence[RecordingRow]
+) -> ColumnElement[bool]:
+    """The condition that a row of labellings is a recording's own, or counts beside it."""
+    beside = [] if question.model else map(represents_clip, taught_models(conn))
+    return or_(labellings.c.id.in_(list({row.labelling_id for row in rows})), *beside)
 
 
 def _events(rows: Iterator[Row[Any]]) -> Iterator[Interval]:

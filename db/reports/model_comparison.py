@@ -107,6 +107,22 @@ def promote(engine: Engine, model: str) -> str:
         return f"{chosen.name}@{chosen.version}"
 
 
+def retire(engine: Engine, model: str, *, is_retired: bool = True) -> str:
+    """Have a taught model count only where it is named, or beside the current ones again.
+
+    All versions of NAME, or NAME@VERSION. Returns what was given.
+
+    Raises:
+        DatabaseUserError: no such model, or it is not taught.
+    """
+    with writing(engine) as conn:
+        ids = model_ids(conn, model)
+        its = and_(models.c.id.in_(ids or ()), models.c.is_taught)
+        if not conn.execute(update(models).where(its).values(is_retired=is_retired)).rowcount:
+            raise DatabaseUserError(f"{model} is no taught model: only those count beside others")
+    return model
+
+
 def compare(engine: Engine, model_a: str, model_b: str, limit: int = 20) -> Comparison:
     """Compare two models (NAME or NAME@VERSION), each by its newest labelling of a clip.
 
@@ -179,7 +195,7 @@ def _changes(
 
 def _seconds(pairs: Any, labelling_id: Any) -> Select[Any]:
     """Clips with a detection of each class, and the seconds that these cover together."""
-    heard = timed(detections.c.labelling_id, detections.c.node_id)
+    heard = timed(labellings.c.clip_id, detections.c.node_id)
     heard = heard.join(pairs, labelling_id == detections.c.labelling_id)
     covered = covered_seconds(heard, "node_id").subquery("covered")
     query = select(nodes.c.mid, nodes.c.name, covered.c.n_clips, covered.c.seconds)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Engine, and_, case, func, select, true
+from sqlalchemy import Engine, and_, case, func, or_, select, true
 
 from db.answer_records import ModelReport
 from db.engine import reading
-from db.query.current_labelling import floor, has_row, model_ids
+from db.query.current_labelling import floor, has_row, is_beside, model_ids
 from db.query.subtrees import predicted_below
 from db.record_columns import columns_for
 from db.schema.tables import (
@@ -28,9 +28,9 @@ def predictable_members(
 
 
 def sole_speaker(engine: Engine, mid: str) -> str | None:
-    """The newest model that predicts a node or one below it, if no model that does is current.
+    """The newest model that predicts a node or one below it, if none that does is asked unnamed.
 
-    As with taught models: their labellings stand beside those of others.
+    As with a retired model, or one that was run beside another and is not the current one.
     """
     below = (
         select(categories.c.idx)
@@ -44,9 +44,9 @@ def sole_speaker(engine: Engine, mid: str) -> str | None:
         labellings.c.parameter_set_id == parameter_sets.c.id,
     )
     own = own.correlate(models, parameter_sets)
-    is_current = has_row(own.where(labellings.c.is_current))
+    is_asked = or_(is_beside(), has_row(own.where(labellings.c.is_current)))
     query = (
-        select(models.c.name, is_current)
+        select(models.c.name, is_asked)
         .join_from(models, parameter_sets, true())
         .where(has_row(below), has_row(own))
         .order_by(models.c.registered_at.desc(), models.c.id.desc())
@@ -74,6 +74,14 @@ def categories_of(engine: Engine, model: str) -> list[tuple[int, str, str]]:
             .order_by(categories.c.idx)
         )
         return [(row[0], row[1], row[2]) for row in conn.execute(query)]
+
+
+def names_of_models(engine: Engine) -> list[str]:
+    """The models here that predict classes, by name."""
+    is_predicting = has_row(select(categories.c.idx).where(categories.c.model_id == models.c.id))
+    query = select(models.c.name).where(is_predicting).distinct().order_by(models.c.name)
+    with reading(engine) as conn:
+        return list(conn.execute(query).scalars())
 
 
 def models_known(engine: Engine) -> list[ModelReport]:

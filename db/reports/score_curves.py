@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, func, select
 
 from db.engine import reading
+from db.query.current_labelling import taught_models
 from db.query.find import prepared
 from db.query.question import Question
 from db.query.subtrees import counts, node_id, reaches
@@ -65,7 +66,8 @@ def _class_curves(
     conn: Connection, root: int, counting: ColumnElement[bool], hours: dict[int, float]
 ) -> list[ScoreCurve]:
     found: dict[int, list[tuple[float, int]]] = {}
-    for node, peak, n in conn.execute(_class_counts(counting)):
+    per_class = _class_counts(counting, is_single=not taught_models(conn))
+    for node, peak, n in conn.execute(per_class):
         found.setdefault(node, []).append((peak, n))
     named = {}
     query = select(nodes.c.id, nodes.c.mid, nodes.c.name)
@@ -87,22 +89,33 @@ def _subtree_counts(counting: ColumnElement[bool]) -> Select[tuple[float, int]]:
         select(func.max(clip_scores.c.peak).label("peak"))
         .join(labellings, labellings.c.id == clip_scores.c.labelling_id)
         .where(counting)
-        .group_by(clip_scores.c.labelling_id)
+        .group_by(labellings.c.clip_id)
         .subquery("best")
     )
     return select(best.c.peak, func.count()).group_by(best.c.peak).order_by(best.c.peak.desc())
 
 
-def _class_counts(counting: ColumnElement[bool]) -> Select[tuple[int, float, int]]:
-    return (
-        select(clip_scores.c.node_id, clip_scores.c.peak, func.count())
+def _class_counts(
+    counting: ColumnElement[bool], *, is_single: bool
+) -> Select[tuple[int, float, int]]:
+    """(node, score, clips). `is_single`: one labelling of a clip counts, as the index has them."""
+    own = (
+        select(clip_scores.c.node_id, clip_scores.c.peak)
         .join(labellings, labellings.c.id == clip_scores.c.labelling_id)
         .where(counting)
-        .group_by(clip_scores.c.node_id, clip_scores.c.peak)
-        .order_by(clip_scores.c.node_id, clip_scores.c.peak.desc())
+    )
+    if not is_single:
+        best = func.max(clip_scores.c.peak).label("peak")
+        of_clip = own.group_by(clip_scores.c.node_id, labellings.c.clip_id)
+        own = of_clip.with_only_columns(clip_scores.c.node_id, best)
+    row = own.subquery("own").c
+    return (
+        select(row.node_id, row.peak, func.count())
+        .group_by(row.node_id, row.peak)
+        .order_by(row.node_id, row.peak.desc())
     )
 
 
 def _heard(counting: ColumnElement[bool], min_score: float) -> Select[Any]:
-    heard = timed(detections.c.labelling_id, detections.c.node_id)
+    heard = timed(labellings.c.clip_id, detections.c.node_id)
     return covered_seconds(heard.where(counting, reaches(detections, min_score)), "node_id")

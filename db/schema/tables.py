@@ -92,6 +92,9 @@ models = Table(
     column("embedding_dim", Integer, nullable=True),
     column("registered_at", UtcDateTime),
     column("is_promoted", Boolean, server_default=false()),
+    # Taught labellings count beside the current ones, until the model is retired.
+    column("is_taught", Boolean, server_default=false()),
+    column("is_retired", Boolean, server_default=false()),
     UniqueConstraint("name", "version"),
 )
 

@@ -160,7 +160,8 @@ def part_labellings(engine: Engine, clip_id: int, parts: Sequence[Variant]) -> l
     query = select(labellings.c.id).where(labellings.c.clip_id == clip_id, or_(*wanted))
     with reading(engine) as conn:
         ids = list(conn.execute(query).scalars())
-    return list(scored_clips(engine, ids).values())
+    # One for each part: its own, or the one with embeddings, which has the same scores.
+    return list({each.model_id: each for each in scored_clips(engine, ids).values()}.values())
 
 
 def _uncombined(
@@ -214,6 +215,5 @@ def _joined(aliases: Sequence[Any]) -> FromClause:
 
 
 def _is_variant(table: Any, variant: Variant) -> ColumnElement[bool]:
-    return and_(
-        table.c.model_id == variant.model_id, table.c.parameter_set_id == variant.parameter_set_id
-    )
+    sets = [key for key in (variant.parameter_set_id, variant.fuller_set_id) if key is not None]
+    return and_(table.c.model_id == variant.model_id, table.c.parameter_set_id.in_(sets))

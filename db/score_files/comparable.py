@@ -16,7 +16,15 @@ from db.query.question import Question, clip_conditions
 from db.query.time_spans import row_hop_s, row_window_s
 from db.record_columns import columns_for
 from db.reports.clip import clip_by_ref
-from db.schema.tables import clips, labellings, models, parameter_sets, sources
+from db.schema.tables import (
+    clip_scores,
+    clips,
+    labellings,
+    models,
+    nodes,
+    parameter_sets,
+    sources,
+)
 
 _PAGE = 500
 
@@ -44,6 +52,8 @@ class Described:
 
     path_text: str | None
     duration_s: float
+    best_class: str | None
+    """The name of the class with the highest score in the current labelling."""
 
 
 def vectors_of(engine: Engine, ref: str | bytes, model: str | None = None) -> Vectors:
@@ -90,19 +100,53 @@ def comparable(engine: Engine, query: Vectors, question: Question) -> Iterator[t
             yield row[0], row[1]
 
 
+def has_more_comparable(engine: Engine, query: Vectors, most: int) -> bool:
+    """Whether more than `most` clips have vectors of the same kind."""
+    column = labellings.c[f"{query.kind}_path"]
+    some = select(labellings.c.id).where(_same(query), column.is_not(None)).limit(most + 1)
+    with reading(engine) as conn:
+        n_found = conn.execute(select(func.count()).select_from(some.subquery())).scalar_one()
+    return n_found > most
+
+
 def describe(
     engine: Engine, found: Sequence[str], paths: Sequence[str] = ()
 ) -> dict[str, Described]:
     """Where the clips are, by id: the files that stand for them, of those that fit `paths`."""
     first = first_source(clips.c.id, paths).correlate(clips).scalar_subquery()
+    best = (
+        select(nodes.c.name)
+        .join(clip_scores, clip_scores.c.node_id == nodes.c.id)
+        .join(labellings, labellings.c.id == clip_scores.c.labelling_id)
+        .where(labellings.c.clip_id == clips.c.id, labellings.c.is_current)
+        .order_by(clip_scores.c.peak.desc(), nodes.c.id)
+        .limit(1)
+        .correlate(clips)
+        .scalar_subquery()
+    )
     query: Select[Any] = (
-        select(clips.c.sha256, sources.c.path_text, clips.c.duration_s)
+        select(clips.c.sha256, sources.c.path_text, clips.c.duration_s, best)
         .select_from(clips)
         .outerjoin(sources, sources.c.id == first)
         .where(clips.c.sha256.in_(found))
     )
     with reading(engine) as conn:
-        return {row[0]: Described(row[1], row[2]) for row in conn.execute(query)}
+        return {row[0]: Described(*row[1:]) for row in conn.execute(query)}
+
+
+def clips_with_embeddings(engine: Engine, among: Sequence[str]) -> set[str]:
+    """Those of the clips whose current labelling has embeddings."""
+    query = (
+        select(clips.c.sha256)
+        .join(labellings, labellings.c.clip_id == clips.c.id)
+        .where(
+            clips.c.sha256.in_(among),
+            labellings.c.is_current,
+            labellings.c.embeddings_path.is_not(None),
+        )
+    )
+    with reading(engine) as conn:
+        return set(conn.execute(query).scalars())
 
 
 def _same(query: Vectors) -> ColumnElement[bool]:

@@ -61,18 +61,21 @@ class ScoreFile:
         return self.peak + ROUNDING
 
 
-def score_files(engine: Engine, question: Question) -> Iterator[ScoreFile]:
+def score_files(
+    engine: Engine, question: Question, *, by_clip: bool = False
+) -> Iterator[ScoreFile]:
     """Clips with a sound of the question in them, highest peak first, then by clip id.
 
-    Reads on as long as it is asked to. The order, the limit, the length and the
-    span of the question are not for this.
+    A clip has a file for each labelling that speaks for it; `by_clip` gives them together. Reads
+    on as long as it is asked to. The order, the limit, the length and the span of the question are
+    not for this.
 
     Raises:
         DatabaseUserError: as `db.query.find.find_clips`.
     """
     with reading(engine) as conn:
         tree, allowed = prepared(conn, question, by_interval=False)
-        best = best_of_clips(found_query(tree, question.min_score, allowed))
+        best = best_of_clips(found_query(tree, question.min_score, allowed), "labelling_id")
         first_id = first_source(best.c.clip_id, question.paths).correlate(best).scalar_subquery()
         columns = columns_for(
             ScoreFile, best, labellings, clips, models, parameter_sets, sources,
@@ -86,7 +89,7 @@ def score_files(engine: Engine, question: Question) -> Iterator[ScoreFile]:
             )
             .outerjoin(sources, sources.c.id == first_id)
             .where(labellings.c.scores_path.is_not(None))
-            .order_by(best.c.peak.desc(), clips.c.sha256)
+            .order_by(*([] if by_clip else [best.c.peak.desc()]), clips.c.sha256, labellings.c.id)
         )
         for row in conn.execution_options(yield_per=_PAGE).execute(query):
             its = (

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import ColumnElement, Engine, and_, func, select
 
 from db.engine import reading
 from db.paging import batches, rows_where_in
-from db.query.current_labelling import represents_clip
-from db.query.paths import at_paths
+from db.query.current_labelling import has_embeddings, has_row, newest_version, represents_clip
+from db.query.paths import at_paths, is_there
 from db.query.subtrees import node_id
 from db.schema.tables import clips, closure, labellings, models, nodes, sources
 from db.score_files.labelled import ScoredClip, scored_clips
@@ -92,6 +94,45 @@ def iter_clips(engine: Engine, labelling_ids: Sequence[int]) -> Iterator[ScoredC
     for some in batches(labelling_ids, _PAGE):
         found = scored_clips(engine, some)
         yield from (found[key] for key in some if key in found)
+
+
+@dataclass(frozen=True, slots=True)
+class WithoutEmbeddings:
+    """Clips that a model has labelled and that have no embeddings of the model."""
+
+    n_clips: int
+    n_vanished: int
+    """Of those, how many have no file any more."""
+    place: bytes
+    """The deepest folder that holds all their files, or the only file; empty if there is none."""
+
+
+def clips_without_embeddings(engine: Engine, model: str) -> WithoutEmbeddings:
+    """How many clips NAME (its newest version) or NAME@VERSION has labelled without embeddings.
+
+    Raises:
+        DatabaseUserError: no model has that name.
+    """
+    own = labellings.alias("own")
+    with reading(engine) as conn:
+        model_id = newest_version(conn, model).id
+
+        def by_model(table: Any, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+            is_done = and_(table.c.model_id == model_id, table.c.status == "done", *conditions)
+            return has_row(select(table.c.id).where(table.c.clip_id == clips.c.id, is_done))
+
+        lacks = and_(by_model(labellings), ~by_model(own, has_embeddings(own)))
+        its_files = and_(sources.c.clip_id == clips.c.id, is_there())
+        n_all = conn.execute(select(func.count()).select_from(clips).where(lacks)).scalar_one()
+        there = select(sources.c.path).join(clips, its_files).where(lacks)
+        n_there = conn.execute(
+            select(func.count(sources.c.clip_id.distinct())).join(clips, its_files).where(lacks)
+        ).scalar_one()
+        # What the first and the last path have in common, all between them have.
+        order = (sources.c.path, sources.c.path.desc())
+        ends = [conn.execute(there.order_by(by).limit(1)).scalar() for by in order]
+    place = os.path.commonpath([end for end in ends if end]) if n_there else b""
+    return WithoutEmbeddings(n_all, n_all - n_there, place)
 
 
 def clips_at(engine: Engine, path: str) -> list[str]:

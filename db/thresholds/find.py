@@ -75,7 +75,7 @@ def _found(
         derivations.c.threshold_set_id == stored.set_id,
         derivations.c.scores_sha256 == labellings.c.scores_sha256,
     )
-    tree, allowed = prepared(conn, question, by_interval=True, heard=of_set)
+    tree, allowed = prepared(conn, question, by_interval=True, heard=of_set, is_single=True)
     within = few_clips(conn, question)
     found = fitting_intervals(intervals, allowed, question, within).where(
         own,

@@ -111,6 +111,15 @@ def find_set(engine: Engine, text: str) -> StoredSet:
         return _stored(conn, _found(conn, text))
 
 
+def titles_of_sets(engine: Engine) -> list[str]:
+    """NAME@VERSION of every set, by name, the newest first."""
+    query = select(threshold_sets.c.name, threshold_sets.c.version).order_by(
+        threshold_sets.c.name, threshold_sets.c.version.desc()
+    )
+    with reading(engine) as conn:
+        return [f"{row.name}@{row.version}" for row in conn.execute(query)]
+
+
 def list_sets(engine: Engine) -> list[SetSummary]:
     """Every version of every set, by name, the newest first."""
     listed = (

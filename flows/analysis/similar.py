@@ -128,6 +128,14 @@ def similar_clips(
     return Similar(rows, n_read, n_indexed, remark)
 
 
+def has_index(home: Path, query: Vectors, *, by_moment: bool) -> bool:
+    """Whether there is an index that could answer."""
+    from audioset_core.storage.index_files import About, is_there
+
+    rows: Rows = "moments" if by_moment else "recordings"
+    return is_there(home / "index", About(query.model, query.digest, query.kind, rows))
+
+
 def _wanted(home: Path, query: Vectors, at_s: float | None) -> F64:
     """The mean of a clip's vectors, or the vector of its patch at a second."""
     from audioset_core.scores.similarity import mean_vector, prepare_of

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -83,8 +86,9 @@ def exact_hours(
     branches = [row.mid for row in rows if row.mid] if by == "second-level" else [None]
     for branch in branches:
         asked = question if branch is None else replace(question, under=(branch,))
-        for file in score_files(engine, asked):
-            for key, heard_s in _heard_s(home, file, question.min_score, by, branch).items():
+        files = score_files(engine, asked, by_clip=True)
+        for _, of_clip in groupby(files, key=attrgetter("clip")):
+            for key, heard_s in _heard_s(home, of_clip, question.min_score, by, branch).items():
                 seconds[key] += heard_s
                 n_clips[key] += heard_s > 0
     exact = [
@@ -106,19 +110,37 @@ def patch_times(
 
 
 def _heard_s(
-    home: Path, file: ScoreFile, score: float, by: Grouping, branch: str | None
+    home: Path, of_clip: Iterable[ScoreFile], score: float, by: Grouping, branch: str | None
 ) -> dict[Any, float]:
-    from audioset_core.scores.coverage import covered_s, reaching
+    """Seconds of a clip by what they are grouped by; what several of the files say counts once."""
+    import numpy as np
+
+    from audioset_core.scores.coverage import patch_spans, union_s
+
+    spans: dict[Any, list[Any]] = defaultdict(list)
+    for file in of_clip:
+        shape = {
+            "hop_s": file.patch_hop_s,
+            "window_s": file.window_s,
+            "duration_s": file.duration_s,
+        }
+        for key, mark in _marks(home, file, score, by, branch).items():
+            spans[key].append(patch_spans(mark, **shape))
+    return {key: union_s(np.concatenate(some)) for key, some in spans.items()}
+
+
+def _marks(
+    home: Path, file: ScoreFile, score: float, by: Grouping, branch: str | None
+) -> dict[Any, Any]:
+    """The patches of a file that are heard, by what they are grouped by."""
+    from audioset_core.scores.coverage import reaching
 
     together = branch or file.path_text or "(no longer anywhere)"
     groups: dict[Any, list[int]] = {together: list(file.classes)}
     if by == "class":
         groups = {mid: [index] for index, (mid, _) in file.classes.items()}
     marks = reaching(read_logits(home, file), groups, score)
-    if by == "day":
-        marks = _by_day(file, marks[together])
-    shape = {"hop_s": file.patch_hop_s, "window_s": file.window_s, "duration_s": file.duration_s}
-    return {key: covered_s(mark, **shape) for key, mark in marks.items()}
+    return _by_day(file, marks[together]) if by == "day" else marks
 
 
 def _by_day(file: ScoreFile, mark: Any) -> dict[Any, Any]:

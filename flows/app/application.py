@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 
 from audioset_core.errors import UserError
 from db.errors import DatabaseError, DatabaseUserError
-from flows.app import corpus, judge, learn, recording, search, sounds, teach
+from flows.app import classes, corpus, judge, learn, recording, search, sounds, teach
 from flows.app.guard import Application
 from flows.app.served import Served
 from flows.pages.render import COMMON_STYLE
@@ -31,7 +31,7 @@ def application(served: Served) -> Application:
         title="audioset-flows", openapi_url=None, docs_url=None, redoc_url=None, lifespan=_lifespan
     )
     app.state.served = served
-    for part in (search, recording, corpus, judge, teach, learn, sounds):
+    for part in (search, classes, recording, corpus, judge, teach, learn, sounds):
         app.include_router(part.router)
     app.add_api_route("/static/common.css", lambda: FileResponse(COMMON_STYLE))
     app.mount("/static", StaticFiles(directory=_FOLDER / "static"))

@@ -28,6 +28,12 @@ class Card:
     interval: str
     moment: str = ""
     is_missing: bool = False
+    n_copies: int = 0
+    """Further files with the same content."""
+    has_alike: bool = False
+    """Whether sounds like this one can be looked for."""
+    at_s: float = 0.0
+    """Where the sound itself is: the middle of its best window."""
 
     @property
     def span(self) -> str:
@@ -46,4 +52,6 @@ def card_of(hit: Hit) -> Card:
         interval=shown_interval(hit.start_s, hit.end_s),
         moment=f"{moment:%Y-%m-%d %H:%M:%S}" if moment else "",
         is_missing=hit.is_missing,
+        n_copies=max(0, hit.n_sources - 1),
+        at_s=(hit.peak_s or 0.0) + hit.window_s / 2 if hit.peak_s is not None else start_s,
     )  # fmt: skip

@@ -30,7 +30,7 @@ COOKIE = "audioset_app"
 CSRF_HEADER = "x-audioset-csrf"
 LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "::1"})
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "media-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'"
 )

@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
+from starlette.datastructures import QueryParams
 
 from audioset_core.errors import AudioError, UserError
+from audioset_core.inputs.start_times import find_zone
 from audioset_core.ontology.graph import Node
 from audioset_core.previews.snippets import centred_span
 from audioset_core.teaching.choice import ORDERS
@@ -26,16 +28,17 @@ from db.judging.verdicts import (
     find_verdicts,
     store_verdicts,
 )
-from db.query.find import find_clips
+from db.query.find import find_clips, find_intervals
 from db.query.question import Question
 from db.score_files.comparable import describe, vectors_of
 from db.score_files.teachable import EmbeddedModel
 from flows.analysis.similar import similar_clips
+from flows.app.asked import asked_of, question_of
 from flows.app.cards import Card
 from flows.app.served import Home, Served
 from flows.app.sounds import MOST_SPAN_S, Second
 from flows.app.teach import NEW_NAME, newest_of, taught_models
-from flows.asking import shown_interval
+from flows.asking import answerable, shown_interval, stated_zone
 from flows.own_classes import clean_text
 from flows.terminal import one_line
 from tasks.teaching.learning import ask, still_open
@@ -176,8 +179,7 @@ def figures(home: Home, name: Name) -> list[dict[str, Any]]:
         {
             "n_patches": each.n_patches, "n_recordings": each.n_recordings,
             "n_other_recordings": each.n_other_recordings, "ap": each.ap,
-            "interval": each.ap_interval, "ap_of_half": each.ap_of_half,
-            "is_calibrated": each.line is not None,
+            "interval": each.ap_interval, "is_calibrated": each.line is not None,
         }
         for each in home.teaching.teacher.figures(node.mid, learned)
     ]  # fmt: skip
@@ -250,19 +252,21 @@ def _of_search(home: Served, node: Node, search: str) -> tuple[list[Asked], str]
     Raises:
         UserError: the link asks for no class.
     """
-    asked = parse_qs(urlsplit(search).query or search.removeprefix("?"))
-    under = [home.ontology().find(each).mid for each in asked.pop("under", []) if each]
-    score = asked.pop("min_score", ["0.5"])[-1]
-    if not under or not score.replace(".", "", 1).isdigit():
+    asked = asked_of(QueryParams(urlsplit(search).query or search.removeprefix("?")))
+    if not (asked.under or asked.all_of):
         raise UserError("paste the address of a search for a class: /?under=Power+tool")
-    question = Question(under=tuple(under), min_score=min(1.0, float(score)), limit=N_ASKED)
+    zone = find_zone(stated_zone(home.engine)) or UTC
+    question, _ = answerable(home.engine, question_of(asked, home.ontology(), zone))
+    hits = (find_intervals if asked.each else find_clips)(
+        home.engine, replace(question, limit=N_ASKED)
+    )
     found = [
         _asked(node, hit.clip, hit.path_text or "",
                ((hit.peak_s or 0.0), (hit.peak_s or 0.0) + hit.window_s, hit.duration_s),
                f"{hit.name} {hit.score:.2f}")
-        for hit in find_clips(home.engine, question)
+        for hit in hits
     ]  # fmt: skip
-    rest = f" Of the address, {', '.join(sorted(asked))} was left aside." if asked else ""
+    rest = " The set of thresholds was left aside." if asked.set else ""
     return found, f"What the search finds, by its best moment.{rest}"
 
 

@@ -60,6 +60,7 @@ def serve_app(
 
 
 def _listening(host: str, port: int) -> socket.socket:
+    found = None
     try:
         family, kind, _, _, at = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -67,10 +68,11 @@ def _listening(host: str, port: int) -> socket.socket:
         found = socket.socket(family, kind)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(at)
-        found.listen(128)
+        found.listen()
     except OSError as error:
-        why = error.strerror or str(error)
-        message = f"--host {host} --port {port}: {why}"
+        if found is not None:
+            found.close()
+        message = f"--host {host} --port {port}: {error.strerror or error}"
         raise UserError(f"{message}; choose another, or --port 0 for any free port") from None
     return found
 

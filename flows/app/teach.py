@@ -27,7 +27,7 @@ from db.reports.model_coverage import models_known
 from db.score_files.teachable import embedded_models
 from flows.app.served import Home, Served
 from flows.own_classes import add_class, clean_text, own_class_mid, parent_mids, wanted_class
-from tasks.combining.taught import find_heads, is_taught
+from tasks.combining.taught import find_heads
 from tasks.teaching.teach import Lesson, teach
 
 router = APIRouter(prefix="/teach")
@@ -172,7 +172,7 @@ def taught_models(home: Served) -> list[TaughtModel]:
     """Every version of every taught model, the newest first."""
     found = []
     for model in reversed(models_known(home.engine)):
-        if not is_taught(model):
+        if not model.is_taught:
             continue
         try:
             title = f"{model.name}@{model.version}"
@@ -200,7 +200,7 @@ def _known(home: Served, name: str) -> ModelReport:
         UserError: there is none of that name.
     """
     for model in reversed(models_known(home.engine)):
-        if model.name == name and is_taught(model):
+        if model.name == name and model.is_taught:
             return model
     raise UserError(f"no taught model is called {name!r}")
 

@@ -100,7 +100,7 @@ def _nothing_to_do(inputs: Inputs, ready: list[ReadyWeights], prepared: Prepared
     engine, is_strict = prepared.engine, prepared.options.strict
     try:
         known = [
-            find_variant(engine, weights.model, weights.version, model.parameters.digest)
+            find_variant(engine, weights.model, weights.version, model.parameters)
             for weights, model in zip(ready, prepared.models, strict=True)
         ]
         variants = [variant for variant in known if variant is not None]

@@ -38,7 +38,6 @@ COMMANDS = {
     "index": ("index:app", "Make similar answer at once in large collections."),
     "show": ("ask.show:show", "Show everything that is known about a clip."),
     "sql": ("sql:sql", "Open the database in its own shell, read-only."),
-    "browse": ("sql:browse", "Open the database in a web browser, read-only."),
     "failures": ("ask.show:failures", "Files that could not be labelled, and why."),
     "export": ("ask.export:app", "Write labels in other tools' formats."),
     "clips": ("clips:app", "Write the sounds themselves as files."),
@@ -54,6 +53,10 @@ COMMANDS = {
     "thresholds": ("judge.thresholds:app", "Sets of thresholds by class, and their detections."),
 }
 """Where each command is defined, and its line in the list of commands."""
+
+
+_FORMER = {"browse": "app"}
+"""Commands that there were, and what took their place."""
 
 
 class _Commands(Mapping[str, Any]):
@@ -78,6 +81,12 @@ class _Program(HelpGroup):
         """Their names, in the order of the table."""
         del ctx
         return list(COMMANDS)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is named; a former one is a mistake that names the present one."""
+        if args[0] in _FORMER:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {_FORMER[args[0]]!r}?")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """The names with the table's help, so that ``--help`` imports no command."""

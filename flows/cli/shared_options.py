@@ -18,8 +18,7 @@ from sqlalchemy import Engine
 from audioset_core.errors import UserError
 from audioset_core.ontology.graph import Ontology
 from db.query.question import Question
-from db.reports import model_coverage as queries
-from flows.asking import ontology_of, open_database
+from flows.asking import answerable, mids_of, ontology_of, open_database, set_for
 from flows.cli.wall_clock import asked_span
 from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import note, print_csv, print_json, print_table
@@ -170,15 +169,8 @@ class Heard:
         if self.threshold_set is None:
             return None
         from db.score_files.labelled import count_underived
-        from db.thresholds.sets import find_set
 
-        stored = find_set(engine, self.threshold_set)
-        own = stored.values.model
-        if question.model not in (None, own):
-            raise UserError(
-                f"{stored.title} is for {own or 'the current labelling of each clip'}: "
-                f"leave --model {question.model} out, or choose another set"
-            )
+        stored = set_for(engine, self.threshold_set, question.model)
         if left := count_underived(engine, stored):
             note(f"{left:,} clips are not included yet: audioset thresholds apply {stored.title}")
         return stored
@@ -236,13 +228,9 @@ def question_of(engine: Engine, *groups: Conditions, **more: Any) -> Question:
         UserError: an option is wrong, or the model cannot predict what is looked for.
     """
     fields = {name: x for group in groups for name, x in group.of_question(engine).items()}
-    question = Question(**fields | more)
-    for mid in (*question.under, *question.all_of):
-        if not queries.predictable_members(engine, mid, question.model):
-            raise UserError(_cannot_predict(engine, mid, question.model))
-        if question.model is None and (speaker := queries.sole_speaker(engine, mid)):
-            note(f"{speaker} is asked, which alone predicts this, and is not the current model")
-            question = replace(question, model=speaker)
+    question, speaker = answerable(engine, Question(**fields | more))
+    if speaker is not None:
+        note(f"{speaker} is asked, which alone predicts this, and is not the current model")
     return question
 
 
@@ -262,10 +250,7 @@ def asked_sounds(
 
 def mids(engine: Engine, names: Sequence[str] | None) -> tuple[str, ...]:
     """The MIDs of the classes and categories that the names stand for, each once."""
-    if not names:
-        return ()
-    ontology = ontology_of(engine)
-    return tuple(dict.fromkeys(ontology.find(name).mid for name in names))
+    return mids_of(ontology_of(engine), names) if names else ()
 
 
 def file_kind(out: Path, kinds: Sequence[str]) -> str:
@@ -278,25 +263,3 @@ def file_kind(out: Path, kinds: Sequence[str]) -> str:
     if kind not in kinds:
         raise UserError(f"{str(out)!r}: the name must end in .{', .'.join(kinds)}")
     return kind
-
-
-def _cannot_predict(engine: Engine, mid: str, model: str | None) -> str:
-    """Why a question about a node has no answer, with the nearest node that has one."""
-    name = model and model.partition("@")[0]
-    known = [m for m in queries.models_known(engine) if name in (None, m.name)]
-    if not known:  # a home that has the ontology already, and no labels yet
-        return "nothing is labelled yet: run audioset label first"
-    if not any(m.n_classes for m in known):
-        return f"{known[-1].name} gives embeddings only here: there are no scores to query"
-    who = model or " and ".join(sorted({m.name for m in known}))
-    ontology = ontology_of(engine)
-    nearest = next(
-        (
-            node.name
-            for node in ontology.ancestors(mid)
-            if node.mid in dict(queries.predictable_members(engine, node.mid, model))
-        ),
-        None,
-    )
-    hint = f"; the nearest class above it that it can: {nearest!r}" if nearest else ""
-    return f"{who} cannot predict {ontology.nodes[mid].name!r} ({mid}) or anything below it{hint}"

@@ -12,7 +12,7 @@ from audioset_core.errors import UserError
 from audioset_core.models.registry import BUNDLES
 from flows.cli.combining import combine_shown
 from flows.cli.shared_options import Store
-from flows.terminal import note, print_table
+from flows.terminal import note, one_line, print_table
 from tasks.labelling.options import LabelOptions
 
 
@@ -29,6 +29,7 @@ def label_taught(
     from db.score_files.combinable import count_labelled
     from tasks.combining.combine import Combined
     from tasks.combining.taught import find_heads, taught_plans
+    from tasks.teaching.lacking import without_embeddings
 
     if not store.is_there:
         return None
@@ -48,21 +49,15 @@ def label_taught(
         whole = Combined()
         for done in combine_shown(engine, home, plans):
             whole.add(done)
-        bases = sorted({each.parts[0].model_id for each in plans})
-        n_base, _ = count_labelled(engine, bases)
         n_all, _ = count_labelled(engine, [plans[0].whole.model_id])
+        lacking = None if paths else without_embeddings(engine, plans[0].recipe.basis.title)
     recipe = plans[0].recipe
     if whole.failures:
         print_table(("clip", "file", "reason"), whole.failures)
     print(f"{recipe.title}: {whole.n_clips:,} clips scored, {n_all:,} in all")
     print(f"Ask it: audioset query --under CLASS --model {recipe.name}")
-    n_left = n_base - n_all - len(whole.failures) - whole.n_busy
-    if n_left > 0 and not paths:
-        base = recipe.basis
-        note(
-            f"left out: {n_left:,} clips without embeddings of {base.title}: "
-            f"audioset label --model {base.model} --embeddings PATH"
-        )
+    if lacking:
+        note(one_line(f"left out: {lacking}"))
     if whole.n_busy:
         note(f"left out: {whole.n_busy:,} clips that another run is scoring")
     if whole.failures:

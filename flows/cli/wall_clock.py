@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 
 from audioset_core.errors import UserError
 from db.query.time_spans import Span
+from flows.asking import stated_zone
 from flows.terminal import note
 
 _TIME = re.compile(r"([01]\d|2[0-4]):([0-5]\d)(?::([0-5]\d))?")
@@ -23,11 +24,9 @@ def asked_span(engine: Engine, between: tuple[str, str], timezone: str | None) -
         UserError: not times, or an unknown time zone.
     """
     from audioset_core.inputs.start_times import find_zone
-    from db.catalog.start_times import stored_rules
 
-    stated = {rule.timezone for rule in stored_rules(engine) if rule.timezone}
-    if timezone is None and len(stated) == 1:
-        timezone = stated.pop()
+    if timezone is None:
+        timezone = stated_zone(engine)
     span = _parsed(*between, zone=find_zone(timezone) or UTC)
     if not span.is_daily:
         note(f"--between is in {timezone or 'UTC, since no --timezone is given'}")

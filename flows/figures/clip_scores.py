@@ -23,28 +23,35 @@ def best_labels(report: ClipReport, top: int) -> tuple[Label, ...]:
 def scores_over_time(
     engine: Engine, report: ClipReport, home: Path, labels: tuple[Label, ...], n_columns: int
 ) -> F32:
-    """Highest score per column of time; NaN where no patch lies.
+    """Highest score per column of time, by the labellings that count; NaN where no patch lies.
 
     Shape: ``[n_columns, len(labels)]``
 
     Raises:
         UserError: the file of scores is missing; `audioset verify --repair` restores it.
     """
-    nothing = np.full((n_columns, len(labels)), np.nan, np.float32)
-    current = next((x for x in report.labellings if x.is_current), None)
-    if current is None or not current.scores_path or not labels:
-        return nothing
-    name = f"{current.model}@{current.model_version}"
-    by_mid = {mid: index for index, mid, _ in queries.categories_of(engine, name)}
-    try:
-        logits = read_scores(home / current.scores_path, mmap=True)
-    except FileNotFoundError as error:
-        message = f"the score file of this clip is missing ({current.scores_path})"
-        raise UserError(f"{message}; audioset verify --repair --home {home}") from error
-    spans = covering_patches(
-        column_edges(report.clip.duration_s, n_columns),
-        len(logits),
-        hop_s=current.patch_hop_s,
-        window_s=current.window_s,
-    )
-    return peak_scores(logits, np.array([by_mid[x.mid] for x in labels], np.int64), spans)
+    found = np.full((n_columns, len(labels)), np.nan, np.float32)
+    for own in report.labellings:
+        if not (own.is_current or own.is_beside) or not own.scores_path:
+            continue
+        by_mid = {
+            m: k for k, m, _ in queries.categories_of(engine, f"{own.model}@{own.model_version}")
+        }
+        which = [at for at, label in enumerate(labels) if label.mid in by_mid]
+        if not which:
+            continue
+        try:
+            logits = read_scores(home / own.scores_path, mmap=True)
+        except FileNotFoundError as error:
+            message = f"the score file of this clip is missing ({own.scores_path})"
+            raise UserError(f"{message}; audioset verify --repair --home {home}") from error
+        spans = covering_patches(
+            column_edges(report.clip.duration_s, n_columns),
+            len(logits),
+            hop_s=own.patch_hop_s,
+            window_s=own.window_s,
+        )
+        indices = np.array([by_mid[labels[at].mid] for at in which], np.int64)
+        # Of a class that two models predict, the higher score.
+        found[:, which] = np.fmax(found[:, which], peak_scores(logits, indices, spans))
+    return found

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 TAG = "audioset"
 HEARTBEAT_S = 30
 VERIFY_CRON = "0 3 * * 0"
+INDEX_CRON = "0 4 * * *"
 # As in deployments/automations.yaml. Without it a run whose machine died stays "Running".
 HEARTBEAT_AUTOMATION: dict[str, Any] = {
     "name": "audioset: no sign of life",
@@ -109,6 +110,7 @@ async def deployments(plan: Plan) -> list[RunnerDeployment]:
     from flows.label_audio import label_audio
     from flows.label_partition import label_partition
     from flows.prepare_model import prepare_model
+    from flows.update_index import update_index
     from flows.verify import verify
 
     home = str(plan.home.absolute())
@@ -140,6 +142,13 @@ async def deployments(plan: Plan) -> list[RunnerDeployment]:
             "weekly",
             parameters={"home": home},
             schedule=Cron(VERIFY_CRON, timezone=plan.timezone),
+            concurrency_limit=one_at_a_time,
+            **common,
+        ),
+        await update_index.ato_deployment(
+            "nightly",
+            parameters={"home": home, "only_if_there": True},
+            schedule=Cron(INDEX_CRON, timezone=plan.timezone),
             concurrency_limit=one_at_a_time,
             **common,
         ),

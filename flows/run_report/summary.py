@@ -20,8 +20,8 @@ _KEPT_FAILURES = 200
 _SHOWN_FAILURES = 20
 _SHOWN_PROBLEMS = 3
 _COUNTS = (
-    "n_labelled", "n_partial", "n_copies", "n_busy", "n_failed_before", "n_waiting", "n_missing",
-    "n_moved", "n_back",
+    "n_labelled", "n_partial", "n_added", "n_copies", "n_busy", "n_failed_before", "n_waiting",
+    "n_missing", "n_moved", "n_back",
 )  # fmt: skip
 
 _Triple = tuple[str, str, str]
@@ -49,6 +49,8 @@ class Summary:
     shown_failures: list[tuple[str, str, str]] = field(default_factory=list)
     n_partial: int = 0
     """Labelled recordings of which something is missing."""
+    n_added: int = 0
+    """Labelled recordings that had labels, which stay, and got embeddings."""
     remarks: Counter[str] = field(default_factory=Counter)
     """Labelled recordings by kind of remark."""
     shown_remarks: list[tuple[str, str, str]] = field(default_factory=list)
@@ -94,6 +96,7 @@ class Summary:
         counted = ShardCounts(
             n_labelled=counts.n_labelled,
             n_partial=part.get("n_partial", 0),
+            n_added=part.get("n_added", 0),
             n_known=part.get("n_copies", 0),
             n_busy=part.get("n_busy", 0),
             audio_s=counts.audio_s,
@@ -106,6 +109,7 @@ class Summary:
     ) -> None:
         self.n_labelled += counts.n_labelled
         self.n_partial += counts.n_partial
+        self.n_added += counts.n_added
         self.n_copies += counts.n_known
         self.n_busy += counts.n_busy
         self.audio_s += counts.audio_s
@@ -162,6 +166,7 @@ class Summary:
             ("files found", self.n_found, ""),
             ("labelled now", self.n_labelled, f"{hours} of audio"),
             ("labelled in part", self.n_partial, "something of these is missing"),
+            ("embeddings added", self.n_added, "had labels, which stay as they are"),
             *((f"remark: {kind}", count, "") for kind, count in self.remarks.most_common()),
             *((f"scored by {model}", count, "taught") for model, count in self.taught.items()),
             ("labelled before", self.n_known, ""),

@@ -24,7 +24,6 @@ from audioset_core.scores.pooling import pool
 from audioset_core.storage.atomic_files import write_many
 from audioset_core.storage.score_files import Kind, NewFile, check_scores, new_file
 from audioset_core.teaching.heads import read_heads
-from db.integrity.audit import stored_variants
 from db.ledger.claims import (
     LEASE_S,
     claim_known,
@@ -80,7 +79,6 @@ class _Work:
         self.recipe, self.whole = plan.recipe, plan.whole
         heads = self.recipe.heads
         self.heads = read_heads(home / heads.file, heads.sha256) if heads else None
-        self.named = plan.kept_current(stored_variants(engine))
         own = [[mid for _, mid, _ in categories_of(engine, p.title)] for p in self.recipe.parts]
         self.mids, self.columns = united(own)
         self.n_classes = len(self.heads.bias) if self.heads else len(self.mids)
@@ -96,9 +94,9 @@ class _Work:
         def commit() -> None:
             write_many([(self.home / file.path, file.blocks) for file in files])
             rows = [labelling for labelling, _ in ready]
-            kept = commit_labellings(self.engine, self.whole, rows, self.run_id, now(), self.named)
-            done.n_clips += sum(kept)
-            done.n_busy += len(kept) - sum(kept)
+            kept = commit_labellings(self.engine, self.whole, rows, self.run_id, now())
+            done.n_clips += sum(map(bool, kept))
+            done.n_busy += len(kept) - sum(map(bool, kept))
             done.audio_s += sum(s for (_, s), is_kept in zip(ready, kept, strict=True) if is_kept)
             files.clear()
             ready.clear()

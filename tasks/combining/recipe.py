@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -146,16 +146,6 @@ class Planned:
             with_embeddings=self.recipe.heads is not None, paths=self.paths,
         )  # fmt: skip
 
-    def kept_current(self, variants: Variants) -> list[Variant]:
-        """Labellings that this plan's do not replace as the current ones: a taught model's none.
-
-        It knows a few classes alone, and would hide all others.
-        """
-        if self.recipe.heads is None:
-            return []
-        others = (v for v, stored in variants.items() if stored.model != self.recipe.name)
-        return [*others, self.whole]
-
 
 def recipe_of(stored: StoredVariant) -> Recipe | None:
     """The recipe that labellings were made by; None where they are of a single model."""
@@ -174,10 +164,8 @@ def recipe_of(stored: StoredVariant) -> Recipe | None:
 
 def repair_plan(recipe: Recipe, whole: Variant, variants: Variants) -> Planned | None:
     """How to make labellings again that a repair resets; None if a part has no labellings."""
-    key_of = {(s.model, s.version, s.digest): variant for variant, s in variants.items()}
-    found = [key_of.get((p.model, p.version, p.parameters)) for p in recipe.parts]
-    parts = tuple(variant for variant in found if variant is not None)
-    if len(parts) < len(found):
+    parts = tuple(v for part in recipe.parts if (v := _variant_of(part, variants)) is not None)
+    if len(parts) < len(recipe.parts):
         return None
     return Planned(recipe, parts, whole, is_repair=True)
 
@@ -187,9 +175,18 @@ def basis_of(stored: StoredVariant, variants: Variants) -> StoredVariant:
     recipe = recipe_of(stored)
     if recipe is None:
         return stored
-    key = (recipe.basis.model, recipe.basis.version, recipe.basis.parameters)
-    own = next((s for s in variants.values() if (s.model, s.version, s.digest) == key), None)
-    return stored if own is None else basis_of(own, variants)
+    own = _variant_of(recipe.basis, variants)
+    return stored if own is None else basis_of(variants[own], variants)
+
+
+def _variant_of(part: Part, variants: Variants) -> Variant | None:
+    """The variant of a part, to whose labellings embeddings may have been added since."""
+    named = [(v, s) for v, s in variants.items() if s.title == part.title]
+    own = next((v for v, s in named if s.digest == part.parameters), None)
+    fuller = next((v for v, s in named if s.digest_without_embeddings == part.parameters), None)
+    if own is None or fuller is None:
+        return own or fuller
+    return replace(own, fuller_set_id=fuller.parameter_set_id)
 
 
 def find_parts(engine: Engine, wanted: Sequence[str], name: str) -> dict[int, str]:
@@ -281,6 +278,7 @@ def register(
         window_s=recipe.basis.window_s,
         embedding_dim=None,
         categories=tuple(categories),
+        is_taught=recipe.heads is not None,
     )
     return Variant(
         register_model(engine, model, now()),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sqlalchemy import Engine
 
-from audioset_core.errors import UserError
-from audioset_core.models.registry import BUNDLES
+from audioset_core.errors import UserError, WeightsError
 from audioset_core.storage.atomic_files import write_atomically
 from audioset_core.teaching.heads import Heads, read_heads
 from db.answer_records import ModelReport
@@ -44,11 +43,6 @@ def store_heads(home: Path, name: str, heads: Heads) -> HeadsFile:
     return HeadsFile(version, file, sha256)
 
 
-def is_taught(model: ModelReport) -> bool:
-    """Whether it is a taught model, whose version is the digest of its file."""
-    return model.name not in BUNDLES and model.weights_sha256.startswith(model.version)
-
-
 def find_heads(engine: Engine, home: Path, model: str) -> HeadsFile | None:
     """The weights of NAME's newest version, or of NAME@VERSION; None if it is no taught model.
 
@@ -59,16 +53,29 @@ def find_heads(engine: Engine, home: Path, model: str) -> HeadsFile | None:
     if not known:
         return None
     newest = known[-1]
-    found = HeadsFile(
-        newest.version,
-        f"{FOLDER}/{newest.name}-{newest.version}.safetensors",
-        newest.weights_sha256,
-    )
-    if not is_taught(newest):
+    if not newest.is_taught:
         return None
+    found = _file_of(newest)
     if not (home / found.file).is_file():
         raise UserError(f"the taught weights {home / found.file} are not there: teach again")
     return found
+
+
+def lost_heads(engine: Engine, home: Path) -> Iterator[tuple[HeadsFile, str]]:
+    """Files of taught models that are not as they were written, each with what is wrong."""
+    for model in models_known(engine):
+        if not model.is_taught:
+            continue
+        file = _file_of(model)
+        try:
+            read_heads(home / file.file, file.sha256)
+        except WeightsError as error:
+            yield file, str(error)
+
+
+def _file_of(model: ModelReport) -> HeadsFile:
+    file = f"{FOLDER}/{model.name}-{model.version}.safetensors"
+    return HeadsFile(model.version, file, model.weights_sha256)
 
 
 def taught_plans(
@@ -103,11 +110,16 @@ def taught_plans(
 
 
 def heads_in_use(variants: Variants, bases: Sequence[str]) -> dict[str, HeadsFile]:
-    """Taught models that have labelled something from these bases: the newest version by name."""
+    """Taught models that have labelled something from these bases: the newest version by name.
+
+    Without those that are retired.
+    """
     found: dict[str, HeadsFile] = {}
     for _, stored in sorted(variants.items(), key=lambda item: item[0].model_id):
         recipe = recipe_of(stored)
         if recipe is None or recipe.heads is None or recipe.basis.title not in bases:
             continue
-        found[stored.model] = recipe.heads
+        found.pop(stored.model, None)
+        if not stored.is_retired:
+            found[stored.model] = recipe.heads
     return found

@@ -49,7 +49,7 @@ _MOST_GONE = 0.25
 """An index of which a larger part was labelled again or removed is built anew."""
 
 _SAVED_EVERY = 250_000
-"""After so many new vectors, or as many as there were: a build that is stopped goes on there."""
+"""After so many new vectors: a build that is stopped goes on there."""
 
 Progress = Callable[[int, int], None]
 
@@ -168,7 +168,7 @@ def _update(
         if progress is not None:
             n_read = n_new + len(left_out)
             progress(n_read, max(n_read, begun.n_to_come))
-        if writer.n_vectors - n_saved >= max(_SAVED_EVERY, n_saved):
+        if writer.n_vectors - n_saved >= _SAVED_EVERY:
             writer.save(NOTHING, now())
             n_saved = writer.n_vectors
     stored = writer.save(Coverage(runs, np.array(left_out, np.int64), begun.n_gone), now())

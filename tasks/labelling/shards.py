@@ -137,6 +137,8 @@ class ShardCounts:
     n_labelled: int = 0
     n_partial: int = 0
     """Of those labelled, how many recordings are not whole."""
+    n_added: int = 0
+    """Of those labelled, how many had labels, which stay, and got embeddings."""
     n_known: int = 0
     n_busy: int = 0
     audio_s: float = 0.0

@@ -38,6 +38,7 @@ from db.records import Variant
 from db.score_files.combinable import part_labellings
 from db.types import path_text
 from tasks.combining.recipe import Planned, Recipe, Variants, basis_of, recipe_of, repair_plan
+from tasks.combining.taught import lost_heads
 from tasks.evaluation.derive_intervals import checked_scores
 from tasks.store_check.expected_labels import (
     as_rows,
@@ -52,6 +53,10 @@ from tasks.store_check.stray_files import sweep
 _LOST = frozenset({Damage.MISSING, Damage.DAMAGED, Damage.UNNAMED, Damage.LENGTH})
 _GONE = "; kept, as no source file is left to label again"
 _NO_PARTS = "; kept, as the scores that were combined are not all there"
+_TEACH = (
+    "; labels are kept, and nothing new is scored: put a copy of the file back, or teach again "
+    "with the same examples and --name"
+)
 _NO_SOURCE = "; kept, as its embeddings and taught weights are not all there"
 
 Progress = Callable[[int, int], None]
@@ -129,6 +134,7 @@ class _Check:
             self.report.n_labellings += 1
             if progress is not None:
                 progress(self.report.n_labellings, max(total, self.report.n_labellings))
+        self._taught_weights()
         self._tables()
         sweep(self.engine, self.home, self.report, is_repair=self.is_repair)
         unknown = [r.stored.model for r in self._rules.values() if r.frontend is None]
@@ -277,6 +283,14 @@ class _Check:
         if reason:
             is_repaired = self.is_repair and repair.rewrite_labels(self.engine, done, right)
             self._add(Damage.LABELS, where, reason, is_repaired)
+
+    # --- taught models ---
+
+    def _taught_weights(self) -> None:
+        """Nothing here can make them again: the examples can, or a copy of the file."""
+        for file, wrong in lost_heads(self.engine, self.home):
+            is_there = (self.home / file.file).exists()
+            self._add(Damage.DAMAGED if is_there else Damage.MISSING, file.file, wrong + _TEACH)
 
     # --- tables ---
 

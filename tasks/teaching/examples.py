@@ -29,6 +29,7 @@ from db.score_files.teachable import (
 )
 from tasks.evaluation.derive_intervals import checked_scores
 from tasks.evaluation.verdict_truth import truth_of_verdicts
+from tasks.teaching.lacking import without_embeddings
 
 MOST_RANDOM_PATCHES = 2000
 MOST_RANDOM_CLIPS = 500
@@ -105,6 +106,8 @@ def gather(
         add(clip, np.flatnonzero((said != UNKNOWN).any(axis=1)), said)
     if n_without := len(marks) - len(used) - len(failures):
         left_out[f"judged recordings have no embeddings of {base.title}"] = n_without
+    if not used and marks and (lacking := without_embeddings(engine, base.title)):
+        raise UserError(f"none of the {len(marks):,} examples has embeddings; there are {lacking}")
     if not used:
         raise UserError(
             "there are no examples with embeddings: import verdicts (audioset verdicts import), "

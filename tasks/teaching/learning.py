@@ -125,7 +125,7 @@ def ask(learned: Learned, patches: Patches, order: Order, is_open: Chosen, n: in
         said = likeness(patches.rows, patches.lengths, learned.positives)
         order = "best" if order == "uncertain" else order
     else:
-        said = logits_of(learned.head, patches.rows)
+        said = logits_of(learned.head, patches.rows, patches.lengths)
     numbers = choose(order, said, is_open, patches.places, n, patches.rows, learned.positives)
     is_likeness = learned.head is None
     return Asked(numbers, said[numbers] if is_likeness else sigmoid(said[numbers]), is_likeness)

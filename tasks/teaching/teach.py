@@ -18,7 +18,7 @@ from db.integrity.audit import stored_variants
 from db.reports.model_coverage import models_known
 from db.score_files.teachable import EmbeddedModel, embedded_models
 from tasks.combining.recipe import check_new_name
-from tasks.combining.taught import is_taught, store_heads, taught_plans
+from tasks.combining.taught import store_heads, taught_plans
 from tasks.evaluation.derive_intervals import need_folder
 from tasks.teaching.examples import Gathered, gather
 
@@ -75,7 +75,7 @@ def teach(engine: Engine, home: Path, lesson: Lesson, ontology: Ontology) -> Tau
     need_folder(home, "embeddings")
     gathered = gather(engine, home, base, mids, folders, lesson.seed)
     names = [ontology.nodes[mid].name for mid in mids]
-    fitted = fit_heads(gathered.examples, names, lesson.seed)
+    fitted = fit_heads(gathered.examples, names, lesson.seed, with_curve=True)
     about: dict[str, Any] = {
         "base": {"model": base.name, "version": base.version},
         "parameters": sorted(
@@ -109,7 +109,7 @@ def figures(mid: str, fitted: FittedClass) -> Mapping[str, Any]:
         "ap": _rounded(fitted.ap),
         "ap_low": _rounded(interval and interval[0]),
         "ap_high": _rounded(interval and interval[1]),
-        "ap_of_half": _rounded(fitted.ap_of_half),
+        "learning_curve": [{"recordings": n, "ap": _rounded(ap)} for n, ap in fitted.curve],
         "is_calibrated": fitted.line is not None,
     }
 
@@ -127,8 +127,10 @@ def find_base(engine: Engine, model: str | None) -> EmbeddedModel:
         of = f" of {model}" if model else ""
         there = sorted({each.name for each in known})
         more = f"; there are those of {', '.join(there)}" if there else ""
+        named = f"--model {model.partition('@')[0]} " if model else ""
         raise UserError(
-            f"no embeddings{of} are stored here: audioset label --embeddings PATH{more}"
+            f"no embeddings{of} are stored here: audioset label {named}--embeddings PATH adds them "
+            f"to what is labelled{more}"
         )
     if len(names) > 1:
         raise UserError(f"choose one of the models with --model: {', '.join(names)}")
@@ -136,7 +138,7 @@ def find_base(engine: Engine, model: str | None) -> EmbeddedModel:
 
 
 def _check_free(engine: Engine, name: str) -> None:
-    if any(m.name == name and not is_taught(m) for m in models_known(engine)):
+    if any(m.name == name and not m.is_taught for m in models_known(engine)):
         raise UserError(f"--name {name} is the name of a model here; choose another")
 
 

@@ -1,7 +1,8 @@
 """A corpus in which answers could differ: overlaps, copies, files that are gone, partial clips.
 
-Two models, three hops, labellings that no longer speak, two sets of thresholds with intervals that
-are stale or superseded; score files as a run leaves them.
+Two models, and a taught one that counts beside them; three hops, labellings that no longer speak,
+two sets of thresholds with intervals that are stale or superseded; score files as a run leaves
+them.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ DAY_MS = 1_715_990_400_000  # 2024-05-18 00:00 UTC
 HOUR_MS = 3_600_000
 OFFSET_S = 7_200
 ODD = b"/data/site-1/o\xff\n.wav"
-WINDOWS_S = {"a": 0.96, "b": 2.0}
+WINDOWS_S = {"a": 0.96, "b": 2.0, "taught": 0.96}
 HOPS_S = (0.1, 0.48, 0.96)
 
 # Length in seconds, then the files of each clip: path, hours after DAY_MS, whether it is gone.
@@ -69,6 +70,12 @@ LABELLINGS = (
     ("company", "a", 0.48, False),
     ("company", "b", 0.96, True),
     ("short", "a", 0.48, True),
+    ("park", "taught", 0.96, False),
+    ("park", "taught", 0.48, False),
+    ("moved", "taught", 0.48, False),
+    ("gone", "taught", 0.48, False),
+    ("partial", "taught", 0.96, False),
+    ("company", "taught", 0.48, False),
 )
 SETS = {
     "own": ThresholdSet(None, Threshold(0.5, 0.3), {}),
@@ -81,7 +88,10 @@ def store_corpus(engine: Engine, home: Path) -> None:
     store_ontology(engine)
     start_run(engine, RUN, "host", 1, {}, NOW)
     variants = {
-        (name, hop): (store_model(engine, name, "1", window), store_parameters(engine, hop))
+        (name, hop): (
+            store_model(engine, name, "1", window, is_taught=name == "taught"),
+            store_parameters(engine, hop),
+        )
         for name, window in WINDOWS_S.items()
         for hop in HOPS_S
     }

@@ -257,7 +257,12 @@ QUESTIONS: dict[str, dict[str, Way]] = {
         ),
     },
     "labels of clips": {
-        "view": lambda ask: picked(ask.sql("SELECT * FROM labels"), "clip", "mid", "peak", "mean"),
+        "view": lambda ask: picked(
+            ask.sql(
+                "SELECT * FROM labels AS l WHERE peak = (SELECT MAX(peak) FROM labels AS best "
+                "WHERE best.clip = l.clip AND best.mid = l.mid)"
+            ), "clip", "mid", "peak", "mean",
+        ),
         "show": lambda ask: picked(
             ({**one, "clip": clip["clip"]["sha256"]} for clip in ask.shown()
              for one in clip["labels"]), "clip", "mid", "peak", "mean"),

@@ -61,11 +61,13 @@ def store_ontology(engine: Engine) -> None:
     load(engine, tuple(dict.fromkeys((*MIDS, INSTRUMENT, *roots))), EDGES)
 
 
-def store_model(engine: Engine, name: str, version: str, window_s: float) -> int:
+def store_model(
+    engine: Engine, name: str, version: str, window_s: float, *, is_taught: bool = False
+) -> int:
     categories = tuple((index, mid, mid) for index, mid in enumerate(CLASSES))
     digest = sha(name + version)
     return register_model(
-        engine, Model(name, version, digest, 16_000, window_s, 8, categories), NOW
+        engine, Model(name, version, digest, 16_000, window_s, 8, categories, is_taught), NOW
     )
 
 

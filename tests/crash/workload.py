@@ -202,7 +202,7 @@ def temporaries(home: Path) -> list[Path]:
 def _run(
     engine: Engine, url: str, home: Path, files: tuple[str, ...], parameters: Parameters
 ) -> None:
-    variant = find_variant(engine, WEIGHTS.model, WEIGHTS.version, parameters.digest)
+    variant = find_variant(engine, WEIGHTS.model, WEIGHTS.version, parameters)
     assert variant is not None
     with run_ledger.recorded_run(engine, home, {}) as run:
         own = Job(

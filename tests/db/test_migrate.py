@@ -143,3 +143,28 @@ def test_engine_and_queries_import_without_alembic() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert done.stdout.split() == [b"False"]
+
+
+def test_models_that_were_taught_before_count_as_taught(fresh_db: Engine) -> None:
+    columns = "name, version, weights_sha256, sample_rate_hz, window_s, n_classes, embedding_dim"
+    rows = {
+        "mine": ("abcdefabcdef", "abcdef" * 10 + "abcd", "NULL"),
+        "yamnet": ("1-abcdefabcd", "abcdef" * 10 + "abcd", "1024"),
+        "both": ("012345012345", "f" * 64, "NULL"),
+    }
+    with writing(fresh_db) as conn:
+        for name in VIEWS:
+            conn.exec_driver_sql(f"DROP VIEW {name}")
+        for name in ("is_taught", "is_retired"):
+            conn.exec_driver_sql(f"ALTER TABLE models DROP COLUMN {name}")
+        conn.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0010'"))
+        for name, (version, digest, dim) in rows.items():
+            values = f"'{name}', '{version}', '{digest}', 16000, 0.96, 1, {dim}"
+            conn.exec_driver_sql(
+                f"INSERT INTO models ({columns}, registered_at) "
+                f"VALUES ({values}, '2024-05-18 00:00:00+00:00')"
+            )
+    ensure_schema(fresh_db)
+    with reading(fresh_db) as conn:
+        found = conn.execute(text("SELECT name FROM models WHERE is_taught AND NOT is_retired"))
+        assert found.scalars().all() == ["mine"]

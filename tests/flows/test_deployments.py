@@ -24,6 +24,7 @@ from prefect.utilities.templating import apply_values
 from flows.prefect_server.serve import (
     HEARTBEAT_AUTOMATION,
     HEARTBEAT_S,
+    INDEX_CRON,
     TAG,
     VERIFY_CRON,
     Plan,
@@ -96,6 +97,7 @@ class TestPrefectYaml:
         served = asyncio.run(deployments(plan))
         assert [_essence(d) for d in served] == [_essence_of_yaml(d) for d in DEPLOYMENTS]
         assert VERIFY_CRON in str(DEPLOYMENTS)
+        assert INDEX_CRON in str(DEPLOYMENTS)
 
     def test_only_keys_that_prefect_knows(self) -> None:
         # An unknown key of a schedule makes `prefect deploy --all` deploy nothing.

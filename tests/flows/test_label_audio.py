@@ -23,6 +23,7 @@ from audioset_core.storage.score_files import read_scores
 from flows.label_audio import label_audio
 from flows.run_options import ExecutionOptions
 from tasks.labelling.options import LabelOptions
+from tasks.store_check.check import check_store
 from tests.bounds import assert_within
 from tests.flows.build import Lab, write_clip, write_placeholder
 
@@ -286,10 +287,45 @@ class TestEmbeddings:
             assert array.dtype == np.float16
             assert (lab.home / scores).exists()
 
-    def test_a_later_run_without_them_is_another_labelling(self, lab: Lab, corpus: Path) -> None:
+    def test_with_them_a_recording_is_labelled_without_them_too(
+        self, lab: Lab, corpus: Path, tmp_path: Path
+    ) -> None:
         first = lab.label(corpus, embeddings=True)
-        assert lab.label(corpus).n_labelled == first.n_labelled
+        again = lab.label(corpus)
+        assert (again.n_labelled, again.n_known) == (0, first.n_labelled + first.n_copies)
         assert lab.label(corpus, embeddings=True).n_labelled == 0
+        # So is a copy, whose content is known once it is read.
+        copy = tmp_path / "copies" / "copy.wav"
+        copy.parent.mkdir()
+        copy.write_bytes(next(corpus.rglob("*.wav")).read_bytes())
+        assert (lab.label(copy).n_copies, lab.count("labellings")) == (1, first.n_labelled)
+
+    def test_they_are_added_to_labels_that_are_there(self, lab: Lab, corpus: Path) -> None:
+        columns = (
+            "id, clip_id, status, n_patches, scores_path, scores_sha256, is_current, labelled_at"
+        )
+
+        def stored() -> list[Any]:
+            labels = "SELECT * FROM clip_scores ORDER BY labelling_id, node_id"
+            found = "SELECT * FROM detections ORDER BY labelling_id, node_id, start_patch"
+            own = f"SELECT {columns} FROM labellings ORDER BY id"
+            return [lab.rows(query) for query in (own, labels, found)]
+
+        first = lab.label(corpus)
+        before = stored()
+        second = lab.label(corpus, embeddings=True)
+        assert (second.n_labelled, second.n_added) == (first.n_labelled, first.n_labelled)
+        assert ("embeddings added", f"{second.n_added} (had labels, which stay as they are)") in (
+            second.rows()
+        )
+        assert stored() == before
+        for path, n_patches in lab.rows("SELECT embeddings_path, n_patches FROM labellings"):
+            assert np.load(lab.home / path).shape == (n_patches, 1024)
+        report = check_store(lab.engine, lab.home, is_deep=True, is_repair=False)
+        assert report.found_kinds() == []
+        for embeddings in (True, False):
+            assert lab.label(corpus, embeddings=embeddings).n_labelled == 0
+        assert stored() == before
 
     def test_weights_without_a_head_give_embeddings_and_no_labels(
         self, lab: Lab, corpus: Path, tmp_path: Path, vggish_without_head: Path

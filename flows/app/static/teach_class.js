@@ -162,8 +162,7 @@ async function measure({ learned, hasHead }) {
     interval.textContent = ` 95 %: ${low.toFixed(2)}–${high.toFixed(2)}`;
     place.append(interval);
   }
-  const half = last.ap_of_half === null ? "" : ` With half of the recordings: ${last.ap_of_half.toFixed(2)}.`;
-  note.textContent = `Of recordings that were not learned from: ${number(last.n_recordings)} with it, ${number(last.n_other_recordings)} others.${half}`;
+  note.textContent = `Of recordings that were not learned from: ${number(last.n_recordings)} with it, ${number(last.n_other_recordings)} others.`;
   draw(found.filter((each) => each.ap !== null));
 }
 

@@ -31,8 +31,8 @@ def build(
         bool,
         typer.Option(
             "--moments",
-            help="Also index every moment, for CLIP@SECONDS: about as large as the stored files. "
-            "Once made, it is kept up to date without this option.",
+            help="Also index every moment, for CLIP@SECONDS: about half as large as the stored "
+            "files. Once made, it is kept up to date without this option.",
         ),
     ] = False,
     store: Store,

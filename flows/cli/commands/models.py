@@ -81,7 +81,7 @@ def models(*, context: typer.Context, store: Store, as_json: AsJson = False) -> 
             print(f"{bundle.name}: {bundle.caution}")
     note("'audioset models show NAME': where its weights are, or which file to give")
     for entry in labelled:
-        promoted = ", promoted" if entry["promoted"] else ""
+        promoted = "".join(f", {what}" for what in ("promoted", "retired") if entry[what])
         model = f"{entry['name']}@{entry['version']}"
         parts = ", ".join(f"{part['model']}@{part['version']}" for part in entry["parts"])
         how = "taught on" if entry["taught"] else "combined of"
@@ -114,6 +114,26 @@ def promote_model(
 
     with store.database() as engine:
         print(f"{promote(engine, model)} is now the current model of the clips that it labelled")
+
+
+def retire_model(
+    *,
+    model: Annotated[str, typer.Argument(help="NAME (all versions) or NAME@VERSION.")],
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Count it beside the current models again.")
+    ] = False,
+    store: Store,
+) -> None:
+    """Have a taught model count only where it is named, and score nothing new by itself.
+
+    Its labels stay. Teaching again under the same name makes a version that counts.
+    """
+    from db.reports.model_comparison import retire
+
+    with store.database() as engine:
+        name = retire(engine, model, is_retired=not undo)
+    again = "counts beside the current models again"
+    print(f"{name} {again if undo else 'is retired: its labels stay, and are asked with --model'}")
 
 
 def diff(
@@ -235,8 +255,9 @@ def _labelled(store: Store) -> list[dict[str, Any]]:
                 "version": m.version,
                 "labelled": m.n_labelled,
                 "promoted": m.is_promoted,
+                "retired": m.is_retired,
                 "parts": stored.parts if stored else (),
-                "taught": bool(stored and "heads" in stored.extra),
+                "taught": m.is_taught,
             }
             for m in models_known(engine)
             for stored in (stored_of.get(f"{m.name}@{m.version}"),)
@@ -245,7 +266,7 @@ def _labelled(store: Store) -> list[dict[str, Any]]:
 
 app = command_group(
     "The models that can label, and the state of their weights.",
-    {"show": show_model, "promote": promote_model},
+    {"show": show_model, "promote": promote_model, "retire": retire_model},
     no_args_is_help=False,
     invoke_without_command=True,
 )

@@ -18,6 +18,7 @@ class Clip:
     clip: str
     logits: np.ndarray
     bound: float = 1.0
+    patch_hop_s: float = 0.48
 
 
 def _clips(rng: np.random.Generator, n: int, *, steps: bool = False) -> list[Clip]:
@@ -55,6 +56,19 @@ def test_the_best_windows_are_those_of_all(
             for w in found.windows
         ]
         assert got == expected[:top]
+
+
+def test_a_window_that_two_models_score_counts_once() -> None:
+    rows = np.full((2, 3, 1), -9.0, np.float16)
+    rows[0, 0], rows[1, 0], rows[1, 2] = 3.0, 2.0, 1.0
+    both = [Clip("a", rows[0], 1.0), Clip("a", rows[1], 0.9)]
+    found = best_windows(both, lambda c: (c.logits, [0]), lambda _: (1, 1), top=2)
+    windows = [(round(w.score, 2), w.first_patch) for w in found.windows]
+    assert windows == [(0.95, 0), (0.73, 2)]
+    # The same patches of another hop are another time.
+    finer = [both[0], Clip("a", rows[1], 0.9, 0.1)]
+    found = best_windows(finer, lambda c: (c.logits, [0]), lambda _: (1, 1), top=2)
+    assert [w.first_patch for w in found.windows] == [0, 0]
 
 
 def test_clips_that_cannot_be_among_the_best_are_not_read(rng: np.random.Generator) -> None:

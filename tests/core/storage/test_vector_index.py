@@ -69,6 +69,38 @@ def test_it_finds_what_is_near_also_after_additions(
 
 
 @pytest.mark.numeric
+def test_of_many_vectors_there_are_several_graphs_and_full_ones_stay(
+    tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vector_index, "_VECTORS_OF_A_GRAPH", 200)
+    vectors = clustered(rng, 900)
+    first = written(tmp_path, vectors[:450])
+    second = written(tmp_path, vectors[450:500])
+    assert [len(each.graphs) for each in (first, second)] == [3, 3]
+    full = first.graphs[:2]
+    assert [second.files[part] for part in full] == [first.files[part] for part in full]
+    stored = written(tmp_path, vectors[500:])
+    assert [stored.files[part] for part in full] == [first.files[part] for part in full]
+    assert (stored.n_vectors, len(stored.graphs), len(list(tmp_path.iterdir()))) == (900, 5, 10)
+    index = open_index(tmp_path, ABOUT, WIDTH)
+    assert index is not None
+    assert [len(graph) for graph in index.graphs] == [200, 200, 200, 200, 100]
+    assert sorted(each.member for each in index.search(vectors[0], 2_000)) == list(range(900))
+    hits = 0
+    for query in clustered(rng, 50):
+        found = [each.member for each in index.search(query, 52)]
+        hits += len(set(found) & nearest(vectors, query, 10))
+        cosines = vectors @ query / np.linalg.norm(vectors, axis=1)
+        assert cosines[found[0]] > cosines[found[-1]]
+    assert hits >= 0.98 * 500
+    stored.path(tmp_path, stored.graphs[1]).unlink()
+    with pytest.raises(DamagedIndexError):
+        open_index(tmp_path, ABOUT, WIDTH)
+    with pytest.raises(DamagedIndexError):
+        IndexWriter.continuing(tmp_path, ABOUT)
+
+
+@pytest.mark.numeric
 def test_equal_vectors_hide_no_other(tmp_path: Path, rng: np.random.Generator) -> None:
     """Digital silence: half of the recordings have one and the same vector."""
     vectors = clustered(rng, 1_000)
@@ -210,7 +242,7 @@ def test_a_full_disk_is_an_error_that_names_it(
     tmp_path: Path, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = written(tmp_path, clustered(rng, 30))
-    graph = type(vector_index._new_graph(2))
+    graph = type(vector_index._new_graph(2, "embeddings"))
 
     def fails(*_: object) -> None:
         raise RuntimeError("Failed to write")

@@ -62,10 +62,10 @@ def test_heads_and_likeness_are_what_they_say(rng: np.random.Generator) -> None:
     rows = rng.normal(size=(20, 6)).astype(np.float32)
     rows[3] = 0  # digital silence is like nothing
     head = rng.normal(size=7)
-    assert logits_of(head, rows) == pytest.approx(rows @ head[:6] + head[6], abs=1e-5)
     examples = rows[:2] * 3
     lengths = np.linalg.norm(rows, axis=1)
     unit = rows / np.where(lengths > 0, lengths, 1)[:, None]
+    assert logits_of(head, rows, lengths) == pytest.approx(unit @ head[:6] + head[6], abs=1e-5)
     like = likeness(rows, lengths, examples)
     assert like == pytest.approx((unit @ unit[:2].T).max(axis=1), abs=1e-6)
     assert like[[0, 1]] == pytest.approx([1, 1])

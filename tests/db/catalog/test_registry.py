@@ -85,15 +85,13 @@ def test_a_broken_ontology_is_refused(fresh_db: Engine) -> None:
 
 def test_models_and_parameters_are_registered_once(fresh_db: Engine) -> None:
     load(fresh_db)
-    assert find_variant(fresh_db, "tiny", "1", PARAMETERS.digest) is None
+    assert find_variant(fresh_db, "tiny", "1", PARAMETERS) is None
     model_id = register_model(fresh_db, MODEL)
     shuffled = replace(MODEL, categories=MODEL.categories[::-1])
     assert register_model(fresh_db, shuffled, NOW) == model_id
     parameter_set_id = register_parameters(fresh_db, PARAMETERS)
     assert register_parameters(fresh_db, replace(PARAMETERS)) == parameter_set_id
-    assert find_variant(fresh_db, "tiny", "1", PARAMETERS.digest) == Variant(
-        model_id, parameter_set_id
-    )
+    assert find_variant(fresh_db, "tiny", "1", PARAMETERS) == Variant(model_id, parameter_set_id)
     assert categories_of(fresh_db, "tiny") == list(MODEL.categories)
 
 

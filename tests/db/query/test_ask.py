@@ -17,6 +17,7 @@ from db.catalog.start_times import SourceTime, store_times
 from db.engine import reading
 from db.errors import DatabaseUserError
 from db.query import find as ask
+from db.query.clip_counts import ClipCount, clip_counts
 from db.query.current_labelling import represents_clip
 from db.query.find import few_clips, find_clips, find_intervals
 from db.query.paths import as_glob, glob_regex
@@ -226,6 +227,55 @@ def test_what_a_person_writes(
     monkeypatch.setenv("HOME", "/home/o[1]")
     places = {"here": globs.escape(str(here)), "above": globs.escape(str(tmp_path))}
     assert as_glob(path) == glob.format(**places)
+
+
+@pytest.mark.parametrize("find", [find_clips, find_intervals])
+@pytest.mark.parametrize("order", ["score", "time", "duration", "path"])
+def test_pages_put_together_are_the_whole_answer(world: World, find: Any, order: Any) -> None:
+    question = Question(under=("/a", "/e"), order=order)
+    whole = find(world.engine, question)
+    assert len(whole) >= 3
+    for size in (1, 2):
+        pages = [
+            find(world.engine, replace(question, limit=size, offset=start))
+            for start in range(0, len(whole) + size, size)
+        ]
+        assert [hit for page in pages for hit in page] == whole
+        assert pages[-1] == []
+    assert find(world.engine, replace(question, limit=None, offset=2)) == whole[2:]
+
+
+def test_an_order_can_be_of_the_best_alone(world: World) -> None:
+    def found(**conditions: Any) -> list[Any]:
+        return _names(find_clips(world.engine, Question(under=("/a",), **conditions)))
+
+    assert found(order="time", among=2) == [DAWN, DUSK]
+    assert found(order="duration", among=2) == [DAWN, DUSK]
+    assert found(order="duration", among=2, limit=1, offset=1) == [DUSK]
+    assert found(order="duration", among=3) == found(order="duration", among=9)
+    assert found(order="duration", among=9)[0] == LOST
+    assert found(order="score", among=1) == [DAWN, DUSK, LOST]
+
+
+def test_clips_are_counted_as_far_as_is_cheap(world: World) -> None:
+    counted = clip_counts(world.engine, ["/a", "/e", "/d", "/none"], 0.5, 10)
+    assert counted == {
+        "/a": ClipCount(3, is_least=False),
+        "/e": ClipCount(1, is_least=False),
+        "/d": ClipCount(0, is_least=False),
+    }
+    some = clip_counts(world.engine, ["/a"], 0.5, 2)["/a"]
+    assert some.is_least
+    assert 1 <= some.n_clips <= 2
+
+
+def test_days_can_be_narrowed_to_times_of_the_day(world: World) -> None:
+    days = Span(DAY_MS, DAY_MS + 24 * HOUR_MS)
+    for daily, expected in ((_daily(6, 7), [DAWN]), (_daily(21, 3), [DUSK]), (_daily(8, 9), [])):
+        span = replace(days, each_day=daily)
+        assert _names(find_clips(world.engine, Question(under=("/a",), span=span))) == expected
+        other_days = Span(0, DAY_MS, each_day=daily)
+        assert not find_clips(world.engine, Question(under=("/a",), span=other_days))
 
 
 def test_an_empty_path_means_no_file() -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, delete, insert, select, text
+from sqlalchemy import Engine, delete, insert, or_, select, text
 
 from audioset_core.records import Detection
 from db.catalog.model_registry import register_parameters
@@ -17,6 +17,7 @@ from db.ledger.claims import claim_clip, commit_labellings, record_failures
 from db.query.ambiguous_classes import SOURCE_AMBIGUOUS_MID
 from db.query.answers import with_details
 from db.query.current_labelling import represents_clip
+from db.query.question import Question
 from db.query.statements import found_query, kth_peak_query
 from db.query.subtrees import Subtree
 from db.records import Claim, Failure, Lease, Parameters
@@ -263,15 +264,16 @@ def _insert_corpus(world: World, corpus) -> None:
                 conn.execute(insert(clip_scores), rows)
 
 
-def test_the_top_query_seeks_in_the_covering_index(world: World) -> None:
+@pytest.mark.parametrize("taught", [[], [[2, 3], [4]]])
+def test_the_top_query_seeks_in_the_covering_index(world: World, taught: list[list[int]]) -> None:
     if world.engine.dialect.name != "sqlite":
         pytest.skip("the plan is SQLite's; PostgreSQL reads a small table whole")
-    tree, current = Subtree((1, 2, 3)), represents_clip(None)
+    tree = Subtree((1, 2, 3))
+    current = or_(represents_clip(None), *map(represents_clip, taught))
     index = "USING COVERING INDEX ix_clip_scores_node_id_peak_labelling_id (node_id=? AND peak>?)"
-    best = with_details(found_query(tree, 0.5, current).subquery(), (), "score", 100)
+    best = with_details(found_query(tree, 0.5, current).subquery(), Question(under=("/a",)))
     for statement in (
-        kth_peak_query(tree, 0.1, 100, None),
-        kth_peak_query(tree, 0.1, 100, current),
+        kth_peak_query(tree, 0.1, 100),
         best,
     ):
         compiled = statement.compile(world.engine, compile_kwargs={"literal_binds": True})

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page
 from sqlalchemy import Engine
 
@@ -55,6 +56,16 @@ def page(browser: Browser) -> Iterator[Page]:
         yield page
     assert said == []
     assert all(url.startswith(("http://127.0.0.1:", "data:", "blob:")) for url in asked), asked
+
+
+def faults_for_people(page: Page) -> list[str]:
+    """What axe finds: contrast, names of controls, order of headings, ..."""
+    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    return [
+        f"{each['id']} ({each['impact']}): {node['target']} {node['failureSummary']}"
+        for each in found
+        for node in each["nodes"]
+    ]
 
 
 _LISTEN = """async (player) => {

@@ -139,7 +139,7 @@ def test_from_recordings_to_a_class_of_ones_own_that_is_found_below_its_parent(
     # It is taught, and the collection is labelled with it.
     page.keyboard.press("t")
     expect(page.locator("#said")).to_contain_text(
-        re.compile(r"my-sounds@\w+ is taught: Wood saw"), timeout=30_000
+        re.compile(r"my-sounds@\w+ is taught: Wood saw"), timeout=120_000
     )
     page.keyboard.press("l")
     status = page.locator(".labelling [role=status]")

@@ -211,8 +211,12 @@ def test_the_flow_does_what_the_command_does(
 ) -> None:
     del prefect_server
     (made.home / "embeddings" / f"{sha('12.wav')}.npy").unlink()
+    assert update_index(home=made.home, only_if_there=True) == 0
+    assert run("index", "status").err == "no index yet: audioset index build\n"
     assert update_index(home=made.home, moments=True) == 76, "38 recordings, in two indexes"
     assert "recordings: 0 added, 38 in all" in run("index", "build").out
+    _again(made, "21.wav", like="07.wav")
+    assert update_index(home=made.home, only_if_there=True) == 2, "one recording, in two indexes"
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from audioset_core.arrays import unit_rows
 from audioset_core.scores.pooling import sigmoid
 from audioset_core.storage.score_files import read_scores
 from audioset_core.teaching.heads import read_heads
@@ -60,6 +61,9 @@ def test_classes_are_taught_and_score_the_collection(run: Audioset, made: Embedd
     assert (saw["recordings"], saw["patches"], saw["other_recordings"]) == (5, 20, 14)
     assert (dog["recordings"], dog["patches"], dog["other_recordings"]) == (4, 16, 15)
     assert min(dog["ap"], saw["ap"]) == 1.0
+    # Of five recordings in five folds, a head learns from four at most: all those are the AP.
+    assert [each["recordings"] for each in saw["learning_curve"]] == [1, 2]
+    assert heads.about["classes"] == told["classes"]
     assert heads.about["examples_sha256"] == told["examples_sha256"]
     # The same examples are the same version.
     assert json.loads(run(*TEACH, "--json").out) == told
@@ -70,7 +74,7 @@ def test_classes_are_taught_and_score_the_collection(run: Audioset, made: Embedd
         "JOIN sources s ON s.clip_id = c.id WHERE s.path_text = '/c/saw/1.wav' "
         "AND l.embeddings_path IS NOT NULL"
     )
-    rows = read_scores(made.collection.home / embeddings).astype(float)
+    rows = unit_rows(read_scores(made.collection.home / embeddings))
     logits = read_scores(made.collection.home / paths[clip])
     assert (logits.shape, logits.dtype) == ((4, 2), np.float16)
     assert logits == pytest.approx(rows @ heads.weight.T + heads.bias, abs=0.01)
@@ -91,12 +95,22 @@ def test_a_taught_model_is_asked_like_any_other(
     hits = json.loads(run(*query, "--model", "my-sounds").out)
     assert {Path(hit["path_text"]).parent.name for hit in hits} == {"saw"}
     assert len(hits) == 5
-    assert json.loads(run(*query).out) == []
+    # No question needs to name it: what it says counts beside what YAMNet says.
+    assert json.loads(run(*query).out) == hits
+    shown = json.loads(run("show", "/c/saw/1.wav", "--json").out)
+    assert [each["name"] for each in shown["labels"]] == ["Wood saw"]
+    marks = [(each["model"], each["is_current"], each["is_beside"]) for each in shown["labellings"]]
+    assert marks == [("yamnet", True, False), ("my-sounds", False, True)]
+    hours = json.loads(run("hours", "--under", "Tools", "--by", "class", "--json").out)
+    assert [row["n_clips"] for row in hours if row["what"] == "Wood saw"] == [5]
+    counted = made.rows("SELECT count(*) FROM subtree_labels WHERE ancestor_name = 'Tools'")
+    assert counted == [(5,)]
     for line in (
         ("rank", "--under", "Power tool", "--model", "my-sounds"),
         ("similar", "/c/saw/1.wav"),
         ("hours", "--under", "Dog", "--model", "my-sounds"),
         ("show", "/c/dog/1.wav"),
+        ("plot", "/c/saw/1.wav", "-o", tmp_path / "clip.png"),
         ("diff", "yamnet", "my-sounds"),
         ("export", "csv", tmp_path / "csv", "--model", "my-sounds"),
         ("combine", "yamnet", "my-sounds", "--name", "both"),
@@ -112,7 +126,7 @@ def test_a_taught_model_is_asked_like_any_other(
 
 
 @pytest.mark.slow
-def test_what_one_taught_model_alone_predicts_is_asked_of_it(run: Audioset, made: Embedded) -> None:
+def test_a_taught_model_counts_until_it_is_retired(run: Audioset, made: Embedded) -> None:
     run(*TEACH)
     run(*LABEL)
     with made.collection.engine.begin() as conn:  # YAMNet without dogs
@@ -120,11 +134,23 @@ def test_what_one_taught_model_alone_predicts_is_asked_of_it(run: Audioset, made
             "DELETE FROM categories WHERE name <> 'Wood saw' AND node_id IN (SELECT descendant_id "
             "FROM closure JOIN nodes ON nodes.id = ancestor_id WHERE nodes.name = 'Power tool')"
         )
-    said = run("query", "--under", "Power tool", "--min-score", "0.5", "--json")
+    query = ("query", "--under", "Power tool", "--min-score", "0.5", "--json")
+    said = run(*query)
+    assert (len(json.loads(said.out)), said.err) == (5, "")
+    # A retired one is asked where no other model predicts the class, or where it is named.
+    retired = run("models", "retire", "my-sounds")
+    assert retired.out == "my-sounds is retired: its labels stay, and are asked with --model\n"
+    assert ", retired\n" in run("models").out
+    said = run(*query)
     assert len(json.loads(said.out)) == 5
     assert (
         said.err == "my-sounds is asked, which alone predicts this, and is not the current model\n"
     )
+    assert json.loads(run("query", "--under", "Dog", "--min-score", "0.5", "--json").out) == []
+    assert run("models", "retire", "my-sounds", "--undo").code == 0
+    assert len(json.loads(run("query", "--under", "Dog", "--min-score", "0.5", "--json").out)) == 4
+    said = run("models", "retire", "yamnet")
+    assert (said.code, said.err.count("\n"), "is no taught model" in said.err) == (2, 1, True)
 
 
 @pytest.mark.slow
@@ -143,7 +169,19 @@ def test_only_what_is_new_is_scored_and_only_where_it_was_asked(
     made.commit("/c/new/bare.wav", "ab" * 32, 4, {})
     said = run(*LABEL)
     assert "2 clips scored, 21 in all" in said.out
-    assert "left out: 1 clips without embeddings of yamnet@emb: audioset label --model" in said.err
+    lacking = "left out: 1 clips without embeddings of yamnet@emb"
+    command = "audioset label --model yamnet --embeddings /c/new"
+    assert f"{lacking}: {command}/bare.wav adds them\n" in said.err
+    made.commit("/c/new/gone/bare.wav", "cd" * 32, 4, {})
+    with made.collection.engine.begin() as conn:
+        conn.exec_driver_sql("UPDATE sources SET status = 'missing' WHERE path_text LIKE '%gone%'")
+    both = lacking.replace("1", "2")
+    assert f"{both} (1 files have vanished): {command}/bare.wav adds them\n" in run(*LABEL).err
+    made.commit("/c/new/another.wav", "ef" * 32, 4, {})
+    assert f"(1 files have vanished): {command} adds them\n" in run(*TEACH).err
+    with made.collection.engine.begin() as conn:
+        conn.exec_driver_sql("UPDATE sources SET status = 'missing'")
+    assert f"{lacking.replace('1', '3')}, whose files have vanished\n" in run(*LABEL).err
     assert [row for row in made.taught() if row in before] == before
     assert run("verify", "--deep").code in (0, 1)  # the bare one has no files
     made.check_rows()
@@ -280,14 +318,22 @@ def test_a_lost_score_file_is_made_again_from_embeddings(run: Audioset, made: Em
     assert made.taught() == before
     # Without the weights the labels are kept, as nothing can make them again.
     lost.unlink()
-    heads_file(made).unlink()
+    weights = heads_file(made)
+    weights.unlink()
     said = run("verify", "--repair")
     assert (said.code, "its embeddings and taught weights are not all there" in said.out) == (
         1, True,
     )  # fmt: skip
     assert made.taught() == before
+    assert f"{weights.relative_to(made.collection.home)}\tthe taught weights " in said.out
+    assert "put a copy of the file back, or teach again with the same examples" in said.out
     said = run(*LABEL)
     assert (said.code, "are not there: teach again" in said.err) == (2, True)
+    weights.write_bytes(b"damaged")
+    said = run("verify")
+    assert (said.code, "is not the file that was written when it was taught; " in said.out) == (
+        1, True,
+    )  # fmt: skip
     assert run(*TEACH).code == 0
     assert run("verify", "--repair").code == 0
     assert made.taught() == before

@@ -38,6 +38,7 @@ NAMES = {
     ("label-partition", "machines"),
     ("prepare-model", "ad-hoc"),
     ("verify", "weekly"),
+    ("update-index", "nightly"),
 }
 NEVER_SOON = "0 0 1 1 *"
 

@@ -44,11 +44,14 @@ def test_classes_of_four_recordings_are_learned_and_kept_up(
     assert {each["recordings"] for each in told["classes"]} == {4}
     assert {each["other_recordings"] for each in told["classes"]} == {36}
     # Each recording's score is of heads that learned from three recordings of its class.
-    assert told["mean_ap"] >= 0.9, told
+    assert told["mean_ap"] >= 0.92, told
     low, high = told["mean_ap_interval"]
-    assert low > 0.8, told
+    assert low > 0.84, told
     assert low < told["mean_ap"] < high
-    assert sum(each["ap"] >= 0.9 for each in told["classes"]) >= 7, told
+    assert sum(each["ap"] >= 0.9 for each in told["classes"]) >= 8, told
+    curves = [[n["ap"] for n in each["learning_curve"]] for each in told["classes"]]
+    of_one, of_two = (sum(aps) / len(curves) for aps in zip(*curves, strict=True))
+    assert of_one < of_two < told["mean_ap"], "more examples help"
     assert audioset("label", "--model", "my-sounds", *home).code == 0
     # What arrives is scored by the run that labels it, without being asked.
     write_clip(tmp_path / "new.wav", 1, 5.0)

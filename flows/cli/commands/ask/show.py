@@ -46,7 +46,8 @@ def show(
         named = f"  id {source.user_id}" if source.user_id else ""
         say(f"  {source.path_text} ({source.status}){named}")
     for labelling in report.labellings:
-        mark = "current" if labelling.is_current else "kept"
+        beside = "beside" if labelling.is_beside else "kept"
+        mark = "current" if labelling.is_current else beside
         hop_s = labelling.patch_hop_s
         when = f"{labelling.labelled_at:%Y-%m-%d %H:%M}Z" if labelling.labelled_at else "-"
         say(

@@ -51,12 +51,14 @@ def teach(
     stored, and measured on recordings that it did not learn from. Then audioset label --model NAME
     scores all recordings, without decoding one. Exit code 1 if a file of embeddings is damaged.
     """
+    from tasks.teaching.lacking import without_embeddings
     from tasks.teaching.teach import Lesson, teach
 
     folders = [_example(text) for text in examples or ()]
     lesson = Lesson(name, tuple(classes or ()), folders, model, seed)
     with store.database() as engine:
         taught = teach(engine, store.home.absolute(), lesson, ontology_of(engine))
+        lacking = without_embeddings(engine, taught.base)
     if as_json:
         print_json(_as_json(taught))
     else:
@@ -65,6 +67,8 @@ def teach(
     for each in taught.fitted.classes:
         if each.line is None:
             note(f"{each.name}: not calibrated, as there are too few examples or they disagree")
+    if lacking:
+        note(one_line(f"left out: {lacking}"))
     for what, n in gathered.left_out.items():
         note(one_line(f"left out: {n:,} {what}"))
     for clip, file, reason in gathered.failures:
@@ -91,12 +95,20 @@ def _print(taught: Taught) -> None:
             f"{each.n_other_recordings:,}",
             shown(each.ap),
             "-" if each.ap_interval is None else "{:.3f}-{:.3f}".format(*each.ap_interval),
-            shown(each.ap_of_half),
         )
         for each in taught.fitted.classes
     ]
-    columns = ("class", ">recordings", ">patches", ">others", ">AP", ">95 %", ">AP of half")
+    columns = ("class", ">recordings", ">patches", ">others", ">AP", ">95 %")
     print_table(columns, rows)
+    curves = [dict(each.curve) for each in taught.fitted.classes]
+    if sizes := sorted(set().union(*curves)):
+        print_table(
+            ("AP by recordings learned from", *(f">{size}" for size in sizes)),
+            [
+                (each.name, *(shown(curve.get(size)) for size in sizes))
+                for each, curve in zip(taught.fitted.classes, curves, strict=True)
+            ],
+        )
     name = taught.title.partition("@")[0]
     print(f"{taught.title}: taught on {taught.base}; now: audioset label --model {name}")
 
