@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from playwright.sync_api import Locator, Page, expect
 
-from tests.flows.app.conftest import serving
+from tests.flows.app.conftest import faults_for_people, serving
 from tests.flows.build import Lab
 
 pytestmark = pytest.mark.slow
@@ -77,6 +77,13 @@ def judge_by_keys(page: Page, n: int) -> None:
         expect(page.locator("#candidates")).to_have_attribute("aria-busy", "false")
 
 
+def check_with_axe(page: Page) -> None:
+    said: list[str] = page.said  # type: ignore[attr-defined]
+    assert said == []
+    assert faults_for_people(page) == []
+    said.clear()  # axe measures with styles of its own, which the policy refuses
+
+
 def test_from_recordings_to_a_class_of_ones_own_that_is_found_below_its_parent(
     address: str, page: Page, heard: Callable[[Locator], dict[str, float]]
 ) -> None:
@@ -132,6 +139,7 @@ def test_from_recordings_to_a_class_of_ones_own_that_is_found_below_its_parent(
     page.keyboard.press("r")
     expect(page.locator("#ap")).to_have_text(re.compile(r"^(1\.00|0\.[789])"), timeout=30_000)
     expect(page.locator("#learning circle")).not_to_have_count(0)
+    check_with_axe(page)
     for key, order in (("2", "uncertain"), ("3", "diverse")):
         page.keyboard.press(key)
         expect(page).to_have_url(re.compile(f"order={order}"))
@@ -151,5 +159,6 @@ def test_from_recordings_to_a_class_of_ones_own_that_is_found_below_its_parent(
     assert all("saw-" in text for text in cards.all_inner_texts())
     # The page of all classes tells of it.
     page.goto(f"{address}/teach")
+    check_with_axe(page)
     expect(page.locator("article.taught")).to_contain_text("36 recordings labelled")
     expect(page.get_by_role("row", name=re.compile("Wood saw Power tool"))).to_be_visible()
