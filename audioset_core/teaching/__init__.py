@@ -3,5 +3,5 @@
 Which recordings are examples is decided in `tasks.teaching`.
 """
 
-PUBLIC = ("fit", "heads")
+PUBLIC = ("choice", "fit", "heads")
 """What other rooms may import."""

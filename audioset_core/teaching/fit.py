@@ -144,6 +144,26 @@ def fit_heads(
     )
 
 
+def fit_head(examples: Examples, name: str, k: int = 0) -> F64:
+    """A class's weights and bias, as `fit_heads` fits them before the calibration: at once.
+
+    Patches have the same order by both.
+
+    Shape:
+        [dim + 1]
+
+    Raises:
+        UserError: as `fit_heads`.
+    """
+    need_sklearn()
+    labels = examples.labels[:, k]
+    _check_examples(labels, examples.recordings, name)
+    is_known = labels != UNKNOWN
+    with threadpool_limits(1, user_api="blas"):
+        rows = unit_rows(examples.embeddings[is_known]).astype(np.float32)
+        return _regression(rows, labels[is_known])
+
+
 def fold_of(labels: Labels, recordings: Numbers, seed: int) -> Numbers:
     """The fold of each patch: of one recording all have one, and each fold has positives.
 

@@ -68,6 +68,15 @@ def embedded_labellings(engine: Engine, model_id: int) -> list[int]:
         return list(conn.execute(query).scalars())
 
 
+def count_patches(engine: Engine, model_id: int) -> int:
+    """How many patches the labellings of `embedded_labellings` have together."""
+    query = select(func.coalesce(func.sum(labellings.c.n_patches), 0)).where(
+        represents_clip([model_id], with_embeddings=True)
+    )
+    with reading(engine) as conn:
+        return int(conn.execute(query).scalar_one())
+
+
 def embedded_clips(engine: Engine, model_id: int, sha256s: Sequence[str]) -> Iterator[ScoredClip]:
     """The newest labelling with embeddings of each of these clips that has one."""
     query = (

@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 
 from audioset_core.errors import UserError
 from db.errors import DatabaseError, DatabaseUserError
-from flows.app import classes, corpus, judge, search, sounds, teach
+from flows.app import classes, corpus, judge, learn, search, sounds, teach
 from flows.app.guard import Application
 from flows.app.recording import routes as recording
 from flows.app.served import Served
@@ -33,7 +33,7 @@ def application(served: Served) -> Application:
         title="audioset-flows", openapi_url=None, docs_url=None, redoc_url=None, lifespan=_lifespan
     )
     app.state.served = served
-    for part in (search, classes, recording, corpus, judge, teach, sounds):
+    for part in (search, classes, recording, corpus, judge, teach, learn, sounds):
         app.include_router(part.router)
     for name, path in SHARED_FILES.items():
         app.add_route(f"/static/{name}", partial(_shared_file, path))

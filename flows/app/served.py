@@ -19,6 +19,7 @@ from flows.app.guard import Guard
 from flows.app.kept import Kept
 from flows.app.recording.overviews import Overviews
 from flows.app.sounds import Sounds
+from flows.app.teaching import Teaching
 from flows.pages.render import environment
 
 _FOLDER = Path(__file__).parent
@@ -39,8 +40,10 @@ class Served:
     kept: Kept = field(init=False, default_factory=Kept)
     overviews: Overviews = field(init=False, default_factory=Overviews)
     spans: SpanReader = field(init=False, default_factory=SpanReader)
+    teaching: Teaching = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "teaching", Teaching(self.engine, self.home.absolute()))
         object.__setattr__(self, "sounds", Sounds(self.engine))
 
     def ontology(self) -> Ontology:

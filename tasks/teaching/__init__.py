@@ -3,5 +3,5 @@
 No Prefect. What taught heads say of a collection is computed in `tasks.combining`.
 """
 
-PUBLIC = ("lacking", "teach")
+PUBLIC = ("lacking", "learning", "patches", "teach")
 """What other rooms may import."""

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Annotated, Any
-from unicodedata import normalize
 
 import typer
-from sqlalchemy import Engine
 
-from audioset_core.errors import UnknownNodeError, UserError
+from audioset_core.errors import UserError
 from audioset_core.ontology.graph import Ontology, load_default
 from db.catalog.own_classes import (
-    OWN_PREFIX,
-    OwnClass,
-    add_own_class,
     change_own_class,
     count_labelled_clips,
     own_classes,
-    own_mid,
     remove_own_class,
 )
 from db.judging.verdicts import count_verdicts
@@ -26,9 +19,9 @@ from flows.asking import ontology_of, open_database
 from flows.cli.command import command_group
 from flows.cli.shared_options import AsJson, Store
 from flows.options import make_home
-from flows.terminal import note, one_line, print_json, print_table
+from flows.own_classes import add_class, clean_text, own_class_mid, parent_mids, wanted_class
+from flows.terminal import note, print_json, print_table
 
-_MAX_CHARS = 100
 _PARENT = "A class or category that it is a kind of: name, MID or path. Repeat it for several."
 
 Name = Annotated[str, typer.Argument(help="The name or MID of a class of your own.")]
@@ -47,13 +40,12 @@ def add(
     The same class again changes nothing.
     """
     if not store.is_there:
-        _wanted(load_default(), name, under, description)  # a mistake makes no home
+        wanted_class(load_default(), name, under, description)  # a mistake makes no home
     make_home(store.home)
     with open_database(store.home, store.db, create=True) as engine:
         ontology = ontology_of(engine)
-        wanted = _wanted(ontology, name, under, description)
-        _store_ontology(engine, wanted)
-        is_new = add_own_class(engine, wanted)
+        wanted = wanted_class(ontology, name, under, description)
+        is_new = add_class(engine, wanted)
     below = ", ".join(_shown(ontology, mid) for mid in wanted.parent_mids)
     state = "added" if is_new else "is there already,"
     print(f"{wanted.name} ({wanted.mid}): {state} below {below}")
@@ -103,85 +95,22 @@ def change(
         raise UserError("say what to change: --under or --description")
     with store.database() as engine:
         ontology = ontology_of(engine)
-        mid = _own(ontology, name)
-        parents = _parents(ontology, under or [])
-        is_new = change_own_class(engine, mid, parents, _clean(description))
+        mid = own_class_mid(ontology, name)
+        parents = parent_mids(ontology, under or [])
+        is_new = change_own_class(engine, mid, parents, clean_text(description))
     print(f"{mid}: {'changed' if is_new else 'is like that already'}")
 
 
 def remove(*, name: Name, store: Store) -> None:
     """Remove a class of your own to which no label, verdict or threshold refers."""
     with store.database() as engine:
-        mid = _own(ontology_of(engine), name)
+        mid = own_class_mid(ontology_of(engine), name)
         remove_own_class(engine, mid)
     print(f"{mid}: removed")
 
 
-def _wanted(ontology: Ontology, name: str, under: list[str], description: str | None) -> OwnClass:
-    """The class, with its MID.
-
-    Raises:
-        UserError: the name cannot be one, is AudioSet's already, or a parent is unknown.
-    """
-    parents = _parents(ontology, under)
-    clean = _clean(name) or ""
-    if not clean or len(clean) > _MAX_CHARS:
-        raise UserError(f"the name of a class has 1 to {_MAX_CHARS} characters, not {len(clean)}")
-    if "/" in clean or clean.startswith(OWN_PREFIX):
-        what = "a path" if "/" in clean else "a MID"
-        raise UserError(f"{clean!r} would be taken for {what}: choose a name like 'Wood saw'")
-    wanted = OwnClass(own_mid(clean), clean, parents, _clean(description))
-    with suppress(UnknownNodeError):
-        node = ontology.find(clean)
-        if node.mid != wanted.mid:
-            path = "/".join(next(ontology.paths(node.mid)))
-            raise UserError(f"{clean!r} is there already: {node.mid}, {path}; choose another name")
-    return wanted
-
-
-def _clean(text: str | None) -> str | None:
-    """The text with single blanks; characters that print nothing are refused."""
-    if text is None:
-        return None
-    clean = " ".join(normalize("NFC", text).split())
-    if not clean.isprintable():
-        raise UserError(f"'{one_line(clean)}' has characters that cannot be printed")
-    return clean
-
-
-def _parents(ontology: Ontology, names: list[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(ontology.find(name).mid for name in names))
-
-
-def _own(ontology: Ontology, name: str) -> str:
-    """The MID of a class of one's own.
-
-    Raises:
-        UserError: there is none of that name.
-    """
-    node = ontology.find(name)
-    if not node.mid.startswith(OWN_PREFIX):
-        raise UserError(
-            f"{node.name!r} ({node.mid}) is a class of AudioSet: only your own can be changed"
-        )
-    return node.mid
-
-
 def _shown(ontology: Ontology, mid: str) -> str:
     return ontology.nodes[mid].name if mid in ontology.nodes else mid
-
-
-def _store_ontology(engine: Engine, wanted: OwnClass) -> None:
-    """Store the ontology where the parents of the class are not in the tables yet."""
-    from db.catalog.ontology import node_ids
-    from db.engine import reading
-
-    with reading(engine) as conn:
-        is_there = node_ids(conn).keys() >= {*wanted.parent_mids}
-    if not is_there:
-        from tasks.load_ontology import store_ontology
-
-        store_ontology(engine, load_default())
 
 
 app = command_group(
