@@ -20,6 +20,7 @@ from db.answer_records import (
     SourceReport,
     track_of,
 )
+from db.catalog.clips import notes_of
 from db.engine import reading
 from db.errors import DatabaseUserError
 from db.query.current_labelling import model_ids, represents_clip, with_facts
@@ -60,8 +61,9 @@ def clip_by_ref(engine: Engine, ref: str | bytes) -> ClipReport:
         row = conn.execute(select(clips).where(clips.c.id == clip_id)).one()
         return ClipReport(
             clip=Clip(
-                **{f.name: getattr(row, f.name) for f in fields(Clip)}
-                | {"duration_s": round(row.duration_s, 6)}
+                **{f.name: getattr(row, f.name) for f in fields(Clip) if f.name != "notes"}
+                | {"duration_s": round(row.duration_s, 6)},
+                notes=notes_of(conn, [clip_id]).get(clip_id, ()),
             ),
             sources=_sources(conn, clip_id),
             labellings=_labellings(conn, clip_id),
