@@ -28,8 +28,8 @@ from audioset_core.file_headers.file_view import FileView
 from audioset_core.file_headers.stated_sizes import iff_chunks
 from audioset_core.records import Statement
 
-_MOST_BYTES = 1 << 18
-"""Of a chunk or tag no more is read. The longest of recorders known here have 20 kB."""
+_MOST_BYTES, _MOST_TAG_BYTES = 1 << 18, 1 << 23
+"""Of a chunk no more is read, and of a tag that may have pictures among its texts."""
 MOST_STATEMENTS = 256
 """Of a file so many are kept."""
 _MOST_CHARS, _MOST_DEPTH, _DAY_S = 1_000, 32, 86_400
@@ -69,6 +69,8 @@ def statements(view: FileView, kind: str | None, size_bytes: int) -> tuple[State
     parts = _INSIDE.get(kind or "", _nothing)(view)
     for source, reader, data in chain(parts, _around(FileView(view.fd, 0, size_bytes))):
         found += stated(source, _all_of(reader, data))
+        if len(data) in (_MOST_BYTES, _MOST_TAG_BYTES):
+            found += stated(source, [("left out", f"what is behind the first {len(data):,} bytes")])
         if len(found) > MOST_STATEMENTS:
             break
     return limited(found)
@@ -129,7 +131,8 @@ def _chunks(view: FileView) -> Iterator[_Part]:
         if name == b"bext":
             yield "bext", partial(_bext, rate_hz=rate_hz), view.read(at, min(size, _MOST_BYTES))
         elif name in _CHUNKS:
-            yield (*_CHUNKS[name], view.read(at, min(size, _MOST_BYTES)))
+            most = _MOST_TAG_BYTES if name in _ID3 else _MOST_BYTES
+            yield (*_CHUNKS[name], view.read(at, min(size, most)))
 
 
 def _blocks(view: FileView) -> Iterator[_Part]:
@@ -153,24 +156,24 @@ def _blocks(view: FileView) -> Iterator[_Part]:
 
 def _packet(view: FileView) -> Iterator[_Part]:
     """The second packet of an Ogg file's first stream: its comments."""
-    at, packets, serial = 0, [b""], view.read(14, 4)
+    at, packets, serial = 0, [bytearray()], view.read(14, 4)
     for _ in range(_MOST_PARTS):
         head = view.read(at, 282)
         if head[:4] != b"OggS" or len(head) < 28 or len(packets) > 2:
             break
         lacing = head[27 : 27 + head[26]]
         at += 27 + len(lacing)
-        if head[14:18] == serial and len(packets[-1]) < _MOST_BYTES:
+        if head[14:18] == serial and len(packets[-1]) < _MOST_TAG_BYTES:
             body, start = view.read(at, sum(lacing)), 0
             for size in lacing:
                 packets[-1] += body[start : start + size]
                 start += size
                 if size < 255:
-                    packets.append(b"")
+                    packets.append(bytearray())
         elif head[14:18] == serial:
             break
         at += sum(lacing)
-    comments = packets[1] if len(packets) > 1 else b""
+    comments = bytes(packets[1][:_MOST_TAG_BYTES]) if len(packets) > 1 else b""
     marks = {b"\x03": 7, b"O": 8, b"\x04": 4, b"\x84": 4}  # Vorbis, Opus, FLAC; Speex has none
     if comments:
         yield "Vorbis", _vorbis, comments[marks.get(comments[:1], 0) :]
@@ -180,7 +183,7 @@ def _around(whole: FileView) -> Iterator[_Part]:
     """Tags before and behind any format."""
     head, end = whole.read(0, 10), whole.size_bytes
     if head[:3] == b"ID3":
-        yield "ID3", _id3, whole.read(0, _MOST_BYTES)
+        yield "ID3", _id3, whole.read(0, min(10 + _synchsafe(head[6:]), _MOST_TAG_BYTES))
     if (old := whole.read(max(0, end - 128), 128))[:3] == b"TAG":
         yield "ID3", _id3v1, old
         end -= 128
@@ -188,7 +191,7 @@ def _around(whole: FileView) -> Iterator[_Part]:
     if foot[:8] == b"APETAGEX":
         has_header = _int(foot[20:24]) >> 31
         size = _int(foot[12:16]) + 32 * has_header
-        if not 32 <= size <= _MOST_BYTES:
+        if not 32 <= size < _MOST_TAG_BYTES:
             yield "APE", _refused, foot
         else:
             yield "APE", _ape, whole.read(max(0, end - size), size)
@@ -307,9 +310,13 @@ def _id3(data: bytes) -> _Pairs:
 
     mutagen makes one time stamp (TDRC) of the year, day and time of older versions.
     """
-    size = min(len(data) - 10, sum((byte & 0x7F) << 7 * at for at, byte in enumerate(data[9:5:-1])))
+    size = min(len(data) - 10, _synchsafe(data[6:10]))
     head = data[:6] + bytes(size >> shift & 0x7F for shift in (21, 14, 7, 0))
     return _frames(_mutagen("id3").ID3(BytesIO(head + data[10 : 10 + size])).values())
+
+
+def _synchsafe(size: bytes) -> int:
+    return sum((byte & 0x7F) << 7 * at for at, byte in enumerate(reversed(size)))
 
 
 def _id3v1(data: bytes) -> _Pairs:
@@ -353,9 +360,10 @@ def with_moth(said: Iterable[Statement]) -> list[Statement]:
     return found
 
 
+_ID3 = (b"id3 ", b"ID3 ")
 _CHUNKS: dict[bytes, tuple[str, Callable[[bytes], _Pairs]]] = {
     b"guan": ("GUANO", _guano), b"wamd": ("wamd", _wamd), b"iXML": ("iXML", _ixml),
-    b"LIST": ("INFO", _info), b"id3 ": ("ID3", _id3), b"ID3 ": ("ID3", _id3),
+    b"LIST": ("INFO", _info), **dict.fromkeys(_ID3, ("ID3", _id3)),
     b"NAME": ("AIFF", lambda data: [("name", _text(data))]),
     b"AUTH": ("AIFF", lambda data: [("author", _text(data))]),
     b"ANNO": ("AIFF", lambda data: [("annotation", _text(data))]),

@@ -52,7 +52,9 @@ def clips_without_notes(engine: Engine) -> Iterator[Sequence[Row[Any]]]:
         about = (sources.c.clip_id, sources.c.path, sources.c.size_bytes, sources.c.mtime_ns)
         ids = [row.source_id for row in page]
         with reading(engine) as conn:
-            files = conn.execute(select(*about).where(sources.c.id.in_(ids))).all()
+            files = conn.execute(
+                select(*about).where(sources.c.id.in_(ids)).order_by(sources.c.id)
+            ).all()
         yield files
 
 
