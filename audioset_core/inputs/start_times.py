@@ -103,9 +103,9 @@ def start_time(
         return None
     _, when, how = stated[0]
     how += "".join(f"; {not_understood(key)}" for key, _ in unread_starts(meta or {}))
-    others = {by: at for by, at, _ in reversed(stated[1:])}
-    zoned = {by: _in_zone(at, zone) for by, at in others.items()}
-    differing = [by for by in others if distance_s(zoned[by], _in_zone(when, zone)) > TOLERANCE_S]
+    first = _in_zone(when, zone)
+    others = ((by, distance_s(_in_zone(at, zone), first)) for by, at, _ in stated[1:])
+    differing = {by for by, apart_s in others if apart_s > TOLERANCE_S}
     how += "".join(f"; {by} {DIFFERS}" for by in START_ORDER if by in differing)
     how += implausible(told)
     if when.tzinfo is not None:

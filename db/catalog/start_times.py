@@ -85,6 +85,16 @@ def sources_in_folders(engine: Engine, folders: Set[str]) -> Iterator[list[Untim
         yield [source for source in page if source.path_text.rpartition("/")[0] in folders]
 
 
+def sources_in_doubt(
+    engine: Engine, words: Sequence[str], limit: int
+) -> tuple[int, list[UntimedSource]]:
+    """How many sources have one of the words in how their start was found, and some of them."""
+    is_doubted = or_(*(sources.c.recorded_by.contains(word, autoescape=True) for word in words))
+    with reading(engine) as conn:
+        n = conn.execute(select(func.count()).select_from(sources).where(is_doubted)).scalar_one()
+    return n, next(_pages(engine, [is_doubted]), [])[:limit] if n else []
+
+
 def _pages(
     engine: Engine, conditions: Sequence[ColumnElement[bool]]
 ) -> Iterator[list[UntimedSource]]:

@@ -8,14 +8,17 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
+from sqlalchemy import Engine
 
-from audioset_core.inputs.start_times import ASSUMED, compiled, find_zone
+from audioset_core.inputs.start_times import ASSUMED, DIFFERS, IMPLAUSIBLE, compiled, find_zone
 from audioset_core.records import TimeRule
-from db.catalog.start_times import store_rule, stored_rules, times_found
+from db.catalog.start_times import sources_in_doubt, store_rule, stored_rules, times_found
 from db.read_only import may_write
 from flows.cli.shared_options import AsJson, Store
 from flows.cli.wall_clock import note_assumed_zone
-from flows.terminal import note, print_json, print_table, when
+from flows.terminal import note, print_json, print_table, shown_path, when
+
+_EXAMPLES = 5
 
 
 def times(
@@ -86,6 +89,19 @@ def times(
         names = f"{rule.pattern} and the usual names" if rule.pattern else "the usual names"
         note(f"rule for {where}: {names}, {rule.timezone or ASSUMED}")
     note_assumed_zone(engine)
+    _note_doubts(engine)
+
+
+def _note_doubts(engine: Engine) -> None:
+    """Print of some files what each source says, where two differ or one cannot be right."""
+    n_files, some = sources_in_doubt(engine, (DIFFERS, IMPLAUSIBLE), _EXAMPLES)
+    if n_files:
+        note(f"{n_files:,} files have sources that differ or are not plausible: audioset show FILE")
+    for source in some:
+        unix_ms, offset_s, found_by = source.stored
+        said = "".join(f"; {by}: {start}" for by, start in source.told if start)
+        start = when(unix_ms, offset_s or 0)
+        note(f"  {shown_path(source.path_text)}: {start} by {found_by}{said}")
 
 
 def _left_out(n_changed: int) -> str:

@@ -129,6 +129,9 @@ def test_a_file_tells_when_and_where_it_was_recorded(
     assert ("AudioMoth", "device", "24E144085F256397", None, None) in stored
     said = audioset("times", "--home", lab.home)
     assert "GUANO Timestamp; name differs, zone given there\t1\t" in said.out
+    assert "2 files have sources that differ or are not plausible" in said.err
+    told = "2024-05-18 21:30:00 by GUANO Timestamp; name differs, zone given there"
+    assert f"20200101_000000.wav: {told}; GUANO Timestamp: 2024-05-18T21:30:00+02:00" in said.err
     # What an earlier version labelled has no notes; they are read again on request.
     by_file = (
         "SELECT path, recorded_by, latitude_deg, device, serial FROM clip_sources ORDER BY path"
