@@ -117,9 +117,11 @@ def remove_unreferenced(conn: Connection, clip_ids: Iterable[int]) -> None:
 
 
 def _write_notes(conn: Connection, clip_id: int, notes: tuple[Statement, ...]) -> None:
-    if not notes or notes_of(conn, [clip_id]).get(clip_id) == notes:
+    stored = notes_of(conn, [clip_id]).get(clip_id) if notes else None
+    if stored == notes or not notes:
         return
-    conn.execute(delete(recording_notes).where(recording_notes.c.clip_id == clip_id))
+    if stored:
+        conn.execute(delete(recording_notes).where(recording_notes.c.clip_id == clip_id))
     places = ({"clip_id": clip_id, "position": at} for at in range(len(notes)))
     rows = [place | asdict(note) for place, note in zip(places, notes, strict=True)]
     conn.execute(insert(recording_notes), rows)
