@@ -31,6 +31,26 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Statement:
+    """Something that a file says of its recording, and where it says so.
+
+    ``start`` is the time in ISO 8601 where it states when the recording began; ``doubt`` says why
+    that is not used, or which statement before it differs.
+    """
+
+    source: str
+    key: str
+    value: str
+    start: str | None = None
+    doubt: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Where it stands: source and key."""
+        return f"{self.source} {self.key}"
+
+
+@dataclass(frozen=True, slots=True)
 class ClassScore:
     """One category over a whole clip: highest and mean score of its patches."""
 

@@ -84,6 +84,10 @@ class SourceReport:
     status: str
     user_id: str | None
     meta: dict[str, Any] | None
+    recorded_unix_ms: int | None
+    recorded_utc_offset_s: int | None
+    recorded_by: str | None
+    """How the start was found, and who states another one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from enum import Enum, IntEnum, StrEnum
 from typing import Any
 
-from audioset_core.records import ClassScore, Detection
+from audioset_core.records import ClassScore, Detection, Statement
 from db.types import canonical_json
 
 
@@ -158,6 +158,10 @@ class Clip:
     told_by: str | None = None
     latitude_deg: float | None = None
     longitude_deg: float | None = None
+    device: str | None = None
+    serial: str | None = None
+    notes: tuple[Statement, ...] = ()
+    """Everything that the file says beside its sound."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,6 @@ from audioset_core.audio.recording import Recording
 from audioset_core.errors import AudioError, Reason
 from audioset_core.features.patch_reader import Piece
 from audioset_core.features.shared_reader import SharedReader
-from audioset_core.file_headers.field_notes import FieldNotes
 from audioset_core.inference.engines import takes_waveforms
 from audioset_core.inference.scorer import Cancelled
 from db.ledger.claims import LEASE_S, claim_clip, release_claims
@@ -32,6 +31,7 @@ from tasks.labelling.shards import (
     ShardFeatures,
     failed_source,
 )
+from tasks.labelling.start_times import told_by_file
 
 Logger = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
@@ -200,7 +200,6 @@ def _clip(recording: Recording) -> Clip:
     """The recording's figures: those of its header before it is decoded, then the true ones."""
     info = recording.info
     n_samples = recording.n_samples or info.promised_samples or 0
-    notes = info.notes or FieldNotes()
     return Clip(
         sha256=recording.sha256,
         size_bytes=recording.size_bytes,
@@ -209,10 +208,8 @@ def _clip(recording: Recording) -> Clip:
         n_channels=info.n_channels,
         n_samples=n_samples,
         format=info.format,
-        told_start=notes.start,
-        told_by=notes.found_by,
-        latitude_deg=notes.latitude_deg,
-        longitude_deg=notes.longitude_deg,
+        **told_by_file(info.notes),
+        notes=info.notes.statements if info.notes else (),
     )
 
 

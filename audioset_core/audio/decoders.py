@@ -20,9 +20,12 @@ from audioset_core.audio.remarks import Remark, RemarkKind, Remarks, refuse_part
 from audioset_core.audio.sndfile import SndfileSource
 from audioset_core.audio.stated_length import compare_lengths, slack_samples
 from audioset_core.errors import AudioError, Reason
+from audioset_core.file_headers.field_notes import field_notes
 from audioset_core.file_headers.file_view import without_tags
 from audioset_core.file_headers.signatures import not_audio
 from audioset_core.file_headers.stated_sizes import has_mp4_index, rebuilt_wav
+from audioset_core.file_headers.statements import TAGGED_KINDS, stated
+from audioset_core.records import Statement
 
 _LIBSNDFILE_FIRST = frozenset({
     "WAV", "AIFF", "AU", "CAF", "W64", "FLAC", "OGG", "MP3", "NIST", "VOC",
@@ -97,7 +100,8 @@ class RecordingDecoder(Decoder):
         if source is None:
             raise _why_unreadable(self._seen, self._errors)
         try:
-            self.info = replace(self._announced(source), notes=seen.notes)
+            said = (*seen.said, *self._said_by(source))
+            self.info = replace(self._announced(source), notes=field_notes(said))
             check_range(self.info)
         except AudioError:
             self.close()
@@ -134,6 +138,12 @@ class RecordingDecoder(Decoder):
         if (info.promised_samples or 0) > _DAY_S * info.sample_rate_hz:
             return replace(info, promised_samples=None)
         return info
+
+    def _said_by(self, source: _Source) -> list[Statement]:
+        """What the container states where its tags are not read here, but by FFmpeg."""
+        is_read = self._seen.kind in TAGGED_KINDS
+        tags = [] if is_read else getattr(source, "tags", [])
+        return stated("container", tags)
 
     def _next_source(self) -> _Source | None:
         """The next library's decoder that opens the file; None after the last."""

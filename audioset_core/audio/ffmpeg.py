@@ -82,6 +82,12 @@ class FFmpegSource:
         """Audio tracks of the container."""
         return len(self._container.streams.audio)
 
+    @property
+    def tags(self) -> list[tuple[str, str]]:
+        """What the container says of itself and of the track, by FFmpeg's names."""
+        of_track = {f"track {key}": value for key, value in self._stream.metadata.items()}
+        return list((self._container.metadata | of_track).items())
+
     def blocks(self) -> Iterator[Floats]:
         """Blocks ``[n, n_channels]`` at ``info.sample_rate_hz``, until nothing more is given."""
         want = frames_per_block(self.info.n_channels)
@@ -277,7 +283,7 @@ class MixedTracks:
         except BaseException:
             self.close()
             raise
-        self.name, self.n_tracks = first.name, first.n_tracks
+        self.name, self.n_tracks, self.tags = first.name, first.n_tracks, first.tags
         promises = [source.info.promised_samples for source in self._sources]
         known = [promise for promise in promises if promise is not None]
         self.info = StreamInfo(

@@ -6,7 +6,6 @@ import os
 from dataclasses import dataclass, replace
 
 from audioset_core.audio.remarks import Remark, RemarkKind
-from audioset_core.file_headers.field_notes import FieldNotes, field_notes
 from audioset_core.file_headers.file_view import FileView, without_zeros_behind
 from audioset_core.file_headers.ogg_pages import OggFault, n_streams, ogg_fault
 from audioset_core.file_headers.signatures import kind_of
@@ -20,6 +19,8 @@ from audioset_core.file_headers.stated_sizes import (
     what_follows,
     whole_size,
 )
+from audioset_core.file_headers.statements import statements
+from audioset_core.records import Statement
 
 _FRAMES = {"FLAC": 0, "AMR": 4, "AC-3": 4, "MPEG-TS": 4}
 """Kinds whose zeros at the end are no sound, and how many of them may be the last frame's own."""
@@ -40,7 +41,8 @@ class HeaderFacts:
     tagged_samples: int | None = None
     """The length of an MP3 by its tag."""
     ffmpeg_first: bool = False
-    notes: FieldNotes | None = None
+    said: tuple[Statement, ...] = ()
+    """What the file states beside its sound."""
 
 
 def look_at_header(view: FileView, size_bytes: int, *, is_for_a_part: bool) -> HeaderFacts:
@@ -51,7 +53,8 @@ def look_at_header(view: FileView, size_bytes: int, *, is_for_a_part: bool) -> H
     # libsndfile reads ID3 tags around MP3 itself, and needs no view without them.
     has_own_tags = kind == "MP3" and os.pread(view.fd, 3, 0) in (b"ID3", view.read(0, 3))
     is_whole = has_own_tags or (view.start == 0 and view.size_bytes == size_bytes)
-    seen = HeaderFacts(kind, view, is_whole)
+    said = () if is_for_a_part else statements(view, kind, size_bytes)
+    seen = HeaderFacts(kind, view, is_whole, said=said)
     if kind == "OGG":
         # A part is not worth a look at every page.
         fault = None if is_for_a_part else ogg_fault(view)
@@ -78,8 +81,6 @@ def look_at_header(view: FileView, size_bytes: int, *, is_for_a_part: bool) -> H
         sizes = matroska_size(view)
         return replace(seen, missing=sizes if sizes and sizes[0] > sizes[1] else None)
     found = sample_bytes(view)
-    if kind == "WAV":
-        seen = replace(seen, notes=field_notes(view))
     return seen if found is None else _with_sizes(seen, found)
 
 

@@ -45,7 +45,7 @@ class StreamInfo:
     promised_samples: int | None
     expected_s: float | None = None
     notes: FieldNotes | None = None
-    """The recorder's notes on time and place."""
+    """What the file says beside its sound, and what follows from that."""
     sample_type: str = "lossy"
     """int8, int16, int24, int32, float32 or float64, where exactly such samples are stored."""
 

@@ -50,6 +50,7 @@ from audioset_core.audio.sandbox_process import (
 )
 from audioset_core.errors import AudioError, Reason
 from audioset_core.file_headers.field_notes import FieldNotes
+from audioset_core.records import Statement
 from audioset_core.system import n_cores
 
 # Longer than the process's own limit, for a process that the system cannot end.
@@ -328,7 +329,10 @@ class SandboxedDecoder(Decoder):
         info, self.first_sample = self._content(worker)[1]
         self._is_streaming = False
         notes = info.pop("notes")
-        return StreamInfo(**info, notes=FieldNotes(**notes) if notes else None)
+        if notes is not None:
+            said = tuple(Statement(**each) for each in notes.pop("statements"))
+            notes = FieldNotes(**notes, statements=said)
+        return StreamInfo(**info, notes=notes)
 
     def _begin_again(self, death: _DiedError) -> None:
         """Try again in a new process, unless the one that died was new."""

@@ -3,5 +3,5 @@
 Nothing here decodes sound, and nothing here knows a decoder.
 """
 
-PUBLIC = ("field_notes", "file_view", "ogg_pages", "signatures", "stated_sizes")
+PUBLIC = ("field_notes", "file_view", "ogg_pages", "signatures", "stated_sizes", "statements")
 """What other rooms may import."""

@@ -171,17 +171,30 @@ def rebuilt_wav(view: FileView, start: int = 0, n_bytes: int = 0) -> FileView | 
     return replace(view, start=view.start + start, end=end, patches={}, lead=lead)
 
 
-def riff_chunks(view: FileView) -> Iterator[tuple[bytes, int, int]]:
-    """(name, size as written, position of the body) of the chunks of a WAV file."""
-    if view.read(0, 4) not in (b"RIFF", b"RF64", b"BW64"):
+def iff_chunks(view: FileView) -> Iterator[tuple[bytes, int, int]]:
+    """(name, size as written, position of the body) of the chunks of a WAV or AIFF file.
+
+    Also of chunks behind one of odd size that was not padded, as some programs write them.
+    """
+    form = _FORMS.get(view.read(0, 4))
+    if form is None or form.first != 12:
         return
-    form = _FORMS[b"RIFF"]
-    for name, size, _, body in _chunks(view, form, form.first):
-        yield name, size, body
-        if name == form.data and size >= _4_GIB - 1 and (found := sample_bytes(view)):
-            end = found.start + found.stated
-            yield from ((n, s, b) for n, s, _, b in _chunks(view, form, end + -end % form.align))
+    at = form.first
+    for _ in range(_MAX_CHUNKS):
+        head = view.read(at, form.n_head)
+        if len(head) < form.n_head:
             return
+        name, size = head[: form.n_name], int.from_bytes(head[form.n_name :], form.order)
+        yield name, size, at + form.n_head
+        if name == form.data and size >= _4_GIB - 1 and (found := sample_bytes(view)):
+            size = found.stated
+        at += form.n_head + size
+        if size % 2 and not (_is_name(view.read(at, 4)) and not _is_name(view.read(at + 1, 4))):
+            at += 1
+
+
+def _is_name(name: bytes) -> bool:
+    return len(name) == 4 and all(0x20 <= byte < 0x7F for byte in name)
 
 
 def matroska_size(view: FileView) -> tuple[int, int] | None:
@@ -284,7 +297,7 @@ def _chain(view: FileView, form: _Form, at: int) -> tuple[str, int]:
         if name[:4] in _FORMS and kind_of(view.read(start, 16)):
             return "recording", start
         length = size - (form.n_head if form.counts_itself else 0)
-        if not all(0x20 <= byte < 0x7F for byte in name[:4]) or not 0 <= length < _MOST_BYTES:
+        if not _is_name(name[:4]) or not 0 <= length < _MOST_BYTES:
             return ("nothing", at) if n_found and _is_blank(view, start) else ("", at)
         if body + length > view.size_bytes + form.align:
             return "", at

@@ -1,4 +1,4 @@
-"""When a recording began: by a manifest, by the notes in its file, or by its file's name.
+"""When a recording began: by a manifest, by what its file states, or by its file's name.
 
 The names that recorders write are read by `audioset_core.inputs.name_times`, other names by a
 pattern that the person gives.
@@ -7,7 +7,7 @@ pattern that the person gives.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cache
@@ -15,6 +15,13 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from audioset_core.errors import UserError
+from audioset_core.file_headers.field_notes import (
+    MANIFEST,
+    NAME,
+    START_ORDER,
+    TOLERANCE_S,
+    distance_s,
+)
 from audioset_core.inputs.name_times import (
     Series,
     fixed_zone,
@@ -34,6 +41,7 @@ START_FORMATS = (
 
 ASSUMED = "UTC assumed"
 NOT_UNDERSTOOD = "not understood"
+DIFFERS, IMPLAUSIBLE = "differs", "is not plausible"
 
 _DIRECTIVES = {
     "Y": r"\d{4}", "y": r"\d\d", "m": r"\d\d", "d": r"\d\d", "H": r"\d\d", "M": r"\d\d",
@@ -71,23 +79,35 @@ def start_time(
     meta: Mapping[str, Any] | None = None,
     rule: TimeRule = _USUAL,
     series: Series | None = None,
-    told: tuple[str, str] | None = None,
+    told: Sequence[tuple[str, str | None]] = (),
 ) -> StartTime | None:
-    """The start of a recording: by the manifest, else by the file itself, else by its name.
+    """The start of a recording by the first in `START_ORDER` that states one.
 
-    `series` holds what the names of the folder have in common; `told` is the time in the file's own
-    notes (ISO 8601), and what it was found by.
+    `series` holds what the names of the folder have in common; `told` is what the file's own notes
+    state: where, and the time in ISO 8601, or None where that is not plausible. Who states another
+    start than the first, or an implausible one, is named in `StartTime.found_by`.
 
     >>> start_time("site/20240518_043000.wav", rule=TimeRule(timezone="+02:00"))
     StartTime(unix_ms=1715999400000, utc_offset_s=7200, found_by='name, +02:00')
     """
     zone = find_zone(rule.timezone)
-    by_file = (datetime.fromisoformat(told[0]), told[1]) if told else None
-    found = _from_meta(meta or {}) or by_file or _from_name(path_text, rule.pattern, series)
-    if found is None:
+    found = [
+        (MANIFEST, _from_meta(meta or {})),
+        (NAME, _from_name(path_text, rule.pattern, series)),
+    ]
+    found += [(by, (datetime.fromisoformat(at), by)) for by, at in told if at and by in START_ORDER]
+    stated = sorted(
+        ((by, *each) for by, each in found if each), key=lambda each: START_ORDER.index(each[0])
+    )
+    if not stated:
         return None
-    when, how = found
+    _, when, how = stated[0]
     how += "".join(f"; {not_understood(key)}" for key, _ in unread_starts(meta or {}))
+    first = _in_zone(when, zone)
+    others = ((by, distance_s(_in_zone(at, zone), first)) for by, at, _ in stated[1:])
+    differing = {by for by, apart_s in others if apart_s > TOLERANCE_S}
+    how += "".join(f"; {by} {DIFFERS}" for by in START_ORDER if by in differing)
+    how += implausible(told)
     if when.tzinfo is not None:
         zone_name = "zone given there"
     else:
@@ -95,6 +115,16 @@ def start_time(
     offset = when.utcoffset() or timedelta()
     unix_ms = (when - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
     return StartTime(unix_ms, round(offset.total_seconds()), f"{how}, {zone_name}")
+
+
+def _in_zone(when: datetime, zone: tzinfo | None) -> datetime:
+    return when if when.tzinfo or zone is None else when.replace(tzinfo=zone)
+
+
+def implausible(told: Sequence[tuple[str, str | None]]) -> str:
+    """The remark on what the file states, where that cannot be right."""
+    wrong = dict.fromkeys(by for by, at in told if at is None and by in START_ORDER)
+    return "".join(f"; {by} {IMPLAUSIBLE}" for by in wrong)
 
 
 def rule_for(path_text: str, rules: tuple[TimeRule, ...]) -> TimeRule:

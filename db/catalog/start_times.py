@@ -7,9 +7,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Engine,
+    Row,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
-from audioset_core.records import TimeRule
+from audioset_core.records import Statement, TimeRule
+from db.catalog.clips import notes_of
 from db.engine import reading, writing
 from db.paging import page_of, pages
 from db.schema.tables import clips, sources, time_rules
@@ -30,8 +42,9 @@ class UntimedSource:
     meta: dict[str, Any] | None
     stored: tuple[int | None, int | None, str | None] = (None, None, None)
     """What was found before: Unix milliseconds, distance from UTC, and how."""
-    told: tuple[str, str] | None = None
-    """The start that the file states, in ISO 8601, and where in the file."""
+    told: tuple[tuple[str, str | None], ...] = ()
+    """Where in the file a start is stated, and the start in ISO 8601; None: not a plausible one."""
+    clip_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +85,39 @@ def sources_in_folders(engine: Engine, folders: Set[str]) -> Iterator[list[Untim
         yield [source for source in page if source.path_text.rpartition("/")[0] in folders]
 
 
+def sources_in_doubt(
+    engine: Engine, words: Sequence[str], limit: int
+) -> tuple[int, list[UntimedSource]]:
+    """How many sources have one of the words in how their start was found, and some of them."""
+    is_doubted = or_(*(sources.c.recorded_by.contains(word, autoescape=True) for word in words))
+    with reading(engine) as conn:
+        n = conn.execute(select(func.count()).select_from(sources).where(is_doubted)).scalar_one()
+    return n, next(_pages(engine, [is_doubted]), [])[:limit] if n else []
+
+
 def _pages(
     engine: Engine, conditions: Sequence[ColumnElement[bool]]
 ) -> Iterator[list[UntimedSource]]:
     query = select(
         sources.c.id, sources.c.path_digest, sources.c.path_text, sources.c.meta,
         sources.c.recorded_unix_ms, sources.c.recorded_utc_offset_s, sources.c.recorded_by,
-        clips.c.told_start, clips.c.told_by,
+        clips.c.told_start, clips.c.told_by, sources.c.clip_id,
     ).select_from(sources.outerjoin(clips, clips.c.id == sources.c.clip_id))  # fmt: skip
     query = page_of(query.where(*conditions), sources.c.id, _PAGE)
     for rows in pages(engine, query, _PAGE):
-        yield [
-            UntimedSource(
-                digest, text, meta, (at_ms, offset_s, by), (told, told_by) if told else None
-            )
-            for _, digest, text, meta, at_ms, offset_s, by, told, told_by in rows
-        ]
+        with reading(engine) as conn:
+            known = [row.clip_id for row in rows if row.clip_id is not None]
+            notes = notes_of(conn, known, of_start=True)
+        yield [_untimed(row, notes.get(row.clip_id)) for row in rows]
+
+
+def _untimed(row: Row[Any], notes: Sequence[Statement] | None) -> UntimedSource:
+    _, digest, text, meta, at_ms, offset_s, by, told, told_by, clip_id = row
+    # Clips that were labelled before every statement was kept have one start.
+    stated: tuple[tuple[str, str | None], ...] = ((told_by, told),) if told else ()
+    if notes is not None:
+        stated = tuple((note.name, note.start) for note in notes)
+    return UntimedSource(digest, text, meta, (at_ms, offset_s, by), stated, clip_id)
 
 
 def store_times(engine: Engine, times: Sequence[SourceTime]) -> None:

@@ -321,7 +321,7 @@ def _identify(
     }
     if mtime_ns is not None:
         values["mtime_ns"] = mtime_ns
-    if clip.told_start is not None:
+    if clip.told_start is not None or clip.notes:
         values["recorded_by"] = None  # the start is looked for again, with what the file tells
     if not conn.execute(_IDENTIFY, values).rowcount:
         raise DatabaseError(f"there is no source {source_id}; add it to a work list first")

@@ -166,9 +166,17 @@ VIEWS = {
                s.missing_at AS missing_at, s.waiting_since AS waiting_since,
                CAST(s.recorded_unix_ms AS DOUBLE PRECISION) / 1000 AS recorded_unix_s,
                s.recorded_utc_offset_s AS recorded_utc_offset_s, s.recorded_by AS recorded_by,
-               c.latitude_deg AS latitude_deg, c.longitude_deg AS longitude_deg
+               c.latitude_deg AS latitude_deg, c.longitude_deg AS longitude_deg,
+               c.device AS device, c.serial AS serial
         FROM sources AS s
         LEFT JOIN clips AS c ON c.id = s.clip_id
+    """,
+    "notes": f"""
+        SELECT f.path_text AS path, c.sha256 AS clip, o.source AS source, o.key AS key,
+               o.value AS value, o.start AS start, o.doubt AS doubt
+        FROM recording_notes AS o
+        JOIN clips AS c ON c.id = o.clip_id
+        LEFT JOIN {_TELLING} AS f ON f.clip_id = c.id
     """,
     "class_hours": _class_hours(),
     "remarks": f"""

@@ -21,6 +21,7 @@ from db.answer_records import (
     SourceReport,
     track_of,
 )
+from db.catalog.clips import notes_of
 from db.engine import reading
 from db.errors import DatabaseUserError
 from db.query.current_labelling import (
@@ -47,6 +48,7 @@ from db.schema.tables import (
 from db.types import path_digest, path_text
 
 if TYPE_CHECKING:
+    from audioset_core.records import Statement
     from db.records import Clip, Remark
 
 _MIN_PREFIX = 6
@@ -64,7 +66,7 @@ def clip_by_ref(engine: Engine, ref: str | bytes) -> ClipReport:
         clip_id = _clip_at(conn, ref) if by_path else _clip_starting(conn, ref)  # type: ignore[arg-type]
         row = conn.execute(select(clips).where(clips.c.id == clip_id)).one()
         return ClipReport(
-            clip=_clip(row),
+            clip=_clip(row, notes_of(conn, [clip_id]).get(clip_id, ())),
             sources=_sources(conn, clip_id),
             labellings=_labellings(conn, clip_id),
             labels=_labels(conn, clip_id),
@@ -155,11 +157,11 @@ def _prediction_query(ids: list[int] | None) -> Select[Any]:
     )
 
 
-def _clip(row: Any) -> Clip:
+def _clip(row: Any, notes: tuple[Statement, ...] = ()) -> Clip:
     from db.records import Clip
 
-    figures = {f.name: getattr(row, f.name) for f in fields(Clip)}
-    return Clip(**figures | {"duration_s": round(row.duration_s, 6)})
+    figures = {f.name: getattr(row, f.name) for f in fields(Clip) if f.name != "notes"}
+    return Clip(**figures | {"duration_s": round(row.duration_s, 6)}, notes=notes)
 
 
 def _clip_at(conn: Connection, path: bytes) -> int:

@@ -143,6 +143,24 @@ clips = Table(
     column("latitude_deg", FiniteFloat, nullable=True),
     column("longitude_deg", FiniteFloat, nullable=True),
     column("first_seen_at", UtcDateTime),
+    column("device", CleanText, nullable=True),
+    column("serial", CleanText, nullable=True),
+)
+
+
+# What a recording's file says of it beside the sound, in the file's order.
+recording_notes = Table(
+    "recording_notes",
+    metadata,
+    belongs_to("clips", "clip_id", primary_key=True),
+    column("position", Integer, primary_key=True),
+    column("source", CleanText),
+    column("key", CleanText),
+    column("value", CleanText),
+    # The start in ISO 8601, where it states one that may be right; and what speaks against it.
+    column("start", CleanText, nullable=True),
+    column("doubt", CleanText, nullable=True),
+    sqlite_with_rowid=False,
 )
 
 

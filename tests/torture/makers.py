@@ -6,8 +6,10 @@ import io
 import os
 import struct
 import zlib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -105,13 +107,21 @@ def png() -> bytes:
 
 
 def with_ffmpeg(
-    path: Path, samples: F32, rate_hz: int, codec: str, container: str, **options: str
+    path: Path,
+    samples: F32,
+    rate_hz: int,
+    codec: str,
+    container: str,
+    *,
+    tags: Mapping[str, str] = MappingProxyType({}),
+    **options: str,
 ) -> None:
     """Write a container that libsndfile does not know."""
     import av
 
     layout = "stereo" if samples.shape[1] == 2 else "mono"
     with av.open(str(path), "w", format=container, options=options) as file:
+        file.metadata.update(tags)
         stream = file.add_stream(codec, rate=rate_hz, layout=layout)
         frame = av.AudioFrame.from_ndarray(
             np.ascontiguousarray(samples.T), format="fltp", layout=layout

@@ -6,6 +6,7 @@ What is right is what FFmpeg's command line decodes, placed by its time stamps.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -101,8 +102,13 @@ def test_a_recorder_tells_the_start(faults: Path) -> None:
     told = {}
     for name in ("guano", "audiomoth_icmt"):
         with Recording(os.fsencode(faults / f"F25_{name}.wav")) as recording:
-            told[name] = recording.info.notes
+            told[name] = replace(recording.info.notes or FieldNotes(), statements=())
     assert told == {
-        "guano": FieldNotes("2024-05-18T21:30:00+02:00", "GUANO Timestamp"),
-        "audiomoth_icmt": FieldNotes("2024-05-18T19:30:00+00:00", "AudioMoth comment"),
+        "guano": FieldNotes("2024-05-18T21:30:00+02:00", "GUANO Timestamp", device="X"),
+        "audiomoth_icmt": FieldNotes(
+            "2024-05-18T19:30:00+00:00",
+            "AudioMoth comment",
+            device="AudioMoth",
+            serial="0000000000000000",
+        ),
     }

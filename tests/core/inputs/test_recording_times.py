@@ -98,7 +98,42 @@ def test_a_manifest_comes_before_the_name(value: object) -> None:
     found = start_time("/20010101_000000.wav", {"start_time": value})
     assert found is not None
     assert found.unix_ms == _ms(MORNING)
-    assert found.found_by == "manifest's start_time, zone given there"
+    assert found.found_by == "manifest's start_time; name differs, zone given there"
+
+
+@pytest.mark.parametrize(
+    ("told", "start", "found_by"),
+    [
+        ([("GUANO Timestamp", "2024-05-18T06:30:30+02:00")], "06:30:30+02:00",
+         "GUANO Timestamp, zone given there"),
+        ([("GUANO Timestamp", "2024-05-18T04:30:30+02:00")], "04:30:30+02:00",
+         "GUANO Timestamp, zone given there"),
+        ([("GUANO Timestamp", "2024-05-18T08:30:30+02:00")], "08:30:30+02:00",
+         "GUANO Timestamp; name differs, zone given there"),
+        ([("container creation_time", "2024-05-18T09:30:00+00:00")], "04:30:00+00:00",
+         "name; container creation_time differs, UTC assumed"),
+        ([("bext OriginationDate", "2024-05-18T04:30:02"), ("GUANO Timestamp", None)],
+         "04:30:02+00:00",
+         "bext OriginationDate; GUANO Timestamp is not plausible, UTC assumed"),
+        ([("bext TimeReference", None), ("INFO ICMT", None)], "04:30:00+00:00",
+         "name, UTC assumed"),
+    ],
+)  # fmt: skip
+def test_what_the_file_states_has_its_place_in_the_order(
+    told: list[tuple[str, str | None]], start: str, found_by: str
+) -> None:
+    """A name without a zone agrees with a clock, and with UTC."""
+    found = start_time("/20240518_043000.wav", told=told)
+    assert found is not None
+    assert found.unix_ms == _ms(datetime.fromisoformat(f"2024-05-18T{start}"))
+    assert found.found_by == found_by
+
+
+def test_in_a_stated_zone_a_name_agrees_with_one_moment_alone() -> None:
+    told = [("GUANO Timestamp", "2024-05-18T04:30:30+02:00")]
+    found = start_time("/20240518_043000.wav", None, TimeRule(timezone="UTC"), told=told)
+    assert found is not None
+    assert found.found_by == "GUANO Timestamp; name differs, zone given there"
 
 
 @pytest.mark.parametrize("value", ["", "yesterday", None, True, [1], float("inf"), 1e300, {}])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+
+from sqlalchemy import text
 
 from tests.flows.build import Lab, write_clip
 from tests.flows.conftest import Said
@@ -86,13 +89,15 @@ def test_a_file_tells_when_and_where_it_was_recorded(
 ) -> None:
     folder = tmp_path / "rec"
     folder.mkdir()
-    guano = b"GUANO|Version: 1.0\nTimestamp: 2024-05-18T21:30:00+02:00\nLoc Position: 48.1 11.5"
-    comment = b"Recorded at 19:30:10 18/05/2024 (UTC) by AudioMoth 24E1"
+    guano = b"Make: SM\nTimestamp: 2024-05-18T21:30:00+02:00\nLoc Position: 48.1 11.5\nSerial: S1"
+    comment = b"Recorded at 19:30:10 18/05/2024 (UTC) by AudioMoth 24E144085F256397"
+    never_set = b"Timestamp: 1970-01-01T00:00:10Z"
     info = chunk(b"LIST", b"INFO" + chunk(b"ICMT", comment))
     # The file's word counts for more than its name.
     (folder / "20200101_000000.wav").write_bytes(wav(pcm(20_000)) + chunk(b"guan", guano))
     (folder / "moth.wav").write_bytes(wav(pcm(20_002), extra=info))
     (folder / "20200101_000500.wav").write_bytes(wav(pcm(20_004)))
+    (folder / "20240518_193000.wav").write_bytes(wav(pcm(20_006)) + chunk(b"guan", never_set))
     lab.label(folder)
     (folder / "copy.wav").write_bytes((folder / "moth.wav").read_bytes())
     lab.label(folder)
@@ -102,10 +107,42 @@ def test_a_file_tells_when_and_where_it_was_recorded(
     when = datetime(2024, 5, 18, 19, 30, tzinfo=UTC).timestamp()
     moth = (when + 10, "AudioMoth comment, zone given there", None, None)
     assert {Path(path).name: tuple(told) for path, *told in rows} == {
-        "20200101_000000.wav": (when, "GUANO Timestamp, zone given there", 48.1, 11.5),
+        "20200101_000000.wav": (
+            when, "GUANO Timestamp; name differs, zone given there", 48.1, 11.5,
+        ),
+        "20240518_193000.wav": (
+            when, "name; GUANO Timestamp is not plausible, UTC assumed", None, None,
+        ),
         "moth.wav": moth,
         "copy.wav": moth,
         "20200101_000500.wav": (1577837100.0, "name, UTC assumed", None, None),
-    }
+    }  # fmt: skip
     said = audioset("show", folder / "20200101_000000.wav", "--home", lab.home)
     assert "recorded 2024-05-18T21:30:00+02:00 (GUANO Timestamp)\n  at 48.1, 11.5\n" in said.out
+    assert "  by SM, serial S1\n" in said.out
+    assert "start 2024-05-18 21:30:00: GUANO Timestamp; name differs, zone" in said.out
+    assert "GUANO\tSerial\tS1\t" in said.out
+    everything = "SELECT source, key, value, start, doubt FROM notes ORDER BY path, key"
+    stored = lab.rows(everything)
+    assert ("GUANO", "Timestamp", "1970-01-01T00:00:10Z", None,
+            "not used: before 2000, so the clock was not set") in stored  # fmt: skip
+    assert ("AudioMoth", "device", "24E144085F256397", None, None) in stored
+    said = audioset("times", "--home", lab.home)
+    assert "GUANO Timestamp; name differs, zone given there\t1\t" in said.out
+    assert "2 files have sources that differ or are not plausible" in said.err
+    told = "2024-05-18 21:30:00 by GUANO Timestamp; name differs, zone given there"
+    assert f"20200101_000000.wav: {told}; GUANO Timestamp: 2024-05-18T21:30:00+02:00" in said.err
+    # What an earlier version labelled has no notes; they are read again on request.
+    by_file = (
+        "SELECT path, recorded_by, latitude_deg, device, serial FROM clip_sources ORDER BY path"
+    )
+    before = lab.rows(by_file)
+    with lab.engine.begin() as conn:
+        conn.execute(text("DELETE FROM recording_notes"))
+        conn.execute(text("UPDATE clips SET device = NULL, serial = NULL, latitude_deg = NULL"))
+    os.utime(folder / "20240518_193000.wav", ns=(1, 1))
+    said = audioset("times", "--read-files", "--home", lab.home)
+    assert "notes found in 2 files; left out: 1 that are gone or changed" in said.err
+    left = [row for row in before if "20240518" not in row[0]]
+    assert [row for row in lab.rows(by_file) if "20240518" not in row[0]] == left
+    assert lab.rows(everything) == [row for row in stored if "1970" not in row[2]]

@@ -14,6 +14,7 @@ from db.reports import clip as reports
 from flows.asking import clip_reference, shown_interval
 from flows.cli.shared_options import AsJson, Clip, Output, Store
 from flows.terminal import clock, print_json, print_table, say, shown_path
+from flows.terminal import when as moment
 
 
 def show(
@@ -42,9 +43,15 @@ def show(
         say(f"  recorded {facts.told_start} ({facts.told_by})")
     if facts.latitude_deg is not None:
         say(f"  at {facts.latitude_deg:g}, {facts.longitude_deg:g}")
+    if facts.device or facts.serial:
+        serial = f", serial {facts.serial}" if facts.serial else ""
+        say(f"  by {facts.device or 'a device'}{serial}")
     for source in report.sources:
         named = f"  id {source.user_id}" if source.user_id else ""
         say(f"  {source.path_text} ({source.status}){named}")
+        if source.recorded_by and ";" in source.recorded_by:  # something differs, or is wrong
+            start = moment(source.recorded_unix_ms, source.recorded_utc_offset_s or 0)
+            say(f"    start {start}: {source.recorded_by}")
     for labelling in report.labellings:
         beside = "beside" if labelling.is_beside else "kept"
         mark = "current" if labelling.is_current else beside
@@ -78,6 +85,10 @@ def show(
             if d.mid in names
         ],
     )
+    if facts.notes:
+        print()
+        said = ((n.source, n.key, n.value, n.doubt or "") for n in facts.notes)
+        print_table(("said in", "what", "value", "doubt"), said)
 
 
 def failures(
