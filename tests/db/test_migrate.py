@@ -4,12 +4,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.operations import Operations
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, inspect, text
 
@@ -157,14 +159,14 @@ def test_models_that_were_taught_before_count_as_taught(fresh_db: Engine) -> Non
             conn.exec_driver_sql(f"DROP VIEW {name}")
         for name in ("is_taught", "is_retired"):
             conn.exec_driver_sql(f"ALTER TABLE models DROP COLUMN {name}")
-        conn.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0010'"))
         for name, (version, digest, dim) in rows.items():
             values = f"'{name}', '{version}', '{digest}', 16000, 0.96, 1, {dim}"
             conn.exec_driver_sql(
                 f"INSERT INTO models ({columns}, registered_at) "
                 f"VALUES ({values}, '2024-05-18 00:00:00+00:00')"
             )
-    ensure_schema(fresh_db)
+        with Operations.context(MigrationContext.configure(conn)):
+            import_module("db.migrations.versions.0011_taught_models").upgrade()
     with reading(fresh_db) as conn:
         found = conn.execute(text("SELECT name FROM models WHERE is_taught AND NOT is_retired"))
         assert found.scalars().all() == ["mine"]

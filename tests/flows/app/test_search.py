@@ -41,7 +41,7 @@ async def asking(collection: Collection) -> AsyncIterator[httpx.AsyncClient]:
 
 
 def _names(page: httpx.Response) -> list[str]:
-    return re.findall(r"<h3>(.*?) <span", page.text)
+    return re.findall(r"<h2>(.*?) <span", page.text)
 
 
 def _links(page: httpx.Response) -> dict[str, str]:
