@@ -3,5 +3,5 @@
 The tasks themselves are one level up, one a file.
 """
 
-PUBLIC = ("job", "options", "shards", "start_times", "watched_folders", "worklist")
+PUBLIC = ("job", "notes_again", "options", "shards", "start_times", "watched_folders", "worklist")
 """What other rooms may import."""

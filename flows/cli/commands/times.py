@@ -57,13 +57,15 @@ def times(
     more than a minute, it is said which. A rule is stored and also holds for
     files that come later; '' removes it. Without a time zone, times are taken as UTC.
     """
-    from tasks.labelling.start_times import read_notes_again, time_recordings
+    from tasks.labelling.start_times import time_recordings
 
     find_zone(timezone or None)
     if pattern:
         compiled(pattern)
     with store.database() as engine:
         if read_files:
+            from tasks.labelling.notes_again import read_notes_again
+
             n_found, n_changed = read_notes_again(engine)
             note(f"notes found in {n_found:,} files" + _left_out(n_changed))
         if timezone is not None or pattern is not None:
