@@ -14,7 +14,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Select, and_, select
+from sqlalchemy import (
+    Connection,
+    Double,
+    Engine,
+    Integer,
+    Select,
+    and_,
+    cast,
+    func,
+    null,
+    select,
+    union_all,
+)
 
 from db.engine import reading
 from db.query.current_labelling import floor, model_ids, with_facts
@@ -225,13 +237,21 @@ def _population(conn: Connection, question: Question) -> Select[Any]:
     within = intervals_query(tree, question.min_score, allowed, question)
     if question.span is not None:
         within = with_source(within)
-    heard = covered_seconds(within, "clip_id").subquery("heard")
+    heard = covered_seconds(within, "clip_id").subquery("heard").c
     found = within if by_interval else found_query(tree, question.min_score, allowed)
     best = best_of_clips(found).c
+    # SQLite would compare each clip of one with each of the other, if they were joined.
+    no_number, no_id = cast(null(), Double), cast(null(), Integer)
+    both = union_all(
+        select(best.clip_id, best.labelling_id, best.node_id, best.peak,
+               no_number.label("seconds")),
+        select(heard.clip_id, no_id, no_id, cast(null(), best.peak.type), heard.seconds),
+    ).subquery("both").c  # fmt: skip
+    chosen = (both.labelling_id, both.node_id, both.peak, both.seconds)
     return (
-        select(clips.c.sha256, best.labelling_id, best.node_id, best.peak, heard.c.seconds)
-        .join(clips, clips.c.id == best.clip_id)
-        .outerjoin(heard, heard.c.clip_id == best.clip_id)
+        select(clips.c.sha256, *(func.max(each) for each in chosen))
+        .join_from(both.clip_id.table, clips, clips.c.id == both.clip_id)
+        .group_by(both.clip_id, clips.c.sha256)
     )
 
 
