@@ -355,6 +355,7 @@ def test_extra_keys_overwrite_nothing(tmp_path: Path) -> None:
         write_seed_json(tmp_path / "a", "m", (), [Prediction("a", "f", 0.48, {}, {"meta": 1})])
 
 
+@pytest.mark.slow
 def test_seed_json_is_streamed(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     tracemalloc.start()
