@@ -14,7 +14,7 @@ from fastapi.responses import HTMLResponse
 from pydantic import BaseModel, Field
 from starlette.datastructures import QueryParams
 
-from audioset_core.errors import AudioError, UserError
+from audioset_core.errors import UserError
 from audioset_core.inputs.start_times import find_zone
 from audioset_core.ontology.graph import Node
 from audioset_core.previews.snippets import centred_span
@@ -29,12 +29,11 @@ from db.judging.verdicts import (
     store_verdicts,
 )
 from db.query.find import find_clips, find_intervals
-from db.query.question import Question
 from db.score_files.comparable import describe, vectors_of
 from db.score_files.teachable import EmbeddedModel
-from flows.analysis.similar import similar_clips
 from flows.app.asked import asked_of, question_of
 from flows.app.cards import Card
+from flows.app.like import alike
 from flows.app.served import Home, Served
 from flows.app.sounds import MOST_SPAN_S, Second
 from flows.app.teach import NEW_NAME, newest_of, taught_models
@@ -233,11 +232,7 @@ def _cards(
 
 def _alike(home: Served, base: EmbeddedModel, node: Node, like: str, at_s: float) -> list[Asked]:
     query = vectors_of(home.engine, like, base.title)
-    try:
-        found = similar_clips(home.engine, home.teaching.home, query, Question(), at_s, N_ASKED)
-    except (AudioError, OSError) as error:
-        why = " ".join(str(error).split())
-        raise UserError(f"embeddings cannot be read: {why}; see audioset verify") from None
+    found = alike(home, query, at_s, N_ASKED)
     lengths = describe(home.engine, [row[3] for row in found.rows])
     return [
         _asked(node, clip, path or "", (start_s, end_s, lengths[clip].duration_s),
@@ -278,7 +273,7 @@ def _asked(
     end_s = min(end_s, duration_s)
     from_s, to_s = centred_span(start_s, end_s - start_s, duration_s, _CARD_S)
     card = Card(
-        clip=clip, name=node.name, score=0.0, start_s=from_s, end_s=to_s,
+        clip=clip, mid=node.mid, name=node.name, score=0.0, start_s=from_s, end_s=to_s,
         file=one_line(PurePath(path).name or clip[:12]), path_text=path,
         interval=shown_interval(start_s, end_s),
     )  # fmt: skip
