@@ -89,7 +89,6 @@ def class_page(
             "node": node,
             "is_own": node.mid.startswith(OWN_PREFIX),
             "parents": ontology.parents(node.mid),
-            "names": [each.name for each in ontology.nodes.values()],
             "orders": ORDERS,
             "order": order if order in ORDERS else ORDERS[0],
             "like": like,

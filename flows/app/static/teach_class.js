@@ -1,6 +1,7 @@
 // One class: sounds are judged, what is known is learned again, and the list changes.
 
 import { send, tell } from "./app.js";
+import { choose } from "./classes.js";
 import { follow } from "./labelling.js";
 import { give, judge, onStored, unstored } from "./verdicts.js";
 
@@ -216,6 +217,7 @@ at("teach")?.addEventListener("submit", async (event) => {
   }
 });
 
+for (const group of document.querySelectorAll("[data-classes]")) choose(group);
 at("change")?.addEventListener("submit", async (event) => {
   event.preventDefault();
   const given = new FormData(event.target);
