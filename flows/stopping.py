@@ -57,6 +57,8 @@ class Stopper:
         self._before: dict[int, Any] = {}
         self._wire: tuple[int, int] | None = None
         self._leaving, self._telling = threading.Lock(), threading.Lock()
+        self.line = LINE
+        """What `tell` prints."""
 
     @property
     def code(self) -> int | None:
@@ -145,7 +147,7 @@ class Stopper:
             os.dup2(nowhere, 2)
             bar = _CLEAR_LINE + _SHOW_CURSOR if os.isatty(stderr) else b""
             if select.select([], [stderr], [], 1.0)[1]:
-                os.write(stderr, bar + LINE.encode() + b"\n")
+                os.write(stderr, bar + self.line.encode() + b"\n")
 
     def _leave(self) -> None:
         """End this process and what it has started, now."""

@@ -54,6 +54,7 @@ class Described:
     duration_s: float
     best_class: str | None
     """The name of the class with the highest score in the current labelling."""
+    best_mid: str | None
 
 
 def vectors_of(engine: Engine, ref: str | bytes, model: str | None = None) -> Vectors:
@@ -115,21 +116,23 @@ def describe(
     """Where the clips are, by id: the files that stand for them, of those that fit `paths`."""
     first = first_source(clips.c.id, paths).correlate(clips).scalar_subquery()
     best = (
-        select(nodes.c.name)
-        .join(clip_scores, clip_scores.c.node_id == nodes.c.id)
+        select(clip_scores.c.node_id)
         .join(labellings, labellings.c.id == clip_scores.c.labelling_id)
         .where(labellings.c.clip_id == clips.c.id, labellings.c.is_current)
-        .order_by(clip_scores.c.peak.desc(), nodes.c.id)
+        .order_by(clip_scores.c.peak.desc(), clip_scores.c.node_id)
         .limit(1)
         .correlate(clips)
         .scalar_subquery()
     )
     query: Select[Any] = (
-        select(clips.c.sha256, sources.c.path_text, clips.c.duration_s, best)
+        select(
+            clips.c.sha256, sources.c.path_text, clips.c.duration_s, nodes.c.name, nodes.c.mid
+        )
         .select_from(clips)
         .outerjoin(sources, sources.c.id == first)
+        .outerjoin(nodes, nodes.c.id == best)
         .where(clips.c.sha256.in_(found))
-    )
+    )  # fmt: skip
     with reading(engine) as conn:
         return {row[0]: Described(*row[1:]) for row in conn.execute(query)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import PurePath
+from urllib.parse import urlencode
 
 from audioset_core.previews.snippets import centred_span
 from db.answer_records import Hit
@@ -19,6 +20,8 @@ class Card:
     """A span of a clip to hear, and the class that is heard there."""
 
     clip: str
+    mid: str
+    """Of the class that is heard there; empty if there is none."""
     name: str
     score: float
     start_s: float
@@ -36,6 +39,12 @@ class Card:
     """Where the sound itself is: the middle of its best window."""
 
     @property
+    def recording(self) -> str:
+        """The address of the recording's page, at the span."""
+        asked = {"at": f"{self.start_s:.2f}", **({"class": self.mid} if self.mid else {})}
+        return f"/clips/{self.clip}?{urlencode(asked)}"
+
+    @property
     def span(self) -> str:
         """The span as a query of a URL."""
         return f"start_s={self.start_s:.2f}&end_s={self.end_s:.2f}"
@@ -46,7 +55,7 @@ def card_of(hit: Hit) -> Card:
     start_s, end_s = centred_span(hit.peak_s, hit.window_s, hit.duration_s, CARD_S)
     moment = hit.heard_at or hit.recorded_at
     return Card(
-        clip=hit.clip, name=hit.name, score=hit.score, start_s=start_s, end_s=end_s,
+        clip=hit.clip, mid=hit.mid, name=hit.name, score=hit.score, start_s=start_s, end_s=end_s,
         file=one_line(PurePath(hit.path_text or "").name or hit.clip[:12]),
         path_text=hit.path_text or "",
         interval=shown_interval(hit.start_s, hit.end_s),

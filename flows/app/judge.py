@@ -96,15 +96,9 @@ def judge(home: Home, under: str = "") -> HTMLResponse:
     """The samples that were drawn, and a form to draw another."""
     return home.page(
         "judge",
-        {"title": "Judge", "review": None, "under": under, "names": names(home),
+        {"title": "Judge", "review": None, "under": under,
          "reviews": shared_reviews.list_reviews(home.engine), "most": MOST_SOUNDS},
     )  # fmt: skip
-
-
-@router.get("/judge/names")
-def names(home: Home) -> list[str]:
-    """The names of all classes and branches, also of one's own."""
-    return sorted((node.name for node in home.ontology().nodes.values()), key=str.casefold)
 
 
 @router.post("/judge/samples")

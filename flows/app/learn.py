@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import PurePath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Query
 from fastapi.responses import HTMLResponse
-from pydantic import BaseModel, Field
 from starlette.datastructures import QueryParams
 
-from audioset_core.errors import AudioError, UserError
+from audioset_core.errors import UserError
 from audioset_core.inputs.start_times import find_zone
 from audioset_core.ontology.graph import Node
 from audioset_core.previews.snippets import centred_span
 from audioset_core.teaching.choice import ORDERS
 from db.catalog.own_classes import OWN_PREFIX
-from db.judging.verdicts import (
-    UNKNOWN,
-    StoredVerdict,
-    Verdict,
-    VerdictFile,
-    find_verdicts,
-    store_verdicts,
-)
+from db.judging.verdicts import StoredVerdict, find_verdicts
 from db.query.find import find_clips, find_intervals
-from db.query.question import Question
 from db.score_files.comparable import describe, vectors_of
 from db.score_files.teachable import EmbeddedModel
-from flows.analysis.similar import similar_clips
 from flows.app.asked import asked_of, question_of
 from flows.app.cards import Card
+from flows.app.like import alike
 from flows.app.served import Home, Served
 from flows.app.sounds import MOST_SPAN_S, Second
 from flows.app.teach import NEW_NAME, newest_of, taught_models
 from flows.asking import answerable, shown_interval, stated_zone
-from flows.own_classes import clean_text
 from flows.terminal import one_line
 from tasks.teaching.learning import ask, still_open
 from tasks.teaching.patches import Patches
@@ -52,8 +41,6 @@ _CARD_S = 2.0
 """Of sound on a card: the patch that is judged, and what is around it."""
 _MOST_SHOWN = 60
 """Examples on the page; the newest."""
-_MOST_NAME_CHARS = 100
-_FILE = VerdictFile(hashlib.sha256(b"audioset app").hexdigest(), "audioset app", "app")
 
 Name = Annotated[str, Query(description="A class: name, MID or path.")]
 
@@ -81,17 +68,6 @@ class Asked:
         return max(0.0, first), min(100.0, 100 * (self.end_s - self.start_s) / whole)
 
 
-class VerdictForm(BaseModel):
-    """What a person says of a class in a span of a clip; without a span: in all of it."""
-
-    name: str
-    clip: str = Field(pattern="^[0-9a-f]{64}$")
-    start_s: float | None = Field(None, ge=0, allow_inf_nan=False)
-    end_s: float | None = Field(None, ge=0, allow_inf_nan=False)
-    verdict: Literal["present", "absent", "unsure"]
-    by: str = Field("", max_length=_MOST_NAME_CHARS)
-
-
 @router.get("/class")
 def class_page(
     home: Home, name: Name, order: str = "best", like: str = "", at: Second = 0.0, search: str = ""
@@ -113,7 +89,6 @@ def class_page(
             "node": node,
             "is_own": node.mid.startswith(OWN_PREFIX),
             "parents": ontology.parents(node.mid),
-            "names": [each.name for each in ontology.nodes.values()],
             "orders": ORDERS,
             "order": order if order in ORDERS else ORDERS[0],
             "like": like,
@@ -134,9 +109,18 @@ def class_page(
 
 @router.get("/candidates")
 def candidates(
-    home: Home, name: Name, order: str = "best", like: str = "", at: Second = 0.0, search: str = ""
+    home: Home,
+    name: Name,
+    order: str = "best",
+    like: str = "",
+    at: Second = 0.0,
+    search: str = "",
+    judge: str = "",
 ) -> HTMLResponse:
-    """Sounds to judge, as a part of the page; what is known of the class is learned anew."""
+    """Sounds to judge, as a part of the page; what is known of the class is learned anew.
+
+    Of what was said of a sound already, what `judge` says is shown, else what the others say.
+    """
     node = home.ontology().find(name)
     base = home.teaching.look()
     patches = home.teaching.patches
@@ -154,9 +138,12 @@ def candidates(
         what = "like" if asked.is_likeness else "score"
         values = [f"{what} {value:.2f}" for value in asked.values.tolist()]
         found = _cards(home, node, patches, list(zip(asked.numbers.tolist(), values, strict=True)))
-    said = {_place(each): each for each in verdicts}
+    own_last = sorted(verdicts, key=lambda each: each.judged_by == judge)
+    said = {_place(each): each for each in own_last if each.mid == node.mid}
     shown = [
-        replace(each, said=known.verdict) if (known := said.get(_key(each))) else each
+        replace(each, said=known.verdict, by=known.judged_by)
+        if (known := said.get(_key(each)))
+        else each
         for each in found
     ]
     return home.page(
@@ -185,33 +172,6 @@ def figures(home: Home, name: Name) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-@router.post("/verdicts")
-def judge(home: Home, form: VerdictForm) -> dict[str, str | None]:
-    """Store a verdict; what the same person had said of it before."""
-    node = home.ontology().find(form.name)
-    known = describe(home.engine, [form.clip]).get(form.clip)
-    if known is None:
-        raise UserError(f"no recording {form.clip[:12]} is known here")
-    span_ms = None
-    if form.start_s is not None and form.end_s is not None:
-        end_s = min(form.end_s, known.duration_s)
-        if form.start_s >= end_s:
-            raise UserError(f"the recording ends at {known.duration_s:.2f} s")
-        span_ms = round(form.start_s * 1000), round(end_s * 1000)
-    now, by = datetime.now(UTC), clean_text(form.by) or UNKNOWN
-    before = next(
-        (
-            each.verdict
-            for each in find_verdicts(home.engine, under=node.mid, clip=form.clip)
-            if (each.mid, each.judged_by, _span_ms(each)) == (node.mid, by, span_ms)
-        ),
-        None,
-    )
-    said = Verdict(form.clip, node.mid, span_ms, form.verdict, by, now, now.isoformat())
-    store_verdicts(home.engine, _FILE, [said], now)
-    return {"before": before}
-
-
 def _order(text: str) -> Any:
     if text not in ORDERS:
         raise UserError(f"order {text!r}: {', '.join(ORDERS)}")
@@ -233,11 +193,7 @@ def _cards(
 
 def _alike(home: Served, base: EmbeddedModel, node: Node, like: str, at_s: float) -> list[Asked]:
     query = vectors_of(home.engine, like, base.title)
-    try:
-        found = similar_clips(home.engine, home.teaching.home, query, Question(), at_s, N_ASKED)
-    except (AudioError, OSError) as error:
-        why = " ".join(str(error).split())
-        raise UserError(f"embeddings cannot be read: {why}; see audioset verify") from None
+    found = alike(home, query, at_s, N_ASKED)
     lengths = describe(home.engine, [row[3] for row in found.rows])
     return [
         _asked(node, clip, path or "", (start_s, end_s, lengths[clip].duration_s),
@@ -278,7 +234,7 @@ def _asked(
     end_s = min(end_s, duration_s)
     from_s, to_s = centred_span(start_s, end_s - start_s, duration_s, _CARD_S)
     card = Card(
-        clip=clip, name=node.name, score=0.0, start_s=from_s, end_s=to_s,
+        clip=clip, mid=node.mid, name=node.name, score=0.0, start_s=from_s, end_s=to_s,
         file=one_line(PurePath(path).name or clip[:12]), path_text=path,
         interval=shown_interval(start_s, end_s),
     )  # fmt: skip

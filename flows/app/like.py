@@ -7,11 +7,17 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from audioset_core.errors import UserError
+from audioset_core.errors import AudioError, UserError
 from audioset_core.previews.snippets import centred_span
 from db.query.question import Question
-from db.score_files.comparable import Described, describe, has_more_comparable, vectors_of
-from flows.analysis.similar import has_index, similar_clips
+from db.score_files.comparable import (
+    Described,
+    Vectors,
+    describe,
+    has_more_comparable,
+    vectors_of,
+)
+from flows.analysis.similar import Similar, has_index, similar_clips
 from flows.app.cards import CARD_S, Card
 from flows.app.served import Served
 from flows.asking import shown_interval
@@ -54,7 +60,7 @@ def cards_like(home: Served, text: str, most: int) -> Likeness:
             f"more than {MOST_READ:,} recordings would be read one by one: "
             f"`audioset index build{moments}`, once, lets this answer at once"
         )
-    answer = similar_clips(home.engine, home.home, query, Question(), at_s, most)
+    answer = alike(home, query, at_s, most)
     described = describe(home.engine, [clip, *(row[3] for row in answer.rows)])
     notes = [f"Most alike first, by {query.kind} of {query.model}, {answer.how}."]
     if answer.remark is not None:
@@ -66,12 +72,25 @@ def cards_like(home: Served, text: str, most: int) -> Likeness:
     )  # fmt: skip
 
 
+def alike(home: Served, query: Vectors, at_s: float | None, most: int) -> Similar:
+    """The clips most like one, or like its patch at a second.
+
+    Raises:
+        UserError: the clip ends before that second, or a stored file is lost or damaged.
+    """
+    try:
+        return similar_clips(home.engine, home.home, query, Question(), at_s, most)
+    except (AudioError, OSError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(f"{query.kind} cannot be read: {why}; see `audioset verify`") from None
+
+
 def _card(row: Row, window_s: float, file: Described) -> Card:
     cosine, start_s, end_s, clip, path_text = row
     begins_s, ends_s = centred_span(start_s, window_s, file.duration_s, CARD_S)
     return Card(
-        clip=clip, name=file.best_class or "no class", score=cosine, start_s=begins_s,
-        end_s=ends_s, file=_file_name(file, clip), path_text=path_text or "",
+        clip=clip, mid=file.best_mid or "", name=file.best_class or "no class", score=cosine,
+        start_s=begins_s, end_s=ends_s, file=_file_name(file, clip), path_text=path_text or "",
         interval=shown_interval(start_s, end_s), has_alike=True,
         at_s=(start_s or 0.0) + window_s / 2,
     )  # fmt: skip

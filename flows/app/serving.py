@@ -18,6 +18,7 @@ from db.read_only import snapshot_of
 from flows.app.application import application
 from flows.app.guard import Guard
 from flows.app.served import Served
+from flows.stopping import stopper
 from flows.terminal import note
 
 TOKEN_VARIABLE = "AUDIOSET_APP_TOKEN"  # noqa: S105 (a name)
@@ -33,6 +34,7 @@ def serve_app(
     Raises:
         UserError: the address is not one of this machine's, or the port is taken.
     """
+    stopper().line = "audioset: stopped"
     listening = _listening(host, port)
     token = None
     if not _is_loopback(listening):

@@ -91,7 +91,6 @@ def teach_page(home: Home) -> HTMLResponse:
             "taught": taught[:_N_VERSIONS],
             "n_older": len(taught[_N_VERSIONS:]),
             "newest": newest_of(taught),
-            "names": [node.name for node in ontology.nodes.values()],
             "embedded": embedded_models(home.engine),
         },
     )

@@ -20,7 +20,8 @@ function item(found, id) {
   return one;
 }
 
-function combobox(input, leastScore, onChosen) {
+/** Make a field such one; beside each class is in how many recordings its score is that high. */
+export function combobox(input, leastScore = () => undefined, onChosen = () => {}) {
   const box = document.createElement("div");
   box.className = "choice";
   input.replaceWith(box);
@@ -100,7 +101,7 @@ function combobox(input, leastScore, onChosen) {
   });
 }
 
-/** Make the fields of a group such ones; once the last is filled there is another. */
+/** Make each field of a group such one; once the last is filled there is another. */
 export function choose(group, leastScore) {
   function onChosen(input) {
     const fields = [...group.querySelectorAll("input")];
@@ -108,8 +109,8 @@ export function choose(group, leastScore) {
     const next = input.cloneNode();
     next.value = "";
     next.id = `${group.dataset.classes}${fields.length}`;
-    next.placeholder = "or another";
-    for (const name of ["data-key", "data-does", "aria-activedescendant"]) next.removeAttribute(name);
+    next.placeholder = group.dataset.another;
+    for (const name of ["data-key", "data-does", "required", "aria-activedescendant"]) next.removeAttribute(name);
     group.append(next);
     combobox(next, leastScore, onChosen);
   }

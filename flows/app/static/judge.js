@@ -1,10 +1,12 @@
 // The page where samples are drawn, and the one where a sample is heard.
 
 import { send } from "./app.js";
+import { combobox } from "./classes.js";
 
 if (document.getElementById("item")) import("./judge_sample.js");
 
 const form = document.getElementById("draw");
+if (form) combobox(form.elements.under, () => form.elements.min_score.value);
 form?.addEventListener("submit", async (event) => {
   event.preventDefault();
   const given = Object.fromEntries(new FormData(form));

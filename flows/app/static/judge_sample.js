@@ -53,7 +53,7 @@ function show(index, isPlayed = true) {
   document.querySelector("[data-verdict=other]").hidden = isRoot(item);
   at("question").textContent = `Do you hear: ${item.name}?`;
   const link = document.createElement("a");
-  link.href = `/clips/${item.clip}?at=${item.start_s.toFixed(2)}`;
+  link.href = `/clips/${item.clip}?at=${item.start_s.toFixed(2)}&class=${encodeURIComponent(item.mid)}`;
   link.textContent = item.file;
   at("where").replaceChildren(`Sound ${current + 1} of ${items.length} · `, link, `, ${clock(item.start_s)} to ${clock(item.end_s)}`);
   const picture = at("picture");

@@ -355,6 +355,6 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 const answer = await fetch(`/clips/${clip}/labels`).catch(() => null);
 if (answer?.ok) {
   labels = await answer.json();
-  const wanted = asked.getAll("class");
+  const wanted = asked.getAll("class").filter((mid) => labels.classes.some(([known]) => known === mid));
   showClasses(wanted.length ? wanted : bestOf(view, Number(given.shown)), wanted.length > 0);
 } else tell("The classes cannot be shown: the server does not answer.");

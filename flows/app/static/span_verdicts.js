@@ -3,6 +3,7 @@
 // The page dispatches "span" at the document with {clip, start_s, end_s}, or null where none is marked.
 
 import { tell } from "./app.js";
+import { combobox } from "./classes.js";
 import { give, onStored } from "./verdicts.js";
 
 const slot = document.getElementById("span-actions");
@@ -17,24 +18,17 @@ const made = (tag, properties, data = {}) => {
 
 function build() {
   const name = made("input", { id: "judged-class", autocomplete: "off", maxLength: 200, placeholder: "such as Wood saw" }, { key: "c", does: "write the class to judge in the span" });
-  name.setAttribute("list", "judged-classes");
-  const names = made("datalist", { id: "judged-classes" });
   const label = made("label", { htmlFor: name.id, textContent: "Has the span " });
-  label.append(name, names);
   try { name.value = sessionStorage.getItem(CLASS) || ""; } catch { /* as it is */ }
-  name.addEventListener("keydown", (event) => { if (event.key === "Enter") name.blur(); });
-  name.addEventListener("focus", async () => {
-    if (names.childElementCount) return;
-    const answer = await fetch("/judge/names").catch(() => null);
-    if (answer?.ok) names.append(...(await answer.json()).map((value) => made("option", { value })));
-  });
   const buttons = [["y", "present", "Yes", "yes: the class is heard in the span"],
     ["l", "absent", "No", "no: the class is lacking in the span"]].map(([key, verdict, text, does]) => {
     const button = made("button", { type: "button", textContent: text }, { key, does });
     button.addEventListener("click", () => say(name, verdict));
     return button;
   });
-  slot.append(label, ...buttons);
+  slot.append(label, name, ...buttons);
+  combobox(name);
+  name.addEventListener("keydown", (event) => { if (event.key === "Enter") name.blur(); });
 }
 
 function say(name, verdict) {

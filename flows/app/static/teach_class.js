@@ -1,73 +1,80 @@
 // One class: sounds are judged, what is known is learned again, and the list changes.
 
 import { send, tell } from "./app.js";
+import { choose } from "./classes.js";
 import { follow } from "./labelling.js";
+import { give, judge, onStored, unstored } from "./verdicts.js";
 
 const RENEW_AFTER = 5;
 const listening = document.getElementById("listening"), list = document.getElementById("candidates");
 const undoing = document.getElementById("undo"), who = document.getElementById("judge-name");
-const mid = listening.dataset.mid;
-const answers = [];
+const mid = listening.dataset.mid, isChosen = Boolean(listening.dataset.like || listening.dataset.search);
+// What the person who judges has said here, by sound; and each answer with what was before, to undo.
+let said = {}, answers = [];
 let nSince = 0, shownKey = null, asking = 0;
 
 const number = (n) => Number(n).toLocaleString("en");
 const at = (id) => document.getElementById(id);
 
-if (who) {
-  try { who.value = localStorage.getItem("audioset-judge") || ""; } catch { /* no storage: asked again */ }
-  who.addEventListener("change", () => {
-    try { localStorage.setItem("audioset-judge", who.value.trim()); } catch { /* as above */ }
-  });
+const key = ({ clip, name, start, end }) => [clip, name, start, end].join(" ");
+const sameCards = (one) => [...document.querySelectorAll(".asked")].filter((card) => key(card.dataset) === key(one));
+
+function before(one) {
+  const own = sameCards(one).find((card) => card.dataset.by === judge() && card.dataset.said);
+  return said[key(one)] ?? own?.dataset.said ?? "withdrawn";
 }
 
-function add(verdict, by) {
-  const place = { present: at("n-present"), absent: at("n-absent") }[verdict];
+function add(place, by) {
   if (place) place.textContent = number(Number(place.textContent.replaceAll(",", "")) + by);
 }
 
+// An example shows what one person said; another sound the last word of whoever judges.
+const isOwn = (card) => !card.closest("#examples") || card.dataset.by === judge();
+
 function mark(card, verdict) {
-  card.dataset.said = verdict;
+  card.dataset.by = judge();
+  card.dataset.said = verdict === "withdrawn" ? "" : verdict;
   for (const button of card.querySelectorAll("[data-verdict]")) {
     button.setAttribute("aria-pressed", String(button.dataset.verdict === verdict));
   }
+  if (!card.closest("#examples") || card.hidden === (verdict === "withdrawn")) return;
+  card.hidden = verdict === "withdrawn";
+  add(at("n-examples"), card.hidden ? -1 : 1);
 }
 
-const sameCard = (one) => [...document.querySelectorAll(".asked")].filter((card) =>
-  card.dataset.clip === one.clip && (card.dataset.start ?? "") === (one.start ?? ""));
-
-async function store(one, verdict) {
-  const { before } = await send("/teach/verdicts", {
-    name: one.name, clip: one.clip, verdict, by: who.value.trim(),
-    start_s: one.start === undefined ? null : Number(one.start),
-    end_s: one.end === undefined ? null : Number(one.end),
-  });
-  add(before, -1);
-  add(verdict, 1);
-  for (const card of sameCard(one)) mark(card, verdict);
-  return before;
+/** Give the verdict, and show it; what the person had said before, or null if nobody judges. */
+function say(one, verdict) {
+  const { clip, name, start, end } = one, known = before(one);
+  const span = { start_s: start === undefined ? null : Number(start), end_s: end === undefined ? null : Number(end) };
+  if (!give({ clip, mid: name, ...span, verdict })) return null;
+  said[key(one)] = verdict;
+  add(at(`n-${known}`), -1);
+  add(at(`n-${verdict}`), 1);
+  for (const card of sameCards(one)) if (isOwn(card)) mark(card, verdict);
+  return known;
 }
 
-async function judge(card, verdict) {
+function answer(card, verdict) {
   const { clip, name, start, end, by } = card.dataset;
   const one = { clip, name, start, end };
-  const mine = who.value.trim() || "unknown";
-  if (by && by !== mine && verdict === "unsure") {
+  if (by && by !== judge() && verdict === "withdrawn") {
     tell(`${by} said so: say the contrary under your name, and neither of the two counts.`);
     return;
   }
   const player = card.querySelector("audio");
   const isHeard = player && !player.paused;
   const all = [...list.querySelectorAll(".asked")];
-  const isInList = all.includes(card);
-  const before = await store(one, verdict);
-  answers.push({ one, before });
-  undoing.disabled = false;
-  if (!isInList) return;
-  nSince += 1;
-  if (nSince >= RENEW_AFTER && !listening.dataset.like && !listening.dataset.search) {
-    await renew();
+  const known = say(one, verdict);
+  if (known === null) {
+    who.addEventListener("change", () => setTimeout(() => card.focus()), { once: true });
     return;
   }
+  answers.push({ one, known });
+  undoing.disabled = false;
+  if (!isOwn(card)) tell(`Stored under your name, beside what ${by} said.`);
+  if (!all.includes(card)) return;
+  // Once that many are stored, the list is renewed.
+  if (!isChosen && ++nSince % RENEW_AFTER === 0) return;
   const next = all.slice(all.indexOf(card) + 1).find((each) => !each.dataset.said);
   if (!next) return;
   next.focus();
@@ -75,19 +82,20 @@ async function judge(card, verdict) {
   if (isHeard) next.querySelector("audio")?.play().catch(() => {});
 }
 
-async function undo() {
+function undo() {
   const last = answers.pop();
   undoing.disabled = !answers.length;
-  if (!last) return;
-  // What was said is kept in the history; "unsure" counts neither way.
-  await store(last.one, last.before ?? "unsure");
-  const [card] = sameCard(last.one);
-  if (card) {
-    if (!last.before) mark(card, "");
-    card.focus();
-  }
-  tell("Undone.");
+  if (!last || say(last.one, last.known) === null) return;
+  sameCards(last.one)[0]?.focus();
+  tell("Taken back.");
 }
+
+onStored(() => { if (nSince >= RENEW_AFTER && !unstored()) renew(); });
+who?.addEventListener("change", () => {
+  said = {};
+  answers = [];
+  undoing.disabled = true;
+});
 
 const current = () => document.activeElement.closest(".asked")
   ?? [...list.querySelectorAll(".asked")].find((card) => !card.dataset.said);
@@ -96,24 +104,27 @@ for (const button of document.querySelectorAll("[data-say]")) {
   button.addEventListener("mousedown", (event) => event.preventDefault()); // the sound keeps the focus
   button.addEventListener("click", () => {
     const card = current();
-    if (card) judge(card, button.dataset.say);
+    if (card) answer(card, button.dataset.say);
   });
 }
 document.addEventListener("click", (event) => {
   const button = event.target.closest("[data-verdict]");
   if (!button) return;
   if (!who) tell("The page is read-only: nothing was changed.");
-  else judge(button.closest(".asked"), button.dataset.verdict);
+  else answer(button.closest(".asked"), button.dataset.verdict);
 });
 undoing?.addEventListener("click", undo);
-at("renew")?.addEventListener("click", renew);
+at("renew")?.addEventListener("click", () => {
+  if (unstored()) nSince = RENEW_AFTER; // what was said last is to count, too
+  else renew();
+});
 
 async function renew() {
   const turn = ++asking;
   nSince = 0;
   list.setAttribute("aria-busy", "true");
   const { order, like, search, at: at_s } = listening.dataset;
-  const asked = new URLSearchParams({ name: mid, order, like, search, at: at_s });
+  const asked = new URLSearchParams({ name: mid, order, like, search, at: at_s, judge: judge() });
   const answer = await fetch(`/teach/candidates?${asked}`).catch(() => null);
   if (turn !== asking) return;
   const text = answer ? await answer.text() : "The server does not answer: is `audioset app` still running?";
@@ -206,6 +217,7 @@ at("teach")?.addEventListener("submit", async (event) => {
   }
 });
 
+for (const group of document.querySelectorAll("[data-classes]")) choose(group);
 at("change")?.addEventListener("submit", async (event) => {
   event.preventDefault();
   const given = new FormData(event.target);

@@ -66,13 +66,21 @@ function keep() {
     : `${waiting.length} not stored yet: ${why} They are kept here, and sent when that is over.`;
 }
 
+// The server counts back from when it is asked: the next verdict is not older than the one before,
+// though that may have been long on its way.
+let atLeast = 0;
 async function post({ at, ...verdict }) {
   const csrf = document.querySelector("meta[name=csrf]");
-  return fetch("/verdicts", {
-    method: "POST",
-    headers: { "content-type": "application/json", "x-audioset-csrf": csrf.content },
-    body: JSON.stringify({ ...verdict, age_s: Math.max(0, (Date.now() - at) / 1000) }),
-  });
+  const age = Math.max(0, Date.now() - Math.max(at, atLeast));
+  try {
+    return await fetch("/verdicts", {
+      method: "POST",
+      headers: { "content-type": "application/json", "x-audioset-csrf": csrf.content },
+      body: JSON.stringify({ ...verdict, age_s: age / 1000 }),
+    });
+  } finally {
+    atLeast = Date.now() - age;
+  }
 }
 
 // The server has started anew: its pages have another secret.

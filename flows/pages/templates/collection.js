@@ -52,7 +52,7 @@ globalThis.drawSunburst = (roots, shown = () => {}) => {
       const end = at + (to - from) * node.h / total;
       if (end - at >= LEAST) {
         const inner = INNER + depth * RING, here = [...path, node];
-        const said = `${node.n}: ${hours(node.h)}, ${node.c.toLocaleString("en")} clips`;
+        const said = `${node.n}: ${hours(node.h)}, ${node.c.toLocaleString("en")} ${node.c === 1 ? "clip" : "clips"}`;
         const part = made("path", {
           d: arc(inner, inner + RING, at, end), class: `b${node.b % 8}`, tabindex: "0",
           role: "button", "aria-label": said, "data-mid": node.m, "fill-opacity": 1 - 0.09 * depth,

@@ -40,6 +40,10 @@ async def asking(collection: Collection) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+def damage(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-1])
+
+
 def _names(page: httpx.Response) -> list[str]:
     return re.findall(r"<h2>(.*?) <span", page.text)
 
@@ -76,6 +80,7 @@ async def test_what_is_found(
     page = await asking.get(f"/?{asked}")
     assert page.status_code == 200
     assert _names(page) == expected
+    assert all("&amp;class=%2Fm%2F" in line for line in page.text.splitlines() if "/clips/" in line)
 
 
 @pytest.mark.anyio
@@ -190,6 +195,11 @@ async def test_sounds_like_one_are_found_by_its_embeddings(
     assert re.findall(r'data-clip="(\w+)"', page.text) == others
     page = await asking.get(f"/?like={saw}@99")
     assert (page.status_code, "ends at 2.40 s" in page.text) == (400, True)
+    for spoil in (damage, Path.unlink):
+        spoil(collection.files["embeddings /x/dog.wav"])
+        page = await asking.get(f"/?like={saw}")
+        assert (page.status_code, "embeddings cannot be read: " in page.text) == (400, True)
+        assert "see `audioset verify`" in page.text
 
 
 @pytest.fixture
@@ -203,7 +213,7 @@ def many(tmp_path: Path) -> Iterator[looking.Collection]:
 
 
 def _shown(page: Page) -> list[str]:
-    return page.locator(".card h3 + p a:first-child").all_inner_texts()
+    return page.locator(".card h2 + p a:first-child").all_inner_texts()
 
 
 @pytest.mark.slow
@@ -283,3 +293,4 @@ def test_a_class_is_chosen_from_those_that_fit(
         page.keyboard.press("Enter")
         expect(page.locator(".card")).to_have_count(1)
         expect(page).to_have_url(re.compile("path=007.wav.*order=duration&each=1"))
+        page.goto("about:blank")  # the picture is not asked for any more

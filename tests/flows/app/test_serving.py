@@ -45,7 +45,7 @@ def test_the_page_is_served_until_a_signal_comes(
             assert "a.wav" in answer.read().decode()
         os.killpg(process.pid, number)
         assert process.wait(20) == 128 + number
-        assert process.stderr.read().startswith("audioset: stopped")
+        assert process.stderr.read() == "audioset: stopped\n"
     finally:
         process.kill()
         process.wait()

@@ -66,7 +66,8 @@ def clip_of(made: Embedded, path: str) -> str:
 
 def say(path: str, made: Embedded, verdict: str = "present", **more: Any) -> dict[str, Any]:
     span = {"start_s": 0.0, "end_s": 1.0}  # the first two patches have their centre there
-    return {"name": SAW, "clip": clip_of(made, path), "verdict": verdict, **span, **more}
+    given = {"mid": SAW, "clip": clip_of(made, path), "verdict": verdict, "judge": "Ann"}
+    return {**given, **span, **more}
 
 
 async def asked(client: httpx.AsyncClient, **more: str) -> str:
@@ -88,8 +89,8 @@ async def test_likeness_ranks_from_the_first_example_and_a_head_as_soon_as_there
     client: httpx.AsyncClient, made: Embedded
 ) -> None:
     assert "There is no example yet" in await asked(client)
-    assert (await client.post("/teach/verdicts", json=say("/c/saw/0.wav", made))).json() == {
-        "before": None
+    assert (await client.post("/verdicts", json=say("/c/saw/0.wav", made))).json() == {
+        "stored": True
     }
     text = await asked(client)
     assert "It takes 3 more examples and 1 more recording to learn Wood saw." in text
@@ -101,7 +102,7 @@ async def test_likeness_ranks_from_the_first_example_and_a_head_as_soon_as_there
     assert first + "0.000" not in text
     assert first + "0.480" not in text
     for at in (1, 2):
-        await client.post("/teach/verdicts", json=say(f"/c/saw/{at}.wav", made))
+        await client.post("/verdicts", json=say(f"/c/saw/{at}.wav", made))
     text = await asked(client)
     assert "It takes" not in text
     assert "score 0." in text
@@ -109,7 +110,7 @@ async def test_likeness_ranks_from_the_first_example_and_a_head_as_soon_as_there
     assert (figures["n_patches"], figures["n_recordings"]) == (6, 3)
     assert figures["ap"] < 0.9  # the two saws that nobody has judged count as others
     for at in (3, 4):
-        await client.post("/teach/verdicts", json=say(f"/c/saw/{at}.wav", made))
+        await client.post("/verdicts", json=say(f"/c/saw/{at}.wav", made))
     before, now = (await client.get("/teach/figures", params={"name": SAW})).json()
     assert before == figures
     assert (now["n_patches"], now["n_recordings"], now["ap"]) == (10, 5, 1.0)
@@ -120,8 +121,8 @@ async def test_what_the_page_ranks_by_is_what_is_taught(
     client: httpx.AsyncClient, made: Embedded
 ) -> None:
     for at in range(4):
-        await client.post("/teach/verdicts", json=say(f"/c/saw/{at}.wav", made))
-    await client.post("/teach/verdicts", json=say("/c/rain/1.wav", made, "absent"))
+        await client.post("/verdicts", json=say(f"/c/saw/{at}.wav", made))
+    await client.post("/verdicts", json=say("/c/rain/1.wav", made, "absent"))
     engine, home = made.collection.engine, made.collection.home
     (base,) = embedded_models(engine)
     patches = read_patches(engine, home, base)
@@ -167,22 +168,37 @@ def test_of_very_many_patches_a_sample_is_held(
 async def test_a_verdict_is_undone_and_its_history_stays(
     client: httpx.AsyncClient, made: Embedded
 ) -> None:
-    for verdict, before in (("present", None), ("absent", "present"), ("present", "absent")):
-        given = await client.post(
-            "/teach/verdicts", json=say("/c/saw/0.wav", made, verdict, by=" Ann ")
-        )
-        assert given.json() == {"before": before}
+    clip = clip_of(made, "/c/saw/0.wav")
+
+    def own(verdict: str, **more: Any) -> dict[str, Any]:
+        return say("/c/saw/0.wav", made, verdict, end_s=0.96, **more)
+
+    await client.post("/verdicts", json=say("/c/saw/1.wav", made))
+    await client.post("/verdicts", json=own("absent", judge="Bo"))
+    for verdict in ("present", "unsure"):
+        await client.post("/verdicts", json=own(verdict))
+    # A search shows also what was judged: what whoever asks says of it, else somebody else.
+    for judge, shown in (("Ann", 'unsure" data-by="Ann'), ("Bo", 'absent" data-by="Bo')):
+        found = await asked(client, like=clip_of(made, "/c/saw/1.wav"), at="0.5", judge=judge)
+        card = found[found.index(f'data-clip="{clip}" data-name="{SAW}" data-start="0.000"') :]
+        assert shown in card[:300]
+    assert f'data-clip="{clip}" data-name="{SAW}" data-start="0.000"' not in await asked(client)
+    await client.post("/verdicts", json=own("withdrawn", judge="Bo"))
+    await client.post("/verdicts", json=own("present"))
+    page = (await client.get("/teach/class", params={"name": SAW})).text
+    assert page.count("Wood saw, by Ann") == 2
+    await client.post("/verdicts", json=own("withdrawn"))
+    page = (await client.get("/teach/class", params={"name": SAW})).text
+    assert (page.count("Wood saw, by Ann"), "by Bo" in page) == (1, False)
+    assert '<dd id="n-present">1</dd>' in page
+    # Nobody says anything of it any more: it is asked again.
+    assert f'data-clip="{clip}" data-name="{SAW}" data-start="0.000"' in await asked(client)
     engine = made.collection.engine
     assert [(v.verdict, v.judged_by) for v in find_verdicts(engine)] == [("present", "Ann")]
-    assert len(find_verdicts(engine, history=True)) == 3
-    page = await client.get("/teach/class", params={"name": SAW})
-    assert "Wood saw, by Ann" in page.text
+    assert len(find_verdicts(engine, history=True)) == 7
 
 
 MISTAKES: list[tuple[str, dict[str, Any], str]] = [
-    ("verdicts", {"name": SAW, "clip": "a" * 64, "verdict": "present"}, "no recording aaaa"),
-    ("verdicts", {"name": SAW, "clip": "../x", "verdict": "present"}, "clip: "),
-    ("verdicts", {"name": SAW, "clip": "a" * 64, "verdict": "yes"}, "verdict: "),
     ("classes", {"name": "Dog", "under": ["Animal"]}, "'Dog' is there already"),
     ("classes", {"name": "Owl of ours", "under": ["Brid"]}, "did you mean 'Bird'"),
     ("classes", {"name": "Owl of ours", "under": [""]}, "say what it is a kind of"),
@@ -237,7 +253,7 @@ async def test_the_collection_is_labelled_by_a_process_that_others_see(
     client: httpx.AsyncClient, made: Embedded
 ) -> None:
     for at in range(5):
-        await client.post("/teach/verdicts", json=say(f"/c/saw/{at}.wav", made))
+        await client.post("/verdicts", json=say(f"/c/saw/{at}.wav", made))
     taught = await client.post("/teach/models", json={"name": "my-sounds", "classes": [SAW]})
     assert taught.json()["classes"] == ["Wood saw"]
     engine, home = made.collection.engine, made.collection.home

@@ -70,7 +70,7 @@ def judge_by_keys(page: Page, n: int) -> None:
         card = page.locator(".asked:focus")
         expect(card).to_have_count(1)
         key, said = ("y", "present") if is_saw(card) else ("n", "absent")
-        with page.expect_response("**/teach/verdicts") as answer:
+        with page.expect_response("**/verdicts") as answer:
             page.keyboard.press(key)
         assert answer.value.request.post_data_json["verdict"] == said
         page.wait_for_timeout(50)
@@ -92,7 +92,10 @@ def test_from_recordings_to_a_class_of_ones_own_that_is_found_below_its_parent(
     page.keyboard.press("a")
     page.keyboard.type("Wood saw")
     page.keyboard.press("Tab")
-    page.keyboard.type("Power tool")
+    page.keyboard.type("power to")
+    expect(page.get_by_role("option").first).to_contain_text("Power tool")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
     page.keyboard.press("Enter")
     expect(page.locator("h1")).to_have_text("Wood saw")
     expect(page.locator("main")).to_contain_text("below Power tool · x:wood-saw")
@@ -112,6 +115,10 @@ def test_from_recordings_to_a_class_of_ones_own_that_is_found_below_its_parent(
     alike = [is_saw(card) for card in found.all()][:10]
     assert sum(alike) >= 5
     page.keyboard.press("j")
+    page.keyboard.press("y")
+    expect(page.locator("#said")).to_contain_text("Write who judges first")
+    page.keyboard.type("Ann")
+    page.keyboard.press("Enter")
     judge_by_keys(page, 10)
     n_present, n_absent = page.locator("#n-present"), page.locator("#n-absent")
     expect(n_present).to_have_text(str(sum(alike)))
@@ -123,6 +130,16 @@ def test_from_recordings_to_a_class_of_ones_own_that_is_found_below_its_parent(
     expect(last).to_have_text(str(int(n_before) - 1))
     page.locator(".asked:focus").get_by_role("button", name=word, exact=True).click()
     expect(last).to_have_text(n_before)
+    # So it is with an example, which goes and comes back.
+    page.reload()
+    page.get_by_text("Examples so far: 10").click()
+    examples = page.locator("#examples .asked")
+    examples.first.get_by_role("button", name="Remove").click()
+    expect(page.locator("#n-examples")).to_have_text("9")
+    expect(examples.first).to_be_hidden()
+    page.keyboard.press("z")
+    expect(page.locator("#n-examples")).to_have_text("10")
+    expect(examples.first).to_be_visible()
     # What was learned from them, and how good it is.
     page.keyboard.press("1")
     expect(page).to_have_url(re.compile("order=best"))
