@@ -87,10 +87,10 @@ async def test_what_is_found(
         ("under=Dog&min_score=2", "Score from: '2' is not a number from 0 to 1.", None),
         ("under=Dog&min_score=nan", "Score from: 'nan' is not a number", None),
         ("under=Dog&min_duration=x", "Seconds at least: 'x' is not a number", None),
-        ("under=Dog&from_day=yesterday", "Day from: 'yesterday' is not a day", None),
-        ("under=Dog&to_day=9999-12-31", "Day to: '9999-12-31' is not a day", None),
+        ("under=Dog&from_day=yesterday", "From the day: 'yesterday' is not a day", None),
+        ("under=Dog&to_day=9999-12-31", "To the day: '9999-12-31' is not a day", None),
         ("under=Dog&from_day=2024-05-02&to_day=2024-05-01", "is before 2024-05-02", None),
-        ("under=Dog&from_hour=25:00", "Time of day from: '25:00' is not a time", None),
+        ("under=Dog&from_hour=25:00", "From the time of day: '25:00' is not a time", None),
         ("under=Dog&order=colour", "there is no order 'colour'", None),
         ("under=Dog&model=none", "no labels by a model called 'none'", None),
         ("under=Dog&set=night", "night", None),
@@ -203,7 +203,7 @@ def many(tmp_path: Path) -> Iterator[looking.Collection]:
 
 
 def _shown(page: Page) -> list[str]:
-    return page.locator(".card h3 + p a:first-child").all_inner_texts()
+    return page.locator(".card h2 + p a:first-child").all_inner_texts()
 
 
 @pytest.mark.slow
@@ -278,6 +278,12 @@ def test_a_class_is_chosen_from_those_that_fit(
         page.wait_for_url("**/?under=Siren&under=Speech&min_score=0.5&each=1")
         page.keyboard.press("3")
         page.wait_for_url("**order=duration**")
+        expect(page.locator(".ways [aria-current=true]")).to_have_text(
+            ["longest first", "every time it is heard"]
+        )
+        for address in ("**order=duration", "**order=duration&each=1"):
+            page.keyboard.press("e")
+            page.wait_for_url(address)
         page.keyboard.press("f")
         page.get_by_label("Folder, file or pattern").fill("007.wav")
         page.keyboard.press("Enter")
