@@ -137,7 +137,8 @@ def candidates(
     home: Home, name: Name, order: str = "best", like: str = "", at: Second = 0.0, search: str = ""
 ) -> HTMLResponse:
     """Sounds to judge, as a part of the page; what is known of the class is learned anew."""
-    node = home.ontology().find(name)
+    ontology = home.ontology()
+    node = ontology.find(name)
     base = home.teaching.look()
     patches = home.teaching.patches
     verdicts = find_verdicts(home.engine, under=node.mid)
@@ -165,6 +166,7 @@ def candidates(
             "title": node.name, "node": node, "sounds": shown, "patches": patches,
             "progress": home.teaching.progress, "learned": learned, "note": note,
             "is_chosen": bool(like or search), "order": _order(order),
+            "near": ontology.parents(node.mid) if node.mid.startswith(OWN_PREFIX) else (node,),
             "n_present": sum(each.verdict == "present" for each in verdicts),
         },
     )  # fmt: skip
