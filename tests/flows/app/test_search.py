@@ -241,6 +241,24 @@ def test_sounds_are_scrolled_through_to_the_last_by_mouse_and_by_keys(
 
 
 @pytest.mark.slow
+def test_no_sound_is_left_out_since_another_of_its_recording_was_shown(
+    tmp_path: Path, page: Page
+) -> None:
+    made = looking.Collection(tmp_path)
+    both = {looking.SIREN: (0, 0, 0.9), looking.SPEECH: (0, 0, 0.6)}
+    for number in range(N_CARDS):
+        made.add(tmp_path / f"{number}.wav", 1.0, both)
+    with serving(made.engine, tmp_path) as address:
+        page.goto(f"{address}/?under=Siren&under=Speech&each=1")
+        expect(page.locator(".card")).to_have_count(N_CARDS)
+        page.keyboard.press("m")
+        expect(page.locator("#shown")).to_have_text(f"All {2 * N_CARDS}.")
+        expect(page.locator(".card")).to_have_count(2 * N_CARDS)
+        page.goto("about:blank")
+    made.engine.dispose()
+
+
+@pytest.mark.slow
 def test_a_class_is_chosen_from_those_that_fit(
     many: looking.Collection, tmp_path: Path, page: Page
 ) -> None:
