@@ -25,6 +25,12 @@ from flows.pages.render import SHARED_FILES
 _FOLDER = Path(__file__).parent
 # Fewer than the connections that the engine keeps open.
 _N_THREADS = 8
+# What Pydantic finds wrong with a value, by its name for it.
+_PLAINLY = {
+    "float_parsing": "is not a number",
+    "int_parsing": "is not a whole number",
+    "string_pattern_mismatch": "is not an id",
+}
 
 
 def application(served: Served) -> Application:
@@ -65,7 +71,10 @@ def _told(request: Request, error: Exception) -> Response:
             message = f"there is no page {request.url.path}"
     elif isinstance(error, RequestValidationError):
         first = error.errors()[0]
-        message = f"{first['loc'][-1]}: {first['msg']} (given: {str(first.get('input'))[:80]!r})"
+        given, why = repr(str(first.get("input"))[:80]), _PLAINLY.get(first["type"])
+        message = f"{first['loc'][-1]}: " + (
+            f"{given} {why}" if why else f"{first['msg']} (given: {given})"
+        )
     elif isinstance(error, DatabaseError) and not isinstance(error, DatabaseUserError):
         code = 503
     if "text/html" not in request.headers.get("accept", ""):

@@ -171,16 +171,16 @@ def _span(asked: Asked, zone: tzinfo) -> Span | None:
     """From a day to another, the last one included; and times of the day, on recorders' clocks."""
     daily = None
     if asked.from_hour or asked.to_hour:
-        first = _of_day_ms("Time of day from", asked.from_hour or "00:00")
-        last = _of_day_ms("Time of day to", asked.to_hour) if asked.to_hour else DAY_MS
+        first = _of_day_ms("From the time of day", asked.from_hour or "00:00")
+        last = _of_day_ms("To the time of day", asked.to_hour) if asked.to_hour else DAY_MS
         daily = Span(first, last, is_daily=True)
     if not (asked.from_day or asked.to_day):
         return daily
     from_ms, to_ms = _ALWAYS_MS
     if asked.from_day:
-        from_ms = _midnight_ms("Day from", asked.from_day, zone, 0)
+        from_ms = _midnight_ms("From the day", asked.from_day, zone, 0)
     if asked.to_day:
-        to_ms = _midnight_ms("Day to", asked.to_day, zone, 1)
+        to_ms = _midnight_ms("To the day", asked.to_day, zone, 1)
     if to_ms <= from_ms:
         raise UserError(f"the day {asked.to_day} is before {asked.from_day}")
     return Span(from_ms, to_ms, each_day=daily)

@@ -121,7 +121,8 @@ def candidates(
 
     Of what was said of a sound already, what `judge` says is shown, else what the others say.
     """
-    node = home.ontology().find(name)
+    ontology = home.ontology()
+    node = ontology.find(name)
     base = home.teaching.look()
     patches = home.teaching.patches
     verdicts = find_verdicts(home.engine, under=node.mid)
@@ -152,6 +153,7 @@ def candidates(
             "title": node.name, "node": node, "sounds": shown, "patches": patches,
             "progress": home.teaching.progress, "learned": learned, "note": note,
             "is_chosen": bool(like or search), "order": _order(order),
+            "near": ontology.parents(node.mid) if node.mid.startswith(OWN_PREFIX) else (node,),
             "n_present": sum(each.verdict == "present" for each in verdicts),
         },
     )  # fmt: skip

@@ -74,7 +74,7 @@ class Sounds:
         return piece
 
     def _decoded(self, clip: str, start_s: float, end_s: float) -> Piece:
-        failed = AudioError(Reason.UNREADABLE, "the recording is no longer anywhere")
+        failed = AudioError(Reason.VANISHED, "the recording is no longer anywhere")
         for place in places(self._engine, clip):
             try:
                 snippet = read_snippet(

@@ -15,7 +15,8 @@ form.addEventListener("formdata", (event) => {
 });
 
 const list = document.getElementById("cards");
-const nameOf = (card) => card.querySelector("audio")?.getAttribute("src") ?? card.dataset.clip + card.textContent;
+// Several sounds of a short recording have one picture and one player: class, score and interval differ.
+const nameOf = (card) => [card.dataset.clip, ...[...card.querySelectorAll("h2, .note")].map((part) => part.textContent)].join("\n");
 let isLoading = false;
 
 async function showMore(more) {

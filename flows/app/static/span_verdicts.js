@@ -43,8 +43,19 @@ function say(name, verdict) {
   give({ ...span, mid, verdict });
 }
 
+// The list of verdicts as it is now.
+async function showAll() {
+  const answer = await fetch(location.href, { headers: { accept: "text/html" } }).catch(() => null);
+  if (!answer?.ok) return;
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  document.getElementById("judged").replaceChildren(...page.getElementById("judged").childNodes);
+}
+
 if (slot && !("readOnly" in document.body.dataset)) {
   build();
   document.addEventListener("span", (event) => { span = event.detail; });
-  onStored(({ mid, verdict, judge }) => tell(`Stored: ${verdict === "present" ? "" : "no "}${mid}, says ${judge}.`));
+  onStored(({ mid, verdict, judge }) => {
+    tell(`Stored: ${verdict === "present" ? "" : "no "}${mid}, says ${judge}.`);
+    showAll();
+  });
 }

@@ -155,6 +155,7 @@ async def test_scores_and_labels_of_a_span(made: Made) -> None:
 @pytest.mark.anyio
 async def test_what_cannot_be_had_is_told_in_a_line(made: Made) -> None:
     paths = {
+        "/clips/zz": (400, "clip: 'zz' is not an id"),
         f"/clips/{'0' * 64}": (404, "there is no recording 000000000000"),
         f"/clips/{made.steps}/columns?axis=mel&level=20&tile=9": (404, "has 2 columns at level 20"),
         f"/clips/{made.steps}/columns?axis=mel&level=2&tile=0": (400, "level:"),

@@ -92,10 +92,10 @@ async def test_what_is_found(
         ("under=Dog&min_score=2", "Score from: '2' is not a number from 0 to 1.", None),
         ("under=Dog&min_score=nan", "Score from: 'nan' is not a number", None),
         ("under=Dog&min_duration=x", "Seconds at least: 'x' is not a number", None),
-        ("under=Dog&from_day=yesterday", "Day from: 'yesterday' is not a day", None),
-        ("under=Dog&to_day=9999-12-31", "Day to: '9999-12-31' is not a day", None),
+        ("under=Dog&from_day=yesterday", "From the day: 'yesterday' is not a day", None),
+        ("under=Dog&to_day=9999-12-31", "To the day: '9999-12-31' is not a day", None),
         ("under=Dog&from_day=2024-05-02&to_day=2024-05-01", "is before 2024-05-02", None),
-        ("under=Dog&from_hour=25:00", "Time of day from: '25:00' is not a time", None),
+        ("under=Dog&from_hour=25:00", "From the time of day: '25:00' is not a time", None),
         ("under=Dog&order=colour", "there is no order 'colour'", None),
         ("under=Dog&model=none", "no labels by a model called 'none'", None),
         ("under=Dog&set=night", "night", None),
@@ -251,6 +251,24 @@ def test_sounds_are_scrolled_through_to_the_last_by_mouse_and_by_keys(
 
 
 @pytest.mark.slow
+def test_no_sound_is_left_out_since_another_of_its_recording_was_shown(
+    tmp_path: Path, page: Page
+) -> None:
+    made = looking.Collection(tmp_path)
+    both = {looking.SIREN: (0, 0, 0.9), looking.SPEECH: (0, 0, 0.6)}
+    for number in range(N_CARDS):
+        made.add(tmp_path / f"{number}.wav", 1.0, both)
+    with serving(made.engine, tmp_path) as address:
+        page.goto(f"{address}/?under=Siren&under=Speech&each=1")
+        expect(page.locator(".card")).to_have_count(N_CARDS)
+        page.keyboard.press("m")
+        expect(page.locator("#shown")).to_have_text(f"All {2 * N_CARDS}.")
+        expect(page.locator(".card")).to_have_count(2 * N_CARDS)
+        page.goto("about:blank")
+    made.engine.dispose()
+
+
+@pytest.mark.slow
 def test_a_class_is_chosen_from_those_that_fit(
     many: looking.Collection, tmp_path: Path, page: Page
 ) -> None:
@@ -288,6 +306,12 @@ def test_a_class_is_chosen_from_those_that_fit(
         page.wait_for_url("**/?under=Siren&under=Speech&min_score=0.5&each=1")
         page.keyboard.press("3")
         page.wait_for_url("**order=duration**")
+        expect(page.locator(".ways [aria-current=true]")).to_have_text(
+            ["longest first", "every time it is heard"]
+        )
+        for address in ("**order=duration", "**order=duration&each=1"):
+            page.keyboard.press("e")
+            page.wait_for_url(address)
         page.keyboard.press("f")
         page.get_by_label("Folder, file or pattern").fill("007.wav")
         page.keyboard.press("Enter")

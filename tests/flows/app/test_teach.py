@@ -88,7 +88,9 @@ def files_in(text: str) -> list[str]:
 async def test_likeness_ranks_from_the_first_example_and_a_head_as_soon_as_there_can_be_one(
     client: httpx.AsyncClient, made: Embedded
 ) -> None:
-    assert "There is no example yet" in await asked(client)
+    nothing = await asked(client)
+    assert "There is no example yet" in nothing
+    assert "search=/%3Funder%3DPower%2520tool%26min_score%3D0.3" in nothing
     assert (await client.post("/verdicts", json=say("/c/saw/0.wav", made))).json() == {
         "stored": True
     }
