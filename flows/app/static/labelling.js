@@ -29,14 +29,7 @@ function show(place, state) {
     button.disabled = state.is_at_work;
     button.textContent = isWhole ? "Label what is new" : "Label the collection";
   }
-  if (found) {
-    found.hidden = state.n_done === 0;
-    for (const link of found.querySelectorAll("a")) {
-      const address = new URL(link.href);
-      address.searchParams.set("model", place.dataset.model);
-      link.href = address.pathname + address.search;
-    }
-  }
+  if (found) found.hidden = state.n_done === 0;
   if (state.is_at_work) setTimeout(() => follow(place), 1000);
 }
 
