@@ -60,6 +60,7 @@ function moveTo(step) {
 }
 
 function playOrPause(player) {
+  if (player.error) player.load(); // The server may answer again.
   if (player.paused) player.play().catch(() => {});
   else player.pause();
 }

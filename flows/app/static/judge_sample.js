@@ -151,7 +151,14 @@ for (const button of buttons) button.addEventListener("click", () => verdict(but
 at("back").addEventListener("click", () => show(current - 1));
 at("skip").addEventListener("click", () => show(current + 1));
 at("undo").addEventListener("click", undo);
-at("again").addEventListener("click", () => { player.currentTime = 0; player.play().catch(() => {}); });
+at("again").addEventListener("click", () => {
+  if (player.error || !at("why").hidden) {
+    show(current); // The server may answer again.
+    return;
+  }
+  player.currentTime = 0;
+  player.play().catch(() => {});
+});
 at("judge-name").addEventListener("change", async () => { await remember(); show(current, false); });
 addEventListener("hashchange", () => { if (asked()) show(asked() - 1); });
 onStored((verdict) => {

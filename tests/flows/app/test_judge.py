@@ -267,6 +267,22 @@ def test_of_two_verdicts_the_second_counts_although_the_first_took_long(
 
 
 @pytest.mark.slow
+def test_a_sound_that_could_not_be_had_is_heard_when_the_server_answers_again(
+    made: Collection, address: str, page: Page
+) -> None:
+    page.route("**/sounds/**", lambda route: route.abort())
+    _draw(page, address, "Siren")
+    page.get_by_label("Who judges").blur()
+    expect(page.locator("#why")).to_have_text(re.compile("The server does not answer"))
+    page.unroute("**/sounds/**")
+    page.keyboard.press("r")
+    expect(page.locator("#picture")).to_be_visible()
+    expect(page.locator("#player")).to_be_visible()
+    expect(page.locator("#player")).to_have_js_property("paused", False)
+    _leave(page)
+
+
+@pytest.mark.slow
 def test_another_class_of_the_branch_is_no_and_yes(
     made: Collection, address: str, page: Page
 ) -> None:
