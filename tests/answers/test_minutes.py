@@ -198,6 +198,7 @@ def by_report(engine: Engine, least: float) -> Seconds:
     return {mid: seconds for mid, seconds in found.items() if mid in LEAVES}
 
 
+@pytest.mark.slow
 @settings(
     max_examples=15,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

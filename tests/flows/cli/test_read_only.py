@@ -104,6 +104,7 @@ def _check_snapshot(before: list[str], home: Path, out: Path) -> None:
         assert answer == (2, refusal, ""), command
 
 
+@pytest.mark.slow
 def test_another_user_who_may_only_read(folder: Path) -> None:
     home = _made(folder)
     with locked(home) as before:
@@ -111,6 +112,7 @@ def test_another_user_who_may_only_read(folder: Path) -> None:
     assert not [each for each in home.iterdir() if each.name.startswith("labels.db-")]
 
 
+@pytest.mark.slow
 def test_a_read_only_disk(folder: Path) -> None:
     home = _made(folder)
     _check_snapshot(on_read_only_disk(home), home, folder / "out")
@@ -145,6 +147,7 @@ def test_the_shell_reads_a_snapshot(folder: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_postgresql_user_who_may_only_read(folder: Path, postgres_url: str) -> None:
     home = _made(folder, postgres_url)
     owner = create_engine(postgres_url)
