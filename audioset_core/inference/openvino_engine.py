@@ -12,7 +12,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -31,6 +31,8 @@ from audioset_core.weights.convert import file_sha256
 from audioset_core.weights.locate import ReadyWeights, cache_dir
 
 _XML = "network.xml"
+_MOST_KEPT_BYTES = 2_000_000_000
+"""Of translated networks in the cache folder: five of the largest, all of the small ones."""
 _NO_BF16 = "--precision bf16: this processor does not compute in bfloat16; leave it out"
 
 
@@ -142,6 +144,8 @@ def _translated(core: Any, bundle: ModelBundle, weights: ReadyWeights) -> Any:
     folder = cache_dir() / "openvino" / f"{kind}-{digest[:32]}-{version}"
     if os.path.isfile(folder / _XML):  # noqa: PTH113 (the method raises PermissionError)
         try:
+            with suppress(OSError):  # a folder that can only be read
+                os.utime(folder)  # says when the network was used last
             return core.read_model(folder / _XML)
         except RuntimeError:  # incomplete, perhaps because of a full disk
             shutil.rmtree(folder, ignore_errors=True)
@@ -192,5 +196,15 @@ def _keep(model: Any, folder: Path) -> None:
             openvino.save_model(model, made / _XML, compress_to_fp16=False)
             # Fails if another process has stored the same meanwhile.
             made.rename(folder)
+        _let_go(folder.parent)
     except (OSError, RuntimeError):
         return
+
+
+def _let_go(kept: Path) -> None:
+    """Remove the translations that were used longest ago, where all take too much of the disk."""
+    n_bytes = 0
+    for folder in sorted(kept.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True):
+        n_bytes += sum(file.stat().st_size for file in folder.iterdir())
+        if n_bytes > _MOST_KEPT_BYTES:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -413,6 +413,26 @@ def test_a_translation_is_kept_and_needs_no_torch(
 
 
 @pytest.mark.slow
+def test_translations_that_were_used_longest_ago_make_room(
+    yamnet_weights: ReadyWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A head that is taught anew each day has other weights each day."""
+    monkeypatch.setenv("AUDIOSET_CACHE", str(tmp_path))
+    monkeypatch.setattr("audioset_core.inference.openvino_engine._MOST_KEPT_BYTES", 40_000_000)
+    kept = tmp_path / "openvino"
+    for day, name in enumerate(("used", "old", "older")):
+        (kept / name).mkdir(parents=True)
+        (kept / name / "network.bin").write_bytes(bytes(12_000_000))
+        os.utime(kept / name, (1e9 - day, 1e9 - day))
+    open_network(YAMNET, yamnet_weights, OPENVINO)  # of 15 MB
+    (own,) = kept.glob("yamnet-*")
+    assert sorted(kept.iterdir()) == sorted([own, kept / "used", kept / "old"])
+    os.utime(own, (1, 1))
+    open_network(YAMNET, yamnet_weights, OPENVINO)
+    assert own.stat().st_mtime > 1e9
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["network.xml", "network.bin"])
 def test_a_translation_cut_short_is_made_again(
     yamnet_weights: ReadyWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
