@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from sqlalchemy import Engine
 
 from audioset_core.errors import UserError
 from audioset_core.ontology.graph import Node, Ontology, load_default
-from db.catalog.own_classes import own_classes
+from db.catalog.own_classes import OwnClass, own_classes
 from db.engine import open_engine
 from db.migrate import ensure_schema
 from db.query.question import Question
@@ -53,14 +54,15 @@ def open_database(home: Path, db: str | None, *, create: bool = False) -> Iterat
 
 def ontology_of(engine: Engine | None) -> Ontology:
     """The ontology, and the classes of one's own that the database (if there is one) has."""
-    if engine is None:
-        return load_default()
+    return load_default() if engine is None else _with_classes(tuple(own_classes(engine)))
+
+
+@lru_cache(maxsize=2)
+def _with_classes(own: tuple[OwnClass, ...]) -> Ontology:
     return load_default().with_classes(
-        [
-            (Node(each.mid, each.name, description=each.description), each.parent_mids)
-            for each in own_classes(engine)
-        ]
-    )
+        [(Node(each.mid, each.name, description=each.description), each.parent_mids)
+         for each in own]
+    )  # fmt: skip
 
 
 def mids_of(ontology: Ontology, names: Sequence[str]) -> tuple[str, ...]:

@@ -9,10 +9,8 @@ from urllib.parse import urlencode
 from audioset_core.previews.snippets import centred_span
 from db.answer_records import Hit
 from flows.asking import shown_interval
+from flows.pages.examples import SNIPPET_S
 from flows.terminal import one_line
-
-CARD_S = 6.0
-"""Of sound on a card; where a model's window is longer, the window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,7 @@ class Card:
 
 def card_of(hit: Hit) -> Card:
     """The card of a hit: its best window and what is around it."""
-    start_s, end_s = centred_span(hit.peak_s, hit.window_s, hit.duration_s, CARD_S)
+    start_s, end_s = centred_span(hit.peak_s, hit.window_s, hit.duration_s, SNIPPET_S)
     moment = hit.heard_at or hit.recorded_at
     return Card(
         clip=hit.clip, mid=hit.mid, name=hit.name, score=hit.score, start_s=start_s, end_s=end_s,

@@ -22,8 +22,8 @@ from db.judging.reviews import judged_review, store_review
 from db.judging.shared_reviews import SharedItem, SharedReview
 from db.judging.verdicts import Verdict
 from db.query.question import Question
-from flows.app.cards import CARD_S
 from flows.app.served import Home
+from flows.pages.examples import SNIPPET_S
 from flows.terminal import one_line
 from tasks.evaluation.review_estimate import estimate_review
 
@@ -181,7 +181,7 @@ def _shown(review: SharedReview) -> list[dict[str, Any]]:
     """What the page's script needs of each sound; its score is not told, so as not to influence."""
     shown = []
     for item in review.items:
-        start_s, end_s = centred_span(item.peak_s, item.window_s, item.duration_s, CARD_S)
+        start_s, end_s = centred_span(item.peak_s, item.window_s, item.duration_s, SNIPPET_S)
         start_s, end_s = math.floor(start_s * 100) / 100, math.floor(end_s * 100) / 100
         heard = None
         if item.heard is not None:

@@ -18,9 +18,10 @@ from db.score_files.comparable import (
     vectors_of,
 )
 from flows.analysis.similar import Similar, has_index, similar_clips
-from flows.app.cards import CARD_S, Card
+from flows.app.cards import Card
 from flows.app.served import Served
 from flows.asking import shown_interval
+from flows.pages.examples import SNIPPET_S
 from flows.terminal import clock, one_line
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def alike(home: Served, query: Vectors, at_s: float | None, most: int) -> Simila
 
 def _card(row: Row, window_s: float, file: Described) -> Card:
     cosine, start_s, end_s, clip, path_text = row
-    begins_s, ends_s = centred_span(start_s, window_s, file.duration_s, CARD_S)
+    begins_s, ends_s = centred_span(start_s, window_s, file.duration_s, SNIPPET_S)
     return Card(
         clip=clip, mid=file.best_mid or "", name=file.best_class or "no class", score=cosine,
         start_s=begins_s, end_s=ends_s, file=_file_name(file, clip), path_text=path_text or "",

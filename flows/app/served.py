@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,14 +11,14 @@ from fastapi import Depends, Request
 from fastapi.responses import HTMLResponse
 from sqlalchemy import Engine
 
-from audioset_core.ontology.graph import Node, Ontology, load_default
+from audioset_core.ontology.graph import Ontology
 from audioset_core.previews.spans import SpanReader
-from db.catalog.own_classes import OwnClass, own_classes
 from flows.app.guard import Guard
 from flows.app.kept import Kept
 from flows.app.recording.overviews import Overviews
 from flows.app.sounds import Sounds
 from flows.app.teaching import Teaching
+from flows.asking import ontology_of
 from flows.pages.render import environment
 
 _FOLDER = Path(__file__).parent
@@ -48,7 +47,7 @@ class Served:
 
     def ontology(self) -> Ontology:
         """The ontology with the classes of one's own, as they are by now."""
-        return _with_classes(tuple(own_classes(self.engine)))
+        return ontology_of(self.engine)
 
     def page(self, name: str, values: Mapping[str, Any], code: int = 200) -> HTMLResponse:
         """The page `name`, ``templates/<name>.html`` with ``static/<name>.css`` and ``.js``."""
@@ -68,11 +67,3 @@ def _served(request: Request) -> Served:
 
 Home = Annotated[Served, Depends(_served)]
 """A parameter of every route."""
-
-
-@lru_cache(maxsize=2)
-def _with_classes(own: tuple[OwnClass, ...]) -> Ontology:
-    return load_default().with_classes(
-        [(Node(each.mid, each.name, description=each.description), each.parent_mids)
-         for each in own]
-    )  # fmt: skip

@@ -8,21 +8,16 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import Annotated
 
 import anyio
 from fastapi import APIRouter, Path, Query, Request, Response
 from sqlalchemy import Engine
 
-from audioset_core.audio.decoders import DecodeOptions
-from audioset_core.errors import AudioError, Reason
-from audioset_core.previews.snippets import mp3_bytes, read_snippet
-from audioset_core.previews.spectrogram_png import spectrogram_png
-from db.reports.collection import places
+from audioset_core.errors import AudioError
 from flows.app.ranges import ranged
+from flows.pages.examples import Piece, piece_of
 
-PICTURE_COLUMNS = 300
 MOST_SPAN_S = 60.0
 _KEPT_BYTES = 64_000_000
 _KEPT_S = 3600
@@ -31,14 +26,6 @@ ClipId = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
 Second = Annotated[float, Query(ge=0, le=1e9, allow_inf_nan=False)]
 
 router = APIRouter(prefix="/sounds")
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A span's picture as PNG and its sound as MP3."""
-
-    picture: bytes
-    sound: bytes
 
 
 class Sounds:
@@ -63,7 +50,7 @@ class Sounds:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        piece = self._decoded(clip, start_s, end_s)
+        piece = piece_of(self._engine, clip, start_s, end_s)
         with self._lock:
             if key not in self._kept:
                 self._kept[key] = piece
@@ -72,20 +59,6 @@ class Sounds:
                 _, old = self._kept.popitem(last=False)
                 self._n_bytes -= len(old.picture) + len(old.sound)
         return piece
-
-    def _decoded(self, clip: str, start_s: float, end_s: float) -> Piece:
-        failed = AudioError(Reason.VANISHED, "the recording is no longer anywhere")
-        for place in places(self._engine, clip):
-            try:
-                snippet = read_snippet(
-                    place.path, (place.size_bytes, place.mtime_ns), start_s, end_s,
-                    PICTURE_COLUMNS, DecodeOptions(place.track),
-                )  # fmt: skip
-            except AudioError as error:
-                failed = error
-                continue
-            return Piece(spectrogram_png(snippet.log_mel), mp3_bytes(snippet))
-        raise failed
 
 
 async def _piece(request: Request, clip: str, start_s: float, end_s: float) -> Piece | Response:

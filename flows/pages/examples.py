@@ -6,13 +6,22 @@ from dataclasses import dataclass
 
 from sqlalchemy import Engine
 
-from audioset_core.errors import AudioError
+from audioset_core.errors import AudioError, Reason
 from db.reports.collection import places
 from flows.pages.render import data_url
 
 SNIPPET_S = 6.0
 """Of sound for a person to judge; where a model's window is longer, the window."""
-PICTURE_COLUMNS = 300
+_PICTURE_COLUMNS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A span's picture as PNG and its sound as MP3, from the file at a path."""
+
+    path_text: str
+    picture: bytes
+    sound: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +44,38 @@ class Exhibit:
 def exhibit(
     engine: Engine, clip: str, peak_s: float | None, window_s: float, duration_s: float
 ) -> Exhibit:
-    """The span around a clip's best window, from the first of its files that can still be read."""
-    from audioset_core.audio.decoders import DecodeOptions
-    from audioset_core.previews.snippets import centred_span, mp3_bytes, read_snippet
-    from audioset_core.previews.spectrogram_png import spectrogram_png
+    """The span around a clip's best window."""
+    from audioset_core.previews.snippets import centred_span
 
     start_s, end_s = centred_span(peak_s, window_s, duration_s, SNIPPET_S)
-    found = places(engine, clip)
-    why = "the recording is no longer anywhere"
-    for place in found:
+    try:
+        piece = piece_of(engine, clip, start_s, end_s)
+    except AudioError as error:
+        path = next((place.path_text for place in places(engine, clip)), "")
+        return Exhibit(path, start_s, end_s, why=str(error))
+    picture, sound = data_url("image/png", piece.picture), data_url("audio/mpeg", piece.sound)
+    return Exhibit(piece.path_text, start_s, end_s, sound, picture)
+
+
+def piece_of(engine: Engine, clip: str, start_s: float, end_s: float) -> Piece:
+    """The span, from the first of the clip's files that can still be read.
+
+    Raises:
+        AudioError: none can be.
+    """
+    from audioset_core.audio.decoders import DecodeOptions
+    from audioset_core.previews.snippets import mp3_bytes, read_snippet
+    from audioset_core.previews.spectrogram_png import spectrogram_png
+
+    failed = AudioError(Reason.VANISHED, "the recording is no longer anywhere")
+    for place in places(engine, clip):
         try:
-            piece = read_snippet(
-                place.path, (place.size_bytes, place.mtime_ns), start_s, end_s, PICTURE_COLUMNS,
+            snippet = read_snippet(
+                place.path, (place.size_bytes, place.mtime_ns), start_s, end_s, _PICTURE_COLUMNS,
                 DecodeOptions(place.track),
             )  # fmt: skip
         except AudioError as error:
-            why = str(error)
+            failed = error
             continue
-        picture = data_url("image/png", spectrogram_png(piece.log_mel))
-        sound = data_url("audio/mpeg", mp3_bytes(piece))
-        return Exhibit(place.path_text, start_s, end_s, sound, picture)
-    return Exhibit(found[0].path_text if found else "", start_s, end_s, why=why)
+        return Piece(place.path_text, spectrogram_png(snippet.log_mel), mp3_bytes(snippet))
+    raise failed
