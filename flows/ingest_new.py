@@ -41,7 +41,8 @@ def ingest_new(
         watch: Which files are ready to be read.
         execution: Threads, a Dask cluster, or child runs on many machines.
         alerts: When failures become an event.
-        database: The database's URL. Empty: AUDIOSET_DB, or SQLite in the home folder.
+        database: The database's URL. ``secret:NAME``: in that Secret block. Empty: AUDIOSET_DB, or
+            SQLite in the home folder.
         engine: The former name of execution, for deployments that have it.
 
     Raises:

@@ -20,7 +20,7 @@ from flows.run.live_runs import recorded_run
 from flows.run.pipeline import begin_jobs, label_here
 from flows.run.preparation import prepare_run
 from flows.run.shard_scheduler import THREAD_RUNNER
-from flows.run_options import ExecutionOptions
+from flows.run_options import ExecutionOptions, stated_url
 from flows.run_report.prefect_artifacts import Monitor
 from flows.run_report.summary import Summary
 from tasks.labelling.options import LabelOptions
@@ -52,13 +52,12 @@ def label_partition(
         partition: Which part of which run.
         home: The folder of scores/, shared by all machines. Empty: AUDIOSET_HOME.
         options: As of the run.
-        database: The database's URL. Empty: AUDIOSET_DB.
+        database: The database's URL. ``secret:NAME``: in that Secret block. Empty: AUDIOSET_DB.
 
     Raises:
         UserError, DatabaseUserError: a parameter is off; the message says which and why.
     """
-    url = database.get_secret_value() if database else None
-    prepared = prepare_run(options, home, url)
+    prepared = prepare_run(options, home, stated_url(database))
     engine = prepared.engine
     described = {
         "flow": "label-partition",

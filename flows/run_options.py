@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from audioset_core.errors import UserError
+
+IN_BLOCK = "secret:"
+"""In place of a database's URL, before the name of a Secret block that holds the URL."""
 
 
 class _Options(BaseModel):
@@ -49,3 +54,23 @@ class AlertOptions(_Options):
     """No event below so many failures in one run."""
     failed_share: float = Field(0.05, ge=0, le=1, title="Failed share, at least")
     """No event below this share of the files that the run opened."""
+
+
+def stated_url(database: SecretStr | None) -> str | None:
+    """The URL of a flow's parameter `database`; of ``secret:NAME`` what that Secret block holds.
+
+    Raises:
+        UserError: the server has no such block.
+    """
+    stated = database.get_secret_value() if database else None
+    if stated is None or not stated.startswith(IN_BLOCK):
+        return stated
+    from prefect.blocks.system import Secret
+
+    name = stated.removeprefix(IN_BLOCK)
+    try:
+        return str(Secret.load(name).get())  # type: ignore[union-attr]  # no coroutine in a flow
+    except ValueError:
+        raise UserError(
+            f"the server has no Secret block {name!r}; save one that holds the database's URL"
+        ) from None

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from audioset_core.storage.index_files import all_stored
 from flows.asking import open_database
 from flows.options import database_url, default_home
+from flows.run_options import stated_url
 from tasks.update_index import update_index as update_index_task
 
 
@@ -32,13 +33,14 @@ def update_index(
         model: Only this model's: NAME or NAME@VERSION. Empty: all.
         moments: Also an index of every moment. One that is there is kept up to date in any case.
         only_if_there: Do nothing in a home that has no index, as the nightly deployment does.
-        database: The database's URL. Empty: AUDIOSET_DB, or SQLite in the home folder.
+        database: The database's URL. ``secret:NAME``: in that Secret block. Empty: AUDIOSET_DB, or
+            SQLite in the home folder.
 
     Raises:
         UserError, DatabaseUserError: a parameter is off; the message says which and why.
     """
     home = (home or default_home()).absolute()
-    url = database_url(home, database.get_secret_value() if database else None)
+    url = database_url(home, stated_url(database))
     with open_database(home, url):  # refused in one line before a task begins
         pass
     if only_if_there and not all_stored(home / "index"):

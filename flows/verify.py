@@ -16,6 +16,7 @@ from flows.asking import open_database
 from flows.label_audio import label_audio
 from flows.options import database_url, default_home
 from flows.run.relabelling import label_again
+from flows.run_options import stated_url
 from flows.run_report.safe_markdown import as_cell, cleaned, table
 from tasks.labelling.options import LabelOptions
 from tasks.store_check.report import Report
@@ -46,14 +47,15 @@ def verify(
         home: The folder of labels.db and scores/. Empty: AUDIOSET_HOME.
         deep: Read every byte: checksums, finite values, every label.
         repair: Put right, or label again, exactly what is damaged.
-        database: The database's URL. Empty: AUDIOSET_DB, or SQLite in the home folder.
+        database: The database's URL. ``secret:NAME``: in that Secret block. Empty: AUDIOSET_DB, or
+            SQLite in the home folder.
 
     Raises:
         StoreDamagedError: damage was found and is left; the report tells which.
         UserError, DatabaseUserError: a parameter is off; the message says which and why.
     """
     home = (home or default_home()).absolute()
-    url = database_url(home, database.get_secret_value() if database else None)
+    url = database_url(home, stated_url(database))
 
     def label(manifest: Path, options: LabelOptions) -> int:
         return label_audio(

@@ -8,13 +8,14 @@ from typing import Any
 
 from prefect.futures import PrefectConcurrentFuture
 from prefect.task_runners import ThreadPoolTaskRunner
+from pydantic import SecretStr
 
 from audioset_core.errors import UserError
 from db.catalog.sources import iter_items
 from db.engine import has_password
 from db.errors import DatabaseError
 from db.ledger.runs import child_runs, record_heartbeat, summary_of
-from flows.run_options import ExecutionOptions
+from flows.run_options import IN_BLOCK, ExecutionOptions
 from flows.run_report.prefect_artifacts import Monitor
 from flows.run_report.summary import Summary
 from tasks.labelling.job import Job, Jobs, engine_for, now, stop_run
@@ -28,7 +29,7 @@ def label_partitions(
     jobs: Jobs,
     found: Discovery,
     execution: ExecutionOptions,
-    database: str | None,
+    database: SecretStr | None,
     summary: Summary,
     monitor: Monitor,
 ) -> None:
@@ -38,17 +39,19 @@ def label_partitions(
         UserError: the database's URL would hand a password to Prefect.
         PartitionError: a part was not done, however often it was tried; the others were.
     """
-    if database and has_password(database):
+    stated = database.get_secret_value() if database else ""
+    if stated and not stated.startswith(IN_BLOCK) and has_password(stated):
         raise UserError(
             "the database's URL holds a password, which Prefect would store and show with the "
-            "partitions' parameters: give every machine AUDIOSET_DB in its environment instead"
+            "partitions' parameters: give every machine AUDIOSET_DB in its environment instead, "
+            "or the name of a Secret block: secret:NAME"
         )
     job = jobs[0]
     engine = engine_for(job.database_url)
     partitions = _cut(jobs, found, execution.partitions)
     parameters = {"home": str(job.home), "options": job.options.model_dump(mode="json")}
-    if database:  # else the workers' own environment names it
-        parameters["database"] = database
+    if stated:  # else the workers' own environment names it
+        parameters["database"] = stated
     common = {
         "deployment": execution.partition_deployment,
         "parameters": parameters,

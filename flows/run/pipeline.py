@@ -27,7 +27,7 @@ from flows.run.live_runs import LiveRun, recorded_run
 from flows.run.partitions import label_partitions
 from flows.run.preparation import Prepared, prepare_run
 from flows.run.shard_scheduler import label_shards, shard_runner
-from flows.run_options import AlertOptions, ExecutionOptions
+from flows.run_options import AlertOptions, ExecutionOptions, stated_url
 from flows.run_report.drift import drift
 from flows.run_report.prefect_artifacts import Monitor
 from flows.run_report.progress import listeners
@@ -62,8 +62,7 @@ def run_pipeline(request: Request) -> Summary:
     Raises:
         UserError, DatabaseUserError: a parameter is off; the message says which and why.
     """
-    database = request.database.get_secret_value() if request.database else None
-    prepared = prepare_run(request.options, request.home, database)
+    prepared = prepare_run(request.options, request.home, stated_url(request.database))
     engine, is_watched = prepared.engine, request.settle_s is not None
     paths, problems = usable_roots(request.paths) if is_watched else (request.paths, [])
     described = _described(request)
@@ -79,7 +78,9 @@ def run_pipeline(request: Request) -> Summary:
         is_whole = False
         try:
             if request.execution.partitions and found.n_items:
-                label_partitions(jobs, found, request.execution, database, run.summary, monitor)
+                label_partitions(
+                    jobs, found, request.execution, request.database, run.summary, monitor
+                )
             elif found.n_items:
                 items = partial(iter_items, engine, run.run_id)
                 label_here(jobs, request.execution, run, monitor, items, found.estimated_s)

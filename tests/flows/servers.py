@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,10 +62,23 @@ class Server:
 
     def post(self, path: str, **body: Any) -> Any:
         """The answer to a POST of JSON, e.g. ``post("/flow_runs/filter", limit=1)``."""
-        return ask(self.url, "POST", path, body)
+        return ask(self.url, "POST", path, body, self.headers)
 
     def get(self, path: str) -> Any:
-        return ask(self.url, "GET", path)
+        return ask(self.url, "GET", path, headers=self.headers)
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What tells the server that the requests are ours, where it was given a password."""
+        password = self.environment.get("PREFECT_API_AUTH_STRING")
+        if password is None:
+            return {}
+        own = {
+            "authorization": f"Basic {b64encode(password.encode()).decode()}",
+            "prefect-csrf-client": "tests",
+        }
+        token = ask(self.url, "GET", "/csrf-token?client=tests", headers=own)["token"]
+        return {**own, "prefect-csrf-token": token}
 
     def deployment(self, name: str) -> Any:
         """A deployment by ``FLOW/DEPLOYMENT``."""
@@ -72,14 +86,16 @@ class Server:
 
     def trigger(self, name: str, **parameters: Any) -> str:
         """Start a run of a deployment; the run's id."""
-        return trigger(self.url, name, **parameters)
+        return trigger(self.url, name, self.headers, **parameters)
 
     def state(self, run_id: str) -> str:
         """COMPLETED, RUNNING, CRASHED, ..."""
         return str(self.get(f"/flow_runs/{run_id}")["state_type"])
 
 
-def ask(url: str, method: str, path: str, body: Any = None) -> Any:
+def ask(
+    url: str, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+) -> Any:
     """The API's answer to one request; a server that is busy (SQLite) is asked again.
 
     It may say so, or say nothing for longer than one waits. What only reads is asked again then.
@@ -87,7 +103,7 @@ def ask(url: str, method: str, path: str, body: Any = None) -> Any:
     only_reads = method == "GET" or path.endswith("/filter")
     for left in reversed(range(20)):
         try:
-            answer = httpx.request(method, url + path, json=body, timeout=30)
+            answer = httpx.request(method, url + path, json=body, headers=headers, timeout=30)
         except httpx.ReadTimeout:
             if not only_reads or left < 17:
                 raise
@@ -99,11 +115,14 @@ def ask(url: str, method: str, path: str, body: Any = None) -> Any:
     return answer.json() if answer.content else None
 
 
-def trigger(url: str, name: str, **parameters: Any) -> str:
+def trigger(
+    url: str, name: str, headers: Mapping[str, str] | None = None, **parameters: Any
+) -> str:
     """Start a run of the deployment ``FLOW/DEPLOYMENT``; the run's id."""
-    deployment = ask(url, "GET", f"/deployments/name/{name}")
+    deployment = ask(url, "GET", f"/deployments/name/{name}", headers=headers)
     body = {"parameters": parameters, "state": {"type": "SCHEDULED"}}
-    return str(ask(url, "POST", f"/deployments/{deployment['id']}/create_flow_run", body)["id"])
+    path = f"/deployments/{deployment['id']}/create_flow_run"
+    return str(ask(url, "POST", path, body, headers)["id"])
 
 
 def wait_until(

@@ -6,14 +6,18 @@ import asyncio
 import fnmatch
 import os
 import re
+import secrets
 import shlex
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 from prefect.deployments.runner import RunnerDeployment
@@ -235,10 +239,16 @@ class TestCompose:
 
     def test_passwords_come_from_outside_or_it_does_not_start(self) -> None:
         text = (FOLDER / "compose.yaml").read_text()
-        uses = re.findall(r"\$\{POSTGRES_PASSWORD[^}]*\}", text)
-        assert len(uses) >= 3
-        assert all(use.startswith("${POSTGRES_PASSWORD:?set ") for use in uses)
+        for name in ("POSTGRES_PASSWORD", "PREFECT_PASSWORD"):
+            uses = re.findall(rf"\$\{{{name}[^}}]*\}}", text)
+            assert len(uses) >= 2
+            assert all(use.startswith(f"${{{name}:?set ") for use in uses)
         assert not re.search(r"://\w+:[^$]\w*@", text)
+
+    def test_who_reports_to_the_server_has_its_password(self) -> None:
+        asked = SERVICES["server"]["environment"]["PREFECT_SERVER_API_AUTH_STRING"]
+        for name in set(OURS) - {"server"}:
+            assert SERVICES[name]["environment"]["PREFECT_API_AUTH_STRING"] == asked, name
 
     def test_ports_are_open_to_this_machine_only(self) -> None:
         ports = [p for s in SERVICES.values() for p in s.get("ports", [])]
@@ -261,7 +271,18 @@ class TestCompose:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running_server(tmp_path_factory.mktemp("server")) as server:
+    """With what compose.yaml tells a server: a password, and no forms of other pages."""
+    told = SERVICES["server"]["environment"]
+    of_services = {name: value for name, value in told.items() if "SERVICES" in name}
+    password = "audioset:" + secrets.token_hex()
+    with running_server(
+        tmp_path_factory.mktemp("server"),
+        PREFECT_SERVER_API_AUTH_STRING=password,
+        PREFECT_API_AUTH_STRING=password,
+        PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED="true",
+        PREFECT_SERVER_SERVICES_DB_VACUUM_LOOP_SECONDS="2",
+        **of_services,
+    ) as server:
         yield server
 
 
@@ -280,6 +301,15 @@ class TestOnARealServer:
             [clone / "setup.sh"], env={**server.environment, "PATH": path, **more},
             capture_output=True, text=True, timeout=240, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
+
+    def test_strangers_and_other_pages_are_refused(self, server: Server) -> None:
+        """A container's health check is answered without the password."""
+        assert httpx.get(f"{server.url}/health").status_code == 200
+        assert httpx.get(f"{server.url}/version").status_code == 401
+        user, _, password = server.environment["PREFECT_API_AUTH_STRING"].partition(":")
+        assert httpx.get(f"{server.url}/version", auth=(user, password)).status_code == 200
+        other = httpx.post(f"{server.url}/flow_runs/filter", json={}, auth=(user, password))
+        assert other.status_code == 403
 
     def test_without_places_nothing_is_deployed(self, server: Server, clone: Path) -> None:
         done = self._set_up(server, clone)
@@ -318,3 +348,26 @@ class TestOnARealServer:
             wait_until(lambda: server.state(run) in done_in, 120, what=lambda: worker.said)
             assert server.state(run) == "COMPLETED", worker.said
         assert len(list((tmp_path / "home" / "scores").rglob("*.npy"))) == 1
+
+    def test_runs_of_long_ago_go(self, server: Server, tmp_path: Path) -> None:
+        """The server is asked for its database, since no request can set a time in the past."""
+        flow = server.post("/flows/", name="old")["id"]
+        state = {"type": "COMPLETED"}
+        old, new = (server.post("/flow_runs/", flow_id=flow, state=state)["id"] for _ in range(2))
+        long_ago = datetime.now(UTC) - timedelta(days=91)
+        with sqlite3.connect(server.process.log.with_name("server.db"), timeout=30) as conn:
+            conn.execute(
+                "UPDATE flow_run SET end_time = ?, start_time = ? WHERE id = ?",
+                (*[long_ago.strftime("%Y-%m-%d %H:%M:%S.%f")] * 2, old),
+            )
+        wait_until(
+            lambda: (
+                [
+                    run["id"]
+                    for run in server.post("/flow_runs/filter", flows={"id": {"any_": [flow]}})
+                ]
+                == [new]
+            ),
+            60,
+            what=lambda: server.process.said[-4000:],
+        )

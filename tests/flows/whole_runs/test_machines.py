@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import signal
 import threading
@@ -11,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.blocks.system import Secret
 from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import SecretStr
+from sqlalchemy import make_url
 
 from audioset_core.errors import UserError
 from db.migrate import ensure_schema
@@ -98,13 +101,15 @@ def server(postgres_server: str, tmp_path: Path, shared: Lab) -> Iterator[Server
             EventsWorker.drain_all(timeout=10)
 
 
-def _label(lab: Lab, corpus: Path, model: Any = "yamnet", **engine: Any) -> Summary:
+def _label(
+    lab: Lab, corpus: Path, model: Any = "yamnet", database: str | None = None, **engine: Any
+) -> Summary:
     return label_audio(
         paths=[str(corpus)],
         home=lab.home,
         options=LabelOptions(model=model),
         execution=ExecutionOptions(**{"partitions": 4, **engine}),
-        database=SecretStr(lab.url),
+        database=SecretStr(database or lab.url),
     )
 
 
@@ -151,12 +156,20 @@ def test_two_workers_give_what_one_process_gives(
 def test_two_workers_label_with_two_models(
     server: Server, shared: Lab, alone: Lab, corpus: Path, tmp_path: Path
 ) -> None:
+    """The database's password is in a Secret block; runs and their parts know the block's name."""
     both = ("yamnet", "pocket")
+    with pytest.raises(UserError, match="no Secret block 'labels'; save one that holds"):
+        _label(shared, corpus, database="secret:labels")
+    url = make_url(shared.url).set(password="kept-by-a-block")
+    Secret(value=url.render_as_string(hide_password=False)).save("labels")
     with (
         running_worker(server, tmp_path, POOL, "one", limit=1),
         running_worker(server, tmp_path, POOL, "two", limit=1),
     ):
-        summary = _label(shared, corpus, model=both)
+        summary = _label(shared, corpus, model=both, database="secret:labels")
+    told = json.dumps([server.post(f"/{kind}/filter") for kind in ("flow_runs", "logs")])
+    assert told.count('"database": "secret:labels"') == 4
+    assert "kept-by-a-block" not in told
     assert (summary.n_found, summary.n_labelled, summary.n_failed) == (N_CLIPS + 2, N_CLIPS + 1, 1)
     assert _done(shared) == 2 * (N_CLIPS + 1)
     shared.check()
