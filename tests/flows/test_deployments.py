@@ -349,6 +349,21 @@ class TestOnARealServer:
             assert server.state(run) == "COMPLETED", worker.said
         assert len(list((tmp_path / "home" / "scores").rglob("*.npy"))) == 1
 
+    def test_a_run_that_fails_is_told(self, server: Server) -> None:
+        deployment = server.deployment("label-audio/ad-hoc")["id"]
+        run = server.post(f"/deployments/{deployment}/create_flow_run", parameters={"paths": []})
+        server.post(f"/flow_runs/{run['id']}/set_state", state={"type": "FAILED"}, force=True)
+        resource = {"id_prefix": ["prefect.automation."]}
+        asked = {
+            "filter": {"event": {"name": ["prefect.automation.triggered"]}, "resource": resource}
+        }
+
+        def told() -> list[str]:
+            events = server.post("/events/filter", **asked)["events"]
+            return [e["resource"]["prefect.resource.name"] for e in events]
+
+        wait_until(lambda: "audioset: a run failed" in told(), 60, what=told)
+
     def test_runs_of_long_ago_go(self, server: Server, tmp_path: Path) -> None:
         """The server is asked for its database, since no request can set a time in the past."""
         flow = server.post("/flows/", name="old")["id"]
