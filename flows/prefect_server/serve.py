@@ -9,7 +9,7 @@ import signal
 import subprocess
 import zoneinfo
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -231,7 +231,6 @@ async def _tidy(client: PrefectClient) -> None:
     )
     from prefect.client.schemas.objects import StateType
     from prefect.states import Crashed
-    from prefect.types._datetime import now
 
     def in_states(*types: StateType, **more: Any) -> FlowRunFilter:
         kind = FlowRunFilterStateType(any_=list(types))
@@ -245,7 +244,7 @@ async def _tidy(client: PrefectClient) -> None:
     # The next run makes up for all that were missed.
     missed = in_states(
         StateType.SCHEDULED,
-        expected_start_time=FlowRunFilterExpectedStartTime(before_=now("UTC")),
+        expected_start_time=FlowRunFilterExpectedStartTime(before_=datetime.now(UTC)),
     )
     for run in await client.read_flow_runs(flow_run_filter=missed):
         if run.auto_scheduled:
