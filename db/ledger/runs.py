@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any, cast
 
@@ -87,6 +87,49 @@ def list_runs(engine: Engine, skip: int, limit: int) -> list[RunInList]:
             RunInList(_run(row), row.flow_run_name or "", row.ended_at, row.parameters, row.n_parts)
             for row in conn.execute(query)
         ]
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What all runs did so far, the parts of a run counted once."""
+
+    counts: RunCounts
+    n_by_status: Mapping[str, int]
+    n_waiting: int
+    """Files that running runs have found and not yet dealt with."""
+    last_success_at: datetime | None
+    last_speed: float | None
+    """Seconds of audio a second, of the last run that labelled anything."""
+
+
+def totals(engine: Engine) -> Totals:
+    """What all runs did so far; reads the table of runs alone."""
+    whole = select(runs).where(runs.c.parent_id.is_(None)).subquery()
+    names = [field.name for field in fields(RunCounts)]
+    sums = select(*(func.coalesce(func.sum(whole.c[name]), 0) for name in names))
+    open_ = whole.c.n_found - whole.c.n_labelled - whole.c.n_known - whole.c.n_failed
+    waiting = select(func.coalesce(func.sum(open_), 0)).where(
+        whole.c.status == RunStatus.RUNNING.value
+    )
+    by_status = select(whole.c.status, func.count()).group_by(whole.c.status)
+    done = whole.c.status == RunStatus.COMPLETED.value
+    last = select(func.max(whole.c.ended_at)).where(done)
+    labelled = (
+        select(whole.c.audio_s, whole.c.started_at, whole.c.ended_at)
+        .where(done, whole.c.n_labelled > 0)
+        .order_by(whole.c.ended_at.desc())
+        .limit(1)
+    )
+    with reading(engine) as conn:
+        speed = conn.execute(labelled).one_or_none()
+        taken_s = 0.0 if speed is None else (speed.ended_at - speed.started_at).total_seconds()
+        return Totals(
+            RunCounts(*conn.execute(sums).one()),
+            {row.status: row[1] for row in conn.execute(by_status)},
+            max(0, int(conn.execute(waiting).scalar_one())),
+            conn.execute(last).scalar_one(),
+            None if speed is None or not taken_s else speed.audio_s / taken_s,
+        )
 
 
 def progress_mark(engine: Engine) -> tuple[int, ...]:

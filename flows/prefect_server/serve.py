@@ -17,6 +17,8 @@ from audioset_core.errors import AudiosetError, UserError
 from audioset_core.inputs.walk import read_inputs
 from audioset_core.models.registry import find_bundle
 from audioset_core.weights.locate import find_source
+from flows.options import database_url
+from flows.prefect_server.metrics import served_metrics
 from flows.prefect_server.settings import Served, prepare_to_serve, server_for_serve
 from flows.run.preparation import prepare_run
 from flows.run_options import WatchOptions
@@ -74,6 +76,7 @@ class Plan:
     database: str | None
     with_ui: bool = False
     port: int | None = None
+    metrics_port: int | None = None
 
 
 def serve_plan(plan: Plan) -> None:
@@ -93,7 +96,10 @@ def serve_plan(plan: Plan) -> None:
     os.environ["AUDIOSET_HOME"] = str(plan.home.absolute())
     if plan.database:
         os.environ["AUDIOSET_DB"] = plan.database
-    with server_for_serve(plan.home, port=plan.port, with_ui=plan.with_ui) as served:
+    with (
+        served_metrics(database_url(plan.home, plan.database), plan.metrics_port),
+        server_for_serve(plan.home, port=plan.port, with_ui=plan.with_ui) as served,
+    ):
         try:
             asyncio.run(_serve(plan, served, next_time))
         finally:
@@ -267,6 +273,8 @@ def _say(plan: Plan, served: Served, next_time: datetime) -> None:
         note(f"Prefect: {served.ui_url}")
     else:
         note(f"Prefect's API: {served.url}")
+    if plan.metrics_port is not None:
+        note(f"metrics: http://127.0.0.1:{plan.metrics_port}/metrics")
     note("stop with Ctrl-C")
 
 

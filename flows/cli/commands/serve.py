@@ -36,6 +36,10 @@ def serve(
             min=1, max=65_535, help="Port of Prefect's own server. [default: 4200, or any free]"
         ),
     ] = None,
+    metrics: Annotated[
+        int | None,
+        typer.Option(min=1, max=65_535, help="Port on loopback for Prometheus to scrape."),
+    ] = None,
     home: Home = DEFAULT_HOME,
     db: Database = None,
 ) -> None:
@@ -56,5 +60,6 @@ def serve(
             database=db,
             with_ui=with_server,
             port=port,
+            metrics_port=metrics,
         )
     )

@@ -7,6 +7,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from flows.prefect_server.own_server import MARK
 from flows.prefect_server.serve import HEARTBEAT_AUTOMATION
@@ -158,10 +160,24 @@ def _ended(popen: subprocess.Popen[bytes], within_s: float = 30) -> int:
     return popen.wait(within_s)
 
 
+def _metrics(port: int) -> dict[str, Any]:
+    """What a Prometheus server would scrape; by status, where there are runs of that status."""
+    found: dict[str, Any] = {}
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics").raise_for_status().text
+    for sample in (s for family in text_string_to_metric_families(text) for s in family.samples):
+        if not sample.labels:
+            found[sample.name] = sample.value
+        elif sample.value:
+            found.setdefault(sample.name, {})[sample.labels["status"]] = sample.value
+    return found
+
+
 @pytest.mark.slow
 @pytest.mark.server
 def test_one_command_brings_everything_and_takes_it_away(place: _Place) -> None:
-    with place.served("--timezone", "Europe/Berlin") as (process, url):
+    port = free_port()
+    with place.served("--timezone", "Europe/Berlin", "--metrics", str(port)) as (process, url):
+        assert _metrics(port)["audioset_recordings_labelled_total"] == 0
         assert _names(url) == NAMES
         watch = ask(url, "GET", "/deployments/name/ingest-new/scheduled")
         schedule = watch["schedules"][0]["schedule"]
@@ -190,6 +206,13 @@ def test_one_command_brings_everything_and_takes_it_away(place: _Place) -> None:
         assert done.returncode == 0, done.stderr
         runs = [run["name"] for run in ask(url, "POST", "/flow_runs/filter", {})]
         assert any("/other" in name for name in runs), runs
+        found = _metrics(port)
+        assert found["audioset_recordings_labelled_total"] == 5
+        assert found["audioset_runs"] == {"completed": 3}
+        assert found["audioset_files_waiting"] == found["audioset_files_failed_total"] == 0
+        assert found["audioset_audio_seconds_labelled_total"] > 5
+        assert found["audioset_last_run_speed"] > 0
+        assert time.time() - 600 < found["audioset_last_success_timestamp_seconds"] < time.time()
         second = place.run("serve", "--root", place.root, "--home", place.home)
         assert second.returncode == 2
         assert second.stderr.decode().count("\n") == 1
