@@ -59,6 +59,16 @@ HEARTBEAT_AUTOMATION: dict[str, Any] = {
         }
     ],
 }
+# As in deployments/prefect.yaml: a look two minutes after the first of several events.
+ARRIVED: dict[str, Any] = {
+    "name": "audioset: recordings arrived",
+    "type": "event",
+    "posture": "Reactive",
+    "expect": ["audioset.arrived"],
+    "threshold": 1,
+    "within": 60,
+    "schedule_after": 120,
+}
 _LOOK_EVERY_S = 1.0
 _RUNS_END_WITHIN_S = 4.0
 
@@ -109,6 +119,7 @@ def serve_plan(plan: Plan) -> None:
 async def deployments(plan: Plan) -> list[RunnerDeployment]:
     """The deployments, by the names that they have in deployments/prefect.yaml."""
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+    from prefect.events import DeploymentEventTrigger
     from prefect.schedules import Cron
     from prefect.types.entrypoint import EntrypointType
 
@@ -135,6 +146,7 @@ async def deployments(plan: Plan) -> list[RunnerDeployment]:
             "scheduled",
             parameters={"roots": plan.roots, "home": home, "options": options, "watch": watch},
             schedule=Cron(plan.cron, timezone=plan.timezone),
+            triggers=[DeploymentEventTrigger.model_validate(ARRIVED)],
             concurrency_limit=one_at_a_time,
             **common,
         ),

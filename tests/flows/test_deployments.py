@@ -12,6 +12,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,11 +22,13 @@ import httpx
 import pytest
 import yaml
 from prefect.deployments.runner import RunnerDeployment
+from prefect.events import DeploymentEventTrigger
 from prefect.events.schemas.automations import AutomationCore
 from prefect.flows import Flow, load_flow_from_entrypoint
 from prefect.utilities.templating import apply_values
 
 from flows.prefect_server.serve import (
+    ARRIVED,
     HEARTBEAT_AUTOMATION,
     HEARTBEAT_S,
     INDEX_CRON,
@@ -121,6 +124,17 @@ def _essence(deployment: RunnerDeployment) -> dict[str, Any]:
         "schedules": [s.model_dump(include={"cron", "timezone"}) for s in schedules],
         "limit": deployment.concurrency_limit,
         "strategy": options and options.collision_strategy.value,
+        "triggers": [
+            {
+                **trigger.model_dump(mode="json", include={"name", "type", "threshold"}),
+                "posture": trigger.posture.value,
+                "expect": list(trigger.expect),
+                "within": trigger.within.total_seconds(),
+                "schedule_after": trigger.schedule_after.total_seconds(),
+            }
+            for trigger in deployment.triggers
+            if isinstance(trigger, DeploymentEventTrigger)
+        ],
         "places": {name: given[name] for name in ("roots", "home", "watch") if name in given},
     }
 
@@ -138,6 +152,7 @@ def _essence_of_yaml(deployment: dict[str, Any]) -> dict[str, Any]:
         "schedules": deployment.get("schedules", []),
         "limit": limit.get("limit"),
         "strategy": limit.get("collision_strategy"),
+        "triggers": deployment.get("triggers", []),
         "places": {n: parameters[n] for n in ("roots", "home", "watch") if n in parameters},
     }
 
@@ -340,7 +355,7 @@ class TestOnARealServer:
             assert len(found["schedules"]) == len(expected.get("schedules", []))
         assert len(server.post("/deployments/filter")) == len(DEPLOYMENTS)
         names = sorted(a["name"] for a in server.post("/automations/filter"))
-        assert names == sorted(a["name"] for a in AUTOMATIONS)
+        assert names == sorted([ARRIVED["name"], *(a["name"] for a in AUTOMATIONS)])
 
         with running_worker(server, tmp_path / "w", AUDIOSET_WEIGHTS=str(placeholder)) as worker:
             run = server.trigger("ingest-new/scheduled", watch={"settle_s": 0})
@@ -348,6 +363,27 @@ class TestOnARealServer:
             wait_until(lambda: server.state(run) in done_in, 120, what=lambda: worker.said)
             assert server.state(run) == "COMPLETED", worker.said
         assert len(list((tmp_path / "home" / "scores").rglob("*.npy"))) == 1
+
+    def test_many_that_arrive_are_looked_for_once(self, server: Server, tmp_path: Path) -> None:
+        """By the command that deployments/README.md has."""
+        for _ in range(3):
+            done = prefect(
+                "event", "emit", "audioset.arrived", "--resource-id", "audioset.folder./in",
+                server=server, cwd=tmp_path,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stdout + done.stderr
+        asked = {"flows": {"name": {"any_": ["ingest-new"]}},
+                 "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}  # fmt: skip
+
+        def triggered() -> list[Any]:
+            runs = server.post("/flow_runs/filter", **asked)
+            return [run for run in runs if run["created_by"]["type"] == "AUTOMATION"]
+
+        (run,) = wait_until(triggered, 60)
+        due_s = datetime.fromisoformat(run["expected_start_time"]) - datetime.now(UTC)
+        assert timedelta(seconds=60) < due_s <= timedelta(seconds=120)
+        time.sleep(3)
+        assert len(triggered()) == 1
 
     def test_a_run_that_fails_is_told(self, server: Server) -> None:
         deployment = server.deployment("label-audio/ad-hoc")["id"]

@@ -18,7 +18,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from flows.prefect_server.own_server import MARK
-from flows.prefect_server.serve import HEARTBEAT_AUTOMATION
+from flows.prefect_server.serve import ARRIVED, HEARTBEAT_AUTOMATION
 from tests.flows.build import command, run_command, write_clip
 from tests.flows.servers import (
     Process,
@@ -187,7 +187,8 @@ def test_one_command_brings_everything_and_takes_it_away(place: _Place) -> None:
         assert watch["parameters"]["roots"] == [str(place.root)]
         assert watch["tags"] == ["audioset"]
         automations = ask(url, "POST", "/automations/filter", {})
-        assert [a["name"] for a in automations] == [HEARTBEAT_AUTOMATION["name"]]
+        names = {a["name"] for a in automations}
+        assert names == {HEARTBEAT_AUTOMATION["name"], ARRIVED["name"]}
 
         run = trigger(url, "label-audio/ad-hoc", paths=[str(place.root)])
         state = wait_until(lambda: _is_over(url, run), 90, what=lambda: process.said)
@@ -225,7 +226,7 @@ def test_one_command_brings_everything_and_takes_it_away(place: _Place) -> None:
     # Started again: the same deployments, and no second automation.
     with place.served() as (_, url):
         assert _names(url) == NAMES
-        assert len(ask(url, "POST", "/automations/filter", {})) == 1
+        assert len(ask(url, "POST", "/automations/filter", {})) == 2
 
 
 @pytest.mark.slow
