@@ -18,7 +18,7 @@ from db.answer_records import Interval
 from db.query.current_labelling import model_ids, represents_clip, taught_models, with_facts
 from db.query.find import allowed_clips
 from db.query.paths import is_trusted
-from db.query.question import Question, file_conditions, interval_conditions
+from db.query.question import Question, file_conditions, interval_conditions, of_every_file
 from db.query.subtrees import counts, reaches, subtree
 from db.query.time_spans import (
     detected,
@@ -39,6 +39,7 @@ from db.schema.tables import (
     models,
     nodes,
     parameter_sets,
+    sites,
     sources,
 )
 from db.types import canonical_json
@@ -71,6 +72,7 @@ class RecordingRow:
     n_patches: int
     scores_path: str | None
     is_partial: bool
+    site: str | None
     remarks: str = ""
     """In one line."""
 
@@ -151,17 +153,18 @@ def _pages(conn: Connection, query: Select[Any], page: int) -> Iterator[list[Row
 
 def _recording_query(conn: Connection, question: Question) -> Select[Any]:
     # Which of a clip's files are meant is asked of each file here.
-    of_clip = replace(question, paths=(), there_only=False)
+    of_clip = of_every_file(question)
     columns = columns_for(
         RecordingRow, sources, labellings, clips, models, parameter_sets,
         source_id=sources.c.id, labelling_id=labellings.c.id, clip=clips.c.sha256,
         duration_s=rounded_s(clips.c.duration_s), model=models.c.name,
         model_version=models.c.version, n_patches=func.coalesce(labellings.c.n_patches, 0),
-        patch_hop_s=row_hop_s(), window_s=row_window_s(),
+        patch_hop_s=row_hop_s(), window_s=row_window_s(), site=sites.c.name,
     )  # fmt: skip
     query = (
         select(*columns)
         .join_from(sources, labellings, labellings.c.clip_id == sources.c.clip_id)
+        .outerjoin(sites, sites.c.id == sources.c.site_id)
         .where(allowed_clips(conn, of_clip, by_interval=True, is_single=True))
         .where(*file_conditions(question))
         .order_by(sources.c.id)

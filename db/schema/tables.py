@@ -26,6 +26,7 @@ from db.types import CleanJson, CleanText, FiniteFloat, ScoreType, UtcDateTime
 SOURCE_STATUSES = ("pending", "identified", "failed", "missing")
 LABELLING_STATUSES = ("claimed", "done")
 RUN_STATUSES = ("running", "completed", "failed", "crashed", "cancelled")
+SITE_RULE_KINDS = ("folder", "serial")
 
 
 def _one_of(column: str, allowed: tuple[str, ...]) -> CheckConstraint:
@@ -191,8 +192,13 @@ sources = Table(
     column("recorded_utc_offset_s", Integer, nullable=True),
     # How the start was found; NULL: nobody has looked yet.
     column("recorded_by", CleanText, nullable=True),
+    # Where the recording was made, and who says so: manifest, folder, serial or place.
+    # No foreign key: SQLite would have to copy the table to get one.
+    column("site_id", Integer, nullable=True),
+    column("site_by", CleanText, nullable=True),
     _one_of("status", SOURCE_STATUSES),
     Index(None, "recorded_unix_ms", "clip_id"),
+    Index(None, "site_id", "clip_id"),
 )
 
 
@@ -205,6 +211,34 @@ time_rules = Table(
     column("pattern", CleanText, nullable=True),
     column("timezone", CleanText, nullable=True),
     column("stated_at", UtcDateTime),
+)
+
+
+# A place where recordings are made.
+sites = Table(
+    "sites",
+    metadata,
+    column("id", Integer, primary_key=True),
+    column("name", CleanText, unique=True),
+    column("latitude_deg", FiniteFloat),
+    column("longitude_deg", FiniteFloat),
+    column("timezone", CleanText, nullable=True),
+    column("notes", CleanText, nullable=True),
+    column("added_at", UtcDateTime),
+)
+
+
+# What belongs to a site: a folder, or a recorder by its serial number, on local days if given.
+site_rules = Table(
+    "site_rules",
+    metadata,
+    column("id", Integer, primary_key=True),
+    belongs_to("sites", "site_id", index=True),
+    column("kind", CleanText),
+    column("value", CleanText),
+    column("first_day", CleanText, nullable=True),
+    column("last_day", CleanText, nullable=True),
+    _one_of("kind", SITE_RULE_KINDS),
 )
 
 
