@@ -99,7 +99,7 @@ TROUBLES = (
     Trouble("over full scale", "peak_dbfs", 6, "its peak is {peak_dbfs:+.0f} dBFS"),
     Trouble("DC offset", "dc_offset", 0.01, "its mean is {dc_offset:.1%} of full scale off 0"),
 )  # fmt: skip
-"""The worst first. The limits are ours; docs/formats.md has the reason for each.
+"""The worst first. The limits are ours; docs/health.md has the reason for each.
 
 -90 dBFS is a step of 16 bits: nothing but rounding is below."""
 

@@ -1,7 +1,7 @@
 """The state of a recording, measured while it is decoded: clipping, dropouts, silence, levels.
 
 All channels are looked at, each alone, in buffers of a second or so. What a decoder puts where
-nothing was recorded is left out. docs/formats.md says what each measure is and cannot find.
+nothing was recorded is left out. docs/health.md says what each measure is and cannot find.
 """
 
 from __future__ import annotations
@@ -133,11 +133,10 @@ class _Channel:
         highest, lowest = frames.max(axis=1), frames.min(axis=1)
         high, low = float(highest.max()), float(lowest.min())
         constant: NDArray[np.bool_] = highest == lowest
-        rough = float(row.mean())
-        # In float32, a large mean would hide a small sound.
-        rough, centred = (rough, row - np.float32(rough)) if abs(rough) > 1e-3 else (0.0, row)
-        rough = float(np.float32(rough))
-        rest = float(centred.mean())
+        rough, rest, centred = 0.0, float(row.mean()), row
+        if abs(rest) > 1e-3:  # in float32, a large mean would hide a small sound
+            rough, centred = rest, row - np.float32(rest)
+            rest = float(centred.mean())
         mean = rough + rest
         self._n += len(row)
         self._sum += mean * len(row)
