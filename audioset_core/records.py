@@ -51,6 +51,60 @@ class Statement:
 
 
 @dataclass(frozen=True, slots=True)
+class Health:
+    """The state of a recording, over the part that was decoded; levels are of all its channels."""
+
+    measured_s: float
+    clipped_share: float
+    """Share of the samples in clipped runs, in the channel that has most."""
+    n_dropouts: int
+    """Stretches of equal samples amid sound, in the channel that has most."""
+    dropout_s: float
+    dc_offset: float
+    """How far the mean is from 0, in the channel in which it is farthest: 1 is full scale, or the
+    peak if that is beyond."""
+    silent_share: float
+    """Share of the time in which the samples of every channel stay the same for 100 ms."""
+    channel_gap_db: float | None
+    """How far the weakest channel is below the loudest; None of one channel."""
+    weakest_channel: int | None
+    """Counted from 1."""
+    peak_dbfs: float
+    rms_dbfs: float
+    """Without the mean. Both levels are -150 for digital silence."""
+    loudness_lufs: float | None = None
+    """Integrated loudness by ITU-R BS.1770-4; None: not asked for, or no block above -70 LUFS."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that may be wrong with a recording: a measure of `Health` beyond a limit."""
+
+    kind: str
+    measure: str
+    limit: float
+    text: str
+    """Format of the remark, with the fields of `Health`."""
+    is_below: bool = False
+    """The trouble begins at the limit and lies below it, not above."""
+
+
+TROUBLES = (
+    Trouble("silent", "silent_share", 0.5, "{silent_share:.0%} of it is digital silence"),
+    Trouble("faint", "rms_dbfs", -90, "its level is {rms_dbfs:.0f} dBFS", is_below=True),
+    Trouble("dead channel", "channel_gap_db", 30,
+            "channel {weakest_channel} is {channel_gap_db:.0f} dB below the loudest"),
+    Trouble("dropouts", "n_dropouts", 3, "{n_dropouts:,} dropouts, {dropout_s:.2f} s in all"),
+    Trouble("clipping", "clipped_share", 0.01, "{clipped_share:.1%} of the samples are clipped"),
+    Trouble("over full scale", "peak_dbfs", 6, "its peak is {peak_dbfs:+.0f} dBFS"),
+    Trouble("DC offset", "dc_offset", 0.01, "its mean is {dc_offset:.1%} of full scale off 0"),
+)  # fmt: skip
+"""The worst first. The limits are ours; docs/health.md has the reason for each.
+
+-90 dBFS is a step of 16 bits: nothing but rounding is below."""
+
+
+@dataclass(frozen=True, slots=True)
 class ClassScore:
     """One category over a whole clip: highest and mean score of its patches."""
 

@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from audioset_core.audio.health import HealthMeter
 from audioset_core.audio.mono import mix_to_mono
 from audioset_core.audio.recording import Recording
 from audioset_core.audio.resample import resampled
@@ -88,6 +89,10 @@ def stages(
     recording.close()
     buffer = np.empty((65_536 // n_channels, n_channels), np.float32)
     mono = []
+    meters = {
+        stage: HealthMeter(rate_hz, n_channels, "int16", with_loudness=stage != "health")
+        for stage in ("health", "health and loudness")
+    }
     with soundfile.SoundFile(path) as file:
         while True:
             with timed("decode"):
@@ -96,6 +101,12 @@ def stages(
                 break
             with timed("mix"):
                 mono.append(mix_to_mono(block))
+            for stage, meter in meters.items():
+                with timed(stage):
+                    meter.add(block)
+    for stage, meter in meters.items():
+        with timed(stage):
+            meter.result()
     with timed("resample"):
         samples = list(resampled(iter(mono), rate_hz, frontend.sample_rate_hz))
     stream = LogMelStream(frontend)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from enum import Enum, IntEnum, StrEnum
 from typing import Any
 
-from audioset_core.records import ClassScore, Detection, Statement
+from audioset_core.records import ClassScore, Detection, Health, Statement
 from db.types import canonical_json
 
 
@@ -162,6 +162,8 @@ class Clip:
     serial: str | None = None
     notes: tuple[Statement, ...] = ()
     """Everything that the file says beside its sound."""
+    health: Health | None = None
+    """Its state, once all of it is decoded."""
 
 
 @dataclass(frozen=True, slots=True)

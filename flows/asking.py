@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 
 from audioset_core.errors import UserError
 from audioset_core.ontology.graph import Node, Ontology, load_default
+from audioset_core.records import Health
 from db.catalog.own_classes import OwnClass, own_classes
 from db.engine import open_engine
 from db.migrate import ensure_schema
@@ -167,6 +168,13 @@ def clip_reference(text: str) -> str | bytes:
     if re.fullmatch(r"[0-9a-fA-F]{6,64}", text) and not os.path.lexists(text):
         return text.lower()
     return os.path.abspath(os.fsencode(text))  # noqa: PTH100 (bytes)
+
+
+def levels(health: Health) -> str:
+    """The levels of a recording on one line."""
+    loudness = health.loudness_lufs
+    lufs = "" if loudness is None else f", loudness {loudness:.1f} LUFS"
+    return f"peak {health.peak_dbfs:.1f} dBFS, RMS {health.rms_dbfs:.1f} dBFS{lufs}"
 
 
 def shown_interval(start_s: float | None, end_s: float | None) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from prefect import get_run_logger, task
 
-from audioset_core.audio.decoders import DecodeOptions
+from audioset_core.audio.decoders import DecodeOptions, Measures
 from audioset_core.audio.recording import Recording
 from audioset_core.errors import AudioError, Reason
 from audioset_core.features.patch_reader import Piece
@@ -136,7 +136,9 @@ def counted(outcome: NotClaimed, clip: Clip) -> ShardCounts:
 def _open(job: Job, item: WorkItem) -> Recording:
     as_found = (item.size_bytes, item.mtime_ns)
     try:
-        recording = Recording(item.path, DecodeOptions(job.options.track, job.options.strict))
+        measures: Measures = "loudness" if job.options.loudness else "health"
+        options = DecodeOptions(job.options.track, job.options.strict, measures=measures)
+        recording = Recording(item.path, options)
     except AudioError as error:
         if error.reason is Reason.VANISHED and as_found == (0, 0):
             raise AudioError(Reason.NO_SUCH_FILE, _why_not_there(item.path)) from error
@@ -210,6 +212,7 @@ def _clip(recording: Recording) -> Clip:
         format=info.format,
         **told_by_file(info.notes),
         notes=info.notes.statements if info.notes else (),
+        health=recording.health,
     )
 
 

@@ -10,13 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 from audioset_core.arrays import Floats
 from audioset_core.audio.ffmpeg import FFmpegSource, MixedTracks, Track
 from audioset_core.audio.header_facts import HeaderFacts, look_at_header
+from audioset_core.audio.health import HealthMeter
 from audioset_core.audio.mono import Decoder, StreamInfo, after, check_range
-from audioset_core.audio.remarks import Remark, RemarkKind, Remarks, refuse_partial
+from audioset_core.audio.remarks import (
+    Remark,
+    RemarkKind,
+    Remarks,
+    health_remarks,
+    refuse_partial,
+)
 from audioset_core.audio.sndfile import SndfileSource
 from audioset_core.audio.stated_length import compare_lengths, slack_samples
 from audioset_core.errors import AudioError, Reason
@@ -46,16 +53,22 @@ _READ_AHEAD_BYTES = 1 << 16
 _DAY_S = 86_400
 
 
+Measures = Literal["none", "health", "loudness"]
+"""What is measured while a recording is decoded; loudness comes on top of health."""
+
+
 @dataclass(frozen=True, slots=True)
 class DecodeOptions:
     """How recordings are read. ``is_strict``: recordings that are not whole are refused.
 
     ``is_exact``: `Decoder.all_channels` will be read, in float64, which holds every stored sample.
+    ``measures``: of the mono blocks' recording, `Decoder.health` is measured, and perhaps loudness.
     """
 
     track: Track = "default"
     is_strict: bool = False
     is_exact: bool = False
+    measures: Measures = "none"
 
 
 class _Source(Protocol):
@@ -103,6 +116,11 @@ class RecordingDecoder(Decoder):
             said = (*seen.said, *self._said_by(source))
             self.info = replace(self._announced(source), notes=field_notes(said))
             check_range(self.info)
+            if options.measures != "none":
+                self._meter = HealthMeter(
+                    self.info.sample_rate_hz, self.info.n_channels, self.info.sample_type,
+                    with_loudness=options.measures == "loudness",
+                )  # fmt: skip
         except AudioError:
             self.close()
             raise
@@ -226,6 +244,8 @@ class RecordingDecoder(Decoder):
 
     def _end(self, n_samples: int, opposed: Remarks) -> None:
         self._remarks.extend(opposed.all())
+        if self.health is not None:
+            self._remarks.extend(health_remarks(self.health))
         if not self._is_for_a_part:
             super()._end(n_samples, opposed)
             compare_lengths(n_samples, self.info, self._seen, self._remarks)

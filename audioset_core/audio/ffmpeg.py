@@ -17,7 +17,13 @@ import numpy as np
 
 from audioset_core.arrays import F32, Floats
 from audioset_core.audio.ffmpeg_formats import DEMUXERS, container_name
-from audioset_core.audio.mono import BLOCK_SAMPLES, StreamInfo, frames_per_block, mono_of
+from audioset_core.audio.mono import (
+    BLOCK_SAMPLES,
+    StreamInfo,
+    frames_per_block,
+    mono_of,
+    silence,
+)
 from audioset_core.audio.remarks import RemarkKind, Remarks
 from audioset_core.audio.timeline import JITTER_S, Timeline
 from audioset_core.errors import AudioError, Reason
@@ -189,7 +195,7 @@ class FFmpegSource:
                 n_silent, n_dropped = timeline.place(stamp_s, len(samples), is_behind_loss)
                 while n_silent > 0:
                     n = min(n_silent, BLOCK_SAMPLES)
-                    yield np.zeros((n, samples.shape[1]), self._kind)
+                    yield silence(n, samples.shape[1], self._kind)
                     n_silent -= n
                 yield samples[n_dropped:]
 

@@ -9,14 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audioset_core.arrays import F32, Floats, Scalar
+from audioset_core.audio.health import HealthMeter
 from audioset_core.audio.remarks import Remark, RemarkKind, Remarks
 from audioset_core.errors import AudioError, Reason
 from audioset_core.file_headers.field_notes import FieldNotes
+from audioset_core.records import Health
 
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 384_000
 MAX_CHANNELS = 32
@@ -54,6 +57,9 @@ class Decoder:
     """One open stream: its `info`, its samples as mono blocks, and remarks once they are read."""
 
     info: StreamInfo
+    health: Health | None = None
+    """The state of the recording, if that is measured; known once all mono blocks are read."""
+    _meter: HealthMeter | None = None
 
     def blocks(self) -> Iterator[F32]:
         """Mono float32 blocks ``[n]`` at the recording's own rate; some may be empty.
@@ -61,13 +67,15 @@ class Decoder:
         Raises:
             AudioError: damaged, empty, or with samples that are not finite.
         """
-        n_samples, opposed = 0, Remarks()
+        n_samples, opposed, meter = 0, Remarks(), self._meter
         for block in self._raw_blocks():
             mono, is_opposed = mono_of(np.asarray(block, np.float32))
             # All finite samples have a finite sum of squares, unless it overflows; it is faster.
             if not (math.isfinite(mono @ mono) or (finite := np.isfinite(mono)).all()):
                 at_s = (n_samples + int(finite.argmin())) / self.info.sample_rate_hz
                 raise AudioError(Reason.NOT_FINITE, f"NaN or infinity at {at_s:.2f} s")
+            if meter is not None and not is_silence(block):
+                meter.add(np.asarray(block, np.float32))
             if is_opposed:
                 rate_hz = self.info.sample_rate_hz
                 opposed.add(
@@ -78,6 +86,8 @@ class Decoder:
                 )
             n_samples += len(mono)
             yield mono
+        if meter is not None:
+            self.health = meter.result()
         self._end(n_samples, opposed)
 
     def all_channels(self) -> Iterator[Floats]:
@@ -115,6 +125,16 @@ class Decoder:
         del opposed
         if n_samples == 0:
             raise AudioError(Reason.EMPTY, "a header, but no samples")
+
+
+def silence(n_samples: int, n_channels: int, kind: type[np.floating[Any]]) -> Floats:
+    """Silence in place of what was not recorded. Shape: ``[n_samples, n_channels]``, read-only."""
+    return np.broadcast_to(kind(0), (n_samples, n_channels))
+
+
+def is_silence(block: Floats) -> bool:
+    """Whether a block was made by `silence`, rather than decoded."""
+    return block.strides == (0, 0)
 
 
 def frames_per_block(n_channels: int) -> int:

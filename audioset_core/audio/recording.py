@@ -21,6 +21,7 @@ from audioset_core.audio.mono import Decoder
 from audioset_core.audio.remarks import Remark
 from audioset_core.audio.sandbox import open_sandboxed
 from audioset_core.errors import AudioError, Reason
+from audioset_core.records import Health
 
 IN_MEMORY_BYTES = 8 << 20
 """Up to this size the bytes are copied while hashed; above, the file is read twice."""
@@ -89,6 +90,11 @@ class Recording:
     def remarks(self) -> tuple[Remark, ...]:
         """What is missing, added or left out; complete once all blocks are read."""
         return self._decoder.remarks()
+
+    @property
+    def health(self) -> Health | None:
+        """The state of the recording, if the options ask for it; known once all blocks are read."""
+        return self._decoder.health
 
     def blocks(self) -> Iterator[F32]:
         """Mono float32 blocks at the recording's own rate.

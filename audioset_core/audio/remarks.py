@@ -7,10 +7,11 @@ from what a player would show, is a remark beside its labels.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 from audioset_core.errors import AudioError, Reason
+from audioset_core.records import TROUBLES, Health
 
 
 class RemarkKind(StrEnum):
@@ -34,6 +35,20 @@ class RemarkKind(StrEnum):
     """The file has other audio tracks, or lacks the track that was asked for."""
     OPPOSED = "opposed channels"
     """The channels cancel each other in their mean: only the loudest one is labelled."""
+    SILENT = "silent"
+    """Half of it or more is digital silence. This and what follows: `records.TROUBLES`."""
+    FAINT = "faint"
+    """Nothing in it is louder than a converter's own noise."""
+    DEAD_CHANNEL = "dead channel"
+    """One channel has no sound, others have."""
+    DROPOUTS = "dropouts"
+    """Samples stay the same for milliseconds, amid sound."""
+    CLIPPING = "clipping"
+    """The sound was louder than the recorder could record."""
+    OVER = "over full scale"
+    """Samples in floating point are far beyond full scale."""
+    DC_OFFSET = "DC offset"
+    """The samples lie on one side of zero."""
 
     @property
     def is_partial(self) -> bool:
@@ -65,6 +80,17 @@ class Remark:
 def is_partial(remarks: Iterable[Remark]) -> bool:
     """Whether something that was recorded is not labelled."""
     return any(remark.kind.is_partial for remark in remarks)
+
+
+def health_remarks(health: Health) -> tuple[Remark, ...]:
+    """What is wrong with a recording, by its measures."""
+    measures = asdict(health)
+    found = ((each, measures[each.measure]) for each in TROUBLES)
+    return tuple(
+        Remark(RemarkKind(each.kind), each.text.format(**measures))
+        for each, value in found
+        if value is not None and (value <= each.limit if each.is_below else value >= each.limit)
+    )
 
 
 STRICTLY = "; refused by --strict"

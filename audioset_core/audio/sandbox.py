@@ -37,6 +37,7 @@ from audioset_core.audio.sandbox_process import (
     END,
     FAILED,
     HEAD,
+    MEASURES,
     N_SLOTS,
     NEXT,
     OPEN,
@@ -50,7 +51,7 @@ from audioset_core.audio.sandbox_process import (
 )
 from audioset_core.errors import AudioError, Reason
 from audioset_core.file_headers.field_notes import FieldNotes
-from audioset_core.records import Statement
+from audioset_core.records import Health, Statement
 from audioset_core.system import n_cores
 
 # Longer than the process's own limit, for a process that the system cannot end.
@@ -73,7 +74,7 @@ def open_sandboxed(
     options = options or DecodeOptions()
     track = {"default": 0, "all": -1}.get(str(options.track), options.track)
     start_s = -1.0 if start_s is None else start_s
-    about = (int(track), options.is_strict, options.is_exact)
+    about = (int(track), options.is_strict, options.is_exact, MEASURES.index(options.measures))
     return SandboxedDecoder(fd, REQUEST.pack(size_bytes, *about, start_s), decoder_pool())
 
 
@@ -355,7 +356,9 @@ class SandboxedDecoder(Decoder):
         while True:
             kind, n = self._content(worker)
             if kind == END:
-                self._remarks = tuple(Remark(RemarkKind(r[0]), *r[1:]) for r in n)
+                remarks, health = n
+                self._remarks = tuple(Remark(RemarkKind(r[0]), *r[1:]) for r in remarks)
+                self.health = Health(**health) if health else None
                 self._release()
                 return
             block = exact_slot(worker.slots[slot], n_channels)[:n].copy()

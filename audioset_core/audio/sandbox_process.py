@@ -26,12 +26,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from audioset_core.arrays import F32, Floats
-from audioset_core.audio.decoders import DecodeOptions, open_decoder
+from audioset_core.audio.decoders import DecodeOptions, Measures, open_decoder
 from audioset_core.audio.mono import BLOCK_SAMPLES, Decoder, StreamInfo
 from audioset_core.errors import AudioError, Reason
 
@@ -44,9 +44,10 @@ OPEN, NEXT, CLOSE = b"o", b"n", b"c"
 READY, INFO, BLOCK, END, FAILED = range(5)
 HEAD = struct.Struct("<II")
 WITH_JSON = frozenset({INFO, END, FAILED})
-REQUEST = struct.Struct("<qi??d")
+REQUEST = struct.Struct("<qi??id")
 """The file's size, the track (0: the default one, -1: all), whether to be strict, whether to give
-all channels in float64, and the start time (below 0: the whole file)."""
+all channels in float64, which of `MEASURES`, and the start time (below 0: the whole file)."""
+MEASURES: tuple[Measures, ...] = get_args(Measures)
 
 MEMORY_BYTES = 512 << 20
 """Most memory of decoding, beyond the process itself. FFmpeg's index of a day of AAC: 0.1 GB."""
@@ -92,10 +93,12 @@ def serve(wire: socket.socket, slots: F32) -> None:
 class _Work:
     """One file that is being decoded, and the CPU time that it has taken so far."""
 
-    def __init__(self, fd: int, request: tuple[int, int, bool, bool, float], slots: F32) -> None:
+    def __init__(self, fd: int, request: tuple[Any, ...], slots: F32) -> None:
         self._fd, self._size_bytes = fd, request[0]
         track: int | str = {0: "default", -1: "all"}.get(request[1], request[1])
-        self._options, self._start_s = DecodeOptions(track, request[2], request[3]), request[4]
+        measures = MEASURES[request[4]]
+        self._options = DecodeOptions(track, request[2], request[3], measures)
+        self._start_s = request[5]
         self._slots, self._slot = slots, 0
         self._began_s, self._n_samples = time.process_time(), 0
         self._decoder: Decoder | None = None
@@ -134,7 +137,9 @@ class _Work:
             self._check_length(self._decoder.info, self._n_samples)
         self._slot = (self._slot + 1) % N_SLOTS
         if has_ended and not n:
-            return END, [[r.kind, r.detail, r.start_s, r.end_s] for r in self._decoder.remarks()]
+            health = self._decoder.health
+            remarks = [[r.kind, r.detail, r.start_s, r.end_s] for r in self._decoder.remarks()]
+            return END, [remarks, asdict(health) if health else None]
         return BLOCK, n
 
     @property

@@ -6,6 +6,7 @@ Who labels what is in `db.ledger`; questions are in `db.query`.
 PUBLIC = (
     "clips",
     "copies",
+    "health",
     "model_registry",
     "ontology",
     "own_classes",

@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 
 from audioset_core.records import Statement
+from db.catalog.health import write_health
 from db.engine import Prepared, reading, upsert, writing
 from db.paging import batches, page_of, pages, rows_where_in
 from db.records import Clip
@@ -83,12 +84,13 @@ def notes_of(
 
 
 def write_figures(conn: Connection, found: Sequence[tuple[int, Clip]]) -> None:
-    """Replace the header's figures of (clip id, clip) by the decoder's."""
+    """Replace the header's figures of (clip id, clip) by the decoder's, and store its state."""
     rows = [{"key": clip_id, **_figures(clip)} for clip_id, clip in found]
     for row in rows:
         del row["sha256"]  # the clip's identity
     if rows:
         conn.execute(_WRITE_FIGURES, rows)
+    write_health(conn, [(clip_id, clip.health) for clip_id, clip in found if clip.health])
 
 
 def lock_clips(conn: Connection, clip_ids: Iterable[int]) -> None:

@@ -12,10 +12,12 @@ revision to reach old databases.
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import ClauseElement, Connection, func, literal_column, select, text
 
+from audioset_core.records import TROUBLES, Health
 from db.query.paths import is_trusted
 from db.query.time_spans import end_s, newly_covered, peak_s, rounded_s, start_s, timed
 from db.schema.tables import clips, detections, labellings, models, nodes, parameter_sets, sources
@@ -99,6 +101,13 @@ def _score(column: str) -> str:
     return f"CAST({column} AS DOUBLE PRECISION) / 10000"
 
 
+_MEASURES = ", ".join(f"h.{each.name} AS {each.name}" for each in fields(Health))
+_TROUBLES = " || ".join(
+    f"CASE WHEN h.{t.measure} {'<=' if t.is_below else '>='} {t.limit} "
+    f"THEN ', {t.kind}' ELSE '' END"
+    for t in TROUBLES
+)
+
 VIEWS = {
     "labels": f"""
         SELECT c.sha256 AS clip, {_DURATION_S} AS duration_s, n.mid AS mid, n.name AS name,
@@ -178,6 +187,15 @@ VIEWS = {
                o.value AS value, o.start AS start, o.doubt AS doubt
         FROM recording_notes AS o
         JOIN clips AS c ON c.id = o.clip_id
+        LEFT JOIN {_TELLING} AS f ON f.clip_id = c.id
+    """,
+    "health": f"""
+        SELECT f.path_text AS path, c.sha256 AS clip,
+               CAST(f.recorded_unix_ms AS DOUBLE PRECISION) / 1000 AS recorded_unix_s,
+               c.device AS device, c.serial AS serial, {_MEASURES},
+               SUBSTR({_TROUBLES}, 3) AS troubles
+        FROM clip_health AS h
+        JOIN clips AS c ON c.id = h.clip_id
         LEFT JOIN {_TELLING} AS f ON f.clip_id = c.id
     """,
     "class_hours": _class_hours(),

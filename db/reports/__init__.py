@@ -7,6 +7,7 @@ PUBLIC = (
     "clip",
     "collection",
     "export_rows",
+    "health",
     "model_comparison",
     "model_coverage",
     "recorded_hours",

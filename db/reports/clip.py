@@ -22,6 +22,7 @@ from db.answer_records import (
     track_of,
 )
 from db.catalog.clips import notes_of
+from db.catalog.health import health_of
 from db.engine import reading
 from db.errors import DatabaseUserError
 from db.query.current_labelling import (
@@ -67,7 +68,10 @@ def clip_by_ref(engine: Engine, ref: str | bytes) -> ClipReport:
         clip_id = _clip_at(conn, ref) if by_path else _clip_starting(conn, ref)  # type: ignore[arg-type]
         row = conn.execute(select(clips).where(clips.c.id == clip_id)).one()
         return ClipReport(
-            clip=_clip(row, notes_of(conn, [clip_id]).get(clip_id, ())),
+            clip=replace(
+                _clip(row, notes_of(conn, [clip_id]).get(clip_id, ())),
+                health=health_of(conn, clip_id),
+            ),
             sources=_sources(conn, clip_id),
             labellings=_labellings(conn, clip_id),
             labels=_labels(conn, clip_id),
@@ -162,7 +166,8 @@ def _prediction_query(ids: list[int] | None) -> Select[Any]:
 def _clip(row: Any, notes: tuple[Statement, ...] = ()) -> Clip:
     from db.records import Clip
 
-    figures = {f.name: getattr(row, f.name) for f in fields(Clip) if f.name != "notes"}
+    beside = ("notes", "health")
+    figures = {f.name: getattr(row, f.name) for f in fields(Clip) if f.name not in beside}
     return Clip(**figures | {"duration_s": round(row.duration_s, 6)}, notes=notes)
 
 

@@ -165,6 +165,25 @@ recording_notes = Table(
 )
 
 
+# The state of a recording as far as it was decoded; docs/database.md says what each measure is.
+clip_health = Table(
+    "clip_health",
+    metadata,
+    belongs_to("clips", "clip_id", primary_key=True),
+    column("measured_s", FiniteFloat),
+    column("clipped_share", FiniteFloat),
+    column("n_dropouts", Integer),
+    column("dropout_s", FiniteFloat),
+    column("dc_offset", FiniteFloat),
+    column("silent_share", FiniteFloat),
+    column("channel_gap_db", FiniteFloat, nullable=True),
+    column("weakest_channel", Integer, nullable=True),
+    column("peak_dbfs", FiniteFloat),
+    column("rms_dbfs", FiniteFloat),
+    column("loudness_lufs", FiniteFloat, nullable=True),
+)
+
+
 # A path where a clip was seen.
 #
 # The key is a 16-byte digest of the path: PostgreSQL cannot index a path near PATH_MAX.

@@ -20,19 +20,20 @@ from db.ledger.runs import RunInList, list_runs, progress_mark
 from db.records import RunStatus
 from db.reports import collection as overview
 from db.reports.clip import corpus_summary
+from db.reports.health import health_report
 from db.reports.model_coverage import models_known, score_floor
 from db.reports.recorded_hours import recorded_hours
 from flows.app.kept import StillCountingError
 from flows.app.prefect_link import prefect_address, run_address
 from flows.app.served import Home, Served
 from flows.pages.heat_map import heat_map
-from flows.pages.report_page import N_TOP_CLASSES, ontology_tree
+from flows.pages.report_page import N_TOP_CLASSES, N_WORST, ontology_tree
 from flows.pages.timeline import timeline
 from flows.terminal import clock, one_line
 
 N_FILES, N_RUNS = 50, 20
 PARTS = (("figures", ""), ("heard", "What is heard"), ("time", "Over time"), ("sites", "Sites"),
-         ("failures", "Failures"), ("runs", "Runs"))  # fmt: skip
+         ("health", "Health"), ("failures", "Failures"), ("runs", "Runs"))  # fmt: skip
 """(name, heading) of the parts, in the order in which they are counted."""
 
 Score = Annotated[float, Query(ge=0, le=1)]
@@ -97,6 +98,13 @@ def sites(home: Home) -> HTMLResponse:
     stated = hash(tuple(stored_sites(home.engine)))  # runs say nothing of these
     found = _kept(home, f"sites {stated}", lambda: recorded_by_site(home.engine))
     return _part(home, "sites", {"sites": found})
+
+
+@router.get("/health")
+def health(home: Home) -> HTMLResponse:
+    """What is wrong with recordings: how many, the worst, and by recorder."""
+    found = _kept(home, "health", lambda: health_report(home.engine, n_worst=N_WORST))
+    return _part(home, "health", {"found": found, "clip_of": "/clips/{}".format})
 
 
 @router.get("/failures")

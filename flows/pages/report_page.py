@@ -18,12 +18,15 @@ from db.reports import clip as reports
 from db.reports import collection as overview
 from db.reports import model_coverage as queries
 from db.reports.collection import NodeHours
+from db.reports.health import health_report
 from flows.pages.examples import Exhibit, exhibit
 from flows.pages.render import render
 from flows.pages.timeline import timeline
 
 EXAMPLES_EACH = 3
 N_TOP_CLASSES = 25
+N_WORST = 20
+"""Recordings with something wrong that are listed."""
 MOST_EXAMPLE_BYTES = 5_000_000
 _MOST_REASONS = 20
 # At most this many times the wanted number of classes are tried, to find different examples.
@@ -67,6 +70,7 @@ def report_page(
             "what_time": overview.WHAT_TIME,
             "sites": recorded_by_site(engine),
             "listen": list(_examples(engine, classes, min_score, n_example_classes)),
+            "health": health_report(engine, n_worst=N_WORST),
             "failures": overview.failure_reasons(engine)[:_MOST_REASONS],
         },
         shared=("collection",),

@@ -3,5 +3,14 @@
 The tasks themselves are one level up, one a file.
 """
 
-PUBLIC = ("job", "notes_again", "options", "shards", "start_times", "watched_folders", "worklist")
+PUBLIC = (
+    "health_again",
+    "job",
+    "notes_again",
+    "options",
+    "shards",
+    "start_times",
+    "watched_folders",
+    "worklist",
+)
 """What other rooms may import."""

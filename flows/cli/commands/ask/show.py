@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from db.reports import clip as reports
-from flows.asking import clip_reference, shown_interval
+from flows.asking import clip_reference, levels, shown_interval
 from flows.cli.shared_options import AsJson, Clip, Output, Store
 from flows.terminal import clock, print_json, print_table, say, shown_path
 from flows.terminal import when as moment
@@ -46,6 +46,8 @@ def show(
     if facts.device or facts.serial:
         serial = f", serial {facts.serial}" if facts.serial else ""
         say(f"  by {facts.device or 'a device'}{serial}")
+    if facts.health:
+        say(f"  {levels(facts.health)}")
     for source in report.sources:
         named = f"  id {source.user_id}" if source.user_id else ""
         say(f"  {source.path_text} ({source.status}){named}")
