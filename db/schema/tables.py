@@ -164,7 +164,7 @@ recording_notes = Table(
 )
 
 
-# A path where a clip was seen.
+# A path, or an object's address, where a clip was seen.
 #
 # The key is a 16-byte digest of the path: PostgreSQL cannot index a path near PATH_MAX.
 sources = Table(
@@ -191,6 +191,8 @@ sources = Table(
     column("recorded_utc_offset_s", Integer, nullable=True),
     # How the start was found; NULL: nobody has looked yet.
     column("recorded_by", CleanText, nullable=True),
+    # Of an object: its version, by the server.
+    column("etag", CleanText, nullable=True),
     _one_of("status", SOURCE_STATUSES),
     Index(None, "recorded_unix_ms", "clip_id"),
 )
