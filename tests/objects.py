@@ -20,6 +20,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import quote
 
+import pytest
+
+from audioset_core.object_storage import credentials, stores
+
 BUCKET = "recordings"
 KEY_ID, SECRET = "AKIDOFATESTONLY00000", "a-secret-of-a-test-only"
 # The server looks for a signature, and checks none.
@@ -221,3 +225,24 @@ def running_objects() -> Iterator[Objects]:
         proxy.server_close()
         process.kill()
         process.wait()
+
+
+@pytest.fixture(scope="session")
+def object_server() -> Iterator[Objects]:
+    with running_objects() as objects:
+        yield objects
+
+
+@pytest.fixture
+def objects(object_server: Objects, monkeypatch: pytest.MonkeyPatch) -> Objects:
+    """The server, to which the environment leads, without faults and counts of an earlier test.
+
+    Its objects are still there.
+    """
+    for name, value in object_server.environment.items():
+        monkeypatch.setenv(name, value)
+    # Not in a cloud, whose machines have credentials.
+    monkeypatch.setattr(credentials, "_OF_MACHINE", ("127.0.0.1", 9))
+    stores._store.cache_clear()
+    object_server.forget()
+    return object_server

@@ -2,7 +2,8 @@
 
 A file without a name ends with its last descriptor, however a process ends. What will be needed
 next is fetched ahead, in order and as far as there is room. The descriptor alone tells whether a
-copy is still there, so that whoever has it closes it as that of any other file.
+copy is still there, so that whoever has it closes it as that of any other file. The last objects
+that somebody looked at, and listens to in several places, are kept.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ AHEAD = 8
 _SPOOL_BYTES = 4 << 30
 _LEFT_FREE_BYTES = 256 << 20
 _PATIENCE_S = 600.0
+_MOST_KEPT = 4
 
 _File = tuple[int, int]  # device and inode
 Wanted = tuple[bytes, str | None, int]
@@ -53,6 +55,7 @@ class Spool:
         self._folder, self._most_bytes = folder, most_bytes
         self._lock = threading.Lock()
         self._held: dict[int, tuple[_File | None, int]] = {}  # where it lies, and its size
+        self._kept: dict[tuple[bytes, str | None], int] = {}
         self._coming: dict[tuple[bytes, str | None], Future[int]] = {}
 
     @property
@@ -65,7 +68,8 @@ class Spool:
         """A descriptor of the object's bytes, with the object's time of change.
 
         `etag` and `size_bytes` are those of the version that is wanted; without them a request
-        tells the newest. Waits until there is room, unless nothing else is there.
+        tells the newest, of which a copy is kept. Waits until there is room, unless nothing else
+        is there.
 
         Raises:
             AudioError: the object cannot be had, or is larger than what is free on the disk.
@@ -74,17 +78,23 @@ class Spool:
             coming = self._coming.pop((address, etag), None)
         if coming is not None:
             return coming.result()
+        is_newest = size_bytes is None
         if size_bytes is None:
             look = look_at(address)
             if look is None:
                 raise AudioError(*GONE)
             etag, size_bytes = look.etag, look.size_bytes
+            if (fd := self._kept_copy(address, etag)) is not None:
+                return fd
         given_up = time.monotonic() + _PATIENCE_S
         while (fd := self._reserve(size_bytes)) is None:
             if time.monotonic() > given_up:
                 raise AudioError(Reason.UNREADABLE, "no room in the spool for 10 minutes")
             time.sleep(0.1)
-        return self._fill(fd, (address, etag, size_bytes))
+        self._fill(fd, (address, etag, size_bytes))
+        if is_newest and etag is not None and size_bytes <= self._most_bytes // 2:
+            self._keep(fd, (address, etag, size_bytes))
+        return fd
 
     def fetch_ahead(self, wanted: Iterable[Wanted]) -> None:
         """Begin to fetch what will be opened next, as far as there is room."""
@@ -114,6 +124,26 @@ class Spool:
             if coming is not None:
                 coming.add_done_callback(_close)
 
+    def _kept_copy(self, address: bytes, etag: str | None) -> int | None:
+        with self._lock:
+            kept = self._kept.pop((address, etag), None)
+            if kept is None:
+                return None
+            self._kept[address, etag] = kept  # the last to be dropped
+            return _opened_again(kept)
+
+    def _keep(self, fd: int, wanted: Wanted) -> None:
+        address, etag, size_bytes = wanted
+        with self._lock:
+            if (address, etag) not in self._kept and (kept := _opened_again(fd)) is not None:
+                self._kept[address, etag] = kept
+                self._held[kept] = (_file(kept), size_bytes)
+            while len(self._kept) > _MOST_KEPT:
+                self._drop_kept()
+
+    def _drop_kept(self) -> None:
+        os.close(self._kept.pop(next(iter(self._kept))))
+
     def _come(self, future: Future[int], fd: int, wanted: Wanted) -> None:
         try:
             future.set_result(self._fill(fd, wanted))
@@ -142,7 +172,8 @@ class Spool:
             AudioError: it does not fit on the disk.
         """
         with self._lock:
-            used = self._used()
+            while (used := self._used()) and used + size_bytes > self._most_bytes and self._kept:
+                self._drop_kept()
             if used and used + size_bytes > self._most_bytes:
                 return None
             try:
@@ -166,7 +197,15 @@ class Spool:
     def _used(self) -> int:
         # A descriptor that was closed, or has become a copy in memory, is no longer of its file.
         self._held = {fd: held for fd, held in self._held.items() if _file(fd) == held[0]}
-        return sum(size for _, size in self._held.values())
+        return sum(dict(self._held.values()).values())
+
+
+def _opened_again(fd: int) -> int | None:
+    """The same file, read from a place of its own; None where the system cannot."""
+    try:
+        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
 
 
 def _file(fd: int) -> _File | None:

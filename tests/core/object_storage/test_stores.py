@@ -234,6 +234,24 @@ def test_the_spool_is_bounded_and_leaves_nothing(objects: Objects, tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_looked_at_again_is_fetched_once(objects: Objects, tmp_path: Path) -> None:
+    spool = Spool(tmp_path, most_bytes=10_000)
+    address = objects.put("kept/0.wav", b"a" * 4_000).encode()
+    objects.forget()
+    first, second = spool.open(address), spool.open(address)
+    assert os.read(first, 5_000) == os.read(second, 5_000) == b"a" * 4_000
+    assert dict(objects.counts) == {"HEAD": 2, "GET": 1}
+    os.close(first)
+    os.close(second)
+    assert spool.used_bytes == 4_000
+    objects.put("kept/0.wav", b"b" * 4_000)
+    os.close(newer := spool.open(address))
+    assert objects.counts["GET"] == 2
+    other = objects.put("kept/1.wav", b"c" * 9_000).encode()
+    os.close(spool.open(other))  # which has the room of those
+    assert (spool.used_bytes, newer > 0) == (0, True)
+
+
 def test_a_recording_is_the_object_with_its_time(objects: Objects) -> None:
     address = objects.put("spool/text.wav", b"not sound").encode()
     look = look_at(address)
