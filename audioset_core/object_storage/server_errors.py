@@ -46,7 +46,7 @@ _SIGNS = (
     ("Connection refused", "no server answers at that address"),
     ("tcp connect error", "no server answers at that address"),
     ("without LOCATION", "the bucket is in another region: set AWS_REGION"),
-    ("certificate", "the server's certificate is not trusted"),
+    ("InvalidCertificate", "the server's certificate is not trusted"),
     ("timed out", "the server did not answer in time"),
     ("169.254.169.254", NO_CREDENTIALS),
     ("metadata.google", NO_CREDENTIALS),

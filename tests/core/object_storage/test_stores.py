@@ -210,6 +210,17 @@ def test_https_reads_single_files(objects: Objects) -> None:
         _found(f"http://127.0.0.1:{objects.port}/recordings/nothing/")
 
 
+def test_google_is_asked_alike(objects: Objects, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_BASE_URL", f"http://127.0.0.1:{objects.port}")
+    monkeypatch.setenv("GOOGLE_SKIP_SIGNATURE", "true")
+    objects.put("google/a b.wav", DATA)
+    address = "gs://recordings/google/a b.wav"
+    assert _found("gs://recordings/google/")[0] == [address.encode()]
+    look = look_at(address.encode())
+    assert look is not None
+    assert _got(address, look.etag) == DATA
+
+
 def test_the_spool_is_bounded_and_leaves_nothing(objects: Objects, tmp_path: Path) -> None:
     spool = Spool(tmp_path, most_bytes=2_500)
     wanted = []
