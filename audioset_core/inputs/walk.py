@@ -253,8 +253,11 @@ def _object_place(address: bytes) -> tuple[bytes, str]:
                 if any(fits(look.address) for look in listed(start)):
                     return address, "pattern"
                 raise UserError(f"no object matches {shown!r}")
-            if next(listed(place, []), None) is not None or not key:
+            not_listed: list[str] = []
+            if next(listed(place, not_listed), None) is not None or not key:
                 return place, "folder"
+            if not_listed:
+                raise UserError(not_listed[0])
     except AudioError as error:
         raise UserError(f"{shown}: {error.detail}") from None
     if scheme in ("http", "https"):

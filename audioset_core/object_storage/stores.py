@@ -91,6 +91,8 @@ def listed(folder: bytes, unreadable: list[str] | None = None) -> Iterator[Look]
     import obstore
 
     last = b""
+    if folder.startswith(b"http"):
+        raise AudioError(Reason.UNREADABLE, "https has no folders")
     try:
         store, key = _opened(folder)
         for page in obstore.list(store, prefix=key or None):

@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 
 from audioset_core.errors import AudioError, UserError
 from audioset_core.inputs.walk import Found
-from audioset_core.object_storage.addresses import is_address, read_address
+from audioset_core.object_storage.addresses import is_address, plain_start, read_address
 from audioset_core.object_storage.stores import listed, look_at_each
 from db.catalog.vanished_files import copies_elsewhere, mark_missing, present_sources
 from db.records import FileState, KnownSource, Triaged
@@ -40,7 +40,8 @@ def usable_roots(roots: Sequence[str]) -> tuple[list[str], list[str]]:
         try:
             address = read_address(root)
             place = os.fsdecode(address or Path(root).expanduser().absolute()).rstrip("/") or "/"
-            _is_empty(place)
+            if _is_empty(place) and address is not None and plain_start(address):
+                raise UserError(f"{place}: a pattern cannot be watched; name its folder")
         except OSError as error:
             problems.append(f"{root}: {_WORDS.get(type(error), error.strerror)}")
         except AudioError as error:

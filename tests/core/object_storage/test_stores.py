@@ -133,6 +133,8 @@ def test_keys_that_cannot_be_asked_for_hide_their_folder_alone_and_are_told(
     ]  # fmt: skip
     # What lies beside such a key is found once its own folder is named.
     assert _found("s3://recordings/strange/b/c")[0] == [b"s3://recordings/strange/b/c/4.wav"]
+    with pytest.raises(UserError, match="s3://recordings/strange/b: a key in it has an empty name"):
+        _found("s3://recordings/strange/b")
     with pytest.raises(UserError, match="copy the object to another key"):
         _found("s3://recordings/strange/b//2.wav")
 

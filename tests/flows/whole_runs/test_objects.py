@@ -26,6 +26,7 @@ from audioset_core.previews.snippets import read_snippet
 from db.reports.collection import places
 from flows.ingest_new import ingest_new
 from flows.label_audio import label_audio
+from flows.prefect_server.serve import _checked_roots
 from flows.run_options import WatchOptions
 from flows.run_report.summary import Summary
 from tasks.labelling.options import LabelOptions
@@ -93,6 +94,14 @@ def test_objects_are_labelled_as_files_and_each_is_read_once(
 
 def test_a_watched_bucket(lab: Lab, objects: Objects) -> None:
     root = "s3://recordings/watched"
+    assert _checked_roots([f"{root}/", root]) == [root]
+    for wrong, message in (
+        ("s3://recordings/watched/*", "a pattern cannot be watched"),
+        ("https://host/folder", "https has no folders"),
+        ("s3://no-such-bucket/a", "there is no such bucket"),
+    ):
+        with pytest.raises(UserError, match=message):
+            _checked_roots([wrong])
     for seed in range(3):
         objects.put(f"watched/{seed}.wav", _wav(seed))
     assert _ingest(lab, root, settle_s=3600).n_waiting == 3
