@@ -67,9 +67,9 @@ class Spool:
     def open(self, address: bytes, etag: str | None = None, size_bytes: int | None = None) -> int:
         """A descriptor of the object's bytes, with the object's time of change.
 
-        `etag` and `size_bytes` are those of the version that is wanted; without them a request
-        tells the newest, of which a copy is kept. Waits until there is room, unless nothing else
-        is there.
+        `etag` and `size_bytes` are those of the version that is wanted, and wait until there is
+        room, ten minutes at most. Without them somebody looks at the object: a request tells the
+        newest version, of which a copy is kept, and nothing waits.
 
         Raises:
             AudioError: the object cannot be had, or is larger than what is free on the disk.
@@ -86,10 +86,8 @@ class Spool:
             etag, size_bytes = look.etag, look.size_bytes
             if (fd := self._kept_copy(address, etag)) is not None:
                 return fd
-        given_up = time.monotonic() + _PATIENCE_S
-        while (fd := self._reserve(size_bytes)) is None:
-            if time.monotonic() > given_up:
-                raise AudioError(Reason.UNREADABLE, "no room in the spool for 10 minutes")
+        until = time.monotonic() + (0 if is_newest else _PATIENCE_S)
+        while (fd := self._reserve(size_bytes, is_patient=time.monotonic() < until)) is None:
             time.sleep(0.1)
         self._fill(fd, (address, etag, size_bytes))
         if is_newest and etag is not None and size_bytes <= self._most_bytes // 2:
@@ -165,7 +163,7 @@ class Spool:
             raise
         return fd
 
-    def _reserve(self, size_bytes: int) -> int | None:
+    def _reserve(self, size_bytes: int, *, is_patient: bool = True) -> int | None:
         """A new file with room for so many bytes; None: the others have to go first.
 
         Raises:
@@ -174,12 +172,12 @@ class Spool:
         with self._lock:
             while (used := self._used()) and used + size_bytes > self._most_bytes and self._kept:
                 self._drop_kept()
-            if used and used + size_bytes > self._most_bytes:
+            if is_patient and used and used + size_bytes > self._most_bytes:
                 return None
             try:
                 free = shutil.disk_usage(self._folder).free
                 if size_bytes + _LEFT_FREE_BYTES > free:
-                    if used:
+                    if is_patient and used:
                         return None
                     raise AudioError(
                         Reason.UNREADABLE,

@@ -223,7 +223,9 @@ def test_google_is_asked_alike(objects: Objects, monkeypatch: pytest.MonkeyPatch
     assert _got(address, look.etag) == DATA
 
 
-def test_the_spool_is_bounded_and_leaves_nothing(objects: Objects, tmp_path: Path) -> None:
+def test_the_spool_is_bounded_and_leaves_nothing(
+    objects: Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     spool = Spool(tmp_path, most_bytes=2_500)
     wanted = []
     for number in range(4):
@@ -243,7 +245,14 @@ def test_the_spool_is_bounded_and_leaves_nothing(objects: Objects, tmp_path: Pat
     spool.forget(wanted[2:])
     os.close(fds[1])
     huge = objects.put("spool/huge.wav", b"x" * 10_000).encode()
-    os.close(spool.open(huge))  # alone, it may be larger
+    os.close(spool.open(huge, None, 10_000))  # alone, it may be larger
+    held = [spool.open(*wanted[0])]
+    objects.forget()
+    monkeypatch.setattr("audioset_core.object_storage.spool._PATIENCE_S", 0.3)
+    held.append(spool.open(huge, None, 10_000))  # after a time, it comes beside others
+    assert spool.used_bytes == 11_000
+    for fd in held:
+        os.close(fd)
     assert list(tmp_path.iterdir()) == []
 
 
