@@ -92,6 +92,8 @@ class SeenSource:
     mtime_ns: int
     user_id: str | None = None
     meta: dict[str, Any] | None = None
+    etag: str | None = None
+    """The version of an object, as its server names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,7 @@ class WorkItem:
     size_bytes: int
     mtime_ns: int
     estimated_s: float
+    etag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine
 
 from audioset_core.errors import UserError
+from audioset_core.object_storage.addresses import place_meant
 from audioset_core.ontology.graph import Node, Ontology, load_default
 from audioset_core.records import Health
 from db.catalog.own_classes import OwnClass, own_classes
@@ -167,7 +168,7 @@ def clip_reference(text: str) -> str | bytes:
     """A clip id stays text, anything else is a file's path."""
     if re.fullmatch(r"[0-9a-fA-F]{6,64}", text) and not os.path.lexists(text):
         return text.lower()
-    return os.path.abspath(os.fsencode(text))  # noqa: PTH100 (bytes)
+    return place_meant(text)
 
 
 def levels(health: Health) -> str:

@@ -35,7 +35,8 @@ def ingest_new(
     """Label what is new or changed in watched folders; mark what has vanished.
 
     Args:
-        roots: Folders to watch; absolute, since a worker runs anywhere.
+        roots: Folders to watch; absolute, since a worker runs anywhere. Or addresses of object
+            storage, such as s3://bucket/folder.
         home: The folder of labels.db and scores/. Empty: AUDIOSET_HOME.
         options: Model, hop, framing, device and score type.
         watch: Which files are ready to be read.

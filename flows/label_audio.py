@@ -35,7 +35,8 @@ def label_audio(
     """Label every recording at the paths that is not labelled yet.
 
     Args:
-        paths: Files, folders and globs; absolute, since a worker runs anywhere.
+        paths: Files, folders and globs; absolute, since a worker runs anywhere. Or addresses of
+            object storage, such as s3://bucket/folder; credentials come from the environment.
         manifest: A CSV or JSONL with path, optional id and meta.
         home: The folder of labels.db and scores/. Empty: AUDIOSET_HOME.
         options: Model, hop, framing, device and score type.

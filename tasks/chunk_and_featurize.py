@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from prefect import get_run_logger, task
 
@@ -20,6 +20,8 @@ from audioset_core.features.patch_reader import Piece
 from audioset_core.features.shared_reader import SharedReader
 from audioset_core.inference.engines import takes_waveforms
 from audioset_core.inference.scorer import Cancelled
+from audioset_core.object_storage.addresses import is_address
+from audioset_core.object_storage.spool import AHEAD, Wanted, spool
 from db.ledger.claims import LEASE_S, claim_clip, release_claims
 from db.records import Claim, Clip, Lease, NotClaimed, WorkItem
 from tasks.labelling.job import Job, Jobs, engine_for, is_stopping, now, one_blas_thread
@@ -65,14 +67,24 @@ def featurize_shard(
                 features.open_clip, features.left = current, tuple(reversed(waiting))
                 break
             if current is None:
+                spool().fetch_ahead(_objects(waiting[-AHEAD:]))
                 current = _begin(jobs, waiting.pop(), features, logger)
             else:
                 current = _go_on(shard, current, features, logger)
     except BaseException:
-        features.open_clip = current
+        features.open_clip, features.left = current, tuple(reversed(waiting))
         release_shard(jobs[0], features)
         raise
     return features
+
+
+def _objects(waiting: Iterable[WorkItem]) -> list[Wanted]:
+    """The objects among files that wait, the last of which is the next."""
+    return [
+        (item.path, item.etag, item.size_bytes)
+        for item in reversed(list(waiting))
+        if is_address(item.path) and item.size_bytes
+    ]
 
 
 def _begin(jobs: Jobs, item: WorkItem, features: ShardFeatures, logger: Logger) -> OpenClip | None:
@@ -138,7 +150,8 @@ def _open(job: Job, item: WorkItem) -> Recording:
     try:
         measures: Measures = "loudness" if job.options.loudness else "health"
         options = DecodeOptions(job.options.track, job.options.strict, measures=measures)
-        recording = Recording(item.path, options)
+        version = (item.etag, item.size_bytes) if item.size_bytes else None
+        recording = Recording(item.path, options, version)
     except AudioError as error:
         if error.reason is Reason.VANISHED and as_found == (0, 0):
             raise AudioError(Reason.NO_SUCH_FILE, _why_not_there(item.path)) from error
@@ -150,6 +163,8 @@ def _open(job: Job, item: WorkItem) -> Recording:
 
 
 def _why_not_there(path: bytes) -> str:
+    if is_address(path):
+        return ""
     if os.path.islink(path):
         return f"the link leads to {os.fsdecode(os.readlink(path))}, where nothing is"
     folder = os.path.dirname(path)
@@ -190,7 +205,8 @@ def _add_pieces(features: ShardFeatures, current: OpenClip, pieces: list[list[Pi
 
 
 def release_shard(job: Job, features: ShardFeatures) -> None:
-    """Release the shard's claims and close its open file, so that another run can claim at once."""
+    """Release the shard's claims and close its files, so that another run can claim at once."""
+    spool().forget(_objects(reversed(features.left)))
     claims = {piece.claim for piece in features.pieces}
     if features.open_clip is not None:
         features.open_clip.reader.close()

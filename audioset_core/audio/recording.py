@@ -1,5 +1,7 @@
 """A recording as a file: opened once, hashed, decoded and resampled in bounded memory.
 
+The path may be an address in object storage; its bytes come through the spool.
+
 A recording is opened without blocking, by its name in bytes, so that a FIFO, a device or a name
 that is not valid text does no harm. The digest is of the very bytes that are decoded: small files
 are copied into memory while they are hashed; for large files, changes are detected.
@@ -21,6 +23,8 @@ from audioset_core.audio.mono import Decoder
 from audioset_core.audio.remarks import Remark
 from audioset_core.audio.sandbox import open_sandboxed
 from audioset_core.errors import AudioError, Reason
+from audioset_core.object_storage.addresses import is_address
+from audioset_core.object_storage.spool import spool
 from audioset_core.records import Health
 
 IN_MEMORY_BYTES = 8 << 20
@@ -57,14 +61,19 @@ class Recording:
 
     Attributes:
         sha256: digest of the file's bytes, in hex: the clip's identity.
-        size_bytes, mtime_ns: those of the file system when the file was opened.
+        size_bytes, mtime_ns: those of the file system when the file was opened, or the object's.
         info: the figures of the header (format, rate, channels, exact length if stated).
         n_samples: samples per channel decoded so far, at the recording's own rate.
     """
 
-    def __init__(self, path: bytes, options: DecodeOptions | None = None) -> None:
+    def __init__(
+        self,
+        path: bytes,
+        options: DecodeOptions | None = None,
+        version: tuple[str | None, int] | None = None,
+    ) -> None:
         self._options = options
-        self._fd = open_regular(path)
+        self._fd = open_regular(path, version)
         self._is_open = True
         try:
             self._before = os.fstat(self._fd)
@@ -185,7 +194,12 @@ def usual_duration_s(path: bytes, size_bytes: int) -> float:
 
 
 def stated_duration_s(path: bytes) -> float | None:
-    """A recording's length in seconds by its header; None where the header cannot be read."""
+    """A recording's length in seconds by its header; None where the header cannot be read.
+
+    An object is not asked: that would be a second request for its bytes.
+    """
+    if is_address(path):
+        return None
     try:
         fd = open_regular(path)
     except AudioError:
@@ -203,12 +217,16 @@ def stated_duration_s(path: bytes) -> float | None:
     return info.expected_s
 
 
-def open_regular(path: bytes) -> int:
-    """A descriptor of a regular file, opened without blocking.
+def open_regular(path: bytes, version: tuple[str | None, int] | None = None) -> int:
+    """A descriptor of a regular file, opened without blocking, or of an object's copy.
+
+    `version`: ETag and size of an object as it was found; without them it is the newest.
 
     Raises:
         AudioError: the file is gone, unreadable, or not a regular file.
     """
+    if is_address(path):
+        return spool().open(path, *(version or ()))
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:

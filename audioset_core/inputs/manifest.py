@@ -1,7 +1,7 @@
 """Manifests: lists of recordings with ids and metadata, as CSV or JSONL.
 
 CSV: a header with ``path``, optional ``id`` and ``meta`` (JSON); JSONL: objects with the same keys.
-Every other column or key goes into meta.
+Every other column or key goes into meta. A path may be an address of an object.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from audioset_core.errors import UserError
 from audioset_core.inputs.delimited import Table, encoding_of, heading, open_table
 from audioset_core.inputs.start_times import START_FORMATS, unread_starts
 from audioset_core.inputs.written_paths import meant_path
+from audioset_core.object_storage.addresses import absolute
 
 Listed = dict[bytes, tuple[str | None, dict[str, Any] | None]]
 """Id and meta by absolute path."""
@@ -46,12 +47,12 @@ def read_manifest(manifest: Path) -> tuple[Listed, tuple[str, ...]]:
         for line, row in rows(manifest):
             where = f"{manifest.name}, line {line}"
             path, user_id, meta = _entry(where, row, base)
-            absolute = os.path.abspath(path)
+            place = absolute(path)
             starts.look_at(line, meta or {})
-            for key, what in ((absolute, "path"), (user_id, "id")):
+            for key, what in ((place, "path"), (user_id, "id")):
                 if key is not None and lines.setdefault(key, line) != line:
                     raise UserError(f"{where}: the {what} of line {lines[key]} again")
-            listed[absolute] = (user_id, meta)
+            listed[place] = (user_id, meta)
     except OSError as error:
         raise UserError(f"cannot read the manifest {manifest}: {error.strerror}") from error
     except (UnicodeError, csv.Error) as error:

@@ -10,20 +10,29 @@ import difflib
 import glob
 import os
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from audioset_core.audio.recording import AUDIO_SUFFIXES
-from audioset_core.errors import UserError
+from audioset_core.errors import AudioError, UserError
 from audioset_core.inputs.globs import EnteredFolders, Pattern
 from audioset_core.inputs.manifest import Listed, read_manifest
 from audioset_core.inputs.written_paths import meant_path
+from audioset_core.object_storage.addresses import (
+    is_address,
+    parts_of,
+    pattern_regex,
+    plain_start,
+    read_address,
+)
+from audioset_core.object_storage.stores import Look, listed, look_at, look_at_each, siblings
 
 # Names such as rec.20240518 give every file an ending of its own.
 _MOST_ENDINGS = 200
+_OBJECTS_AT_ONCE = 1_000
 _AUDIO_SUFFIXES = frozenset(os.fsencode(suffix) for suffix in AUDIO_SUFFIXES)
 
 
@@ -32,7 +41,7 @@ class Found:
     """One recording's file. ``user_id`` and ``meta`` come from a manifest.
 
     ``ctime_ns`` is when the file system last changed anything about the file. A file that is named
-    may not be there.
+    may not be there. ``etag`` names the version of an object.
     """
 
     path: bytes
@@ -42,6 +51,7 @@ class Found:
     meta: dict[str, Any] | None = None
     ctime_ns: int = 0
     is_there: bool = True
+    etag: str | None = None
 
 
 @dataclass(slots=True)
@@ -52,6 +62,11 @@ class PassedOver:
     n_links: int = 0
     n_hidden: int = 0
     unlistable: list[str] = field(default_factory=list)
+
+    def count_ending(self, name: bytes) -> None:
+        """Count a file that is skipped for its ending."""
+        suffix = os.path.splitext(name)[1].lower()
+        self.by_suffix[os.fsdecode(suffix) or "no ending"] += 1
 
     @property
     def endings(self) -> str:
@@ -93,11 +108,18 @@ class Inputs:
     """What a person should know of the manifest."""
     named_folders: tuple[bytes, ...] = ()
     """The folders that a person named, in `folders` or inside them; none that a pattern matched."""
+    patterns: tuple[bytes, ...] = ()
+    """Patterns over addresses of objects, which are matched while they are listed."""
 
     @property
     def are_folders_named(self) -> bool:
         """Whether the inputs are named folders and nothing else."""
-        is_more = self.files or self.listed or set(self.folders) - set(self.named_folders)
+        is_more = (
+            self.files
+            or self.listed
+            or self.patterns
+            or set(self.folders) - set(self.named_folders)
+        )
         return not is_more
 
 
@@ -115,15 +137,22 @@ def read_inputs(
     files: dict[bytes, None] = {}
     folders: dict[bytes, None] = {}
     named: dict[bytes, None] = {}
+    patterns: dict[bytes, None] = {}
     n_links = 0
     for text in paths:
+        if (address := _address_meant(text)) is not None:
+            place, kind = _object_place(address)
+            {"file": files, "folder": folders, "pattern": patterns}[kind][place] = None
+            if kind == "folder":
+                named[place] = None
+            continue
         expanded, n_passed_over = _expand(text, follow_symlinks)
         n_links += n_passed_over
         for path in expanded:
-            is_folder, absolute = os.path.isdir(path), os.path.abspath(path)
-            (folders if is_folder else files)[absolute] = None
+            is_folder, place = os.path.isdir(path), os.path.abspath(path)
+            (folders if is_folder else files)[place] = None
             if is_folder and os.path.lexists(os.path.expanduser(os.fsencode(text))):
-                named[absolute] = None
+                named[place] = None
     if not paths and manifest is None:
         raise UserError("nothing to label: give files, folders or globs, or --manifest FILE")
     listed, remarks = read_manifest(manifest) if manifest is not None else ({}, ())
@@ -135,16 +164,14 @@ def read_inputs(
         n_links=n_links,
         remarks=remarks,
         named_folders=tuple(named),
+        patterns=tuple(patterns),
     )
 
 
 def find_recordings(inputs: Inputs, passed_over: PassedOver) -> Iterator[Found]:
     """Every recording of the inputs once, in a stable order; manifest entries first."""
-    for path, (user_id, meta) in inputs.listed.items():
-        yield _found(path, user_id, meta)
-    for path in inputs.files:
-        if path not in inputs.listed:
-            yield _found(path)
+    yield from _found_each((path, *said) for path, said in inputs.listed.items())
+    yield from _found_each((path, None, None) for path in inputs.files if path not in inputs.listed)
     # A file that a person names counts whatever its ending, hidden or a link; the walk, which might
     # skip such a file, leaves it out.
     named = inputs.listed.keys() | set(inputs.files)
@@ -153,6 +180,8 @@ def find_recordings(inputs: Inputs, passed_over: PassedOver) -> Iterator[Found]:
     for folder in inputs.folders:
         yield from walk.below(folder)
     yield from walk.behind_links()
+    for pattern in inputs.patterns:
+        yield from walk.matching(pattern, inputs.folders)
 
 
 def folders_without_recordings(inputs: Inputs) -> list[str]:
@@ -201,10 +230,52 @@ def _did_you_mean(path: bytes) -> str:
     return f"; did you mean {os.path.join(os.path.dirname(os.fsdecode(path)), nearest[0])!r}?"
 
 
+def _address_meant(text: str) -> bytes | None:
+    """The address that a person means; None for a path, also one that looks like an address."""
+    is_path = "\0" in text or os.path.lexists(os.path.expanduser(os.fsencode(text)))
+    return None if is_path else read_address(text)
+
+
+def _object_place(address: bytes) -> tuple[bytes, str]:
+    """An address, and whether it is a file, a folder or a pattern.
+
+    Raises:
+        UserError: there is no object there, or the server cannot be asked.
+    """
+    shown, place = os.fsdecode(address), address.rstrip(b"/")
+    scheme, _, key = parts_of(address)
+    try:
+        if key and not key.endswith("/") and look_at(address) is not None:
+            return address, "file"
+        if scheme not in ("http", "https"):
+            if (start := plain_start(address)) is not None:
+                fits = pattern_regex(address).fullmatch
+                if any(fits(look.address) for look in listed(start)):
+                    return address, "pattern"
+                raise UserError(f"no object matches {shown!r}")
+            not_listed: list[str] = []
+            if next(listed(place, not_listed), None) is not None or not key:
+                return place, "folder"
+            if not_listed:
+                raise UserError(not_listed[0])
+    except AudioError as error:
+        raise UserError(f"{shown}: {error.detail}") from None
+    if scheme in ("http", "https"):
+        raise UserError(
+            f"no file at {shown!r}; https has no folders: name each file, or list them in a "
+            f"--manifest"
+        )
+    names = {os.fsdecode(found): None for found in siblings(place)}
+    nearest = difflib.get_close_matches(os.fsdecode(place), names, n=1)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    raise UserError(f"no object at or below {shown!r}{hint}")
+
+
 def _outermost(folders: dict[bytes, None]) -> Iterator[bytes]:
     for folder in folders:
-        parents = Path(os.fsdecode(folder)).parents
-        if not any(os.fsencode(parent) in folders for parent in parents):
+        names = folder.split(b"/")
+        parents = (b"/".join(names[:n]) or b"/" for n in range(1, len(names)))
+        if folder == b"/" or not any(parent in folders for parent in parents):
             yield folder
 
 
@@ -224,6 +295,9 @@ class _Walk:
 
     def below(self, folder: bytes) -> Iterator[Found]:
         """The recordings in a folder."""
+        if is_address(folder):
+            yield from self._objects(folder)
+            return
         # A stack of our own: folders may nest deeper than Python's calls.
         open_folders = [self._entries(folder)]
         while open_folders:
@@ -248,13 +322,39 @@ class _Walk:
             elif _is_audio_name(entry.name):
                 yield _found(entry.path)
             else:
-                suffix = os.path.splitext(entry.name)[1].lower()
-                self._passed_over.by_suffix[os.fsdecode(suffix) or "no ending"] += 1
+                self._passed_over.count_ending(entry.name)
 
     def behind_links(self) -> Iterator[Found]:
         """The recordings in the folders that links led to, and in those that links there do."""
         while self._linked:
             yield from self.below(self._linked.popleft())
+
+    def matching(self, pattern: bytes, walked: Sequence[bytes]) -> Iterator[Found]:
+        """The objects that a pattern matches, whatever their ending, and not in walked folders."""
+        fits, start = pattern_regex(pattern).fullmatch, plain_start(pattern) or pattern
+        others = tuple(folder + b"/" for folder in walked)
+        for look in self._looks(start):
+            if fits(look.address) and not look.address.startswith(others):
+                yield _found_object(look)
+
+    def _objects(self, folder: bytes) -> Iterator[Found]:
+        for look in self._looks(folder):
+            name = look.address.rpartition(b"/")[2]
+            if b"/." in look.address[len(folder) :]:
+                self._passed_over.n_hidden += 1
+            elif _is_audio_name(name):
+                yield _found_object(look)
+            else:
+                self._passed_over.count_ending(name)
+
+    def _looks(self, folder: bytes) -> Iterator[Look]:
+        """The objects of a folder that are not named; what cannot be listed is noted."""
+        try:
+            for look in listed(folder, self._passed_over.unlistable):
+                if look.address not in self._named:
+                    yield look
+        except AudioError as error:
+            self._passed_over.unlistable.append(f"{os.fsdecode(folder)}: {error.detail}")
 
     def _entries(self, folder: bytes) -> Iterator[os.DirEntry[bytes]]:
         if self._entered is not None and not self._entered.enter(folder):
@@ -279,6 +379,34 @@ def _is_folder(entry: os.DirEntry[bytes]) -> bool:
 
 def _is_audio_name(name: bytes) -> bool:
     return os.path.splitext(name)[1].lower() in _AUDIO_SUFFIXES
+
+
+_Named = tuple[bytes, str | None, dict[str, Any] | None]
+
+
+def _found_each(named: Iterable[_Named]) -> Iterator[Found]:
+    """Paths with id and meta as found; of objects, many are asked about at a time."""
+    rest = iter(named)
+    while batch := list(islice(rest, _OBJECTS_AT_ONCE)):
+        addresses = [path for path, _, _ in batch if is_address(path)]
+        looks = dict(zip(addresses, look_at_each(addresses), strict=True)) if addresses else {}
+        for path, user_id, meta in batch:
+            look = looks.get(path)
+            if not is_address(path):
+                yield _found(path, user_id, meta)
+            elif isinstance(look, Look):
+                yield _found_object(look, user_id, meta)
+            else:  # opening it will tell why it cannot be asked about
+                yield Found(path, 0, 0, user_id, meta, is_there=look is not None)
+
+
+def _found_object(
+    look: Look, user_id: str | None = None, meta: dict[str, Any] | None = None
+) -> Found:
+    return Found(
+        look.address, look.size_bytes, look.mtime_ns, user_id, meta,
+        ctime_ns=look.mtime_ns, etag=look.etag,
+    )  # fmt: skip
 
 
 def _found(path: bytes, user_id: str | None = None, meta: dict[str, Any] | None = None) -> Found:

@@ -7,10 +7,11 @@ import re
 from urllib.parse import unquote, urlsplit
 
 from audioset_core.errors import UserError
+from audioset_core.object_storage.addresses import read_address
 
 _OF_WINDOWS = re.compile(r"(?:[A-Za-z]:[\\/]|\\\\[^\\]|//[^/]+/[^/]+\\)")
 _DRIVE_OF_ADDRESS = re.compile(r"/[A-Za-z]:[\\/]")
-_ODD = re.compile(r"""^[\s"'~]|[\s"']$|\\|^file:|^[A-Za-z]:/""", re.IGNORECASE)
+_ODD = re.compile(r"""^[\s"'~]|[\s"']$|\\|://|^file:|^[A-Za-z]:/""", re.IGNORECASE)
 
 
 def meant_path(text: str, base: bytes = b"") -> bytes:
@@ -23,12 +24,14 @@ def meant_path(text: str, base: bytes = b"") -> bytes:
     b'/music/a b.wav'
 
     Raises:
-        UserError: the path belongs to Windows or to another machine.
+        UserError: the path belongs to Windows or to another machine, or an address is not right.
         UnicodeEncodeError: the text cannot be a file name here.
     """
     literal = os.path.join(base, os.fsencode(text))
     if not _ODD.search(text) or os.path.lexists(literal):
         return literal
+    if (address := read_address(text)) is not None:
+        return address
     plain = text.strip().strip("\"'").strip()
     if plain[:5].lower() == "file:":
         plain = _of_address(plain)

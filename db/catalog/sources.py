@@ -116,6 +116,7 @@ def store_pending(
             "path_text": path_text(seen[digest].path),
             "size_bytes": seen[digest].size_bytes,
             "mtime_ns": seen[digest].mtime_ns,
+            "etag": seen[digest].etag,
             "status": "pending",
             "user_id": seen[digest].user_id,
             "meta": seen[digest].meta,
@@ -166,7 +167,7 @@ def iter_items(
         part.join(sources, sources.c.id == part.c.source_id), unlabelled_by
     )
     query = (
-        select(part.c.position, *columns, part.c.estimated_s, is_done)
+        select(part.c.position, *columns, part.c.estimated_s, sources.c.etag, is_done)
         .select_from(joined)
         .order_by(part.c.position)
     )
@@ -177,7 +178,7 @@ def iter_items(
 def _known(
     conn: Connection, variants: Sequence[Variant], digests: Sequence[bytes]
 ) -> dict[bytes, Row[Any]]:
-    names = ("path_digest", "size_bytes", "mtime_ns", "status", "reason", "reason_detail")
+    names = ("path_digest", "size_bytes", "mtime_ns", "etag", "status", "reason", "reason_detail")
     columns = [sources.c[name] for name in (*names, "clip_id", "waiting_since")]
     joined, is_done = _with_done(sources, variants)
     query = select(*columns, is_done).select_from(joined)
@@ -214,7 +215,8 @@ def _judge(
     if row is None:
         return Triaged(FileState.NEW)
     is_back = row.status == "missing"
-    if (row.size_bytes, row.mtime_ns) != (source.size_bytes, source.mtime_ns):
+    known, now = ((each.size_bytes, each.mtime_ns, each.etag) for each in (row, source))
+    if known != now:
         return Triaged(FileState.CHANGED, is_back)
     # A missing file keeps what was known; that holds again if the file is back unchanged.
     if row.reason is not None:
@@ -229,7 +231,11 @@ def _judge(
 def _upsert_pending(conn: Connection) -> Any:
     statement = upsert(conn, sources)
     new = statement.excluded
-    is_same = and_(sources.c.size_bytes == new.size_bytes, sources.c.mtime_ns == new.mtime_ns)
+    is_same = and_(
+        sources.c.size_bytes == new.size_bytes,
+        sources.c.mtime_ns == new.mtime_ns,
+        sources.c.etag.is_not_distinct_from(new.etag),
+    )
     waits_already = and_(
         is_same, sources.c.waiting_since.is_not(None), new.waiting_since.is_not(None)
     )
@@ -246,6 +252,7 @@ def _upsert_pending(conn: Connection) -> Any:
             ),
             "size_bytes": new.size_bytes,
             "mtime_ns": new.mtime_ns,
+            "etag": new.etag,
             "user_id": func.coalesce(new.user_id, sources.c.user_id),
             "meta": func.coalesce(new.meta, sources.c.meta),
             # A manifest or other content may tell another start: it is looked for again.

@@ -2,8 +2,8 @@
 
 What a person writes for a file means the same in every question:
 
-- an absolute path, or one from ``./``, ``../`` or ``~`` on, means that file, or all files below
-  that folder;
+- an absolute path, or one from ``./``, ``../`` or ``~`` on, or an address of object storage, means
+  that file, or all files below that folder;
 - any other path fits from any folder on: ``site-3`` is every folder of that name with all below it;
 - ``*`` is any text (also ``/``), ``?`` any character, ``[abc]`` one of them, ``[!abc]`` none of
   them; the name of a file that exists is taken as it is, whatever is in it.
@@ -28,6 +28,7 @@ from db.schema.tables import sources
 from db.types import path_text
 
 _WILDCARDS = {"*": ".*", "?": "."}
+_ADDRESS = re.compile(r"(s3|gs|az|https?)://")
 _WILDCARD = re.compile(r"(\*|\?|\[!?[^\]/]+\])")
 
 
@@ -55,6 +56,8 @@ def as_glob(path: str) -> str:
     """
     if not path:
         raise DatabaseUserError("an empty path means no file; name a file, a folder or a glob")
+    if _ADDRESS.match(path):
+        return path_text(os.fsencode(path))
     first, _, rest = path.partition("/")
     given = globs.escape(path) if os.path.lexists(path) else path
     if first in (".", ".."):
@@ -77,7 +80,7 @@ def glob_regex(glob: str) -> str:
     # Every second part is a wildcard.
     parts = _WILDCARD.split(glob.rstrip("/"))
     text = "".join(_wildcard(p) if n % 2 else re.escape(p) for n, p in enumerate(parts))
-    expression = f"{'^' if glob.startswith('/') else '(^|/)'}{text}(/.*)?$"
+    expression = f"{'^' if glob.startswith('/') or _ADDRESS.match(glob) else '(^|/)'}{text}(/.*)?$"
     try:
         re.compile(expression)
     except re.error as error:

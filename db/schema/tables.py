@@ -184,7 +184,7 @@ clip_health = Table(
 )
 
 
-# A path where a clip was seen.
+# A path, or an object's address, where a clip was seen.
 #
 # The key is a 16-byte digest of the path: PostgreSQL cannot index a path near PATH_MAX.
 sources = Table(
@@ -215,6 +215,8 @@ sources = Table(
     # No foreign key: SQLite would have to copy the table to get one.
     column("site_id", Integer, nullable=True),
     column("site_by", CleanText, nullable=True),
+    # Of an object: its version, by the server.
+    column("etag", CleanText, nullable=True),
     _one_of("status", SOURCE_STATUSES),
     Index(None, "recorded_unix_ms", "clip_id"),
     Index(None, "site_id", "clip_id"),

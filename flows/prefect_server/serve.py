@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from audioset_core.errors import AudiosetError, UserError
 from audioset_core.inputs.walk import read_inputs
 from audioset_core.models.registry import find_bundle
+from audioset_core.object_storage.addresses import read_address
 from audioset_core.weights.locate import find_source
 from flows.options import database_url
 from flows.prefect_server.metrics import served_metrics
@@ -25,6 +26,7 @@ from flows.run_options import WatchOptions
 from flows.stopping import SAME_REQUEST_S, stopper
 from flows.terminal import note
 from tasks.labelling.options import LabelOptions
+from tasks.labelling.watched_folders import usable_roots
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import PrefectClient
@@ -293,11 +295,13 @@ def _say(plan: Plan, served: Served, next_time: datetime) -> None:
 def _checked_roots(roots: list[str]) -> list[str]:
     if not roots:
         raise UserError("nothing to watch: give a folder with --root DIR")
+    places: list[str] = []
     for root in roots:
-        if not Path(root).expanduser().is_dir():
+        if read_address(root) is None and not Path(root).expanduser().is_dir():
             read_inputs([root])  # whose error names a similar folder, if there is one
             raise UserError(f"--root {root}: not a folder")
-    return list(dict.fromkeys(str(Path(root).expanduser().absolute()) for root in roots))
+        places += usable_roots([root])[0]
+    return list(dict.fromkeys(places))
 
 
 def _check_timezone(name: str) -> None:

@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 
 from audioset_core.audio.sandbox import decoder_pool
 from audioset_core.errors import UserError
+from audioset_core.object_storage.addresses import read_address
 from db.catalog.sources import iter_items
 from db.catalog.vanished_files import count_moved
 from db.errors import DatabaseError
@@ -62,6 +63,8 @@ def run_pipeline(request: Request) -> Summary:
     Raises:
         UserError, DatabaseUserError: a parameter is off; the message says which and why.
     """
+    for path in request.paths:
+        read_address(path)  # one that holds a secret is refused before anything is stored
     prepared = prepare_run(request.options, request.home, stated_url(request.database))
     engine, is_watched = prepared.engine, request.settle_s is not None
     paths, problems = usable_roots(request.paths) if is_watched else (request.paths, [])

@@ -6,6 +6,7 @@ import os
 
 from sqlalchemy import Engine
 
+from audioset_core.audio.recording import open_regular
 from audioset_core.audio.sandbox import open_sandboxed
 from audioset_core.errors import AudioError, Reason
 from audioset_core.file_headers.field_notes import FieldNotes
@@ -33,7 +34,7 @@ def read_notes_again(engine: Engine) -> tuple[int, int]:
 
 
 def _notes_in(path: bytes, as_labelled: tuple[int, int]) -> FieldNotes | None:
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    fd = open_regular(path)
     try:
         now = os.fstat(fd)
         if (now.st_size, now.st_mtime_ns) != as_labelled:

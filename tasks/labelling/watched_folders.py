@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Engine
 
-from audioset_core.errors import UserError
+from audioset_core.errors import AudioError, UserError
 from audioset_core.inputs.walk import Found
+from audioset_core.object_storage.addresses import is_address, plain_start, read_address
+from audioset_core.object_storage.stores import listed, look_at_each
 from db.catalog.vanished_files import copies_elsewhere, mark_missing, present_sources
 from db.records import FileState, KnownSource, Triaged
 from db.types import path_digest
@@ -35,13 +37,19 @@ def usable_roots(roots: Sequence[str]) -> tuple[list[str], list[str]]:
         raise UserError("nothing to watch: give at least one folder")
     usable, problems = [], []
     for root in roots:
-        path = Path(root).expanduser().absolute()
         try:
-            _is_empty(path)
+            address = read_address(root)
+            place = os.fsdecode(address or Path(root).expanduser().absolute()).rstrip("/") or "/"
+            if _is_empty(place) and address is not None and plain_start(address):
+                raise UserError(f"{place}: a pattern cannot be watched; name its folder")
         except OSError as error:
             problems.append(f"{root}: {_WORDS.get(type(error), error.strerror)}")
+        except AudioError as error:
+            problems.append(f"{place}: {error.detail}")
+        except UserError as error:
+            problems.append(str(error))
         else:
-            usable.append(str(path))
+            usable.append(place)
     if not usable:
         raise UserError("; ".join(problems))
     return usable, problems
@@ -50,7 +58,9 @@ def usable_roots(roots: Sequence[str]) -> tuple[list[str], list[str]]:
 _WORDS = {FileNotFoundError: "no such folder", NotADirectoryError: "not a folder"}
 
 
-def _is_empty(folder: Path) -> bool:
+def _is_empty(folder: str) -> bool:
+    if is_address(address := os.fsencode(folder)):
+        return next(listed(address), None) is None
     with os.scandir(folder) as entries:
         return next(entries, None) is None
 
@@ -62,7 +72,7 @@ class Watch:
     """
 
     def __init__(self, roots: Sequence[str], settle_s: float | None, now: datetime) -> None:
-        self._roots = [Path(root) for root in roots]
+        self._roots = list(roots)
         self._settle_s, self._now = settle_s, now
         self._met = array("Q")
 
@@ -104,7 +114,7 @@ class Watch:
                 continue
             # The pages go by id: a source that is marked leaves no gap in them.
             for page in present_sources(engine, [name]):
-                gone = [source for source in _not_in(met, page) if not _is_there(source.path)]
+                gone = _gone(_not_in(met, page))
                 count += mark_missing(engine, [source.path_digest for source in gone], now)
         return count, problems
 
@@ -114,23 +124,18 @@ def mark_moved_away(engine: Engine, roots: Sequence[str], run_id: str | None, no
 
     That tells a folder that was renamed and is labelled by its new name. Returns how many.
     """
-    empty = [Path(root) for root in roots if not _has_entries(Path(root))]
+    empty = tuple(os.fsencode(root).rstrip(b"/") + b"/" for root in roots if not _has_entries(root))
     count = 0
     for page in copies_elsewhere(engine, [os.fsencode(root) for root in roots], run_id):
-        gone = [
-            source
-            for source in page
-            if not _is_there(source.path)
-            and not any(Path(os.fsdecode(source.path)).is_relative_to(root) for root in empty)
-        ]
+        gone = _gone([source for source in page if not source.path.startswith(empty)])
         count += mark_missing(engine, [source.path_digest for source in gone], now)
     return count
 
 
-def _has_entries(folder: Path) -> bool:
+def _has_entries(folder: str) -> bool:
     try:
         return not _is_empty(folder)
-    except OSError:
+    except (OSError, AudioError):
         return False
 
 
@@ -147,6 +152,14 @@ def _not_in(
     inside = at < len(met)
     was_met[inside] = met[at[inside]] == keys[inside]
     return [source for source, known in zip(page, was_met, strict=True) if not known]
+
+
+def _gone(known: list[KnownSource]) -> list[KnownSource]:
+    """Those that are not there; of objects, many are asked about at a time."""
+    objects = [source for source in known if is_address(source.path)]
+    looks = look_at_each([source.path for source in objects])
+    gone = [source for source, look in zip(objects, looks, strict=True) if look is None]
+    return gone + [s for s in known if not is_address(s.path) and not _is_there(s.path)]
 
 
 def _is_there(path: bytes) -> bool:

@@ -149,7 +149,9 @@ def _judged(
     recordings = find_recordings(inputs, passed_over)
     refused = None if is_strict else STRICTLY
     while batch := list(islice(recordings, _BATCH)):
-        seen = [SeenSource(f.path, f.size_bytes, f.mtime_ns, f.user_id, f.meta) for f in batch]
+        seen = [
+            SeenSource(f.path, f.size_bytes, f.mtime_ns, f.user_id, f.meta, f.etag) for f in batch
+        ]
         with reading(engine) as connection:
             judgements = triage(connection, variants, seen, _TRANSIENT_REASONS, refused)
         yield [_Judged(*each) for each in zip(batch, seen, judgements, strict=True)]

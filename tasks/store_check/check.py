@@ -18,6 +18,8 @@ from sqlalchemy import Engine
 from audioset_core.errors import AudioError, UserError, WeightsError
 from audioset_core.features.config import FrontendConfig
 from audioset_core.models.registry import find_bundle
+from audioset_core.object_storage.addresses import is_address
+from audioset_core.object_storage.stores import Look, look_at_each
 from audioset_core.storage.score_file_check import (
     KINDS,
     Checked,
@@ -83,17 +85,22 @@ def check_store(
 
 def existing_source(engine: Engine, clip_id: int) -> bytes | None:
     """A file that still is what the clip was read from, by its size and time."""
-    for path, size_bytes, mtime_ns in audit.iter_sources(engine, clip_id):
-        try:
-            found = os.stat(path)  # noqa: PTH116 (bytes)
-        except OSError:
-            continue
-        if stat.S_ISREG(found.st_mode) and (found.st_size, found.st_mtime_ns) == (
-            size_bytes,
-            mtime_ns,
-        ):
+    for path, *as_read in audit.iter_sources(engine, clip_id):
+        if _size_and_time(path) == tuple(as_read):
             return path
     return None
+
+
+def _size_and_time(path: bytes) -> tuple[int, int] | None:
+    """Those of a file or an object; None where there is none, or it cannot be asked."""
+    if is_address(path):
+        (look,) = look_at_each([path])
+        return (look.size_bytes, look.mtime_ns) if isinstance(look, Look) else None
+    try:
+        found = os.stat(path)  # noqa: PTH116 (bytes)
+    except OSError:
+        return None
+    return (found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
 
 
 @dataclass(frozen=True, slots=True)

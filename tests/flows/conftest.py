@@ -32,11 +32,12 @@ from tasks.load_ontology import store_ontology
 from tests.db.conftest import a_database, postgres_server
 from tests.flows.build import REPOSITORY, Lab, write_headless_vggish, write_placeholder
 from tests.flows.scored import Collection
+from tests.objects import object_server, objects
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-__all__ = ["postgres_server"]
+__all__ = ["object_server", "objects", "postgres_server"]
 
 _CHROMIUM = [
     "--no-sandbox", "--disable-gpu", "--disable-background-networking",

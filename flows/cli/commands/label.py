@@ -17,7 +17,7 @@ from tasks.labelling.options import LabelOptions
 @with_label_options()
 def label(
     paths: Annotated[
-        list[str] | None, typer.Argument(help="Files, folders and globs.", show_default=False)
+        list[str] | None, typer.Argument(help="Files, folders, globs; s3://...", show_default=False)
     ] = None,
     manifest: Annotated[
         Path | None,

@@ -14,7 +14,8 @@ from tasks.labelling.options import LabelOptions
 @with_label_options("model", "weights", "follow_symlinks")
 def serve(
     root: Annotated[
-        list[str] | None, typer.Option(help="Folder to watch; may be given several times.")
+        list[str] | None,
+        typer.Option(help="Folder to watch, or s3://bucket/folder; several times."),
     ] = None,
     cron: Annotated[
         str, typer.Option(help="When to look for new files: minute hour day month weekday.")

@@ -11,6 +11,7 @@ import typer
 from sqlalchemy import Engine
 
 from audioset_core.inputs.start_times import ASSUMED, DIFFERS, IMPLAUSIBLE, compiled, find_zone
+from audioset_core.object_storage.addresses import place_meant
 from audioset_core.records import TimeRule
 from db.catalog.start_times import sources_in_doubt, store_rule, stored_rules, times_found
 from db.read_only import may_write
@@ -70,8 +71,8 @@ def times(
             note(f"notes found in {n_found:,} files" + _left_out(n_changed))
         if timezone is not None or pattern is not None:
             for folder in folders or [""]:
-                absolute = os.path.abspath(folder) if folder else ""  # noqa: PTH100
-                store_rule(engine, TimeRule(absolute, pattern, timezone), datetime.now(UTC))
+                place = os.fsdecode(place_meant(folder)).rstrip("/") if folder else ""
+                store_rule(engine, TimeRule(place, pattern, timezone), datetime.now(UTC))
             time_recordings(engine, again=True)
         elif may_write(engine):
             time_recordings(engine)

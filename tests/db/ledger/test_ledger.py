@@ -118,6 +118,22 @@ def test_triage_tells_every_verdict(world: World) -> None:
     ]
 
 
+def test_an_object_of_the_same_size_and_time_is_another_by_its_version(world: World) -> None:
+    address = "s3://bucket/a//b.wav"
+    (item,) = enrolled(world, seen(address, etag="one"))
+    assert (item.path, item.etag) == (address.encode(), "one")
+    claim = _claim(world, item.source_id, "object")
+    assert isinstance(claim, Claim)
+    assert _judge(world, seen(address, etag="one")) == [FileState.UNLABELLED]
+    assert _judge(world, seen(address, etag="two"), seen(address)) == [FileState.CHANGED] * 2
+    # What is found unchanged keeps its clip; another version has none yet.
+    for etag, has_clip in (("one", True), ("two", False)):
+        enrolled(world, seen(address, etag=etag), run_id=OTHER_RUN)
+        with reading(world.engine) as conn:
+            row = conn.execute(select(sources.c.etag, sources.c.clip_id)).one()
+        assert (row.etag, row.clip_id is not None) == (etag, has_clip)
+
+
 def test_triage_under_another_or_no_variant_finds_content_unlabelled(world: World) -> None:
     labelled(world, "done", {})
     file = seen("/audio/done.wav")

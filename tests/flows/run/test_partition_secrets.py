@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from audioset_core.errors import UserError
 from flows.run.partitions import label_partitions
@@ -17,6 +18,6 @@ def test_a_password_is_refused_before_anything_is_started(url: str) -> None:
     nothing: Any = None
     with pytest.raises(UserError, match="AUDIOSET_DB in its environment") as caught:
         label_partitions(
-            nothing, nothing, ExecutionOptions(partitions=2), url, Summary(), nothing,
+            nothing, nothing, ExecutionOptions(partitions=2), SecretStr(url), Summary(), nothing,
         )  # fmt: skip
     assert "s3cret" not in str(caught.value)
