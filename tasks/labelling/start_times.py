@@ -13,6 +13,7 @@ from audioset_core.file_headers.field_notes import FieldNotes
 from audioset_core.inputs.name_times import Series, needs_neighbours
 from audioset_core.inputs.sites import Sites
 from audioset_core.inputs.start_times import (
+    ASSUMED,
     implausible,
     not_understood,
     rule_for,
@@ -102,7 +103,7 @@ def _timed(source: UntimedSource, rules: _Rules, series: Series | None) -> Sourc
         unread = [not_understood(key) for key, _ in unread_starts(source.meta or {})]
         why = "; ".join((NOT_FOUND, *unread)) + implausible(source.told)
         return SourceTime(source.path_digest, None, None, why, where.site_id, where.by)
-    if where.site and where.site.timezone and rule.timezone is None:
+    if where.site and where.site.timezone and found.found_by.endswith(ASSUMED):
         its = replace(rule, timezone=where.site.timezone)
         found = start_time(source.path_text, source.meta, its, series, source.told) or found
     return SourceTime(
