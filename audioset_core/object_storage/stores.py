@@ -99,10 +99,12 @@ def listed(folder: bytes, unreadable: list[str] | None = None) -> Iterator[Look]
             for look in _looks(folder, page):
                 last = look.address
                 yield look
+        return
     except obstore.exceptions.InvalidPathError:
-        yield from _by_levels(folder, last, [] if unreadable is None else unreadable)
+        pass
     except Exception as error:
         raise told(error) from None
+    yield from _by_levels(folder, last, [] if unreadable is None else unreadable)
 
 
 def _by_levels(folder: bytes, last: bytes, unreadable: list[str]) -> Iterator[Look]:
@@ -120,6 +122,8 @@ def _by_levels(folder: bytes, last: bytes, unreadable: list[str]) -> Iterator[Lo
                 f"character; copy that object to another key, or name the folders beside it"
             )
             continue
+        except Exception as error:
+            raise told(error) from None
         below += reversed(folders)
         yield from (look for look in looks if look.address > last)
 
@@ -157,7 +161,7 @@ def fetch(address: bytes, etag: str | None, fd: int) -> Look:
 
     look: Look | None = None
     n_bytes = n_failures = 0
-    while look is None or n_bytes < look.size_bytes:
+    while look is None or n_bytes != look.size_bytes:
         before, answer = n_bytes, None
         try:
             store, key = _opened(address)

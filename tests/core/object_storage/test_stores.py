@@ -131,6 +131,10 @@ def test_keys_that_cannot_be_asked_for_hide_their_folder_alone_and_are_told(
     assert [text.partition(": ")[0] for text in passed_over.unlistable if told in text] == [
         "s3://recordings/strange/b", "s3://recordings/strange/d",
     ]  # fmt: skip
+    objects.faults = lambda _, path, __: status(403) if "delimiter" in path else None
+    with pytest.raises(UserError, match="s3://recordings/strange/: access is denied"):
+        _found("s3://recordings/strange/")
+    objects.forget()
     # What lies beside such a key is found once its own folder is named.
     assert _found("s3://recordings/strange/b/c")[0] == [b"s3://recordings/strange/b/c/4.wav"]
     with pytest.raises(UserError, match="s3://recordings/strange/b: a key in it has an empty name"):
