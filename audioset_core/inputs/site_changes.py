@@ -17,6 +17,7 @@ from audioset_core.inputs.coordinates import day, place
 from audioset_core.inputs.delimited import open_table
 from audioset_core.inputs.sites import FOLDER, SERIAL, name_key
 from audioset_core.inputs.written_paths import meant_path
+from audioset_core.object_storage.addresses import absolute
 from audioset_core.records import Site, SiteRule
 
 _HEADINGS = {
@@ -164,9 +165,14 @@ def _read(table: Path) -> tuple[list[StatedSite], list[str]]:
     return sorted(found, key=lambda each: each.at is None), remarks
 
 
+def stored_folder(path: bytes) -> str:
+    """An absolute folder, or one of objects, as rules hold it: without a slash at its end."""
+    return os.fsdecode(path.rstrip(b"/") or b"/")
+
+
 def _stated(given: dict[str, str], base: bytes) -> StatedSite:
     folder = given.get("folder")
-    folders = [os.fsdecode(os.path.abspath(meant_path(folder, base)))] if folder else []  # noqa: PTH100 (bytes)
+    folders = [stored_folder(absolute(meant_path(folder, base)))] if folder else []
     serials = [given["serial"]] if "serial" in given else []
     days = given.get("first_day"), given.get("last_day")
     return StatedSite(

@@ -20,6 +20,7 @@ from audioset_core.inputs.site_changes import (
     read_sites,
     stated_place,
     stated_rules,
+    stored_folder,
     with_stated,
 )
 from audioset_core.inputs.sites import (
@@ -33,6 +34,7 @@ from audioset_core.inputs.sites import (
     serial_key,
     stated_name,
 )
+from audioset_core.object_storage.addresses import place_meant
 from audioset_core.records import Site, SiteRule
 from db.catalog.sites import (
     RecordedAt,
@@ -260,8 +262,10 @@ def _absolute(rule: SiteRule) -> SiteRule:
     """The rule with its folder as paths are stored."""
     if rule.kind != FOLDER:
         return rule
-    folder = os.path.abspath(os.fsencode(Path(rule.value).expanduser()))  # noqa: PTH100 (bytes)
-    return replace(rule, value=path_text(folder))
+    folder = place_meant(
+        str(Path(rule.value).expanduser()) if rule.value[:1] == "~" else rule.value
+    )
+    return replace(rule, value=path_text(os.fsencode(stored_folder(folder))))
 
 
 def _without(site: Site, dropped: Sequence[str]) -> tuple[SiteRule, ...]:

@@ -98,6 +98,10 @@ def test_sites_from_the_table_to_the_answer(
         assert (wrong.code, wrong.out) == (2, "")
         assert message in wrong.err
         assert len(wrong.err.splitlines()) == 1
+    bucket = audioset("sites", "add", "Wood", "--folder", "s3://field/wood/", *at)
+    assert bucket.code == 0
+    rules = list(csv.DictReader(io.StringIO(audioset("sites", "list", "--csv", *at).out)))[1]
+    assert "folder s3://field/wood" in rules["rules"].split("; ")
     moved = audioset("sites", "change", "wood", "--rename", "Moor", "--lat", "47", "--lon", "11",
                      "--timezone", "UTC", "--drop", folder.parent / "wood", *at)  # fmt: skip
     assert moved.out == "Moor: 0 recordings, 0.00 h\n"
