@@ -25,8 +25,9 @@ _BUFFER_SAMPLES = 1 << 17
 # "Find clipping"; recorders may clip below full scale, but not as low as -20 dBFS.
 _CLIPPED_RUN, _LEAST_CLIPPED = 3, 0.1
 
-_DROPOUT_S, _MOST_DROPOUT_S, _LEAST_DROPOUT_SAMPLES = 0.002, 1.0, 32
-"""Equal samples for so long, amid sound, are a dropout. Longer than a second: a pause."""
+_DROPOUT_S, _MOST_DROPOUT_S, _LEAST_DROPOUT_SAMPLES = 0.001, 1.0, 32
+"""Equal samples for so long, amid sound, are a dropout: a frame of USB, up to a second. Longer: a
+pause."""
 _BESIDE_S = 0.001
 """So much on both sides of a dropout has to be sound: what fades to silence ends in none."""
 _BESIDE_LEVEL, _BESIDE_STEPS, _BESIDE_SHARE = 1e-3, 4, 0.1

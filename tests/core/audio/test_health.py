@@ -96,6 +96,7 @@ TROUBLED: dict[str, tuple[str, Callable[[np.random.Generator], Sound]]] = {
     "a buffer repeats its last sample": (
         "dropouts",
         lambda r: with_stretches(in_steps(night(r, 0.02)), 300, 5, is_held=True)),
+    "frames of USB are lost": ("dropouts", lambda r: with_stretches(night(r, 0.1), 32, 9)),
     "half a second is lost": ("dropouts", lambda r: with_stretches(night(r, 0.1), 16_000, 4)),
     "dropouts beside an offset": (
         "dropouts DC offset", lambda r: with_stretches(0.05 + night(r, 0.004), 512, 4)),
