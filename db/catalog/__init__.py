@@ -12,6 +12,7 @@ PUBLIC = (
     "sites",
     "sources",
     "start_times",
+    "sun_periods",
     "vanished_files",
 )
 """What other rooms may import."""

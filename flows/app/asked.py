@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from starlette.datastructures import QueryParams
 
 from audioset_core.errors import UserError
+from audioset_core.inputs.sun import PHASES
 from audioset_core.ontology.graph import Ontology
 from db.query.question import Order, Question
 from db.query.time_spans import DAY_MS, Span
@@ -45,6 +46,7 @@ class Asked:
     from_hour: str = ""
     to_hour: str = ""
     path: str = ""
+    sun: tuple[str, ...] = ()
     site: str = ""
     near: str = ""
     km: str = ""
@@ -95,6 +97,7 @@ CONDITIONS = {
     "from_day to_day": "the days",
     "from_hour to_hour": "the time of day",
     "path": "the folder or file",
+    "sun": "the sun",
     "site": "the site",
     "near km": "the place",
     "model": "the model",
@@ -123,12 +126,16 @@ def question_of(asked: Asked, ontology: Ontology, zone: tzinfo) -> Question:
     under, all_of = mids_of(ontology, asked.under), mids_of(ontology, asked.all_of)
     if asked.order not in ("", *ORDERS):
         raise UserError(f"there is no order {asked.order!r}; choose {', '.join(ORDERS)}")
+    for phase in asked.sun:
+        if phase not in PHASES:
+            raise UserError(f"the sun knows no {phase[:40]!r}; choose {', '.join(PHASES)}")
     order = ORDERS[asked.order or "score"][0]
     return Question(
         under=under or all_of, all_of=all_of, not_under=mids_of(ontology, asked.not_under),
         min_score=asked.least_score,
         min_duration_s=_number("Seconds at least", asked.min_duration, 0, 1e6, 0),
         span=_span(asked, zone), paths=(asked.path,) if asked.path else (),
+        sun=asked.sun,
         near=asked_place(asked.near, _number("Kilometres", asked.km, 0.001, 20_100, 1)),
         model=asked.model or None, with_ambiguous=bool(asked.ambiguous),
         order=order, limit=N_CARDS + 1, offset=asked.first,

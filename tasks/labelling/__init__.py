@@ -3,5 +3,14 @@
 The tasks themselves are one level up, one a file.
 """
 
-PUBLIC = ("job", "notes_again", "options", "shards", "start_times", "watched_folders", "worklist")
+PUBLIC = (
+    "job",
+    "notes_again",
+    "options",
+    "shards",
+    "start_times",
+    "sun",
+    "watched_folders",
+    "worklist",
+)
 """What other rooms may import."""
