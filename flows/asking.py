@@ -106,12 +106,20 @@ def asked_place(text: str | None, km: float | None) -> Near | None:
 
 
 def sun_of(engine: Engine, question: Question, *, always: bool = False) -> str | None:
-    """Make sure that the sun is known where it is asked for; what lacks it, in words."""
+    """Make sure that the sun is known where it is asked for; what lacks it, in words.
+
+    Raises:
+        UserError: it has no such phase.
+    """
     if not (question.sun or always):
         return None
+    from audioset_core.inputs.sun import PHASES
     from db.query.sun import count_without_sun
     from tasks.labelling.sun import extend_sun
 
+    for phase in question.sun:
+        if phase not in PHASES:
+            raise UserError(f"the sun has no phase {phase[:40]!r}: {', '.join(PHASES)}")
     if may_write(engine):
         extend_sun(engine)
     with reading(engine) as conn:

@@ -11,7 +11,6 @@ from urllib.parse import urlencode
 from starlette.datastructures import QueryParams
 
 from audioset_core.errors import UserError
-from audioset_core.inputs.sun import PHASES
 from audioset_core.ontology.graph import Ontology
 from db.query.question import Order, Question
 from db.query.time_spans import DAY_MS, Span
@@ -126,9 +125,6 @@ def question_of(asked: Asked, ontology: Ontology, zone: tzinfo) -> Question:
     under, all_of = mids_of(ontology, asked.under), mids_of(ontology, asked.all_of)
     if asked.order not in ("", *ORDERS):
         raise UserError(f"there is no order {asked.order!r}; choose {', '.join(ORDERS)}")
-    for phase in asked.sun:
-        if phase not in PHASES:
-            raise UserError(f"the sun knows no {phase[:40]!r}; choose {', '.join(PHASES)}")
     order = ORDERS[asked.order or "score"][0]
     return Question(
         under=under or all_of, all_of=all_of, not_under=mids_of(ontology, asked.not_under),

@@ -16,7 +16,7 @@ import typer
 from sqlalchemy import Engine
 
 from audioset_core.errors import UserError
-from audioset_core.inputs.sun import Phase
+from audioset_core.inputs.sun import PHASES
 from audioset_core.ontology.graph import Ontology
 from db.query.question import Question
 from flows.asking import (
@@ -241,10 +241,11 @@ class Files:
         float | None, typer.Option(help="Kilometres from --near. [default: 1]", min=0.0)
     ] = None
     sun: Annotated[
-        list[Phase] | None,
+        list[str] | None,
         typer.Option(
+            metavar="|".join(PHASES),
             help="Only what is heard by day, at dawn, at dusk or at night, by the sun where the "
-            "recording was made. Repeat it to allow several."
+            "recording was made. Repeat it to allow several.",
         ),
     ] = None
     model: Model = None
