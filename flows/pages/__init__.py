@@ -3,5 +3,5 @@
 Their HTML, CSS and JavaScript are in `templates`.
 """
 
-PUBLIC = ("heat_map", "render", "report_page", "review_page", "timeline")
+PUBLIC = ("heat_map", "render", "report_page", "review_page", "site_pictures", "timeline")
 """What other rooms may import."""

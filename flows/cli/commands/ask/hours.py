@@ -58,8 +58,8 @@ def hours(
         if not question.under:
             roots = ontology_of(engine).roots
             question = replace(question, under=tuple(root.mid for root in roots))
-        if by == "sun" and not question.sun and (left_out := sun_of(engine, question, always=True)):
-            note(left_out)
+        if by == "sun":
+            sun_of(engine, question, always=True)  # a row counts what has none
         rows = hours_heard(engine, question, by)
         if exact:
             from flows.analysis.stored_scores import exact_hours
