@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -174,11 +176,10 @@ def test_score_files_know_where_the_sun_is_right(world: World) -> None:
     assert end > LONG_S
 
 
-def test_the_tables_can_be_joined(world: World) -> None:
-    query = text(
-        "SELECT COUNT(*) FROM sites AS s JOIN sun_periods AS p"
-        " ON p.latitude_cdeg = ROUND(s.latitude_deg * 100)"
-        " AND p.longitude_cdeg = ROUND(s.longitude_deg * 100)"
-    )
+def test_the_query_of_the_documentation(world: World) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "sites.md").read_text(encoding="utf-8")
+    ((query),) = re.findall(r"```sql\n(.*?)```", page, re.DOTALL)
     with reading(world.engine) as conn:
-        assert conn.execute(query).scalar_one() == 5
+        hours = {row.phase: float(row.hours) for row in conn.execute(text(query))}
+    assert sum(hours.values()) == pytest.approx(24)
+    assert hours["day"] == pytest.approx(16.636, abs=0.01)
