@@ -19,11 +19,11 @@ from audioset_core.object_storage.addresses import place_meant
 from audioset_core.ontology.graph import Node, Ontology, load_default
 from audioset_core.records import Health
 from db.catalog.own_classes import OwnClass, own_classes
-from db.engine import open_engine
+from db.engine import open_engine, reading
 from db.migrate import ensure_schema
 from db.query.places import Near
-from db.query.question import Question
-from db.read_only import snapshot_of
+from db.query.question import Question, file_conditions
+from db.read_only import may_write, snapshot_of
 from db.reports.model_coverage import models_known, predictable_members, sole_speaker
 from flows.options import database_url
 from flows.terminal import clock, note, one_line
@@ -107,6 +107,31 @@ def asked_place(text: str | None, km: float | None) -> Near | None:
     if km is not None and not 0 < km < math.inf:
         raise UserError(f"a distance of {km:g} km finds nothing: it has to be above 0")
     return (*place_in(text), NEAR_KM if km is None else km)
+
+
+def sun_of(engine: Engine, question: Question, *, always: bool = False) -> str | None:
+    """Make sure that the sun is known where it is asked for; what lacks it, in words.
+
+    Raises:
+        UserError: it has no such phase.
+    """
+    if not (question.sun or always):
+        return None
+    from audioset_core.inputs.sun import PHASES
+    from db.query.sun import count_without_sun
+    from tasks.labelling.sun import extend_sun
+
+    for phase in question.sun:
+        if phase not in PHASES:
+            raise UserError(f"the sun has no phase {phase[:40]!r}: {', '.join(PHASES)}")
+    if may_write(engine):
+        extend_sun(engine)
+    with reading(engine) as conn:
+        left = count_without_sun(conn, *file_conditions(question))
+    if not left:
+        return None
+    which = "1 recording has" if left == 1 else f"{left:,} recordings have"
+    return f"left out: {which} no place or no start: audioset sites, audioset times"
 
 
 def answerable(engine: Engine, question: Question) -> tuple[Question, str | None]:

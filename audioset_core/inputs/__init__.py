@@ -1,4 +1,4 @@
-"""Which recordings a person means: paths, globs, manifests; start times from file names; and sites.
+"""Which recordings a person means: paths, globs, manifests; start times, sites, and the sun there.
 
 Nothing here opens a recording.
 """
@@ -10,6 +10,7 @@ PUBLIC = (
     "site_changes",
     "sites",
     "start_times",
+    "sun",
     "walk",
     "written_paths",
 )

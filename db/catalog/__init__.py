@@ -13,6 +13,7 @@ PUBLIC = (
     "sites",
     "sources",
     "start_times",
+    "sun_periods",
     "vanished_files",
 )
 """What other rooms may import."""

@@ -232,10 +232,10 @@ def _in_turn(parts: Sequence[Sequence[Any]], size: int) -> list[Any]:
 
 def _population(conn: Connection, question: Question) -> Select[Any]:
     """Each clip that can be drawn: (clip, labelling, best class, its score, seconds heard)."""
-    by_interval = question.span is not None
+    by_interval = question.is_timed
     tree, allowed = prepared(conn, question, by_interval=by_interval)
     within = intervals_query(tree, question.min_score, allowed, question)
-    if question.span is not None:
+    if question.is_timed:
         within = with_source(within)
     heard = covered_seconds(within, "clip_id").subquery("heard").c
     found = within if by_interval else found_query(tree, question.min_score, allowed)

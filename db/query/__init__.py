@@ -17,6 +17,7 @@ PUBLIC = (
     "question",
     "statements",
     "subtrees",
+    "sun",
     "time_spans",
     "views",
 )

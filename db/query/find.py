@@ -45,7 +45,7 @@ def find_clips(engine: Engine, question: Question) -> list[Hit]:
         DatabaseUserError: unknown MID or model, nothing below can be predicted, or `min_score` is
             below what is stored.
     """
-    needs_intervals = question.min_duration_s > 0 or question.span is not None
+    needs_intervals = question.min_duration_s > 0 or question.is_timed
     return _find(engine, question, by_interval=needs_intervals, once=True)
 
 

@@ -28,13 +28,14 @@ from db.query.current_labelling import model_ids
 from db.query.find import few_clips, prepared
 from db.query.occasions import occasions
 from db.query.paths import first_source
-from db.query.question import Question, file_conditions
+from db.query.question import Question, file_conditions, moment_conditions
 from db.query.statements import intervals_query, with_source
 from db.query.subtrees import Subtree, predicted_below
-from db.query.time_spans import DAY_MS, covered_seconds, in_span
+from db.query.sun import phase_at
+from db.query.time_spans import DAY_MS, covered_seconds
 from db.schema.tables import categories, edges, nodes, sources
 
-Grouping = Literal["second-level", "class", "day", "source"]
+Grouping = Literal["second-level", "class", "day", "sun", "source"]
 
 _EPOCH = date(1970, 1, 1)
 
@@ -55,7 +56,7 @@ def hours_heard(engine: Engine, question: Question, by: Grouping) -> list[HeardF
     By second level the rows are the children of the nodes in question. By class, every concrete
     (not abstract) one that a model predicts has a row, also without an hour. By day, a sound counts
     for the day on which it begins by the recorder's clock; of a clip that was recorded at two
-    times, for both.
+    times, for both; by sun likewise, for the phase in which it begins.
 
     Raises:
         DatabaseUserError: as `db.query.find.find_intervals`.
@@ -81,17 +82,18 @@ def _query(conn: Connection, question: Question, by: str) -> Select[Any]:
     """Seconds covered and clips, by what the intervals of a question are grouped by."""
     tree, allowed = prepared(conn, question, by_interval=True)
     found = intervals_query(tree, question.min_score, allowed, question, few_clips(conn, question))
-    if question.span is not None:
+    if question.is_timed:
         found = with_source(found)
     part = found.subquery("found")
-    its = occasions(*file_conditions(question)).subquery("its") if by == "day" else None
+    its = occasions(*file_conditions(question)).subquery("its") if by in ("day", "sun") else None
     what = _what(part, by, question, its)
     grouped = select(part.c.clip_id, part.c.start_s, part.c.end_s, what.label("what"))
     if its is not None:
         is_its = its.c.clip_id == part.c.clip_id
-        if question.span is not None:
-            is_its = and_(is_its, in_span(question.span, its, part.c.start_s, part.c.end_s))
-        grouped = grouped.join_from(part, its, is_its, isouter=question.span is None)
+        if question.is_timed:
+            is_heard = moment_conditions(question, its, part.c.start_s, part.c.end_s)
+            is_its = and_(is_its, *is_heard)
+        grouped = grouped.join_from(part, its, is_its, isouter=not question.is_timed)
     return covered_seconds(grouped, "what")
 
 
@@ -108,6 +110,8 @@ def _what(part: Any, by: str, question: Question, its: Any) -> Any:
         began_ms = local_ms + cast(func.round(part.c.start_s * 1_000.0), BigInteger)
         # Without a remainder, so that both databases divide alike.
         return cast((began_ms - began_ms % DAY_MS) / DAY_MS, Integer)
+    if by == "sun":
+        return phase_at(its, part.c.start_s)
     return literal(0, Integer)
 
 
@@ -159,4 +163,8 @@ def _day(_conn: Connection, key: int | None) -> tuple[str, str | None]:
     return "unknown" if key is None else str(_EPOCH + timedelta(days=key)), None
 
 
-_NAMED: dict[str, Any] = {"class": _class_name, "source": _path, "day": _day}
+def _phase(_conn: Connection, key: str | None) -> tuple[str, str | None]:
+    return key or "unknown", None
+
+
+_NAMED: dict[str, Any] = {"class": _class_name, "source": _path, "day": _day, "sun": _phase}

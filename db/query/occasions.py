@@ -10,15 +10,16 @@ from db.schema.tables import sources
 
 def occasions(
     *conditions: ColumnElement[bool], clip_id: ColumnElement[int] | int | None = None
-) -> Select[tuple[int, int, int]]:
-    """(clip_id, recorded_unix_ms, recorded_utc_offset_s), once for each start that is known.
+) -> Select[tuple[int, int, int, int | None]]:
+    """(clip_id, recorded_unix_ms, recorded_utc_offset_s, site_id), once for each known start.
 
     Of the files that are asked about the clip (`db.query.paths.is_trusted`); they have to
     fulfil the conditions.
     """
     offset_s = func.max(sources.c.recorded_utc_offset_s).label("recorded_utc_offset_s")
+    site_id = func.max(sources.c.site_id).label("site_id")
     query = (
-        select(sources.c.clip_id, sources.c.recorded_unix_ms, offset_s)
+        select(sources.c.clip_id, sources.c.recorded_unix_ms, offset_s, site_id)
         .where(sources.c.clip_id.is_not(None), sources.c.recorded_unix_ms.is_not(None))
         .where(is_trusted(), *conditions)
         .group_by(sources.c.clip_id, sources.c.recorded_unix_ms)

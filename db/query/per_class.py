@@ -46,7 +46,7 @@ def sounds_of_each_class(
     `found` has the rows of `db.query.statements.fitting_intervals`. The seed decides between equal
     scores, too: by content, so that any database gives the same sounds.
     """
-    part = (with_source(found) if question.span is not None else found).subquery("timed")
+    part = (with_source(found) if question.is_timed else found).subquery("timed")
     query = (
         select(
             part.c.labelling_id, part.c.node_id, part.c.peak, part.c.start_s, part.c.end_s,

@@ -15,7 +15,8 @@ from db.query.current_labelling import speaks_for_clip, taught_models
 from db.query.paths import at_paths, is_there
 from db.query.places import Near, at_sites, is_near
 from db.query.subtrees import heard_in, subtree
-from db.query.time_spans import Span, end_s, is_long_enough, start_s
+from db.query.sun import in_phases
+from db.query.time_spans import Span, end_s, in_span, is_long_enough, start_s
 from db.schema.tables import clip_scores, labellings, sources
 
 Order = Literal["score", "time", "duration", "path"]
@@ -26,7 +27,8 @@ class Question:
     """What is asked for. MIDs; scores in [0, 1], 0 for all that is stored.
 
     A sound below any of `under`, in clips where each of `all_of` and none of `not_under` is heard.
-    `min_duration_s` and `span` are about the sound, `paths` (`db.query.paths` says what they mean)
+    `min_duration_s`, `span` and `sun` (any of these phases of the day where the recording was made;
+    `db.query.sun`) are about the sound, `paths` (`db.query.paths` says what they mean)
     about the file, which must not have vanished if `there_only`; so are `sites` (by their names as
     stored, any of them) and `near`. `model` asks its newest
     labelling, not the current one. `with_ambiguous` lets source-ambiguous classes (Hiss, Tick,
@@ -43,6 +45,7 @@ class Question:
     min_duration_s: float = 0.0
     span: Span | None = None
     paths: tuple[str, ...] = ()
+    sun: tuple[str, ...] = ()
     sites: tuple[str, ...] = ()
     near: Near | None = None
     there_only: bool = False
@@ -52,6 +55,11 @@ class Question:
     offset: int = 0
     among: int | None = None
     with_ambiguous: bool = False
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether it matters when a sound is heard."""
+        return self.span is not None or bool(self.sun)
 
 
 def clip_conditions(
@@ -99,8 +107,17 @@ def place_conditions(question: Question, of: Any = sources) -> list[ColumnElemen
 
 
 def interval_conditions(question: Question, intervals: Any) -> list[ColumnElement[bool]]:
-    """What must hold of a row of detections, or of `intervals`; the span is about files too."""
+    """What must hold of a row of detections, or of `intervals`; the moment is about files too."""
     if question.min_duration_s <= 0:
         return []
     begins, ends = start_s(intervals), end_s(intervals)
     return [is_long_enough(begins, ends, question.min_duration_s)]
+
+
+def moment_conditions(
+    question: Question, recording: Any, begins_s: ColumnElement[float], ends_s: ColumnElement[float]
+) -> list[ColumnElement[bool]]:
+    """What must hold of a part of a recording (a row of sources or occasions): span and sun."""
+    span = [in_span(question.span, recording, begins_s, ends_s)] if question.span else []
+    sun = [in_phases(question.sun, recording, begins_s, ends_s)] if question.sun else []
+    return span + sun

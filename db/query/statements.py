@@ -8,9 +8,9 @@ from sqlalchemy import ColumnElement, FromClause, Integer, Select, and_, cast, f
 
 from db.query.answers import with_details
 from db.query.paths import first_source, is_trusted
-from db.query.question import Question, file_conditions, interval_conditions
+from db.query.question import Question, file_conditions, interval_conditions, moment_conditions
 from db.query.subtrees import Subtree, counts, reaches
-from db.query.time_spans import end_s, in_span, start_s, timed
+from db.query.time_spans import end_s, start_s, timed
 from db.schema.tables import (
     clip_scores,
     clips,
@@ -78,7 +78,7 @@ def intervals_query(
     question: Question,
     within: Select[Any] | None = None,
 ) -> Select[Any]:
-    """The intervals that reach `at_least`, are long enough and lie in the span.
+    """The intervals that reach `at_least`, are long enough and are heard when asked.
 
     `within`, if given, are the ids of the few clips that can have one: those are read, instead of
     all that the subtree has in the index.
@@ -102,14 +102,14 @@ def fitting_intervals(
     question: Question,
     within: Select[Any] | None = None,
 ) -> Select[Any]:
-    """The rows of `intervals` that are long enough and lie in the span, whatever is heard."""
+    """The rows of `intervals` that are long enough and are heard when asked, whatever is heard."""
     begins, ends = start_s(intervals), end_s(intervals)
     conditions = [allowed, *interval_conditions(question, intervals)]
     if within is not None:
         conditions.append(labellings.c.clip_id.in_(within))
     source_id: ColumnElement[Any] = UNKNOWN
-    if question.span is not None:
-        in_time = and_(is_trusted(), in_span(question.span, sources, begins, ends))
+    if question.is_timed:
+        in_time = and_(is_trusted(), *moment_conditions(question, sources, begins, ends))
         first = first_source(labellings.c.clip_id, *file_conditions(question), in_time)
         fitting = first.correlate(labellings, intervals, clips, models, parameter_sets)
         source_id = fitting.scalar_subquery()
@@ -128,14 +128,14 @@ def answers(
     found: Select[Any], question: Question, *, once: bool, intervals: FromClause = detections
 ) -> Select[Any]:
     """What a person is told of the rows that were found, of a clip's only the best if `once`."""
-    if question.span is not None:
+    if question.is_timed:
         found = with_source(found)
     chosen = best_of_clips(found) if once else found.subquery("chosen")
     return with_details(chosen, question, intervals)
 
 
 def with_source(found: Select[Any]) -> Select[Any]:
-    """The rows with a span for which a source fits."""
+    """The rows with a time for which a source fits."""
     part = found.subquery("found")
     return select(part).where(part.c.source_id.is_not(None))
 

@@ -145,7 +145,7 @@ def in_span(
 ) -> ColumnElement[bool]:
     """The condition that a part of a recording (a row of sources) overlaps the span."""
     began = recording.c.recorded_unix_ms
-    from_ms, to_ms = began + _ms(begins_s), began + _ms(ends_s)
+    from_ms, to_ms = unix_ms(began, begins_s), unix_ms(began, ends_s)
     if not span.is_daily:
         is_in = and_(began.is_not(None), from_ms < span.to_ms, to_ms > span.from_ms)
         if span.each_day is None:
@@ -159,5 +159,6 @@ def in_span(
     return and_(began.is_not(None), or_(since < width, reaches_next))
 
 
-def _ms(seconds: ColumnElement[float]) -> ColumnElement[int]:
-    return cast(func.round(seconds * 1_000.0), BigInteger)
+def unix_ms(began_ms: ColumnElement[int], seconds: Any) -> ColumnElement[int]:
+    """A moment of a recording that began at another."""
+    return began_ms + cast(func.round(seconds * 1_000.0), BigInteger)

@@ -77,6 +77,17 @@ _HEARD_MS = f"(f.recorded_unix_ms + CAST(ROUND({_START_S} * 1000) AS BIGINT))"
 # Whole hours since 1970 on the recorder's clock. No '%': psycopg takes it for a placeholder.
 _HEARD_HOURS = f"(({_HEARD_MS} + f.recorded_utc_offset_s * 1000) / 3600000)"
 
+# As `db.query.sun.phase_at`: of the site, else of the place that the file states.
+_PHASE = f"""(
+    SELECT u.phase FROM sun_periods AS u
+    WHERE u.latitude_cdeg
+        = CAST(ROUND(COALESCE(w.latitude_deg, c.latitude_deg) * 100) AS INTEGER)
+    AND u.longitude_cdeg
+        = CAST(ROUND(COALESCE(w.longitude_deg, c.longitude_deg) * 100) AS INTEGER)
+    AND u.starts_unix_ms BETWEEN {_HEARD_MS} - 86400000 AND {_HEARD_MS}
+    AND u.ends_unix_ms > {_HEARD_MS}
+)"""
+
 
 def _class_hours() -> str:
     l, m = labellings.alias("l"), models.alias("m")  # noqa: E741 (as in the views)
@@ -146,7 +157,7 @@ VIEWS = {
                {_START_S} AS start_s, {_END_S} AS end_s, {_score("d.peak")} AS peak,
                CAST({_HEARD_MS} AS DOUBLE PRECISION) / 1000 AS heard_unix_s,
                {_HEARD_HOURS} - {_HEARD_HOURS} / 24 * 24 AS heard_hour,
-               m.name AS model, w.name AS site
+               m.name AS model, w.name AS site, {_PHASE} AS sun
         {_DETECTIONS}
         JOIN {_TELLING} AS f ON f.clip_id = c.id
         LEFT JOIN sites AS w ON w.id = f.site_id

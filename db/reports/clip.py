@@ -96,7 +96,7 @@ def recorded_starts(engine: Engine, sha256: str) -> list[datetime]:
         known = conn.execute(occasions(clip_id=clip_id)).all()
     return sorted(
         datetime(1970, 1, 1) + timedelta(milliseconds=unix_ms, seconds=offset_s or 0)
-        for _, unix_ms, offset_s in known
+        for _, unix_ms, offset_s, _ in known
     )
 
 

@@ -18,12 +18,17 @@ from db.answer_records import Interval
 from db.query.current_labelling import model_ids, represents_clip, taught_models, with_facts
 from db.query.find import allowed_clips
 from db.query.paths import is_trusted
-from db.query.question import Question, file_conditions, interval_conditions, of_every_file
+from db.query.question import (
+    Question,
+    file_conditions,
+    interval_conditions,
+    moment_conditions,
+    of_every_file,
+)
 from db.query.subtrees import counts, reaches, subtree
 from db.query.time_spans import (
     detected,
     end_s,
-    in_span,
     rounded_s,
     row_hop_s,
     row_window_s,
@@ -226,6 +231,6 @@ def _wanted(conn: Connection, question: Question) -> list[ColumnElement[bool]]:
     if question.under:
         tree = subtree(conn, question.under, with_ambiguous=question.with_ambiguous)
         conditions.append(counts(detections, tree))
-    if question.span is not None:
-        conditions += [is_trusted(), in_span(question.span, sources, begins, ends)]
+    if question.is_timed:
+        conditions += [is_trusted(), *moment_conditions(question, sources, begins, ends)]
     return conditions

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from sqlalchemy import BigInteger, Engine, cast, func, select
+from sqlalchemy import BigInteger, ColumnElement, Engine, cast, func, select
 
 from db.engine import reading
 from db.query.current_labelling import represents_clip
 from db.query.occasions import occasions
-from db.schema.tables import clips, labellings
+from db.schema.tables import clips, labellings, sources
 
 HOUR_MS = 3_600_000
 _PAGE = 10_000
 
 
-def recorded_hours(engine: Engine) -> dict[int, float]:
+def recorded_hours(engine: Engine, site_id: int | None = None) -> dict[int, float]:
     """Seconds of labelled recordings by hour of the recorder's clock, counted from 1970.
+
+    With `site_id`, of that site alone.
 
     A recording that goes on into other hours counts in each by its part; of clips whose start is
     not known nothing counts.
     """
-    known = occasions().subquery("known")
+    known = occasions(*_at(site_id)).subquery("known")
     start_ms = known.c.recorded_unix_ms + known.c.recorded_utc_offset_s * 1_000
     length_ms = cast(func.round(clips.c.duration_s * 1_000.0), BigInteger)
     # Without a remainder, so that both databases divide alike.
@@ -44,6 +46,20 @@ def recorded_hours(engine: Engine) -> dict[int, float]:
             for begin_ms, own_ms in rows:
                 _share_out(found, int(begin_ms), int(begin_ms) + int(own_ms))
     return dict(sorted(found.items()))
+
+
+def clocks_at(engine: Engine, site_id: int) -> list[tuple[int, int]]:
+    """(day, seconds ahead of UTC) of the recorders' clocks at a site, by day since 1970."""
+    known = occasions(*_at(site_id)).subquery("known")
+    offset_s = func.coalesce(known.c.recorded_utc_offset_s, 0)
+    day = (known.c.recorded_unix_ms + offset_s * 1_000) // (24 * HOUR_MS)
+    query = select(day, func.max(offset_s)).group_by(day).order_by(day)
+    with reading(engine) as conn:
+        return [(at, ahead_s) for at, ahead_s in conn.execute(query)]
+
+
+def _at(site_id: int | None) -> list[ColumnElement[bool]]:
+    return [] if site_id is None else [sources.c.site_id == site_id]
 
 
 def _share_out(found: dict[int, float], begin_ms: int, end_ms: int) -> None:

@@ -263,6 +263,21 @@ site_rules = Table(
 )
 
 
+# Day, dawn, dusk and night at each place, on each UTC day on which something was recorded there.
+#
+# A place is a hundredth of a degree; a period ends with its UTC day, where the next row goes on.
+sun_periods = Table(
+    "sun_periods",
+    metadata,
+    column("latitude_cdeg", Integer, primary_key=True),
+    column("longitude_cdeg", Integer, primary_key=True),
+    column("starts_unix_ms", BigInteger, primary_key=True),
+    column("ends_unix_ms", BigInteger),
+    column("phase", CleanText),
+    sqlite_with_rowid=False,
+)
+
+
 # One execution of a flow; a partition of another run's work has that run as its parent.
 runs = Table(
     "runs",

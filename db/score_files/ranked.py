@@ -17,6 +17,7 @@ from db.query.paths import first_source
 from db.query.question import Question, file_conditions
 from db.query.statements import best_of_clips, found_query
 from db.query.subtrees import counts, reaches
+from db.query.sun import spans_in_phases
 from db.query.time_spans import row_hop_s, row_window_s
 from db.record_columns import columns_for
 from db.schema.tables import (
@@ -53,6 +54,8 @@ class ScoreFile:
     duration_s: float
     peak: float
     recorded_at: tuple[datetime, ...] = ()
+    spans_s: tuple[tuple[float, float], ...] | None = None
+    """From where to where the question allows, in seconds of the clip; None: everywhere."""
     classes: Mapping[int, tuple[str, str]] = field(default_factory=dict)
 
     @property
@@ -68,7 +71,7 @@ def score_files(
 
     A clip has a file for each labelling that speaks for it; `by_clip` gives them together. Reads
     on as long as it is asked to. The order, the limit, the length and the span of the question are
-    not for this.
+    not for this; where the sun is as it asks is told of each file.
 
     Raises:
         DatabaseUserError: as `db.query.find.find_clips`.
@@ -106,9 +109,15 @@ def score_files(
                 )
                 .order_by(categories.c.idx)
             )
+            spans = None
+            if question.sun:
+                spans = tuple(spans_in_phases(conn, question.sun, row.clip_id, *of_files))
+                if not spans:
+                    continue
             began = conn.execute(occasions(*of_files, clip_id=row.clip_id))
             yield replace(
                 ScoreFile(*row[:-3]),
+                spans_s=spans,
                 recorded_at=tuple(
                     clock_time(at.recorded_unix_ms, at.recorded_utc_offset_s) for at in began
                 ),

@@ -27,7 +27,7 @@ RANK_COLUMNS = ("score", "mid", "name", "start_s", "end_s", "clip", "path")
 
 
 def read_logits(home: Path, file: ScoreFile) -> Floats:
-    """A clip's logits, memory-mapped.
+    """A clip's logits, memory-mapped; minus infinity where the question does not ask.
 
     Raises:
         AudioError: the file is damaged.
@@ -35,7 +35,17 @@ def read_logits(home: Path, file: ScoreFile) -> Floats:
     """
     from audioset_core.storage.score_files import read_scores
 
-    return read_scores(home / file.scores_path, mmap=True)
+    logits = read_scores(home / file.scores_path, mmap=True)
+    if file.spans_s is None:
+        return logits
+    import numpy as np
+
+    begins_s = np.arange(len(logits)) * file.patch_hop_s
+    ends_s = np.minimum(begins_s + file.window_s, file.duration_s)
+    is_asked = np.zeros(len(logits), bool)
+    for begin_s, end_s in file.spans_s:
+        is_asked |= (begins_s < end_s) & (ends_s > begin_s)
+    return np.where(is_asked[:, None], logits, -np.inf).astype(logits.dtype)
 
 
 def rank_windows(

@@ -45,6 +45,7 @@ class Asked:
     from_hour: str = ""
     to_hour: str = ""
     path: str = ""
+    sun: tuple[str, ...] = ()
     site: str = ""
     near: str = ""
     km: str = ""
@@ -95,6 +96,7 @@ CONDITIONS = {
     "from_day to_day": "the days",
     "from_hour to_hour": "the time of day",
     "path": "the folder or file",
+    "sun": "the sun",
     "site": "the site",
     "near km": "the place",
     "model": "the model",
@@ -129,6 +131,7 @@ def question_of(asked: Asked, ontology: Ontology, zone: tzinfo) -> Question:
         min_score=asked.least_score,
         min_duration_s=_number("Seconds at least", asked.min_duration, 0, 1e6, 0),
         span=_span(asked, zone), paths=(asked.path,) if asked.path else (),
+        sun=asked.sun,
         near=asked_place(asked.near, _number("Kilometres", asked.km, 0.001, 20_100, 1)),
         model=asked.model or None, with_ambiguous=bool(asked.ambiguous),
         order=order, limit=N_CARDS + 1, offset=asked.first,

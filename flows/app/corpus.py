@@ -28,6 +28,7 @@ from flows.app.prefect_link import prefect_address, run_address
 from flows.app.served import Home, Served
 from flows.pages.heat_map import heat_map
 from flows.pages.report_page import N_TOP_CLASSES, N_WORST, ontology_tree
+from flows.pages.site_pictures import site_pictures
 from flows.pages.timeline import timeline
 from flows.terminal import clock, one_line
 
@@ -96,8 +97,12 @@ def time(home: Home, min_score: Score = 0.5) -> HTMLResponse:
 def sites(home: Home) -> HTMLResponse:
     """What was recorded at each site."""
     stated = hash(tuple(stored_sites(home.engine)))  # runs say nothing of these
-    found = _kept(home, f"sites {stated}", lambda: recorded_by_site(home.engine))
-    return _part(home, "sites", {"sites": found})
+
+    def count() -> dict[str, Any]:
+        found = recorded_by_site(home.engine)
+        return {"sites": found, "pictures": site_pictures(home.engine, found)}
+
+    return _part(home, "sites", _kept(home, f"sites {stated}", count))
 
 
 @router.get("/health")

@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse
 
 from audioset_core.errors import UnknownNodeError, UserError
 from audioset_core.inputs.start_times import find_zone
+from audioset_core.inputs.sun import PHASES
 from audioset_core.ontology.graph import Ontology
 from db.answer_records import Hit
 from db.catalog.sites import stored_sites
@@ -39,7 +40,7 @@ from flows.app.cards import Card, card_of
 from flows.app.classes import named, path_of, with_counts
 from flows.app.like import cards_like
 from flows.app.served import Home, Served
-from flows.asking import answerable, set_for, site_names, stated_zone
+from flows.asking import answerable, set_for, site_names, stated_zone, sun_of
 
 router = APIRouter()
 
@@ -91,6 +92,8 @@ def _answer(home: Served, asked: Asked, ontology: Ontology) -> Found:
         notes.append(f"{speaker} is asked, which alone predicts this.")
     if asked.from_day or asked.to_day:
         notes.append(f"Days are in {zone_name or 'UTC, since no time zone is stated'}.")
+    if left_out := sun_of(engine, question):
+        notes.append(f"{left_out.capitalize()}.")
     hits, left = _hits(home, asked, question)
     if left:
         notes.append(f"{left:,} recordings are not included yet: audioset thresholds apply.")
@@ -173,7 +176,7 @@ def _values(home: Served, asked: Asked, ontology: Ontology, found: Found) -> dic
     values = {
         "asked": asked, "found": found, "is_open": is_open, "orders": ORDERS,
         "models": names_of_models(home.engine), "sets": titles_of_sets(home.engine),
-        "sites": stored_sites(home.engine), "title": found.heading or "Search",
+        "sites": stored_sites(home.engine), "phases": PHASES, "title": found.heading or "Search",
         "branches": [], "is_empty": False,
     }  # fmt: skip
     if not (asked.classes or asked.like):

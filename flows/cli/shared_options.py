@@ -16,6 +16,7 @@ import typer
 from sqlalchemy import Engine
 
 from audioset_core.errors import UserError
+from audioset_core.inputs.sun import PHASES
 from audioset_core.ontology.graph import Ontology
 from db.query.question import Question
 from flows.asking import (
@@ -26,6 +27,7 @@ from flows.asking import (
     open_database,
     set_for,
     site_names,
+    sun_of,
 )
 from flows.cli.wall_clock import asked_span
 from flows.options import DEFAULT_HOME, Database, Home
@@ -238,6 +240,14 @@ class Files:
     km: Annotated[
         float | None, typer.Option(help="Kilometres from --near. [default: 1]", min=0.0)
     ] = None
+    sun: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="|".join(PHASES),
+            help="Only what is heard by day, at dawn, at dusk or at night, by the sun where the "
+            "recording was made. Repeat it to allow several.",
+        ),
+    ] = None
     model: Model = None
 
     def of_question(self, engine: Engine) -> Mapping[str, Any]:
@@ -246,6 +256,7 @@ class Files:
             raise UserError("--km needs --near LAT,LON")
         return {
             "paths": tuple(self.source or ()), "model": self.model,
+            "sun": tuple(dict.fromkeys(self.sun or ())),
             "sites": site_names(engine, self.site or ()),
             "near": asked_place(self.near, self.km),
         }  # fmt: skip
@@ -261,6 +272,8 @@ def question_of(engine: Engine, *groups: Conditions, **more: Any) -> Question:
     question, speaker = answerable(engine, Question(**fields | more))
     if speaker is not None:
         note(f"{speaker} is asked, which alone predicts this, and is not the current model")
+    if left_out := sun_of(engine, question):
+        note(left_out)
     return question
 
 

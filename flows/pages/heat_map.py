@@ -14,9 +14,16 @@ _MOST_TICKS = 8
 
 @dataclass(frozen=True, slots=True)
 class HeatMap:
-    """A row of cells for each hour of the day; a cell stands for one `unit` of days."""
+    """A row of cells for each hour of the day; a cell stands for one `unit` of days.
+
+    Columns begin at `left` and are `width` wide; `days` has the day in the middle of each, as it is
+    counted from 1970.
+    """
 
     unit: str
+    left: float
+    width: float
+    days: tuple[int, ...]
     rows: tuple[tuple[Cell, ...], ...]
     ticks: tuple[tuple[float, str], ...]
 
@@ -48,4 +55,5 @@ def heat_map(seconds: Mapping[int, float]) -> HeatMap | None:
     )  # fmt: skip
     step = max(1, math.ceil(n_columns / _MOST_TICKS))
     ticks = tuple((LEFT + (i + 0.5) * width, begins[i]) for i in range(0, n_columns, step))
-    return HeatMap(unit, rows, ticks)
+    days = tuple(first + i * unit_days + unit_days // 2 for i in range(n_columns))
+    return HeatMap(unit, LEFT, width, days, rows, ticks)

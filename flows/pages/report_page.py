@@ -21,6 +21,7 @@ from db.reports.collection import NodeHours
 from db.reports.health import health_report
 from flows.pages.examples import Exhibit, exhibit
 from flows.pages.render import render
+from flows.pages.site_pictures import site_pictures
 from flows.pages.timeline import timeline
 
 EXAMPLES_EACH = 3
@@ -53,6 +54,7 @@ def report_page(
     tree = ontology_tree(heard, edges)
     branches = [(node["m"], node["n"], node["b"]) for node in tree]
     days = overview.recorded_days(engine)
+    sites = recorded_by_site(engine)
     by_branch = overview.branch_days(engine, [mid for mid, _, _ in branches], min_score)
     return render(
         "report",
@@ -68,7 +70,8 @@ def report_page(
             "most_hours": max([1e-9, *(node.hours for node in classes)]),
             "timeline": timeline(days, branches, by_branch),
             "what_time": overview.WHAT_TIME,
-            "sites": recorded_by_site(engine),
+            "sites": sites,
+            "pictures": site_pictures(engine, sites),
             "listen": list(_examples(engine, classes, min_score, n_example_classes)),
             "health": health_report(engine, n_worst=N_WORST),
             "failures": overview.failure_reasons(engine)[:_MOST_REASONS],

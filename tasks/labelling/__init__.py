@@ -10,6 +10,7 @@ PUBLIC = (
     "options",
     "shards",
     "start_times",
+    "sun",
     "watched_folders",
     "worklist",
 )

@@ -31,6 +31,7 @@ from db.catalog.start_times import (
     store_times,
     stored_rules,
 )
+from tasks.labelling.sun import extend_sun
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,8 @@ def time_recordings(engine: Engine, *, again: bool = False) -> int:
         n_looked_at += len(page)
     if folders:
         _time_together(engine, rules, folders)
+    if n_looked_at:
+        extend_sun(engine)
     return n_looked_at
 
 

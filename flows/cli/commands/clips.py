@@ -56,7 +56,7 @@ def export(
             found = find_sounds(engine, question, at_most, order, seed)
         else:
             found = find_sounds_of_set(engine, stored, question, at_most, order, seed)
-        if question.span is not None:
+        if question.is_timed:
             note_assumed_zone(engine)
         if not found:
             note(f"no recording has {heard.missed(engine, question)}, with all that is asked")

@@ -7,9 +7,14 @@ from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser
+from sqlalchemy import update
 
+from audioset_core.records import Site
+from db.catalog.sites import change_sites
+from db.engine import writing
+from db.schema.tables import sources
 from tests.flows.app.conftest import faults_for_people, serving
-from tests.flows.looking import SIREN, SPEECH, Collection
+from tests.flows.looking import NOW, SIREN, SPEECH, Collection
 
 pytestmark = pytest.mark.slow
 
@@ -27,6 +32,15 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str
     clip = collection.add(
         home / 'a, "b" <i>.wav', 20.0, {SIREN: (20, 23, 0.9), SPEECH: (0, 9, 0.7)}
     )
+    sites = [
+        Site("Pond & <mill>", 52.5, 13.4),
+        Site("A name too long for a map of sites", 52.6, 13.4),
+    ]
+    change_sites(collection.engine, lambda _: sites, NOW)
+    with writing(collection.engine) as conn:
+        conn.execute(update(sources).values(
+            recorded_unix_ms=1_704_063_600_000, recorded_utc_offset_s=3_600, site_id=1
+        ))  # fmt: skip
     with serving(collection.engine, home) as address:
         yield address, clip
     collection.engine.dispose()

@@ -9,9 +9,13 @@ from playwright.sync_api import Page, expect
 
 from audioset_core.records import Site, SiteRule
 from db.catalog.sites import change_sites
+from db.catalog.start_times import SourceTime, store_times
+from db.types import path_digest
 from tasks.labelling.start_times import time_recordings
 from tests.flows import looking
 from tests.flows.app.conftest import serving
+
+MIDNIGHT_MS = 1_704_063_600_000  # 2023-12-31T23:00Z
 
 
 @pytest.mark.slow
@@ -24,6 +28,7 @@ def test_sounds_of_a_site_are_found(tmp_path: Path, page: Page) -> None:
     pond = Site("Pond & <mill>", 52.5, 13.4, rules=(rule,))
     change_sites(made.engine, lambda _: [pond, Site("Wood", 52.6, 13.4)], looking.NOW)
     time_recordings(made.engine, again=True)
+    digest = path_digest(str(tmp_path / "pond" / "0.wav").encode())
     cards = page.locator(".card")
     with serving(made.engine, tmp_path) as address:
         page.goto(f"{address}/?under=Siren")
@@ -45,7 +50,18 @@ def test_sounds_of_a_site_are_found(tmp_path: Path, page: Page) -> None:
         expect(page.get_by_role("alert")).to_contain_text("unknown site 'Pnd'; nearest: Pond")
         page.goto(f"{address}/?under=Siren&near=13.4E,52.5N")
         expect(page.get_by_role("alert")).to_contain_text("is a longitude")
+        page.goto(f"{address}/?under=Siren&sun=noon")
+        expect(page.get_by_role("alert")).to_contain_text("night, dawn, day, dusk")
         page.said.clear()  # type: ignore[attr-defined]
+        store_times(made.engine, [SourceTime(digest, MIDNIGHT_MS, 0, "name", site_id=1)])
+        page.goto(f"{address}/?under=Siren&sun=day")
+        expect(page.locator("main")).to_contain_text("2 recordings have no place or no start")
+        page.get_by_role("link", name="without the sun").click()
+        expect(cards).to_have_count(3)
+        page.get_by_text("Narrow down").click()
+        page.get_by_label("By the sun").select_option("night")
+        page.get_by_role("button", name="Search").click()
+        expect(cards).to_have_count(1)
         page.goto(f"{address}/corpus")
         row = page.locator("section", has=page.get_by_role("heading", name="Sites")).locator(
             "tr", has_text="Pond & <mill>"

@@ -9,7 +9,7 @@ import typer
 
 from audioset_core.errors import UserError
 from db.query.hours import Grouping, HeardFor, hours_heard
-from flows.asking import ontology_of
+from flows.asking import ontology_of, sun_of
 from flows.cli.shared_options import Files, Output, Sounds, Store, Times, question_of
 from flows.cli.wall_clock import note_assumed_zone
 from flows.terminal import note
@@ -18,7 +18,10 @@ from flows.terminal import note
 def hours(
     *,
     by: Annotated[
-        Grouping, typer.Option(help="A row for each branch (child of --under), class, day or file.")
+        Grouping,
+        typer.Option(
+            help="A row for each branch (child of --under), class, day, phase of the sun, or file."
+        ),
     ] = "second-level",
     sounds: Sounds,
     min_score: Annotated[
@@ -48,17 +51,21 @@ def hours(
         raise UserError("--exact counts whole recordings: leave out --between")
     if exact and min_score <= 0:
         raise UserError("--exact needs a --min-score above 0")
+    if exact and by == "sun":
+        raise UserError("--exact counts no phases of the sun: ask for each with --sun")
     with store.database() as engine:
         question = question_of(engine, sounds, times, files, min_score=min_score)
         if not question.under:
             roots = ontology_of(engine).roots
             question = replace(question, under=tuple(root.mid for root in roots))
+        if by == "sun":
+            sun_of(engine, question, always=True)  # a row counts what has none
         rows = hours_heard(engine, question, by)
         if exact:
             from flows.analysis.stored_scores import exact_hours
 
             rows = exact_hours(engine, store.home, question, by, rows)
-        if by == "day" or question.span is not None:
+        if by == "day" or question.is_timed:
             note_assumed_zone(engine)
     output.show(
         HeardFor.__match_args__,

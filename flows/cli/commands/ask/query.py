@@ -49,7 +49,7 @@ def query(
         question = asked_sounds(engine, sounds, heard, times, files, order=order, limit=limit)
         looked_for = heard.missed(engine, question)
         hits = _found(engine, question, heard, intervals=intervals)
-        if question.span is not None:
+        if question.is_timed:
             note_assumed_zone(engine)
     if output.as_json:
         print_json([{k: v for k, v in asdict(hit).items() if k != "path"} for hit in hits])

@@ -74,7 +74,7 @@ def review(
         drawn = review_sample(engine, question, sample, per_class=per_class, seed=seed)
         least = drawn.question.min_score
         if not drawn.items:
-            is_narrowed = files != Files() or question.span is not None
+            is_narrowed = files != Files() or question.is_timed
             more = ", with all that is asked" if is_narrowed else ""
             raise UserError(f"no clip has {node.name!r} at {least:g} or above{more}")
         page = review_page(engine, f"Review: {node.name}", drawn)
