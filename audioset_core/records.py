@@ -115,3 +115,29 @@ class TimeRule:
     folder: str = ""
     pattern: str | None = None
     timezone: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRule:
+    """What belongs to a site: a folder, or a recorder by its serial number (`kind`).
+
+    With days (ISO 8601, the last one included) only what was recorded on them, by its own clock.
+    """
+
+    kind: str
+    value: str
+    first_day: str | None = None
+    last_day: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A place where recordings are made; `id` is 0 before it is stored."""
+
+    name: str
+    latitude_deg: float
+    longitude_deg: float
+    timezone: str | None = None
+    notes: str | None = None
+    rules: tuple[SiteRule, ...] = ()
+    id: int = 0

@@ -48,6 +48,7 @@ class Hit:
     peak_s: float | None
     window_s: float
     duration_s: float
+    site: str | None
     recorded_at: datetime | None = None
     heard_at: datetime | None = None
 
@@ -88,6 +89,9 @@ class SourceReport:
     recorded_utc_offset_s: int | None
     recorded_by: str | None
     """How the start was found, and who states another one."""
+    site: str | None
+    site_by: str | None
+    """Who says so, and who says something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +200,7 @@ class PredictionRow:
     model_version: str
     is_partial: bool
     labelling_id: int
+    site: str | None
     remarks: tuple[Remark, ...] = ()
 
 

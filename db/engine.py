@@ -13,6 +13,7 @@ tries the task again.
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import re
 import sqlite3
@@ -309,6 +310,12 @@ def _configure_sqlite(connection: Any, _record: object) -> None:
     for pragma in ("synchronous = NORMAL", "foreign_keys = ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+    for function in (math.sin, math.cos, math.radians):  # not every build has them
+        connection.create_function(function.__name__, 1, _of_null(function), deterministic=True)
+
+
+def _of_null(function: Callable[[float], float]) -> Callable[[float | None], float | None]:
+    return lambda value: None if value is None else function(value)
 
 
 def _switch_to_wal(engine: Engine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from audioset_core.ontology.graph import Node, Ontology, load_default
 from db.catalog.own_classes import own_classes
 from db.engine import open_engine
 from db.migrate import ensure_schema
+from db.query.places import Near
 from db.query.question import Question
 from db.read_only import snapshot_of
 from db.reports.model_coverage import models_known, predictable_members, sole_speaker
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 HIT_COLUMNS = (
     "score", "mid", "name", "start_s", "end_s", "peak_s", "duration_s", "clip", "n_sources", "path",
-    "recorded_at", "heard_at",
+    "recorded_at", "heard_at", "site",
 )  # fmt: skip
 """Columns of clips and intervals as data; the path is its text."""
 
@@ -70,6 +72,37 @@ def mids_of(ontology: Ontology, names: Sequence[str]) -> tuple[str, ...]:
         UserError: a name is unknown, or stands for several.
     """
     return tuple(dict.fromkeys(ontology.find(name).mid for name in names))
+
+
+def site_names(engine: Engine, names: Sequence[str]) -> tuple[str, ...]:
+    """The names of sites as they are stored, each once.
+
+    Raises:
+        UserError: a name is unknown; the line names the nearest.
+    """
+    if not names:
+        return ()
+    from audioset_core.inputs.sites import find_site
+    from db.catalog.sites import stored_sites
+
+    every = stored_sites(engine)
+    return tuple(dict.fromkeys(find_site(every, name).name for name in names))
+
+
+def asked_place(text: str | None, km: float | None) -> Near | None:
+    """A place and the distance from it, which is 1 km unless it is given.
+
+    Raises:
+        UserError: it is no place, or the distance is not above 0.
+    """
+    if not text:
+        return None
+    from audioset_core.inputs.coordinates import place_in
+    from audioset_core.inputs.sites import NEAR_KM
+
+    if km is not None and not 0 < km < math.inf:
+        raise UserError(f"a distance of {km:g} km finds nothing: it has to be above 0")
+    return (*place_in(text), NEAR_KM if km is None else km)
 
 
 def answerable(engine: Engine, question: Question) -> tuple[Question, str | None]:

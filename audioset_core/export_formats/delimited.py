@@ -19,6 +19,7 @@ COLUMNS = (
     "path", "uri", "clip", "id", "mid", "name", "start_s", "end_s", "peak", "mean", "peak_s",
     "duration_s", "model", "model_version", "patch_hop_s", "window_s", "detection_threshold",
     "parameters", "is_partial", "remarks",
+    "site",
 )  # fmt: skip
 """Columns of CSV and Parquet: file, class, times, scores, and how the labelling was made."""
 
@@ -48,6 +49,7 @@ def values(recording: Recording, event: Event) -> Row:
         recording.parameters,
         recording.is_partial,
         recording.remarks,
+        recording.site,
     )
 
 

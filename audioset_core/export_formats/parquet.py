@@ -14,6 +14,7 @@ _NUMBERS = frozenset(
     {"start_s", "end_s", "peak", "mean", "peak_s", "duration_s"}
     | {"patch_hop_s", "window_s", "detection_threshold"}
 )
+_MAY_LACK = ("id", "site")
 _ROWS = 65_536
 
 
@@ -25,7 +26,7 @@ def write_parquet(file: BinaryIO, labelled: Iterable[Labelled], root: bytes) -> 
     """
     pyarrow, parquet = _pyarrow()
     schema = pyarrow.schema(
-        pyarrow.field(name, _type(pyarrow, name), nullable=name == "id") for name in COLUMNS
+        pyarrow.field(name, _type(pyarrow, name), nullable=name in _MAY_LACK) for name in COLUMNS
     )
     rows = (values(recording, event) for recording, events in labelled for event in events)
     with parquet.ParquetWriter(file, schema, compression="zstd") as writer:

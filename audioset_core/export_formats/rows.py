@@ -66,6 +66,10 @@ class Recording(Protocol):
         """Whether something that was recorded is not labelled."""
 
     @property
+    def site(self) -> str | None:
+        """The site where it was recorded."""
+
+    @property
     def remarks(self) -> str:
         """What is missing, added or left out, as one line of text."""
 

@@ -1,7 +1,16 @@
-"""Which recordings a person means: paths, globs, manifests; and start times from file names.
+"""Which recordings a person means: paths, globs, manifests; start times from file names; and sites.
 
 Nothing here opens a recording.
 """
 
-PUBLIC = ("delimited", "name_times", "start_times", "walk", "written_paths")
+PUBLIC = (
+    "coordinates",
+    "delimited",
+    "name_times",
+    "site_changes",
+    "sites",
+    "start_times",
+    "walk",
+    "written_paths",
+)
 """What other rooms may import."""

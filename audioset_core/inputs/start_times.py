@@ -70,6 +70,12 @@ class StartTime:
     utc_offset_s: int
     found_by: str
 
+    @property
+    def local_day(self) -> str:
+        """The day on the recorder's clock, in ISO 8601."""
+        local = timedelta(milliseconds=self.unix_ms, seconds=self.utc_offset_s)
+        return (datetime(1970, 1, 1) + local).date().isoformat()
+
 
 _USUAL = TimeRule()
 
@@ -152,7 +158,7 @@ def rule_for(path_text: str, rules: tuple[TimeRule, ...]) -> TimeRule:
 def unread_starts(meta: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """(key, value) of start times that are not understood, unless another key gives the start."""
     if _from_meta(meta) is None:
-        given = _given(meta)
+        given = comparable_keys(meta)
         yield from ((key, given[key]) for key in META_KEYS if given.get(key) not in (None, ""))
 
 
@@ -221,7 +227,7 @@ def compiled(pattern: str) -> re.Pattern[str]:
 
 
 def _from_meta(meta: Mapping[str, Any]) -> tuple[datetime, str] | None:
-    given = _given(meta)
+    given = comparable_keys(meta)
     for key in META_KEYS:
         when = _as_time(given.get(key))
         if when is not None:
@@ -229,8 +235,8 @@ def _from_meta(meta: Mapping[str, Any]) -> tuple[datetime, str] | None:
     return None
 
 
-def _given(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata by keys in their comparable form: ``Recorded at`` is recorded_at."""
+def comparable_keys(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """A manifest's metadata by keys in their comparable form: ``Recorded at`` is recorded_at."""
     return {
         re.sub(r"[\s-]+", "_", key.strip()).casefold(): meta[key] for key in reversed(list(meta))
     }

@@ -1,4 +1,4 @@
-"""What is known of files, clips, models, the ontology and start times.
+"""What is known of files, clips, models, the ontology, start times and sites.
 
 Who labels what is in `db.ledger`; questions are in `db.query`.
 """
@@ -9,6 +9,7 @@ PUBLIC = (
     "model_registry",
     "ontology",
     "own_classes",
+    "sites",
     "sources",
     "start_times",
     "vanished_files",

@@ -40,21 +40,31 @@ class UntimedSource:
     path_digest: bytes
     path_text: str
     meta: dict[str, Any] | None
-    stored: tuple[int | None, int | None, str | None] = (None, None, None)
-    """What was found before: Unix milliseconds, distance from UTC, and how."""
+    stored: tuple[int | None, int | None, str | None, int | None, str | None] = (None,) * 5
+    """What was found before: Unix milliseconds, distance from UTC, how, the site, and by whom."""
     told: tuple[tuple[str, str | None], ...] = ()
     """Where in the file a start is stated, and the start in ISO 8601; None: not a plausible one."""
     clip_id: int | None = None
+    serial: str | None = None
+    place: tuple[float, float] | None = None
+    """Latitude and longitude that the file states."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceTime:
-    """When a file was recorded; both numbers are None where it could not be found."""
+    """When and where a file was recorded; the numbers are None where that could not be found."""
 
     path_digest: bytes
     unix_ms: int | None
     utc_offset_s: int | None
     found_by: str
+    site_id: int | None = None
+    site_by: str | None = None
+
+    @property
+    def found(self) -> tuple[int | None, int | None, str, int | None, str | None]:
+        """As `UntimedSource.stored`."""
+        return self.unix_ms, self.utc_offset_s, self.found_by, self.site_id, self.site_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +111,8 @@ def _pages(
     query = select(
         sources.c.id, sources.c.path_digest, sources.c.path_text, sources.c.meta,
         sources.c.recorded_unix_ms, sources.c.recorded_utc_offset_s, sources.c.recorded_by,
-        clips.c.told_start, clips.c.told_by, sources.c.clip_id,
+        sources.c.site_id, sources.c.site_by, clips.c.told_start, clips.c.told_by,
+        sources.c.clip_id, clips.c.serial, clips.c.latitude_deg, clips.c.longitude_deg,
     ).select_from(sources.outerjoin(clips, clips.c.id == sources.c.clip_id))  # fmt: skip
     query = page_of(query.where(*conditions), sources.c.id, _PAGE)
     for rows in pages(engine, query, _PAGE):
@@ -112,16 +123,17 @@ def _pages(
 
 
 def _untimed(row: Row[Any], notes: Sequence[Statement] | None) -> UntimedSource:
-    _, digest, text, meta, at_ms, offset_s, by, told, told_by, clip_id = row
+    _, digest, text, meta, *stored, told, told_by, clip_id, serial, latitude, longitude = row
     # Clips that were labelled before every statement was kept have one start.
     stated: tuple[tuple[str, str | None], ...] = ((told_by, told),) if told else ()
     if notes is not None:
         stated = tuple((note.name, note.start) for note in notes)
-    return UntimedSource(digest, text, meta, (at_ms, offset_s, by), stated, clip_id)
+    place = None if latitude is None or longitude is None else (latitude, longitude)
+    return UntimedSource(digest, text, meta, tuple(stored), stated, clip_id, serial, place)
 
 
 def store_times(engine: Engine, times: Sequence[SourceTime]) -> None:
-    """Store the starts of recordings, in one transaction."""
+    """Store when and where recordings were made, in one transaction."""
     statement = (
         update(sources)
         .where(sources.c.path_digest == bindparam("key"))
@@ -129,12 +141,14 @@ def store_times(engine: Engine, times: Sequence[SourceTime]) -> None:
             recorded_unix_ms=bindparam("unix_ms"),
             recorded_utc_offset_s=bindparam("utc_offset_s"),
             recorded_by=bindparam("found_by"),
+            site_id=bindparam("its_site"),
+            site_by=bindparam("its_site_by"),
         )
     )
     # In the order of the digests, as everywhere, or two writers could wait for each other.
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"key": t.path_digest, "unix_ms": t.unix_ms, "utc_offset_s": t.utc_offset_s}
-        | {"found_by": t.found_by}
+        | {"found_by": t.found_by, "its_site": t.site_id, "its_site_by": t.site_by}
         for t in sorted(times, key=lambda t: t.path_digest)
     ]
     if rows:

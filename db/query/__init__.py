@@ -13,6 +13,7 @@ PUBLIC = (
     "occasions",
     "paths",
     "per_class",
+    "places",
     "question",
     "statements",
     "subtrees",

@@ -10,10 +10,19 @@ from sqlalchemy import ColumnElement, FromClause, Row, Select, and_, false, func
 
 from db.answer_records import Hit
 from db.query.paths import first_source, is_there
-from db.query.question import Question
+from db.query.question import Question, file_conditions
 from db.query.time_spans import end_s, peak_s, rounded_s, start_s
 from db.record_columns import columns_for
-from db.schema.tables import clips, detections, labellings, models, nodes, parameter_sets, sources
+from db.schema.tables import (
+    clips,
+    detections,
+    labellings,
+    models,
+    nodes,
+    parameter_sets,
+    sites,
+    sources,
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -40,7 +49,7 @@ def with_details(
     found = intervals.alias("found_intervals")
     first_id = func.coalesce(
         part.c.source_id,
-        first_source(part.c.clip_id, question.paths).correlate(part).scalar_subquery(),
+        first_source(part.c.clip_id, *file_conditions(question)).correlate(part).scalar_subquery(),
     )
     copies = select(func.count()).where(sources.c.clip_id == part.c.clip_id, is_there())
     own = and_(
@@ -60,6 +69,7 @@ def with_details(
         peak_s=peak_s(found),
         window_s=models.c.window_s,
         duration_s=rounded_s(part.c.duration_s),
+        site=sites.c.name,
     )  # fmt: skip
     query = (
         select(
@@ -74,6 +84,7 @@ def with_details(
         .join(models, models.c.id == labellings.c.model_id)
         .join(parameter_sets, parameter_sets.c.id == labellings.c.parameter_set_id)
         .outerjoin(first, first.c.id == first_id)
+        .outerjoin(sites, sites.c.id == first.c.site_id)
         .outerjoin(found, own)
     )
     by_score = (part.c.peak.desc(), part.c.sha256)

@@ -24,7 +24,7 @@ from db.query.current_labelling import (
     speaks_for_clip,
 )
 from db.query.per_class import Choice, sounds_of_each_class
-from db.query.question import Question, clip_conditions, file_conditions
+from db.query.question import Question, clip_conditions, file_conditions, place_conditions
 from db.query.statements import answers, found_query, intervals_query, kth_peak_query
 from db.query.subtrees import Subtree, predicted_below, subtree
 from db.schema.tables import clip_scores, clips, sources
@@ -127,15 +127,14 @@ def allowed_clips(
 
 
 def few_clips(conn: Connection, question: Question) -> Select[Any] | None:
-    """The ids of the clips that can lie in the span, if an index shows that they are few."""
-    span = question.span
-    if span is None or span.is_daily:
-        return None
-    return _if_few(
-        conn,
-        sources.c.recorded_unix_ms < span.to_ms,
-        sources.c.recorded_unix_ms >= span.from_ms - round(_longest_s(conn) * 1_000) - 1,
-    )
+    """The ids of the clips that can lie in span and place, if an index shows that they are few."""
+    span, conditions = question.span, place_conditions(question)
+    if span is not None and not span.is_daily:
+        from_ms = span.from_ms - round(_longest_s(conn) * 1_000) - 1
+        conditions += [
+            sources.c.recorded_unix_ms < span.to_ms, sources.c.recorded_unix_ms >= from_ms
+        ]  # fmt: skip
+    return _if_few(conn, *conditions) if conditions else None
 
 
 def _few_clips_at(conn: Connection, question: Question) -> Select[Any] | None:

@@ -28,7 +28,7 @@ from db.query.current_labelling import model_ids
 from db.query.find import few_clips, prepared
 from db.query.occasions import occasions
 from db.query.paths import first_source
-from db.query.question import Question
+from db.query.question import Question, file_conditions
 from db.query.statements import intervals_query, with_source
 from db.query.subtrees import Subtree, predicted_below
 from db.query.time_spans import DAY_MS, covered_seconds, in_span
@@ -84,8 +84,8 @@ def _query(conn: Connection, question: Question, by: str) -> Select[Any]:
     if question.span is not None:
         found = with_source(found)
     part = found.subquery("found")
-    its = occasions(question.paths).subquery("its") if by == "day" else None
-    what = _what(part, by, question.paths, its)
+    its = occasions(*file_conditions(question)).subquery("its") if by == "day" else None
+    what = _what(part, by, question, its)
     grouped = select(part.c.clip_id, part.c.start_s, part.c.end_s, what.label("what"))
     if its is not None:
         is_its = its.c.clip_id == part.c.clip_id
@@ -95,13 +95,14 @@ def _query(conn: Connection, question: Question, by: str) -> Select[Any]:
     return covered_seconds(grouped, "what")
 
 
-def _what(part: Any, by: str, paths: tuple[str, ...], its: Any) -> Any:
+def _what(part: Any, by: str, question: Question, its: Any) -> Any:
     """What an interval is grouped by; `its` are the occasions of its clip, if that needs them."""
     if by == "class":
         return part.c.node_id
     if by == "source":
-        first = first_source(part.c.clip_id, paths).correlate(part).scalar_subquery()
-        return func.coalesce(part.c.source_id, first)
+        first = first_source(part.c.clip_id, *file_conditions(question))
+        first_id = first.correlate(part).scalar_subquery()
+        return func.coalesce(part.c.source_id, first_id)
     if by == "day":
         local_ms = its.c.recorded_unix_ms + its.c.recorded_utc_offset_s * 1_000
         began_ms = local_ms + cast(func.round(part.c.start_s * 1_000.0), BigInteger)

@@ -103,21 +103,14 @@ def there_first(of: Any = sources) -> ColumnElement[int]:
 
 
 def first_source(
-    clip_id: ColumnElement[Any],
-    paths: Sequence[str] = (),
-    in_time: ColumnElement[bool] | None = None,
-    of: Any = sources,
+    clip_id: ColumnElement[Any], *conditions: ColumnElement[bool], of: Any = sources
 ) -> Select[Any]:
-    """The id of the source that stands for a clip, of those that fit.
+    """The id of the source that stands for a clip, of those for which the conditions hold.
 
     `of` is the table of sources, where a statement needs it by another name.
     """
-    conditions = [of.c.clip_id == clip_id]
-    if paths:
-        conditions.append(at_paths(paths, of))
-    if in_time is not None:
-        conditions.append(in_time)
-    return select(of.c.id).where(*conditions).order_by(there_first(of), of.c.id).limit(1)
+    its = select(of.c.id).where(of.c.clip_id == clip_id, *conditions)
+    return its.order_by(there_first(of), of.c.id).limit(1)
 
 
 def _wildcard(part: str) -> str:

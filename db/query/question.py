@@ -6,13 +6,14 @@ and sample then takes it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, FromClause, exists
 
 from db.query.current_labelling import speaks_for_clip, taught_models
 from db.query.paths import at_paths, is_there
+from db.query.places import Near, at_sites, is_near
 from db.query.subtrees import heard_in, subtree
 from db.query.time_spans import Span, end_s, is_long_enough, start_s
 from db.schema.tables import clip_scores, labellings, sources
@@ -26,7 +27,8 @@ class Question:
 
     A sound below any of `under`, in clips where each of `all_of` and none of `not_under` is heard.
     `min_duration_s` and `span` are about the sound, `paths` (`db.query.paths` says what they mean)
-    about the file, which must not have vanished if `there_only`. `model` asks its newest
+    about the file, which must not have vanished if `there_only`; so are `sites` (by their names as
+    stored, any of them) and `near`. `model` asks its newest
     labelling, not the current one. `with_ambiguous` lets source-ambiguous classes (Hiss, Tick,
     ...) count on their own. The answers begin after the first `offset` ones. `among`: where they
     are not in the order of scores, only so many of the best are put in order, which costs the same
@@ -41,6 +43,8 @@ class Question:
     min_duration_s: float = 0.0
     span: Span | None = None
     paths: tuple[str, ...] = ()
+    sites: tuple[str, ...] = ()
+    near: Near | None = None
     there_only: bool = False
     model: str | None = None
     order: Order = "score"
@@ -73,13 +77,25 @@ def clip_conditions(
 
 def restricts_clips(question: Question) -> bool:
     """Whether `clip_conditions` leaves any clip out."""
-    return bool(question.all_of or question.not_under or question.paths or question.there_only)
+    return bool(question.all_of or question.not_under or file_conditions(question))
 
 
-def file_conditions(question: Question) -> list[ColumnElement[bool]]:
+def of_every_file(question: Question) -> Question:
+    """The question without what `file_conditions` restricts."""
+    return replace(question, paths=(), sites=(), near=None, there_only=False)
+
+
+def file_conditions(question: Question, of: Any = sources) -> list[ColumnElement[bool]]:
     """What must hold of a row of sources."""
-    meant = [at_paths(question.paths)] if question.paths else []
-    return [*meant, is_there()] if question.there_only else meant
+    meant = [at_paths(question.paths, of)] if question.paths else []
+    meant += place_conditions(question, of)
+    return [*meant, is_there(of)] if question.there_only else meant
+
+
+def place_conditions(question: Question, of: Any = sources) -> list[ColumnElement[bool]]:
+    """What must hold of the place of a row of sources; an index answers."""
+    at_some = [at_sites(question.sites, of)] if question.sites else []
+    return at_some if question.near is None else [*at_some, is_near(question.near, of)]
 
 
 def interval_conditions(question: Question, intervals: Any) -> list[ColumnElement[bool]]:

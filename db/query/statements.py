@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, FromClause, Integer, Select, and_, cast, f
 
 from db.query.answers import with_details
 from db.query.paths import first_source, is_trusted
-from db.query.question import Question, interval_conditions
+from db.query.question import Question, file_conditions, interval_conditions
 from db.query.subtrees import Subtree, counts, reaches
 from db.query.time_spans import end_s, in_span, start_s, timed
 from db.schema.tables import (
@@ -110,7 +110,7 @@ def fitting_intervals(
     source_id: ColumnElement[Any] = UNKNOWN
     if question.span is not None:
         in_time = and_(is_trusted(), in_span(question.span, sources, begins, ends))
-        first = first_source(labellings.c.clip_id, question.paths, in_time)
+        first = first_source(labellings.c.clip_id, *file_conditions(question), in_time)
         fitting = first.correlate(labellings, intervals, clips, models, parameter_sets)
         source_id = fitting.scalar_subquery()
     columns = (

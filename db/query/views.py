@@ -137,9 +137,10 @@ VIEWS = {
                {_START_S} AS start_s, {_END_S} AS end_s, {_score("d.peak")} AS peak,
                CAST({_HEARD_MS} AS DOUBLE PRECISION) / 1000 AS heard_unix_s,
                {_HEARD_HOURS} - {_HEARD_HOURS} / 24 * 24 AS heard_hour,
-               m.name AS model
+               m.name AS model, w.name AS site
         {_DETECTIONS}
         JOIN {_TELLING} AS f ON f.clip_id = c.id
+        LEFT JOIN sites AS w ON w.id = f.site_id
         WHERE {_SPEAKS_FOR_CLIP}
     """,
     # Without intervals of a score file that the labelling has no longer.
@@ -167,9 +168,10 @@ VIEWS = {
                CAST(s.recorded_unix_ms AS DOUBLE PRECISION) / 1000 AS recorded_unix_s,
                s.recorded_utc_offset_s AS recorded_utc_offset_s, s.recorded_by AS recorded_by,
                c.latitude_deg AS latitude_deg, c.longitude_deg AS longitude_deg,
-               c.device AS device, c.serial AS serial
+               c.device AS device, c.serial AS serial, p.name AS site, s.site_by AS site_by
         FROM sources AS s
         LEFT JOIN clips AS c ON c.id = s.clip_id
+        LEFT JOIN sites AS p ON p.id = s.site_id
     """,
     "notes": f"""
         SELECT f.path_text AS path, c.sha256 AS clip, o.source AS source, o.key AS key,

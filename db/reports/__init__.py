@@ -9,7 +9,6 @@ PUBLIC = (
     "export_rows",
     "model_comparison",
     "model_coverage",
-    "placed_recordings",
     "recorded_hours",
     "score_curves",
 )

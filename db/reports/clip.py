@@ -43,6 +43,7 @@ from db.schema.tables import (
     models,
     nodes,
     parameter_sets,
+    sites,
     sources,
 )
 from db.types import path_digest, path_text
@@ -146,12 +147,13 @@ def _prediction_query(ids: list[int] | None) -> Select[Any]:
     columns = columns_for(
         PredictionRow, sources, labellings, parameter_sets,
         clip=clips.c.sha256, model=models.c.name, model_version=models.c.version,
-        labelling_id=labellings.c.id, patch_hop_s=row_hop_s(),
+        labelling_id=labellings.c.id, patch_hop_s=row_hop_s(), site=sites.c.name,
     )  # fmt: skip
     query = select(*columns).select_from(labellings)
     return (
         with_facts(query)
         .outerjoin(sources, and_(sources.c.clip_id == clips.c.id, or_(is_annotated, first)))
+        .outerjoin(sites, sites.c.id == sources.c.site_id)
         .where(represents_clip(ids))
         .order_by(clips.c.sha256, sources.c.id)
     )
@@ -197,8 +199,9 @@ def _clip_starting(conn: Connection, ref: str) -> int:
 
 
 def _sources(conn: Connection, clip_id: int) -> tuple[SourceReport, ...]:
-    query = select(*columns_for(SourceReport, sources)).where(sources.c.clip_id == clip_id)
-    query = query.order_by(there_first(), sources.c.id)
+    columns = columns_for(SourceReport, sources, site=sites.c.name)
+    query = select(*columns).outerjoin_from(sources, sites, sites.c.id == sources.c.site_id)
+    query = query.where(sources.c.clip_id == clip_id).order_by(there_first(), sources.c.id)
     return tuple(SourceReport(*row) for row in conn.execute(query))
 
 

@@ -19,7 +19,8 @@ from db.engine import reading
 from db.query.ambiguous_classes import counting_pairs
 from db.query.current_labelling import represents_clip, speaks_for_clip
 from db.query.occasions import occasions
-from db.query.paths import at_paths, first_source, there_first
+from db.query.paths import first_source, there_first
+from db.query.question import Question, file_conditions
 from db.query.time_spans import DAY_MS, newly_covered, timed
 from db.record_columns import columns_for
 from db.schema.tables import (
@@ -173,12 +174,11 @@ def failed_files(engine: Engine, reason: str, after: int, limit: int) -> list[Fa
         return [FailedFile(*row) for row in conn.execute(query)]
 
 
-def places(engine: Engine, sha256: str, asked: Sequence[str] = ()) -> list[Place]:
-    """Where a clip lay when it was last seen: those that are not missing first, then those at the
-    paths that were asked about (`db.query.paths`).
-    """
+def places(engine: Engine, sha256: str, asked: Question | None = None) -> list[Place]:
+    """Where a clip lay when it was last seen: first those not missing, then those asked about."""
     current = and_(labellings.c.clip_id == clips.c.id, labellings.c.is_current)
-    which = [case((at_paths(asked), 0), else_=1)] if asked else []
+    of_files = file_conditions(asked) if asked else []
+    which = [case((and_(*of_files), 0), else_=1)] if of_files else []
     query = (
         select(*columns_for(Place, sources), parameter_sets.c.parameters)
         .join(clips, clips.c.id == sources.c.clip_id)

@@ -18,8 +18,8 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, or_
 from db.answer_records import Interval
 from db.query.current_labelling import model_ids, represents_clip, taught_models, with_facts
 from db.query.find import allowed_clips
-from db.query.paths import is_trusted
-from db.query.question import Question, file_conditions, interval_conditions
+from db.query.paths import first_source, is_trusted
+from db.query.question import Question, file_conditions, interval_conditions, of_every_file
 from db.query.subtrees import counts, reaches, subtree
 from db.query.time_spans import (
     detected,
@@ -40,6 +40,7 @@ from db.schema.tables import (
     models,
     nodes,
     parameter_sets,
+    sites,
     sources,
 )
 from db.types import canonical_json
@@ -78,10 +79,10 @@ class RecordingRow:
     format: str
     device: str | None
     serial: str | None
-    site_id: int | None
     recorded_unix_ms: int | None
     recorded_utc_offset_s: int | None
     recorded_by: str | None
+    site: str | None
     remarks: str = ""
     """In one line."""
 
@@ -150,6 +151,19 @@ def labelled(
                     yield row, iter(())
 
 
+def stands_for_clip(question: Question, *, is_true: bool = True) -> ColumnElement[bool]:
+    """The condition that a row of sources is the first of its clip with a site and a start.
+
+    Without `is_true`, that it is not.
+    """
+    other = sources.alias("placed")
+    has_site = other.c.site_id.in_(select(sites.c.id))
+    is_placed = (has_site, other.c.recorded_unix_ms.is_not(None), *file_conditions(question, other))
+    query = first_source(sources.c.clip_id, *is_placed, of=other)
+    first = query.correlate(sources).scalar_subquery()
+    return sources.c.id == first if is_true else sources.c.id.is_distinct_from(first)
+
+
 def classes(conn: Connection, question: Question) -> list[tuple[str, str]]:
     """(MID, name) of what the models in question predict below `under`, in ontology order."""
     ids = model_ids(conn, question.model)
@@ -173,17 +187,18 @@ def _pages(conn: Connection, query: Select[Any], page: int) -> Iterator[list[Row
 
 def _recording_query(conn: Connection, question: Question, only: Only = None) -> Select[Any]:
     # Which of a clip's files are meant is asked of each file here.
-    of_clip = replace(question, paths=(), there_only=False)
+    of_clip = of_every_file(question)
     columns = columns_for(
         RecordingRow, sources, labellings, clips, models, parameter_sets,
         source_id=sources.c.id, labelling_id=labellings.c.id, clip=clips.c.sha256,
         duration_s=rounded_s(clips.c.duration_s), model=models.c.name,
         model_version=models.c.version, n_patches=func.coalesce(labellings.c.n_patches, 0),
-        patch_hop_s=row_hop_s(), window_s=row_window_s(),
+        patch_hop_s=row_hop_s(), window_s=row_window_s(), site=sites.c.name,
     )  # fmt: skip
     query = (
         select(*columns)
         .join_from(sources, labellings, labellings.c.clip_id == sources.c.clip_id)
+        .outerjoin(sites, sites.c.id == sources.c.site_id)
         .where(allowed_clips(conn, of_clip, by_interval=True, is_single=True))
         .where(*file_conditions(question), *([] if only is None else [only]))
         .order_by(sources.c.id)

@@ -31,6 +31,12 @@ Index(
     postgresql_where=text("recorded_by IS NULL"),
 )
 Index(
+    "ix_clips_placed",
+    tables.clips.c.latitude_deg,
+    sqlite_where=text("latitude_deg IS NOT NULL"),
+    postgresql_where=text("latitude_deg IS NOT NULL"),
+)
+Index(
     "uq_labellings_current",
     tables.labellings.c.clip_id,
     unique=True,

@@ -12,7 +12,7 @@ from db.engine import reading
 from db.errors import DatabaseUserError
 from db.query.current_labelling import model_ids, represents_clip, with_facts
 from db.query.paths import first_source
-from db.query.question import Question, clip_conditions
+from db.query.question import Question, clip_conditions, file_conditions
 from db.query.time_spans import row_hop_s, row_window_s
 from db.record_columns import columns_for
 from db.reports.clip import clip_by_ref
@@ -111,10 +111,11 @@ def has_more_comparable(engine: Engine, query: Vectors, most: int) -> bool:
 
 
 def describe(
-    engine: Engine, found: Sequence[str], paths: Sequence[str] = ()
+    engine: Engine, found: Sequence[str], question: Question | None = None
 ) -> dict[str, Described]:
-    """Where the clips are, by id: the files that stand for them, of those that fit `paths`."""
-    first = first_source(clips.c.id, paths).correlate(clips).scalar_subquery()
+    """Where the clips are, by id: the files that stand for them, of those that are asked about."""
+    of_files = file_conditions(question) if question else []
+    first = first_source(clips.c.id, *of_files).correlate(clips).scalar_subquery()
     best = (
         select(clip_scores.c.node_id)
         .join(labellings, labellings.c.id == clip_scores.c.labelling_id)

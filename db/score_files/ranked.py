@@ -14,7 +14,7 @@ from db.query.current_labelling import with_facts
 from db.query.find import prepared
 from db.query.occasions import occasions
 from db.query.paths import first_source
-from db.query.question import Question
+from db.query.question import Question, file_conditions
 from db.query.statements import best_of_clips, found_query
 from db.query.subtrees import counts, reaches
 from db.query.time_spans import row_hop_s, row_window_s
@@ -76,7 +76,8 @@ def score_files(
     with reading(engine) as conn:
         tree, allowed = prepared(conn, question, by_interval=False)
         best = best_of_clips(found_query(tree, question.min_score, allowed), "labelling_id")
-        first_id = first_source(best.c.clip_id, question.paths).correlate(best).scalar_subquery()
+        of_files = file_conditions(question)
+        first_id = first_source(best.c.clip_id, *of_files).correlate(best).scalar_subquery()
         columns = columns_for(
             ScoreFile, best, labellings, clips, models, parameter_sets, sources,
             clip=clips.c.sha256, patch_hop_s=row_hop_s(), window_s=row_window_s(),
@@ -105,7 +106,7 @@ def score_files(
                 )
                 .order_by(categories.c.idx)
             )
-            began = conn.execute(occasions(question.paths, row.clip_id))
+            began = conn.execute(occasions(*of_files, clip_id=row.clip_id))
             yield replace(
                 ScoreFile(*row[:-3]),
                 recorded_at=tuple(

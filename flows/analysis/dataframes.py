@@ -27,7 +27,7 @@ from db.reports.model_coverage import score_floor
 from db.score_files.comparable import vectors_of
 from flows.analysis.similar import SIMILAR_COLUMNS, similar_clips
 from flows.analysis.stored_scores import RANK_COLUMNS, exact_hours, rank_windows
-from flows.asking import HIT_COLUMNS, clip_reference, ontology_of
+from flows.asking import HIT_COLUMNS, clip_reference, ontology_of, site_names
 from flows.options import database_url
 from flows.terminal import plain
 
@@ -126,8 +126,10 @@ def _question(engine: Engine, under: Names, conditions: Mapping[str, Any]) -> Qu
     for name in ("all_of", "not_under"):
         if name in asked:
             asked[name] = _mids(engine, asked[name])
-    if isinstance(asked.get("paths"), str):
-        asked["paths"] = (asked["paths"],)
+    for name in ("paths", "sites"):
+        if isinstance(asked.get(name), str):
+            asked[name] = (asked[name],)
+    asked["sites"] = site_names(engine, asked.get("sites", ()))
     return Question(under=_mids(engine, under) or asked.get("all_of", ()), **asked)
 
 

@@ -119,7 +119,7 @@ def similar_clips(
     else:
         found, _ = _nearest(asked, proposed.files)
         n_read, n_indexed = proposed.n_newer, proposed.n_indexed
-    described = describe(engine, [each.clip for each in found], question.paths)
+    described = describe(engine, [each.clip for each in found], question)
     rows = []
     for each in found:
         file, at = described[each.clip], each.patch

@@ -14,7 +14,7 @@ from audioset_core.errors import UserError
 from audioset_core.ontology.graph import Ontology
 from db.query.question import Order, Question
 from db.query.time_spans import DAY_MS, Span
-from flows.asking import mids_of
+from flows.asking import asked_place, mids_of
 
 N_CARDS = 60
 MOST_SHOWN = 3_000
@@ -45,6 +45,9 @@ class Asked:
     from_hour: str = ""
     to_hour: str = ""
     path: str = ""
+    site: str = ""
+    near: str = ""
+    km: str = ""
     min_duration: str = ""
     model: str = ""
     ambiguous: str = ""
@@ -92,6 +95,8 @@ CONDITIONS = {
     "from_day to_day": "the days",
     "from_hour to_hour": "the time of day",
     "path": "the folder or file",
+    "site": "the site",
+    "near km": "the place",
     "model": "the model",
     "set": "the thresholds",
 }
@@ -124,6 +129,7 @@ def question_of(asked: Asked, ontology: Ontology, zone: tzinfo) -> Question:
         min_score=asked.least_score,
         min_duration_s=_number("Seconds at least", asked.min_duration, 0, 1e6, 0),
         span=_span(asked, zone), paths=(asked.path,) if asked.path else (),
+        near=asked_place(asked.near, _number("Kilometres", asked.km, 0.001, 20_100, 1)),
         model=asked.model or None, with_ambiguous=bool(asked.ambiguous),
         order=order, limit=N_CARDS + 1, offset=asked.first,
         among=None if order == "score" else AMONG,

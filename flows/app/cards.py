@@ -30,6 +30,7 @@ class Card:
     path_text: str
     interval: str
     moment: str = ""
+    site: str = ""
     is_missing: bool = False
     n_copies: int = 0
     """Further files with the same content."""
@@ -60,6 +61,7 @@ def card_of(hit: Hit) -> Card:
         path_text=hit.path_text or "",
         interval=shown_interval(hit.start_s, hit.end_s),
         moment=f"{moment:%Y-%m-%d %H:%M:%S}" if moment else "",
+        site=hit.site or "",
         is_missing=hit.is_missing,
         n_copies=max(0, hit.n_sources - 1),
         at_s=(hit.peak_s or 0.0) + hit.window_s / 2 if hit.peak_s is not None else start_s,

@@ -15,6 +15,7 @@ from fastapi import APIRouter, HTTPException, Query
 from fastapi.responses import HTMLResponse
 
 from audioset_core.errors import UserError
+from db.catalog.sites import recorded_by_site, stored_sites
 from db.ledger.runs import RunInList, list_runs, progress_mark
 from db.records import RunStatus
 from db.reports import collection as overview
@@ -30,7 +31,7 @@ from flows.pages.timeline import timeline
 from flows.terminal import clock, one_line
 
 N_FILES, N_RUNS = 50, 20
-PARTS = (("figures", ""), ("heard", "What is heard"), ("time", "Over time"),
+PARTS = (("figures", ""), ("heard", "What is heard"), ("time", "Over time"), ("sites", "Sites"),
          ("failures", "Failures"), ("runs", "Runs"))  # fmt: skip
 """(name, heading) of the parts, in the order in which they are counted."""
 
@@ -88,6 +89,14 @@ def time(home: Home, min_score: Score = 0.5) -> HTMLResponse:
         }
 
     return _part(home, "time", _kept(home, f"time {min_score}", count))
+
+
+@router.get("/sites")
+def sites(home: Home) -> HTMLResponse:
+    """What was recorded at each site."""
+    stated = hash(tuple(stored_sites(home.engine)))  # runs say nothing of these
+    found = _kept(home, f"sites {stated}", lambda: recorded_by_site(home.engine))
+    return _part(home, "sites", {"sites": found})
 
 
 @router.get("/failures")

@@ -14,6 +14,7 @@ from audioset_core.errors import UnknownNodeError, UserError
 from audioset_core.inputs.start_times import find_zone
 from audioset_core.ontology.graph import Ontology
 from db.answer_records import Hit
+from db.catalog.sites import stored_sites
 from db.errors import DatabaseUserError
 from db.query.clip_counts import clip_counts
 from db.query.find import find_clips, find_intervals
@@ -38,7 +39,7 @@ from flows.app.cards import Card, card_of
 from flows.app.classes import named, path_of, with_counts
 from flows.app.like import cards_like
 from flows.app.served import Home, Served
-from flows.asking import answerable, set_for, stated_zone
+from flows.asking import answerable, set_for, site_names, stated_zone
 
 router = APIRouter()
 
@@ -83,6 +84,7 @@ def _answer(home: Served, asked: Asked, ontology: Ontology) -> Found:
     engine = home.engine
     zone_name = stated_zone(engine)
     question = question_of(asked, ontology, find_zone(zone_name) or UTC)
+    question = replace(question, sites=site_names(engine, [asked.site] if asked.site else []))
     question, speaker = answerable(engine, question)
     notes = []
     if speaker is not None:
@@ -171,7 +173,8 @@ def _values(home: Served, asked: Asked, ontology: Ontology, found: Found) -> dic
     values = {
         "asked": asked, "found": found, "is_open": is_open, "orders": ORDERS,
         "models": names_of_models(home.engine), "sets": titles_of_sets(home.engine),
-        "title": found.heading or "Search", "branches": [], "is_empty": False,
+        "sites": stored_sites(home.engine), "title": found.heading or "Search",
+        "branches": [], "is_empty": False,
     }  # fmt: skip
     if not (asked.classes or asked.like):
         roots = [node.mid for node in ontology.roots]

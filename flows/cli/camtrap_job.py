@@ -8,8 +8,8 @@ import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
@@ -29,12 +29,15 @@ from audioset_core.export_formats.camtrap_dp import (
 )
 from audioset_core.export_formats.taxa import Taxon, sources_of, taxa_of
 from audioset_core.export_formats.text import delimited
+from audioset_core.inputs.sites import Sites
 from audioset_core.inputs.start_times import ASSUMED, DIFFERS, IMPLAUSIBLE
 from audioset_core.ontology.graph import Ontology
+from audioset_core.records import Site, SiteRule
 from audioset_core.storage.atomic_files import replacing, write_text
+from db.catalog.sites import stored_sites
 from db.judging.verdicts import UNKNOWN, StoredVerdict, find_verdicts
 from db.reports import export_rows as exports
-from db.reports.placed_recordings import Place, places, stands_for_clip
+from db.reports.export_rows import stands_for_clip
 from flows.asking import ontology_of
 from flows.cli.export_job import Job
 from flows.terminal import note, one_line
@@ -84,7 +87,7 @@ class PackageOptions:
 class Written:
     """What a package has, and what was left out of it."""
 
-    deployments: dict[tuple[int, str | None, str], Deployment] = field(default_factory=dict)
+    deployments: dict[tuple[str, str | None, str], Deployment] = field(default_factory=dict)
     taxa: set[Taxon] = field(default_factory=set)
     judges: set[str] = field(default_factory=set)
     contradicted: list[tuple[str, ...]] = field(default_factory=list)
@@ -100,7 +103,8 @@ class Package:
 
     job: Job
     options: PackageOptions
-    sites: Mapping[int, Place]
+    sites: Mapping[str, Site]
+    stays: Mapping[str, Sequence[tuple[str, Sites]]]
     files: Files
     ontology: Ontology
     taxa: Mapping[str, Taxon]
@@ -108,10 +112,9 @@ class Package:
 
     def deployment(self, row: exports.RecordingRow) -> Deployment:
         """The deployment that a recording belongs to; it begins with its first recording."""
-        assert row.site_id is not None  # noqa: S101 (for mypy: rows without one are left out)
-        site = self.sites[row.site_id]
-        period = site.days_of(row)
-        found = self.written.deployments.get(key := (row.site_id, row.serial, period))
+        site = self.sites[row.site or ""]
+        period = self._stay(row)
+        found = self.written.deployments.get(key := (site.name, row.serial, period))
         if found is None:
             start, end = _times(row)
             found = Deployment(
@@ -247,12 +250,24 @@ class Package:
                 end_s = recording.duration_s if each.end_s is None else each.end_s
                 yield Said(each.mid, each.name, start_s, end_s, by, each.judged_at)
 
+    def _stay(self, row: exports.RecordingRow) -> str:
+        """The days of the rule by which a recording belongs to its site; "" where none has days."""
+        own = self.stays.get(row.site or "", ())
+        if not own:
+            return ""
+        local_s = (row.recorded_unix_ms or 0) // 1000 + (row.recorded_utc_offset_s or 0)
+        day = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=local_s)).date().isoformat()
+        fits = (
+            days for days, alone in own if alone.of(row.path_text, serial=row.serial, day=day).site
+        )
+        return next(fits, "")
+
     def _unplaced(self) -> Iterator[tuple[str, ...]]:
         question = self.job.question
         unplaced = stands_for_clip(question, is_true=False)
         for row in exports.recordings(self.job.conn, question, only=unplaced):
             missing = {
-                "no site": row.site_id not in self.sites,
+                "no site": row.site is None,
                 "no start": row.recorded_unix_ms is None,
             }
             reason = " and ".join(name for name, is_so in missing.items() if is_so)
@@ -294,7 +309,17 @@ def new_package(job: Job, options: PackageOptions, root: Path | None) -> Package
     ontology = ontology_of(job.engine)
     taxa = taxa_of(ontology, options.taxa)
     files = Files(job.root(root, stands_for_clip(job.question)), options.media_url, options.public)
-    package = Package(job, options, places(job.conn), files, ontology, taxa)
+    sites = {site.name: site for site in stored_sites(job.engine)}
+    # Each rule with days alone: the first that includes a recording is the stay it was made in.
+    stays = {
+        site.name: [
+            (_days(rule), Sites([replace(site, rules=(rule,))]))
+            for rule in site.rules
+            if rule.first_day or rule.last_day
+        ]
+        for site in sites.values()
+    }
+    package = Package(job, options, sites, stays, files, ontology, taxa)
     package.find_deployments()
     return package
 
@@ -302,6 +327,13 @@ def new_package(job: Job, options: PackageOptions, root: Path | None) -> Package
 def _times(row: exports.RecordingRow) -> tuple[tuple[int, int], tuple[int, int]]:
     began_ms, offset_s = row.recorded_unix_ms or 0, row.recorded_utc_offset_s or 0
     return (began_ms, offset_s), (began_ms + round(row.duration_s * 1000), offset_s)
+
+
+def _days(rule: SiteRule) -> str:
+    first, last = rule.first_day, rule.last_day
+    if first and last:
+        return f"{first} to {last}"
+    return f"from {first}" if first else f"until {last}"
 
 
 def _covers(verdict: StoredVerdict, event: exports.ModelInterval) -> bool:

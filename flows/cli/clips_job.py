@@ -26,6 +26,7 @@ from audioset_core.export_formats.text import delimited
 from audioset_core.storage.atomic_files import write_text
 from db.answer_records import HeardSound
 from db.ledger.runs import labelled_paths
+from db.query.question import Question
 from db.reports.collection import Place, places
 from flows.terminal import note, one_line, progress_lines
 
@@ -46,13 +47,13 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is written where; `paths` are those that were asked about."""
+    """What is written where, and what was asked about the files."""
 
     out: Path
     padding_s: float
     sound_format: Format
     overwrite: bool
-    paths: tuple[str, ...] = ()
+    question: Question | None = None
 
 
 def refuse_clips(out: Path, padding_s: float) -> None:
@@ -95,7 +96,7 @@ def export_clips(engine: Engine, wanted: Wanted, sounds: Sequence[HeardSound]) -
     try:
         n_done = 0
         for (clip, _), own in sorted(by_clip.items(), key=lambda item: item[0][0]):
-            job.cut(places(engine, clip, wanted.paths), own)
+            job.cut(places(engine, clip, wanted.question), own)
             n_done += len(own)
             show(n_done, len(sounds))
     finally:

@@ -42,6 +42,7 @@ COMMANDS = {
     "export": ("ask.export:app", "Write labels in other tools' formats."),
     "clips": ("clips:app", "Write the sounds themselves as files."),
     "times": ("times:times", "When recordings began, and how file names give the time."),
+    "sites": ("sites:app", "Where recordings were made, and which belong there."),
     "plot": ("ask.plot:plot", "Draw a picture of a clip."),
     "curve": ("ask.plot:curve", "Sorted scores of a class or branch over all clips."),
     "report": ("ask.report:report", "Write a page about the whole collection."),

@@ -18,7 +18,15 @@ from sqlalchemy import Engine
 from audioset_core.errors import UserError
 from audioset_core.ontology.graph import Ontology
 from db.query.question import Question
-from flows.asking import answerable, mids_of, ontology_of, open_database, set_for
+from flows.asking import (
+    answerable,
+    asked_place,
+    mids_of,
+    ontology_of,
+    open_database,
+    set_for,
+    site_names,
+)
 from flows.cli.wall_clock import asked_span
 from flows.options import DEFAULT_HOME, Database, Home
 from flows.terminal import note, print_csv, print_json, print_table
@@ -213,12 +221,34 @@ class Files:
             "below any folder; with ./ it begins here. Repeat it to allow several.",
         ),
     ] = None
+    site: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Only what was recorded at this site. Repeat it to allow several."
+        ),
+    ] = None
+    near: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LAT,LON",
+            help="Only what was recorded within --km of this place, by its site or, without one, "
+            "by the place that its file states.",
+        ),
+    ] = None
+    km: Annotated[
+        float | None, typer.Option(help="Kilometres from --near. [default: 1]", min=0.0)
+    ] = None
     model: Model = None
 
     def of_question(self, engine: Engine) -> Mapping[str, Any]:
         """Fields of the `Question`."""
-        del engine
-        return {"paths": tuple(self.source or ()), "model": self.model}
+        if self.near is None and self.km is not None:
+            raise UserError("--km needs --near LAT,LON")
+        return {
+            "paths": tuple(self.source or ()), "model": self.model,
+            "sites": site_names(engine, self.site or ()),
+            "near": asked_place(self.near, self.km),
+        }  # fmt: skip
 
 
 def question_of(engine: Engine, *groups: Conditions, **more: Any) -> Question:

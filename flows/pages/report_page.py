@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from db.catalog.sites import recorded_by_site
 from db.errors import DatabaseUserError
 from db.query.find import find_clips
 from db.query.question import Question
@@ -64,6 +65,7 @@ def report_page(
             "most_hours": max([1e-9, *(node.hours for node in classes)]),
             "timeline": timeline(days, branches, by_branch),
             "what_time": overview.WHAT_TIME,
+            "sites": recorded_by_site(engine),
             "listen": list(_examples(engine, classes, min_score, n_example_classes)),
             "failures": overview.failure_reasons(engine)[:_MOST_REASONS],
         },

@@ -37,9 +37,14 @@ def upgrade() -> None:
     op.add_column("sources", sa.Column("site_id", sa.Integer(), nullable=True))
     op.add_column("sources", sa.Column("site_by", sa.Text(), nullable=True))
     op.create_index(op.f("ix_sources_site_id_clip_id"), "sources", ["site_id", "clip_id"])
+    placed = sa.text("latitude_deg IS NOT NULL")
+    op.create_index(
+        "ix_clips_placed", "clips", ["latitude_deg"], sqlite_where=placed, postgresql_where=placed
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("ix_clips_placed", table_name="clips")
     op.drop_index(op.f("ix_sources_site_id_clip_id"), table_name="sources")
     with op.batch_alter_table("sources") as batch:
         for name in ("site_id", "site_by"):

@@ -94,6 +94,8 @@ def _facts(
     ]
     if clip.latitude_deg is not None and clip.longitude_deg is not None:
         found.append(("Place", f"{clip.latitude_deg:.5f}, {clip.longitude_deg:.5f}"))
+    if named := ", ".join(dict.fromkeys(one_line(x.site) for x in report.sources if x.site)):
+        found.append(("Site", named))
     if current is None:
         return [*found, ("Model", "not labelled yet")]
     found.append(("Model", f"{current.model} {current.model_version}: {current.window_s:g} s "

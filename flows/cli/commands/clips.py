@@ -66,7 +66,7 @@ def export(
                 f"{out} is inside {folder}, which was labelled: the next label run there labels "
                 "these files too, unless a folder's name in between begins with a dot"
             )
-        wanted = Wanted(out, padding, sound_format, overwrite, question.paths)
+        wanted = Wanted(out, padding, sound_format, overwrite, question)
         counts = export_clips(engine, wanted, found)
     n_classes = len({sound.mid for sound in found})
     print(f"{counts['written']:,} files of {n_classes:,} classes: {out}")

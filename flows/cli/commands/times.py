@@ -100,7 +100,7 @@ def _note_doubts(engine: Engine) -> None:
     if n_files:
         note(f"{n_files:,} files have sources that differ or are not plausible: audioset show FILE")
     for source in some:
-        unix_ms, offset_s, found_by = source.stored
+        unix_ms, offset_s, found_by, *_ = source.stored
         said = "".join(f"; {by}: {start}" for by, start in source.told if start)
         start = when(unix_ms, offset_s or 0)
         note(f"  {shown_path(source.path_text)}: {start} by {found_by}{said}")

@@ -68,6 +68,7 @@ class Rec:
     parameters: str = '{"extra":{"framing":"reference"}}'
     is_partial: bool = False
     remarks: str = ""
+    site: str | None = None
 
     @property
     def path_text(self) -> str:

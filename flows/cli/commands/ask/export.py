@@ -238,6 +238,7 @@ def _prediction(row: PredictionRow, scores_path: str, home: Path, out: Path) -> 
             "model_version": row.model_version,
             "is_partial": row.is_partial,
             "remarks": [asdict(remark) for remark in row.remarks],
+            **({"site": row.site} if row.site else {}),
         },
     )
 

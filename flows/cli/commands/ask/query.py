@@ -18,7 +18,7 @@ from db.query.question import Question
 from flows.asking import HIT_COLUMNS, shown_interval
 from flows.cli.shared_options import Files, Heard, Output, Sounds, Store, Times, asked_sounds
 from flows.cli.wall_clock import note_assumed_zone
-from flows.terminal import clock, note, print_json, shown_path
+from flows.terminal import clock, note, one_line, print_json, shown_path
 
 
 def query(
@@ -89,15 +89,17 @@ def _is_narrowed(question: Question) -> bool:
 def _print_hits(hits: Sequence[Hit], output: Output) -> None:
     has_times = any(hit.recorded_at for hit in hits)
     at = ("at",) if has_times else ()
+    has_sites = any(hit.site for hit in hits)
+    site = ("site",) if has_sites else ()
     output.show(
         HIT_COLUMNS,
         ([getattr(h, "path_text" if c == "path" else c) for c in HIT_COLUMNS] for h in hits),
-        (">score", "class", "when", *at, ">of", "clip", "file"),
-        (_row(hit, has_times=has_times) for hit in hits),
+        (">score", "class", "when", *at, ">of", *site, "clip", "file"),
+        (_row(hit, has_times=has_times, has_sites=has_sites) for hit in hits),
     )
 
 
-def _row(hit: Hit, *, has_times: bool) -> tuple[str, ...]:
+def _row(hit: Hit, *, has_times: bool, has_sites: bool) -> tuple[str, ...]:
     moment = hit.heard_at or hit.recorded_at
     at = (f"{moment:%Y-%m-%d %H:%M:%S%z}" if moment else "",) if has_times else ()
     return (
@@ -106,6 +108,7 @@ def _row(hit: Hit, *, has_times: bool) -> tuple[str, ...]:
         shown_interval(hit.start_s, hit.end_s),
         *at,
         clock(hit.duration_s),
+        *((one_line(hit.site or ""),) if has_sites else ()),
         hit.clip[:12],
         shown_path(hit.path_text)
         + (" (missing)" if hit.is_missing else "")

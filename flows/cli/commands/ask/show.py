@@ -52,6 +52,8 @@ def show(
         if source.recorded_by and ";" in source.recorded_by:  # something differs, or is wrong
             start = moment(source.recorded_unix_ms, source.recorded_utc_offset_s or 0)
             say(f"    start {start}: {source.recorded_by}")
+        if source.site_by:
+            say(f"    site {source.site or 'not known'}: {source.site_by}")
     for labelling in report.labellings:
         beside = "beside" if labelling.is_beside else "kept"
         mark = "current" if labelling.is_current else beside
