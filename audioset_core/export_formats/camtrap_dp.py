@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote_from_bytes
 
@@ -312,6 +313,7 @@ def descriptor(
     }  # fmt: skip
 
 
+@lru_cache(4_096)  # a class begins where another does, and all of them are classified at once
 def timestamp(unix_ms: int, utc_offset_s: int, *, is_end: bool = False) -> str:
     """ISO 8601 in whole seconds with the distance from UTC; an end is rounded up.
 
