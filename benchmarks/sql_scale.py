@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Engine, Table, event, text
+from sqlalchemy import Connection, Engine, Table, event, insert, text
 
 from benchmarks.database_load import prepare
 from db.answer_records import Hit
@@ -30,7 +30,7 @@ from db.migrate import ensure_schema
 from db.query.find import find_clips
 from db.query.question import Question
 from db.records import Variant
-from db.schema.tables import categories, clip_scores, clips, detections, labellings, sources
+from db.schema.tables import categories, clip_scores, clips, detections, labellings, sites, sources
 from tasks.labelling.job import now
 
 N_SCORES, N_DETECTIONS = 10, 20
@@ -157,7 +157,13 @@ def fill(engine: Engine, variant: Variant, n_clips: int) -> int:
     weights = rng.permutation(weights) / weights.sum()
     tables = (clips, sources, labellings, clip_scores, detections)
     indexes = [index for table in tables for index in table.indexes]
+    names = [*(f"site {n}" for n in range(20)), "small site"]
+    places = [
+        {"id": n, "name": name, "latitude_deg": 46.99 + n / 100, "longitude_deg": 7.99 + n / 100}
+        for n, name in enumerate(names, 1)
+    ]
     with writing(engine) as connection:
+        connection.execute(insert(sites), [place | {"added_at": now()} for place in places])
         for index in indexes:
             index.drop(connection)
     n_rows = 0
@@ -197,9 +203,10 @@ def _columns(
     digests = [bytes.fromhex(digest[:32]) for digest in sha256]
     own = {"id": ids, "path_digest": digests, "path": [path.encode() for path in paths]}
     own |= {"path_text": paths, "clip_id": ids, "recorded_unix_ms": began_ms}
+    own |= {"site_id": [21 if clip_id <= 1_000 else clip_id % 20 + 1 for clip_id in ids]}
     yield sources, own | all_alike(
         size_bytes=1, mtime_ns=1, status="identified", first_seen_at=at, last_read_at=at,
-        recorded_utc_offset_s=0, recorded_by="benchmark",
+        recorded_utc_offset_s=0, recorded_by="benchmark", site_by="folder",
     )  # fmt: skip
     yield labellings, {"id": ids, "clip_id": ids, "source_id": ids} | all_alike(
         model_id=variant.model_id, parameter_set_id=variant.parameter_set_id, status="done",

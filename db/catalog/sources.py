@@ -248,8 +248,10 @@ def _upsert_pending(conn: Connection) -> Any:
             "mtime_ns": new.mtime_ns,
             "user_id": func.coalesce(new.user_id, sources.c.user_id),
             "meta": func.coalesce(new.meta, sources.c.meta),
-            # A manifest may tell the start of the recording: it is looked for again.
-            "recorded_by": case((new.meta.is_(None), sources.c.recorded_by), else_=null()),
+            # A manifest or other content may tell another start: it is looked for again.
+            "recorded_by": case(
+                (and_(new.meta.is_(None), is_same), sources.c.recorded_by), else_=null()
+            ),
         },
     )
 

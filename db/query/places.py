@@ -19,7 +19,8 @@ Near = tuple[float, float, float]
 
 def at_sites(names: Sequence[str], of: Any = sources) -> ColumnElement[bool]:
     """The condition that a source belongs to a site of one of the names."""
-    return of.c.site_id.in_(select(sites.c.id).where(sites.c.name.in_(names)))  # type: ignore[no-any-return]
+    its = sites.alias("asked_sites")
+    return of.c.site_id.in_(select(its.c.id).where(its.c.name.in_(names)))  # type: ignore[no-any-return]
 
 
 def is_near(near: Near, of: Any = sources) -> ColumnElement[bool]:
@@ -34,10 +35,11 @@ def is_near(near: Near, of: Any = sources) -> ColumnElement[bool]:
             f"near {latitude:g}, {longitude:g} within {km:g} km: a latitude from -90 to 90, a "
             "longitude from -180 to 180 and a distance above 0 are needed"
         )
-    own = select(clips.c.id).where(_within(near, clips))
+    # By other names, since the statement around may read these tables too.
+    its, own = sites.alias("near_sites"), clips.alias("near_clips")
     return or_(
-        of.c.site_id.in_(select(sites.c.id).where(_within(near, sites))),
-        and_(of.c.site_id.is_(None), of.c.clip_id.in_(own)),
+        of.c.site_id.in_(select(its.c.id).where(_within(near, its))),
+        and_(of.c.site_id.is_(None), of.c.clip_id.in_(select(own.c.id).where(_within(near, own)))),
     )
 
 

@@ -229,8 +229,9 @@ def _change(
         if name_key(site.name) in keys:
             its = recorded.get(site.id, RecordedAt())
             days = f", {its.first_day} to {its.last_day}" if its.first_day else ""
+            plural = "s" * (its.n_clips != 1)
             state = "" if is_new else "is like that already: "
-            print(f"{site.name}: {state}{its.n_clips:,} recordings, {its.hours:.2f} h{days}")
+            print(f"{site.name}: {state}{its.n_clips:,} recording{plural}, {its.hours:.2f} h{days}")
     _note_left(engine, sites, recorded)
 
 

@@ -56,7 +56,7 @@ async def test_the_page_comes_without_counting_and_its_parts_follow(
     _failed(collection.engine, 60)
     async with _client(collection) as client:
         page = (await client.get("/corpus?min_score=0.2")).text
-        assert page.count("counting…") == 5
+        assert page.count("counting…") == 6
         heard = (await client.get("/corpus/heard?min_score=0.2")).text
         assert "/?under=Siren&amp;min_score=0.2" in heard
         assert "Speech" in heard
