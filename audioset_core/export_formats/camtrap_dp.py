@@ -171,7 +171,7 @@ class Deployment:
         place = (self.latitude_deg, self.longitude_deg)
         uncertainty = ""
         if precision_deg:
-            place = _rounded(place[0], precision_deg), _rounded(place[1], precision_deg)
+            place = _rounded(place[0], precision_deg, 90), _rounded(place[1], precision_deg, 180)
             uncertainty = str(math.ceil(precision_deg * _METERS_PER_DEGREE * math.sqrt(0.5)))
         return {
             "deploymentID": self.id,
@@ -329,8 +329,9 @@ def timestamp(unix_ms: int, utc_offset_s: int, *, is_end: bool = False) -> str:
     )
 
 
-def _rounded(value_deg: float, precision_deg: float) -> float:
-    return round(round(value_deg / precision_deg) * precision_deg, 9)
+def _rounded(value_deg: float, precision_deg: float, most_deg: int) -> float:
+    near_deg = round(round(value_deg / precision_deg) * precision_deg, 9)
+    return max(-most_deg, min(near_deg, most_deg))
 
 
 def _box(places: Sequence[tuple[float, float]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from audioset_core.errors import UserError
-from audioset_core.export_formats.camtrap_dp import TABLES, table_schema
+from audioset_core.export_formats.camtrap_dp import table_schema
 from audioset_core.export_formats.taxa import RANKS
 
 _TEXT = {"type": "string", "pattern": r"\S"}
@@ -36,6 +36,9 @@ _METADATA = _record(
     description=_TEXT,
     version=_TEXT,
     homepage=_URL,
+    image=_TEXT,
+    id=_TEXT,
+    bibliographicCitation=_TEXT,
     keywords=_some(_TEXT),
     contributors=_some(
         _record(
@@ -125,22 +128,22 @@ def _wrong_licenses(licenses: list[dict[str, Any]] | None) -> list[str]:
 
 
 def problems(folder: Path, limit: int = 10) -> list[str] | None:
-    """What frictionless finds wrong in the tables of a package; None where it is not installed.
+    """What frictionless finds wrong in a package; None where it is not installed.
 
     The tables are compared with this project's own statement of the standard, so no network is
     needed. `frictionless validate datapackage.json` compares with the published one.
     """
     try:
-        from frictionless import Package, Resource, Schema
+        from frictionless import FrictionlessException, Package
     except ImportError:
         return None
-    resources = [
-        Resource(
-            name=table, path=f"{table}.csv", encoding="utf-8",
-            schema=Schema.from_descriptor(table_schema(table)),
-        )
-        for table in TABLES
-    ]  # fmt: skip
-    report = Package(resources=resources, basepath=str(folder)).validate(limit_errors=limit)
+    content = json.loads((folder / "datapackage.json").read_text(encoding="utf-8"))
+    del content["profile"]
+    for resource in content["resources"]:
+        resource["schema"] = table_schema(resource["name"])
+    try:
+        report = Package.from_descriptor(content, basepath=str(folder)).validate(limit_errors=limit)
+    except FrictionlessException as error:
+        return [reason.message for reason in error.reasons or [error.error]]
     found = [f"{task.name}: {error.message}" for task in report.tasks for error in task.errors]
     return [*(error.message for error in report.errors), *found][:limit]

@@ -128,11 +128,15 @@ class Package:
         """Read all recordings once for where and when the recorders were.
 
         Raises:
-            UserError: there is no recording with a site and a start.
+            UserError: there is no recording with a site and a start, or one is not below the root,
+                so that its name in the package would be a path of this machine.
         """
         question = self.job.question
         placed = stands_for_clip(question)
+        below = self.files.root.rstrip(b"/") + b"/"
         for row in exports.recordings(self.job.conn, question, only=placed):
+            if not row.path.startswith(below):
+                raise UserError(f"{one_line(row.path_text)} is not below --root")
             start, end = _times(row)
             known = self.deployment(row)
             known.start, known.end = min(known.start, start), max(known.end, end)

@@ -310,6 +310,7 @@ def test_metadata_that_is_missing_or_wrong_is_named(
     [
         (("--public",), "--public needs --media-url"),
         (("--media-url", "host/audio"), "an address begins with https://"),
+        (("--root", "/cards/oak"), "/cards/fen/c..d|é.wav is not below --root"),
         (("--source", "attic"), "no recording has both a site and a start"),
         (("--taxa", "metadata.json"), "row 2: no value for class"),
     ],
@@ -350,3 +351,38 @@ def test_what_is_not_valid_is_found(
     assert old in text
     path.write_text(text.replace(old, new), encoding="utf-8")
     assert found.lower() in "\n".join(problems(out) or []).lower()
+
+
+@pytest.mark.slow
+def test_odd_places_times_and_names_are_valid_and_an_older_package_is_metadata(
+    field: Collection, audioset: Audioset, tmp_path: Path
+) -> None:
+    with writing(field.engine) as conn:
+        conn.execute(update(sites).where(sites.c.id == 1).values(name="NA", latitude_deg=-90.0))
+        conn.execute(
+            update(sites).where(sites.c.id == 2).values(longitude_deg=180.0, name='"é"\n🦉')
+        )
+        its = update(sources).where(sources.c.path_text == "/cards/oak/b.wav")
+        # Local mean time, before 1970, below a folder whose name is no text.
+        odd = b"/cards/~x/.hid\xff\n/b...wav"
+        conn.execute(its.values(path=odd, recorded_unix_ms=-1_500, recorded_utc_offset_s=1_208))
+        conn.execute(update(clips).values(format="Monkey's Audio/ape", duration_s=0.0, serial=None))
+    out = tmp_path / "package"
+    said = _export(field, audioset, out, "--precision", "0.7", "--classified-by", "human")
+    assert said.code == 0, said
+    assert problems(out) == []
+    rows = _rows(out, "deployments")
+    assert [(r["deploymentID"], r["latitude"], r["longitude"]) for r in rows] == [
+        ('"é" 🦉/recorder not known', "51.1", "179.9"),
+        ("NA/recorder not known", "-90", "4.2"),
+    ]
+    assert rows[1]["deploymentStart"] == "1969-12-31T23:59:58+00:00"
+    media = _rows(out, "media")
+    assert media[1]["filePath"] == "media/~x/.hid%FF%0A/b.%2E.wav"
+    assert media[1]["fileMediatype"] == "audio/x-monkey-s-audio"
+    older = json.loads((out / "datapackage.json").read_text(encoding="utf-8"))
+    (tmp_path / "metadata.json").write_text(json.dumps(older), encoding="utf-8-sig")
+    assert _export(field, audioset, out, "--overwrite").code == 0
+    newer = json.loads((out / "datapackage.json").read_text(encoding="utf-8"))
+    assert newer["description"] == older["description"]
+    assert newer["resources"] == older["resources"]

@@ -184,7 +184,7 @@ def export_camtrap_dp(
         with package_folder(out) as folder:
             package.write(folder, stated)
             wrong = problems(folder)
-        left_out = out.with_name(f"{out.name.removesuffix('.zip')}.left-out.csv")
+        left_out = out.with_name(f"{out.stem if is_zip(out) else out.name}.left-out.csv")
         package.write_left_out(left_out)
     report(package, out, left_out, wrong, "licenses" in stated)
     raise typer.Exit(1 if wrong else 0)
