@@ -189,25 +189,22 @@ class Package:
             deployment = self.deployment(recording).id
             written.n_media += 1
             began, _ = _times(recording)
-            _put(
-                media,
-                delimited(
-                    [cells("media", media_row(recording, began, deployment, self.files))], ","
-                ),
-            )
+            _put(media, _lines("media", [media_row(recording, began, deployment, self.files)]))
             judged = said.get(recording.clip, ())
-            rows = []
-            for each in chain(
-                self._machine(recording, events, judged), self._human(recording, judged)
-            ):
-                taxon, kind = self.taxa.get(each.mid), kind_of(each.mid)
-                if taxon is not None:
-                    written.taxa.add(taxon)
-                    kind = "animal" if kind == "unknown" else kind
-                rows.append(
-                    each.row(recording, began, deployment, (kind, taxon.name if taxon else ""))
-                )
-            _put(observations, delimited((cells("observations", row) for row in rows), ","))
+            heard = chain(self._machine(recording, events, judged), self._human(recording, judged))
+            rows = (
+                each.row(recording, began, deployment, self._source(each.mid, kind_of(each.mid)))
+                for each in heard
+            )
+            _put(observations, _lines("observations", rows))
+
+    def _source(self, mid: str, kind: str) -> tuple[str, str]:
+        """What kind of source a class has, and its scientific name; a taxon is an animal's."""
+        taxon = self.taxa.get(mid)
+        if taxon is None:
+            return kind, ""
+        self.written.taxa.add(taxon)
+        return "animal" if kind == "unknown" else kind, taxon.name
 
     def _machine(
         self,
@@ -349,7 +346,11 @@ def _covers(verdict: StoredVerdict, event: exports.ModelInterval) -> bool:
 
 
 def _table(name: str, rows: Iterable[Mapping[str, str]]) -> Iterator[str]:
-    return delimited(chain([COLUMNS[name]], (cells(name, row) for row in rows)), ",")
+    return chain(delimited([COLUMNS[name]], ","), _lines(name, rows))
+
+
+def _lines(name: str, rows: Iterable[Mapping[str, str]]) -> Iterator[str]:
+    return delimited((cells(name, row) for row in rows), ",")
 
 
 def _put(file: BinaryIO, texts: Iterable[str]) -> None:
