@@ -151,6 +151,7 @@ class Package:
     def write(self, folder: Path, metadata: Mapping[str, Any]) -> None:
         """Write the package's files; `datapackage.json` comes last and makes them a package."""
         written = self.written
+        (folder / "datapackage.json").unlink(missing_ok=True)
         every = sorted(written.deployments.values(), key=lambda each: each.id)
         rows = (each.row(self.options.precision) for each in every)
         write_text(folder / "deployments.csv", _table("deployments", rows))

@@ -356,6 +356,26 @@ def test_what_is_not_valid_is_found(
     assert found.lower() in "\n".join(problems(out) or []).lower()
 
 
+@pytest.mark.slow
+def test_a_package_that_was_not_finished_is_none(
+    field: Collection, audioset: Audioset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "package"
+    assert _export(field, audioset, out, "--source", "oak").code == 0
+    before = (out / "media.csv").read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device", str(out))
+
+    monkeypatch.setattr("flows.cli.camtrap_job.media_row", full)
+    said = _export(field, audioset, out, "--overwrite")
+    assert said.code != 0
+    assert "No space left on device" in said.err
+    assert (out / "media.csv").read_bytes() == before
+    assert {path.name for path in out.iterdir()} == {f"{name}.csv" for name in TABLES}
+
+
+@pytest.mark.slow
 def test_without_frictionless_a_line_says_so(
     field: Collection, audioset: Audioset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
