@@ -3,5 +3,16 @@
 The rows come from `db.reports`; where files go is decided in `flows.cli`.
 """
 
-PUBLIC = ("file_names", "label_studio", "registry", "rows", "sed_scores", "seed_json", "text")
+PUBLIC = (
+    "camtrap_dp",
+    "camtrap_metadata",
+    "file_names",
+    "label_studio",
+    "registry",
+    "rows",
+    "sed_scores",
+    "seed_json",
+    "taxa",
+    "text",
+)
 """What other rooms may import."""

@@ -34,6 +34,10 @@ class Recording(Protocol):
         """Sample rate of the recording, not of the model."""
 
     @property
+    def format(self) -> str:
+        """Container and coding of the recording: ``WAV/PCM_16``."""
+
+    @property
     def model(self) -> str:
         """The model that labelled it."""
 

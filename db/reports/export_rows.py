@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, exists, func, or_
 from db.answer_records import Interval
 from db.query.current_labelling import model_ids, represents_clip, taught_models, with_facts
 from db.query.find import allowed_clips
-from db.query.paths import is_trusted
+from db.query.paths import first_source, is_trusted
 from db.query.question import (
     Question,
     file_conditions,
@@ -55,6 +56,9 @@ if TYPE_CHECKING:
 _PAGE = 500
 _ROWS = 2_000
 
+Only = ColumnElement[bool] | None
+"""A further condition of a row of sources."""
+
 
 @dataclass(frozen=True, slots=True)
 class RecordingRow:
@@ -77,9 +81,24 @@ class RecordingRow:
     n_patches: int
     scores_path: str | None
     is_partial: bool
+    format: str
+    device: str | None
+    serial: str | None
+    recorded_unix_ms: int | None
+    recorded_utc_offset_s: int | None
+    recorded_by: str | None
     site: str | None
     remarks: str = ""
     """In one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInterval(Interval):
+    """A detection, and the labelling that it is of: the clip's own, or one that counts beside."""
+
+    model: str
+    model_version: str
+    labelled_at: datetime
 
 
 def check(conn: Connection, question: Question) -> None:
@@ -91,19 +110,21 @@ def check(conn: Connection, question: Question) -> None:
     allowed_clips(conn, question, by_interval=True)
 
 
-def recordings(conn: Connection, question: Question, page: int = _PAGE) -> Iterator[RecordingRow]:
-    """Labelled recordings in the order they were seen.
+def recordings(
+    conn: Connection, question: Question, page: int = _PAGE, only: Only = None
+) -> Iterator[RecordingRow]:
+    """Labelled recordings in the order they were seen; `only` those whose files fulfil that.
 
     Raises:
         DatabaseUserError: unknown model or node.
     """
-    for rows in _pages(conn, _recording_query(conn, question), page):
+    for rows in _pages(conn, _recording_query(conn, question, only), page):
         yield from _recordings(conn, rows)
 
 
-def paths(conn: Connection, question: Question) -> Iterator[bytes]:
+def paths(conn: Connection, question: Question, only: Only = None) -> Iterator[bytes]:
     """Only the paths of `recordings`."""
-    query = _recording_query(conn, question).with_only_columns(
+    query = _recording_query(conn, question, only).with_only_columns(
         sources.c.id.label("source_id"), sources.c.path
     )
     for rows in _pages(conn, query, 10 * _PAGE):
@@ -111,8 +132,8 @@ def paths(conn: Connection, question: Question) -> Iterator[bytes]:
 
 
 def labelled(
-    conn: Connection, question: Question, page: int = _PAGE
-) -> Iterator[tuple[RecordingRow, Iterator[Interval]]]:
+    conn: Connection, question: Question, page: int = _PAGE, only: Only = None
+) -> Iterator[tuple[RecordingRow, Iterator[ModelInterval]]]:
     """Each of `recordings`, with its detections by start, which may be none.
 
     Read them before the next recording: they are not kept.
@@ -121,7 +142,7 @@ def labelled(
         DatabaseUserError: unknown model or node, or `min_score` is below what is stored.
     """
     wanted = _wanted(conn, question)
-    for found_rows in _pages(conn, _recording_query(conn, question), page):
+    for found_rows in _pages(conn, _recording_query(conn, question, only), page):
         rows = _recordings(conn, found_rows)
         query = _detections_of(rows, [*wanted, _says(conn, question, rows)])
         with conn.execute(query, execution_options={"yield_per": _ROWS}) as found:
@@ -133,6 +154,19 @@ def labelled(
                     group = next(groups, None)
                 else:
                     yield row, iter(())
+
+
+def stands_for_clip(question: Question, *, is_true: bool = True) -> ColumnElement[bool]:
+    """The condition that a row of sources is the first of its clip with a site and a start.
+
+    Without `is_true`, that it is not.
+    """
+    other = sources.alias("placed")
+    has_site = other.c.site_id.in_(select(sites.c.id))
+    is_placed = (has_site, other.c.recorded_unix_ms.is_not(None), *file_conditions(question, other))
+    query = first_source(sources.c.clip_id, *is_placed, of=other)
+    first = query.correlate(sources).scalar_subquery()
+    return sources.c.id == first if is_true else sources.c.id.is_distinct_from(first)
 
 
 def classes(conn: Connection, question: Question) -> list[tuple[str, str]]:
@@ -156,7 +190,7 @@ def _pages(conn: Connection, query: Select[Any], page: int) -> Iterator[list[Row
         yield rows
 
 
-def _recording_query(conn: Connection, question: Question) -> Select[Any]:
+def _recording_query(conn: Connection, question: Question, only: Only = None) -> Select[Any]:
     # Which of a clip's files are meant is asked of each file here.
     of_clip = of_every_file(question)
     columns = columns_for(
@@ -171,7 +205,7 @@ def _recording_query(conn: Connection, question: Question) -> Select[Any]:
         .join_from(sources, labellings, labellings.c.clip_id == sources.c.clip_id)
         .outerjoin(sites, sites.c.id == sources.c.site_id)
         .where(allowed_clips(conn, of_clip, by_interval=True, is_single=True))
-        .where(*file_conditions(question))
+        .where(*file_conditions(question), *([] if only is None else [only]))
         .order_by(sources.c.id)
     )
     return with_facts(query)
@@ -198,14 +232,17 @@ def _remark(remark: Remark) -> str:
 
 def _detections_of(rows: Sequence[RecordingRow], wanted: list[ColumnElement[bool]]) -> Select[Any]:
     return (
-        detected(sources.c.id.label("source_id"))
+        detected(
+            sources.c.id.label("source_id"), models.c.name, models.c.version,
+            labellings.c.labelled_at,
+        )
         .join(sources, sources.c.clip_id == labellings.c.clip_id)
         .where(
             sources.c.id.in_([row.source_id for row in rows]),
             *wanted,
         )
         .order_by(sources.c.id, start_s(detections), detections.c.peak.desc(), detections.c.node_id)
-    )
+    )  # fmt: skip
 
 
 def _says(
@@ -216,9 +253,9 @@ def _says(
     return or_(labellings.c.id.in_(list({row.labelling_id for row in rows})), *beside)
 
 
-def _events(rows: Iterator[Row[Any]]) -> Iterator[Interval]:
-    for _, mid, name, peak, mean, best_s, begins_s, ends_s in rows:
-        yield Interval(mid, name, begins_s, ends_s, peak, mean, best_s)
+def _events(rows: Iterator[Row[Any]]) -> Iterator[ModelInterval]:
+    for _, model, version, at, mid, name, peak, mean, best_s, begins_s, ends_s in rows:
+        yield ModelInterval(mid, name, begins_s, ends_s, peak, mean, best_s, model, version, at)
 
 
 def _wanted(conn: Connection, question: Question) -> list[ColumnElement[bool]]:

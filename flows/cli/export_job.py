@@ -31,6 +31,12 @@ MinScore = Annotated[
 ]
 OutFile = Annotated[Path, typer.Argument(help="The file to write; - for stdout.")]
 OutFolder = Annotated[Path, typer.Argument(help="The folder to write to.")]
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder that names are relative to. [default: the deepest with all files in it]"
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +47,7 @@ class Recordings:
     missing: Annotated[
         bool, typer.Option("--missing", help="Also recordings whose files are gone.")
     ] = False
-    root: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder that names are relative to. [default: the deepest with all files in it]"
-        ),
-    ] = None
+    root: Root = None
 
     def of_question(self, engine: Engine) -> Mapping[str, Any]:
         """Fields of the `Question`."""
@@ -62,11 +63,11 @@ class Job:
     question: Question
     counts: Counter[str]
 
-    def root(self, given: Path | None) -> bytes:
+    def root(self, given: Path | None, only: exports.Only = None) -> bytes:
         """The folder that names are relative to; without a given one, all paths are read for it."""
         if given is not None:
             return os.path.abspath(os.fsencode(given))  # noqa: PTH100 (bytes)
-        return common_folder(exports.paths(self.conn, self.question))
+        return common_folder(exports.paths(self.conn, self.question, only))
 
     def labelled(self) -> Iterator[Labelled]:
         """Recordings with at least one detection; all are counted."""

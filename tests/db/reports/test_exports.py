@@ -15,9 +15,9 @@ from audioset_core.records import Detection
 from db.engine import open_engine, reading, writing
 from db.errors import DatabaseUserError
 from db.query.question import Question
-from db.reports.export_rows import classes, labelled, paths, recordings
-from db.schema.tables import clips, detections, labellings, nodes, sources
-from tests.db.build import INDEX, MIDS, World, enrolled, make_world, seen, sha
+from db.reports.export_rows import classes, labelled, paths, recordings, stands_for_clip
+from db.schema.tables import clips, detections, labellings, nodes, sites, sources
+from tests.db.build import INDEX, MIDS, NOW, World, enrolled, make_world, seen, sha
 from tests.db.build import labelled as commit
 
 # /a over /b and /c; /d is below both; /e stands alone.
@@ -221,3 +221,42 @@ def test_memory_does_not_grow_with_the_collection(two_engines: list[Engine]) -> 
     assert n_lines[2] > 9 * n_lines[0]
     # One page of recordings and one of rows; the first run also fills caches.
     assert max(peaks[2:]) < max(peaks[:2]) + 2**20
+
+
+def test_the_first_file_with_a_site_and_a_start_stands_for_its_clip(world: World) -> None:
+    with writing(world.engine) as conn:
+        names = [{"id": n, "name": f"site {n}"} for n in (1, 2)]
+        where = {"latitude_deg": 1.5, "longitude_deg": 2.5, "added_at": NOW}
+        conn.execute(insert(sites), [each | where for each in names])
+
+    def place(path: bytes, site: int | None, start: int | None) -> None:
+        with writing(world.engine) as conn:
+            its = update(sources).where(sources.c.path == path)
+            conn.execute(its.values(site_id=site, recorded_unix_ms=start))
+
+    def chosen(is_true: bool, **asked: Any) -> list[tuple[bytes, str | None]]:
+        question = Question(**asked)
+        only = stands_for_clip(question, is_true=is_true)
+        with reading(world.engine) as conn:
+            return [(row.path, row.site) for row in recordings(conn, question, only=only)]
+
+    one, two, silent = b"/audio/one.wav", b"/audio/two.wav", b"/audio/silent.wav"
+    gone = b"/audio/gone.wav"
+    assert chosen(True) == []
+    place(one, 1, None)
+    place(COPY, 2, 1_000)
+    place(two, None, 1_000)
+    place(gone, 1, 1_000)
+    assert chosen(True) == [(gone, "site 1"), (COPY, "site 2")]
+    assert chosen(False) == [(one, "site 1"), (two, None), (silent, None)]
+    place(one, 1, 2_000)
+    assert chosen(True) == [(one, "site 1"), (gone, "site 1")]
+    assert chosen(True, sites=("site 2",)) == [(COPY, "site 2")]
+    place(one, 99, 2_000)  # a site that was removed
+    assert chosen(True) == [(gone, "site 1"), (COPY, "site 2")]
+
+
+def test_each_detection_tells_who_heard_it(world: World) -> None:
+    with reading(world.engine) as conn:
+        events = [event for _, its in labelled(conn, Question()) for event in its]
+    assert {(e.model, e.model_version, e.labelled_at) for e in events} == {("tiny", "1", NOW)}

@@ -24,6 +24,7 @@ EXTRAS = tomllib.loads(PYPROJECT)["project"]["optional-dependencies"]
 PACKAGES = {
     "plot": ("matplotlib", "flows.figures.clip_figure", "flows.figures.curve_figure"),
     "parquet": ("pyarrow",),
+    "publish": ("frictionless",),
     "evaluate": ("sklearn",),
     "index": ("usearch",),
     "convert": ("tensorflow", "tf_keras"),

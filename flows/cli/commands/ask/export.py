@@ -28,23 +28,30 @@ from db.reports import clip as reports
 from db.reports import export_rows as exports
 from db.reports import model_coverage as queries
 from flows.asking import only_model
+from flows.cli.camtrap_job import PackageOptions
 from flows.cli.command import Function, command_group
 from flows.cli.export_job import (
     MinScore,
     OutFile,
     OutFolder,
     Recordings,
+    Root,
     export_job,
     output_file,
     refuse_folder,
     refuse_full,
     write_sed_scores,
 )
-from flows.cli.shared_options import Files, Model, Sounds, Store, Under
+from flows.cli.shared_options import Files, Model, NotUnder, Sounds, Store, Under
 from flows.terminal import note, one_line
 
 if TYPE_CHECKING:
     from audioset_core.export_formats.seed_json import Prediction
+
+
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files of an earlier export in the folder.")
+]
 
 
 def _file_command(fmt: FileFormat) -> Function:
@@ -76,10 +83,7 @@ def _folder_command(fmt: FolderFormat) -> Function:
         min_score: MinScore = 0.0,
         recordings: Recordings,
         files: Files,
-        overwrite: Annotated[
-            bool,
-            typer.Option("--overwrite", help="Replace files of an earlier export in the folder."),
-        ] = False,
+        overwrite: Overwrite = False,
         store: Store,
     ) -> None:
         from audioset_core.storage.atomic_files import write_text
@@ -145,6 +149,47 @@ def export_sed_scores(
     raise typer.Exit(1 if counts["failed"] else 0)
 
 
+def export_camtrap_dp(
+    *,
+    out: Annotated[Path, typer.Argument(help="The folder to write to, or FILE.zip.")],
+    metadata: Annotated[
+        Path,
+        typer.Option(help="JSON of what you state: contributors, licenses, project, ..."),
+    ],
+    sounds: Sounds,
+    min_score: MinScore = 0.0,
+    not_under: NotUnder = None,
+    files: Files,
+    options: PackageOptions,
+    root: Root = None,
+    overwrite: Overwrite = False,
+    store: Store,
+) -> None:
+    """A Camtrap DP data package, for GBIF and archives: sites, recordings, what was heard.
+
+    Exit code 1 if the package is not valid.
+    """
+    from audioset_core.export_formats.camtrap_metadata import problems, read_metadata
+    from flows.cli.camtrap_job import is_zip, new_package, package_folder, report
+
+    options.check()
+    if is_zip(out):
+        refuse_folder(out)
+    else:
+        refuse_full(out, overwrite, "; or --overwrite replaces files in it")
+    stated = read_metadata(metadata)
+    recordings = Recordings(not_under, missing=True)
+    with export_job(store, sounds, recordings, files, min_score=min_score) as job:
+        package = new_package(job, options, root)
+        with package_folder(out) as folder:
+            package.write(folder, stated)
+            wrong = problems(folder)
+        left_out = out.with_name(f"{out.stem if is_zip(out) else out.name}.left-out.csv")
+        package.write_left_out(left_out)
+    report(package, out, left_out, wrong, "licenses" in stated)
+    raise typer.Exit(1 if wrong else 0)
+
+
 def export_json(
     *,
     out: Annotated[Path, typer.Argument(help="The file to write.")],
@@ -202,5 +247,10 @@ app = command_group(
     "Write labels in other tools' formats.",
     {name: _file_command(fmt) for name, fmt in FILE_FORMATS.items()}
     | {name: _folder_command(fmt) for name, fmt in FOLDER_FORMATS.items()}
-    | {"label-studio": export_label_studio, "sed-scores": export_sed_scores, "json": export_json},
+    | {
+        "label-studio": export_label_studio,
+        "camtrap-dp": export_camtrap_dp,
+        "sed-scores": export_sed_scores,
+        "json": export_json,
+    },
 )
