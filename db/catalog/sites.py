@@ -115,6 +115,13 @@ def metas_found_by(engine: Engine, by: str, limit: int) -> list[dict[str, Any]]:
         return [meta or {} for meta in conn.execute(query.limit(limit)).scalars()]
 
 
+def stated_serials(engine: Engine) -> list[str]:
+    """Every serial number that a recording states."""
+    query = select(distinct(clips.c.serial)).where(clips.c.serial.is_not(None))
+    with reading(engine) as conn:
+        return sorted(conn.execute(query).scalars())
+
+
 def count_placed_nowhere(engine: Engine) -> int:
     """How many recordings state a place and belong to no site."""
     query = (

@@ -27,6 +27,7 @@ from audioset_core.inputs.sites import (
     DIFFERS,
     FOLDER,
     NEAR_KM,
+    SERIAL,
     UNKNOWN,
     check_sites,
     find_site,
@@ -43,6 +44,7 @@ from db.catalog.sites import (
     found_by,
     metas_found_by,
     recorded_at_sites,
+    stated_serials,
     stored_sites,
 )
 from db.types import path_text
@@ -232,8 +234,22 @@ def _change(
             days = f", {its.first_day} to {its.last_day}" if its.first_day else ""
             plural = "s" * (its.n_clips != 1)
             state = "" if is_new else "is like that already: "
+            _note_serials(engine, site)
             print(f"{site.name}: {state}{its.n_clips:,} recording{plural}, {its.hours:.2f} h{days}")
     _note_left(engine, sites, recorded)
+
+
+def _note_serials(engine: Engine, site: Site) -> None:
+    """Print which serial numbers of a site no recording states, if any states one."""
+    from difflib import get_close_matches
+
+    wanted = [rule.value for rule in site.rules if rule.kind == SERIAL]
+    known = {serial_key(each): each for each in stated_serials(engine)} if wanted else {}
+    for value in wanted:
+        if known and serial_key(value) not in known:
+            close = get_close_matches(serial_key(value), known, n=3) or list(known)[:3]
+            nearest = ", ".join(one_line(known[key]) for key in close)
+            note(f"{site.name}: no recording states serial number {value!r}; nearest: {nearest}")
 
 
 def _note_left(

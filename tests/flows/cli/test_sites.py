@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from db.engine import writing
+from db.schema.tables import clips
 from flows.analysis.dataframes import open_labels
 from tests.flows.collection import DURATION_S, Collection, make_collection
 
@@ -106,8 +109,13 @@ def test_sites_from_the_table_to_the_answer(
     assert bucket.code == 0
     rules = list(csv.DictReader(io.StringIO(audioset("sites", "list", "--csv", *at).out)))[1]
     assert "folder s3://field/wood" in rules["rules"].split("; ")
+    with writing(made.engine) as conn:
+        conn.execute(update(clips).where(clips.c.sha256 == every[0]["clip"]).values(serial="D0426"))
+    near = audioset("sites", "add", "Wood", "--serial", "0426", *at)
+    assert "Wood: no recording states serial number '0426'; nearest: D0426\n" in near.err
     moved = audioset("sites", "change", "wood", "--rename", "Moor", "--lat", "47", "--lon", "11",
-                     "--timezone", "UTC", "--drop", folder.parent / "wood", *at)  # fmt: skip
+                     "--timezone", "UTC", "--drop", folder.parent / "wood",
+                     "--drop", "0426", *at)  # fmt: skip
     assert moved.out == "Moor: 0 recordings, 0.00 h\n"
     removed = audioset("sites", "remove", "MOOR", *at)
     assert (removed.code, removed.out) == (0, "Moor: removed\n")
