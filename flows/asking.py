@@ -164,10 +164,12 @@ def set_for(engine: Engine, title: str, model: str | None) -> StoredSet:
 
 
 def stated_zone(engine: Engine) -> str | None:
-    """The time zone that was stated with `audioset times`, if it is the same everywhere."""
+    """The time zone that was stated with `audioset times`, or else of sites, if there is one."""
+    from db.catalog.sites import stored_sites
     from db.catalog.start_times import stored_rules
 
     stated = {rule.timezone for rule in stored_rules(engine) if rule.timezone}
+    stated = stated or {site.timezone for site in stored_sites(engine) if site.timezone}
     return stated.pop() if len(stated) == 1 else None
 
 

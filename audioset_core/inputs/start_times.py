@@ -228,8 +228,8 @@ def compiled(pattern: str) -> re.Pattern[str]:
 
 def _from_meta(meta: Mapping[str, Any]) -> tuple[datetime, str] | None:
     given = comparable_keys(meta)
-    for key in META_KEYS:
-        when = _as_time(given.get(key))
+    for key in (key for key in META_KEYS if key in given):
+        when = _as_time(given[key])
         if when is not None:
             return when, f"manifest's {key}"
     return None

@@ -8,13 +8,14 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any
 from urllib.parse import urlencode
 
+from sqlalchemy import Engine
 from starlette.datastructures import QueryParams
 
 from audioset_core.errors import UserError
 from audioset_core.ontology.graph import Ontology
 from db.query.question import Order, Question
 from db.query.time_spans import DAY_MS, Span
-from flows.asking import asked_place, mids_of
+from flows.asking import asked_place, mids_of, site_names
 
 N_CARDS = 60
 MOST_SHOWN = 3_000
@@ -116,11 +117,11 @@ def asked_of(given: QueryParams) -> Asked:
     return Asked(**found)
 
 
-def question_of(asked: Asked, ontology: Ontology, zone: tzinfo) -> Question:
+def question_of(engine: Engine, asked: Asked, ontology: Ontology, zone: tzinfo) -> Question:
     """The question, for one card more than a page has.
 
     Raises:
-        UserError: a field is wrong; a class is unknown, or may be several.
+        UserError: a field is wrong; a class or site is unknown, or a class may be several.
     """
     under, all_of = mids_of(ontology, asked.under), mids_of(ontology, asked.all_of)
     if asked.order not in ("", *ORDERS):
@@ -132,6 +133,7 @@ def question_of(asked: Asked, ontology: Ontology, zone: tzinfo) -> Question:
         min_duration_s=_number("Seconds at least", asked.min_duration, 0, 1e6, 0),
         span=_span(asked, zone), paths=(asked.path,) if asked.path else (),
         sun=asked.sun,
+        sites=site_names(engine, [asked.site] if asked.site else []),
         near=asked_place(asked.near, _number("Kilometres", asked.km, 0.001, 20_100, 1)),
         model=asked.model or None, with_ambiguous=bool(asked.ambiguous),
         order=order, limit=N_CARDS + 1, offset=asked.first,

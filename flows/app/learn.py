@@ -214,7 +214,7 @@ def _of_search(home: Served, node: Node, search: str) -> tuple[list[Asked], str]
     if not (asked.under or asked.all_of):
         raise UserError("paste the address of a search for a class: /?under=Power+tool")
     zone = find_zone(stated_zone(home.engine)) or UTC
-    question, _ = answerable(home.engine, question_of(asked, home.ontology(), zone))
+    question, _ = answerable(home.engine, question_of(home.engine, asked, home.ontology(), zone))
     hits = (find_intervals if asked.each else find_clips)(
         home.engine, replace(question, limit=N_ASKED)
     )

@@ -40,7 +40,7 @@ from flows.app.cards import Card, card_of
 from flows.app.classes import named, path_of, with_counts
 from flows.app.like import cards_like
 from flows.app.served import Home, Served
-from flows.asking import answerable, set_for, site_names, stated_zone, sun_of
+from flows.asking import answerable, set_for, stated_zone, sun_of
 
 router = APIRouter()
 
@@ -84,8 +84,7 @@ def search(home: Home, request: Request) -> HTMLResponse:
 def _answer(home: Served, asked: Asked, ontology: Ontology) -> Found:
     engine = home.engine
     zone_name = stated_zone(engine)
-    question = question_of(asked, ontology, find_zone(zone_name) or UTC)
-    question = replace(question, sites=site_names(engine, [asked.site] if asked.site else []))
+    question = question_of(engine, asked, ontology, find_zone(zone_name) or UTC)
     question, speaker = answerable(engine, question)
     notes = []
     if speaker is not None:

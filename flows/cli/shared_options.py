@@ -202,7 +202,7 @@ class Times:
         str | None,
         typer.Option(
             help="Time zone of --between: Europe/Berlin, +02:00. [default: the one stated with "
-            "`audioset times`, else UTC]"
+            "`audioset times`, else the sites', else UTC]"
         ),
     ] = None
 

@@ -222,8 +222,7 @@ def _change(
     from tasks.labelling.start_times import time_recordings
 
     is_new = change_sites(engine, change, datetime.now(UTC))
-    if is_new:
-        time_recordings(engine, again=True)
+    time_recordings(engine, again=True)  # also if nothing changed: an earlier call may have ended
     sites, recorded = stored_sites(engine), recorded_at_sites(engine)
     for site in sites:
         if name_key(site.name) in keys:

@@ -230,6 +230,7 @@ async def test_odd_addresses_are_told(client: httpx.AsyncClient, made: Embedded)
         ({"order": "odd"}, "order 'odd': best, uncertain, diverse"),
         ({"search": "https://example.org"}, "paste the address of a search"),
         ({"search": "/?under=Brid"}, "did you mean"),
+        ({"search": "/?under=Dog&site=Pond"}, "unknown site 'Pond': there are no sites yet"),
         ({"like": "f" * 64}, "no clip"),
         ({"like": clip, "at": "99"}, "the recording ends at"),
     ):

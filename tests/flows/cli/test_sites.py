@@ -69,6 +69,10 @@ def test_sites_from_the_table_to_the_answer(
     assert sites_of("--site", "POND") == ["Pond", "Pond"]
     assert sites_of("--site", "Pond", "--site", "wood") == ["Pond", "Pond", "Wood"]
     assert sites_of("--near", "52.519,13.4") == ["Wood"]
+    day = ("--between", "2024-05-19", "2024-05-19")
+    assert sites_of("--site", "Pond", *day) == ["Pond"]
+    said = audioset("query", "--under", "Animal", "--site", "Pond", *day, *at)
+    assert "--between is in Europe/Berlin\n" in said.err
     assert sites_of("--near", "52°30'N 13°24'E", "--km", "3") == ["Pond", "Pond", "Wood"]
     shown = audioset("query", "--under", "Animal", "--min-score", "0", "--site", "Wood", *at)
     assert "\tsite\tclip\t" in shown.out.splitlines()[0]
