@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, func, select
 
 from db.engine import reading, upsert, writing
-from db.query.sun import placed_starts
+from db.query.sun import places_and_days
 from db.query.time_spans import DAY_MS
-from db.schema.tables import sun_periods
+from db.schema.tables import clips, sun_periods
 
 PlaceDay = tuple[int, int, int]
 """Latitude and longitude in hundredths of a degree, and a UTC day counted from 1970."""
@@ -17,20 +17,16 @@ PlaceDay = tuple[int, int, int]
 
 def days_without_sun(engine: Engine) -> list[PlaceDay]:
     """The days on which something was recorded at a place, and whose periods are not stored."""
-    part = placed_starts().subquery("placed")
-    first, last = part.c.recorded_unix_ms // DAY_MS, part.c.ends_unix_ms // DAY_MS
-    place = (part.c.latitude_cdeg, part.c.longitude_cdeg)
     starts = sun_periods.c.starts_unix_ms
     stored = select(
         sun_periods.c.latitude_cdeg, sun_periods.c.longitude_cdeg, starts // DAY_MS
     ).where(starts % DAY_MS == 0)  # fmt: skip
     with reading(engine) as conn:
+        longest_s = conn.execute(select(func.max(clips.c.duration_s))).scalar() or 0.0
         wanted = {
             (latitude, longitude, day)
-            for latitude, longitude, begin, end in conn.execute(
-                select(*place, first, last).distinct()
-            )
-            for day in range(begin, end + 1)
+            for latitude, longitude, first, last in conn.execute(places_and_days(longest_s))
+            for day in range(first, last + 1)
         }
         return sorted(wanted.difference(map(tuple, conn.execute(stored)))) if wanted else []
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    CompoundSelect,
     Connection,
     Integer,
     Select,
@@ -77,28 +78,31 @@ def _rounded(table: Any, name: str) -> ColumnElement[int]:
     return cast(func.round(table.c[f"{name}_deg"] * CENTIDEGREES), Integer)
 
 
-def placed_starts() -> Select[Any]:
-    """(latitude_cdeg, longitude_cdeg, recorded_unix_ms, ends_unix_ms) of files with a place and a
-    start, as rows of sources joined with clips and sites."""
-    its = [func.coalesce(_rounded(sites, name), _rounded(clips, name)) for name in _PLACE]
+def places_and_days(longest_s: float) -> CompoundSelect[Any]:
+    """(latitude_cdeg, longitude_cdeg, first_day, last_day) of every file with a place and a start,
+    each once; UTC days since 1970. Recordings are taken to last as long as the longest of all, so
+    that the clip of a file at a site need not be read."""
     began = sources.c.recorded_unix_ms
-    return (
-        select(
-            its[0].label("latitude_cdeg"),
-            its[1].label("longitude_cdeg"),
-            began,
-            unix_ms(began, clips.c.duration_s).label("ends_unix_ms"),
-        )
-        .join_from(sources, clips, clips.c.id == sources.c.clip_id)
-        .outerjoin(sites, sites.c.id == sources.c.site_id)
-        .where(began.is_not(None))
-        .where(or_(sites.c.id.is_not(None), clips.c.latitude_deg.is_not(None)))
+    days = began // DAY_MS, (began + round(longest_s * 1_000)) // DAY_MS
+
+    def at(place: Any, *condition: ColumnElement[bool]) -> Select[Any]:
+        its = (_rounded(place, name) for name in _PLACE)
+        return select(*its, *days).select_from(sources).where(began.is_not(None), *condition)
+
+    of_clip = clips.c.id == sources.c.clip_id, clips.c.latitude_deg.is_not(None)
+    return at(sites, sites.c.id == sources.c.site_id).union(
+        at(clips, sources.c.site_id.is_(None), *of_clip)
     )
 
 
 def count_without_sun(conn: Connection, *of_files: ColumnElement[bool]) -> int:
     """Labelled recordings, of the files that are asked about, with no place or no start."""
-    placed = placed_starts().with_only_columns(sources.c.clip_id).where(*of_files)
+    stated = select(clips.c.id).where(clips.c.latitude_deg.is_not(None))
+    has_place = or_(sources.c.site_id.is_not(None), sources.c.clip_id.in_(stated))
+    placed = select(sources.c.clip_id).where(
+        sources.c.clip_id.is_not(None), sources.c.recorded_unix_ms.is_not(None), has_place,
+        *of_files,
+    )  # fmt: skip
     query = (
         select(func.count())
         .select_from(labellings)

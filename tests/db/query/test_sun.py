@@ -104,6 +104,7 @@ def test_the_sound_counts_and_not_its_recording(world: World) -> None:
     assert (day.what, day.n_clips) == ("2024-06-20", 2)
 
 
+@pytest.mark.slow
 def test_together_with_other_conditions(world: World) -> None:
     before_noon = Span(0, 12 * HOUR_MS - 1, is_daily=True)
     assert _names(world, "day", span=before_noon) == "long"
@@ -165,6 +166,7 @@ def test_the_sun_of_each_sound_in_sql(world: World) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_score_files_know_where_the_sun_is_right(world: World) -> None:
     files = {f.path_text: f.spans_s for f in score_files(world.engine, Question(under=("/b",)))}
     assert set(files.values()) == {None}
