@@ -45,6 +45,7 @@ def test_full_scale_tone_in_one_of_two_channels(rate_hz):
     assert loudness(sound, rate_hz) == pytest.approx(-3.01, abs=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("levels_and_lengths", "expected_lufs"),
     [
