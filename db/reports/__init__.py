@@ -10,6 +10,7 @@ PUBLIC = (
     "model_comparison",
     "model_coverage",
     "recorded_hours",
+    "redactable",
     "score_curves",
 )
 """What other rooms may import."""
