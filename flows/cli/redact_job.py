@@ -139,7 +139,10 @@ class RedactJob:
         assert file.n_samples is not None  # noqa: S101 (for mypy: it is labelled)
         with opened(source, file.n_samples) as recording:
             spans = find_spans(recording, labels, file.n_samples, settings)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError) as error:
+                raise UserError(f"a file is there where its folder would be: {name}") from error
             copy = write_copy(recording, spans, path.parent, file.n_samples, settings)
             info = recording.known_info()
         try:

@@ -43,6 +43,7 @@ def _found(probabilities: F32, start_s: float = 2.0, end_s: float = 5.0) -> tupl
     return float(likely[inside].mean()), float(likely[outside].mean())
 
 
+@pytest.mark.slow
 def test_the_network_is_that_of_the_published_program() -> None:
     # The package's TorchScript file has other weights than its safetensors, and the same network.
     folder = find_spec("silero_vad").submodule_search_locations[0]  # type: ignore[union-attr,index]
@@ -74,6 +75,7 @@ def test_the_weights_are_read_without_the_package_being_imported() -> None:
     assert torch.get_num_threads() == n_threads
 
 
+@pytest.mark.slow
 def test_blocks_may_be_cut_anywhere() -> None:
     samples = np.stack([spoken(40, 3), spoken(40, 3)[::-1]], axis=1)
     whole = _heard(samples, n_block=len(samples))
@@ -101,6 +103,7 @@ def test_every_sample_rate_is_heard(rate_hz: int) -> None:
     assert outside < 0.05
 
 
+@pytest.mark.slow
 def test_a_voice_in_one_channel_is_heard_whatever_the_others_hold() -> None:
     rng = np.random.default_rng(2)
     said = 0.01 * spoken()

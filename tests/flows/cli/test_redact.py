@@ -196,6 +196,7 @@ def test_what_is_in_doubt_has_no_copy_and_is_named(
     assert _files(out) == {"sub/b.wav", "c.wav", "failures.csv"} | TABLES
 
 
+@pytest.mark.slow
 def test_questions_paths_and_names(home: Home, audioset: Audioset, tmp_path: Path) -> None:
     out = tmp_path / "out"
     said = audioset("redact", home.audio / "sub", "--out", out)
@@ -227,6 +228,7 @@ def test_mistakes_are_one_line(
     assert not Path("out").exists()
 
 
+@pytest.mark.slow
 def test_files_of_others_are_never_replaced(home: Home, audioset: Audioset, tmp_path: Path) -> None:
     # Also not the recordings themselves, where --out is the folder that they are in.
     before = {path: path.read_bytes() for path in home.audio.rglob("*.wav")}
@@ -240,6 +242,7 @@ def test_files_of_others_are_never_replaced(home: Home, audioset: Audioset, tmp_
     assert audioset("redact", "--out", "other").code == 2
 
 
+@pytest.mark.slow
 def test_a_copy_with_other_settings_goes_if_it_cannot_be_made_again(
     home: Home, audioset: Audioset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
