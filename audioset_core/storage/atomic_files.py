@@ -55,6 +55,16 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     _sync_folder(path.parent)
 
 
+def move_into_place(part: Path, path: Path) -> None:
+    """Give a synced file of the same folder its final name, durably.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+    part.replace(path)
+    _sync_folder(path.parent)
+
+
 def write_text(path: Path, texts: Iterable[str]) -> None:
     """Replace a file by a text in UTF-8, written part by part.
 

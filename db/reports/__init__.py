@@ -11,6 +11,7 @@ PUBLIC = (
     "model_comparison",
     "model_coverage",
     "recorded_hours",
+    "redactable",
     "score_curves",
 )
 """What other rooms may import."""

@@ -41,6 +41,7 @@ COMMANDS = {
     "failures": ("ask.show:failures", "Files that could not be labelled, and why."),
     "export": ("ask.export:app", "Write labels in other tools' formats."),
     "clips": ("clips:app", "Write the sounds themselves as files."),
+    "redact": ("redact:redact", "Copy recordings without the speech in them."),
     "times": ("times:times", "When recordings began, and how file names give the time."),
     "sites": ("sites:app", "Where recordings were made, and which belong there."),
     "health": ("health:health", "Recordings and recorders with something wrong."),
