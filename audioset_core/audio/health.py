@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from audioset_core.arrays import F32
+from audioset_core.arrays import F32, Floats
 from audioset_core.audio.loudness import FRAMES_PER_S, Loudness
 from audioset_core.records import Health
 
@@ -32,6 +32,8 @@ _BESIDE_S = 0.001
 """So much on both sides of a dropout has to be sound: what fades to silence ends in none."""
 _BESIDE_LEVEL, _BESIDE_STEPS, _BESIDE_SHARE = 1e-3, 4, 0.1
 _BITS = {"int8": 8, "int24": 24, "int32": 32}
+_LARGE = 1e9
+"""Beyond it, the sum of squares may not fit into float32."""
 _HELD = 0.5
 """Sound of which so many samples equal the one before has few levels, as of a synthesiser."""
 _ALL_EQUAL = np.uint64(0x0101010101010101)
@@ -128,12 +130,14 @@ class _Channel:
         self._open: _Run | None = None
         self.n_clipped, self.n_dropouts, self.n_dropped = 0, 0, 0
 
-    def add(self, row: F32, frame: int) -> NDArray[np.bool_]:
+    def add(self, row: Floats, frame: int) -> NDArray[np.bool_]:
         """Measure samples ``[n]``; for each frame of them, whether all its samples are equal."""
         frames = row.reshape(-1, frame)
         highest, lowest = frames.max(axis=1), frames.min(axis=1)
         high, low = float(highest.max()), float(lowest.min())
         constant: NDArray[np.bool_] = highest == lowest
+        if max(high, -low) > _LARGE:
+            row = row.astype(np.float64)
         rough, rest, centred = 0.0, float(row.mean()), row
         if abs(rest) > 1e-3:  # in float32, a large mean would hide a small sound
             rough, centred = rest, row - np.float32(rest)
@@ -183,7 +187,9 @@ class _Channel:
         if n_left < 1e-3 * self._n or n_equal > _HELD * n_left:
             self.n_clipped = self.n_dropouts = self.n_dropped = 0
 
-    def _count_clipped(self, side: int, value: float, row: F32, equal: NDArray[np.bool_]) -> None:
+    def _count_clipped(
+        self, side: int, value: float, row: Floats, equal: NDArray[np.bool_]
+    ) -> None:
         if value > self._extremes[side]:
             self._extremes[side], self._at_extremes[side] = value, 0
         if value < max(self._extremes[side], _LEAST_CLIPPED) or not len(equal):
@@ -195,7 +201,7 @@ class _Channel:
         self._at_extremes[side] += n_triples + (_CLIPPED_RUN - 1) * n_runs
 
     def _find_dropouts(
-        self, row: F32, equal: NDArray[np.bool_], mean: float, low: float, high: float
+        self, row: Floats, equal: NDArray[np.bool_], mean: float, low: float, high: float
     ) -> None:
         n = len(row)
         eights = equal[: len(equal) // 8 * 8].view(np.uint64) == _ALL_EQUAL
@@ -226,13 +232,13 @@ class _Channel:
             else:
                 self._judge(run, row[end : end + self._beside] - np.float32(mean))
 
-    def _judge(self, run: _Run, after: F32) -> None:
+    def _judge(self, run: _Run, after: Floats) -> None:
         is_dropout = self._least_run <= run.n <= self._most_run and run.is_beside_sound
         if is_dropout and self._is_sound(after):
             self.n_dropouts += 1
             self.n_dropped += run.n
 
-    def _is_sound(self, beside: F32) -> bool:
+    def _is_sound(self, beside: Floats) -> bool:
         least = max(self._least_level, _BESIDE_SHARE * math.sqrt(self.variance))
         return len(beside) > 0 and float(np.abs(beside).mean()) >= least
 

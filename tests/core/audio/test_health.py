@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -255,3 +256,19 @@ def test_without_being_asked_nothing_is_measured(tmp_path: Path):
 
 def test_each_trouble_is_a_kind_of_remark():
     assert {each.kind for each in TROUBLES} < set(RemarkKind)
+
+
+@pytest.mark.parametrize("peak", [3.4e38, 1e25, 1e10, 1e-44])
+@pytest.mark.parametrize("shape", ["alternating", "constant", "noise", "two channels that differ"])
+def test_the_measures_of_any_finite_samples_are_finite(rng, peak, shape):
+    """Floating point may hold anything; a number that is not finite could not be stored."""
+    sound = {
+        "alternating": np.resize([peak, -peak], N),
+        "constant": np.full(N, peak),
+        "noise": rng.uniform(-peak, peak, N),
+        "two channels that differ": np.stack([np.full(N, -peak), rng.uniform(0, peak, N)], 1),
+    }[shape]
+    found = asdict(measured(with_stretches(sound, 400, 4)))
+    assert all(value is None or np.isfinite(value) for value in found.values()), found
+    if peak > 1:
+        assert found["peak_dbfs"] == pytest.approx(20 * np.log10(peak), abs=0.1)
