@@ -17,7 +17,7 @@ from flows.cli.shared_options import Files, NotUnder, Store, mids, question_of
 from flows.terminal import clock, note, progress_lines
 
 _LOWEST_HZ, _HIGHEST_HZ = 20.0, 400.0
-"""Low-passed at up to 400 Hz, speech has no words any more; docs/redaction.md says what it has."""
+"""Above, words may be understood; docs/redaction.md says what is left below."""
 
 
 @dataclass(frozen=True, slots=True)
