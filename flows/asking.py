@@ -118,20 +118,24 @@ def sun_of(engine: Engine, question: Question, *, always: bool = False) -> str |
     if not (question.sun or always):
         return None
     from audioset_core.inputs.sun import PHASES
+    from db.catalog.sun_periods import days_without_sun
     from db.query.sun import count_without_sun
     from tasks.labelling.sun import extend_sun
 
     for phase in question.sun:
         if phase not in PHASES:
             raise UserError(f"the sun has no phase {phase[:40]!r}: {', '.join(PHASES)}")
+    told = []
     if may_write(engine):
         extend_sun(engine)
+    elif lacking := days_without_sun(engine):
+        told.append(f"left out: {len(lacking):,} days of places, whose sun cannot be stored here")
     with reading(engine) as conn:
         left = count_without_sun(conn, *file_conditions(question))
-    if not left:
-        return None
-    which = "1 recording has" if left == 1 else f"{left:,} recordings have"
-    return f"left out: {which} no place or no start: audioset sites, audioset times"
+    if left:
+        which = "1 recording has" if left == 1 else f"{left:,} recordings have"
+        told.append(f"left out: {which} no place or no start: audioset sites, audioset times")
+    return "; ".join(told) or None
 
 
 def answerable(engine: Engine, question: Question) -> tuple[Question, str | None]:

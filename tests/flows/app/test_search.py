@@ -277,7 +277,7 @@ def test_a_class_is_chosen_from_those_that_fit(
         field = page.get_by_role("combobox").first
         page.keyboard.press("/")
         page.keyboard.type("sire")
-        options = page.get_by_role("option")
+        options = page.get_by_role("listbox").get_by_role("option")
         expect(options.first).to_contain_text("Siren")
         expect(options.first).to_contain_text("125")
         expect(field).to_have_attribute("aria-expanded", "true")

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 
 from audioset_core.inputs.sun import sun_periods
+from db.engine import writing
+from db.schema.tables import sun_periods as stored_periods
 from flows.analysis.dataframes import open_labels
 from tests.flows.collection import make_collection
 
@@ -18,7 +21,9 @@ SUNSET_S = 5
 
 
 @pytest.mark.slow
-def test_a_recording_across_sunset(audioset: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_recording_across_sunset(
+    audioset: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     day = (date(2024, 5, 18) - date(1970, 1, 1)).days
     (sunset,) = [begin for phase, begin, _ in sun_periods(51.48, 0, day) if phase == "dusk"]
     name = f"{datetime.fromtimestamp(sunset - SUNSET_S, UTC):%Y%m%d_%H%M%S}.wav"
@@ -68,4 +73,10 @@ def test_a_recording_across_sunset(audioset: Callable[..., Any], tmp_path: Path)
     assert said.code == 2
     labels = open_labels(made.home)
     assert set(labels.clips("Dog", sun="dusk", min_score=0.1)["path"]) == {f"/audio/{name}"}
+    assert "days of places" not in said.err
+    with writing(labels.engine) as conn:
+        conn.execute(delete(stored_periods))
+    monkeypatch.setattr("flows.asking.may_write", lambda engine: False)
+    said = audioset("query", "--under", "Dog", "--sun", "day", "--home", made.home)
+    assert "left out: 1 days of places, whose sun cannot be stored here" in said.err
     labels.engine.dispose()
