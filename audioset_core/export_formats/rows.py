@@ -105,6 +105,14 @@ class Event(Protocol):
     def peak_s(self) -> float:
         """Where the window of the highest score begins."""
 
+    @property
+    def model(self) -> str:
+        """The model that heard it: that of the recording's labelling, or one that was taught."""
+
+    @property
+    def model_version(self) -> str:
+        """The version of the model's weights."""
+
 
 Labelled = tuple[Recording, Iterable[Event]]
 """A recording and its detections, ordered by start; they can be read once."""

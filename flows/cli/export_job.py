@@ -18,7 +18,6 @@ from sqlalchemy import Connection, Engine
 from audioset_core.errors import AudioError, Reason, UserError
 from audioset_core.export_formats.file_names import common_folder, flat_name
 from audioset_core.export_formats.rows import Labelled
-from db.answer_records import Interval
 from db.engine import reading
 from db.query.question import Question
 from db.reports import export_rows as exports
@@ -77,7 +76,7 @@ class Job:
             if first is not None:
                 yield recording, self._counted(chain([first], events))
 
-    def _counted(self, events: Iterable[Interval]) -> Iterator[Interval]:
+    def _counted(self, events: Iterable[exports.ModelInterval]) -> Iterator[exports.ModelInterval]:
         for event in events:
             self.counts["detections"] += 1
             yield event

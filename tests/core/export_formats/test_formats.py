@@ -85,6 +85,8 @@ class Ev:
     peak: float = 0.75
     mean: float = 0.5
     peak_s: float = 0.0
+    model: str = "yamnet"
+    model_version: str = "1"
 
 
 PLAIN = Rec(b"/data/day/a.wav", "id 1")
@@ -188,6 +190,13 @@ class TestCsv:
                 typed: Any = {float: float, bool: "True".__eq__}.get(type(value), str)(said)
                 assert typed == ("" if value is None else value), name
             assert "\n" not in row["path"]
+
+    def test_a_sound_names_the_model_that_heard_it(self) -> None:
+        """A model that was taught counts beside the one that labelled the recording."""
+        own, taught = EVENTS[0], replace(EVENTS[0], model="birds", model_version="3")
+        rows = csv.DictReader(io.StringIO("".join(csv_texts(labelled([own, taught]), ROOT))))
+        heard_by = [(row["model"], row["model_version"]) for row in rows][:2]
+        assert heard_by == [("yamnet", "1"), ("birds", "3")]
 
     def test_the_address_gives_back_any_path(self) -> None:
         rows = csv.DictReader(io.StringIO("".join(csv_texts(labelled(EVENTS[:1]), ROOT))))
@@ -498,9 +507,8 @@ class TestSedScores:
 
 def test_every_recording_is_written_with_what_it_says_of_itself() -> None:
     """The dataclasses of these tests stand for the database's records."""
-    from db.answer_records import Interval
-    from db.reports.export_rows import RecordingRow
+    from db.reports.export_rows import ModelInterval, RecordingRow
 
     assert set(Rec.__dataclass_fields__) <= set(RecordingRow.__dataclass_fields__)
-    assert list(Ev.__dataclass_fields__) == list(Interval.__dataclass_fields__)
+    assert [*Ev.__dataclass_fields__, "labelled_at"] == list(ModelInterval.__dataclass_fields__)
     assert replace(PLAIN, path=b"/x\n").path_text == "/x\\x0a"
