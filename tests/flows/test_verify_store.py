@@ -284,6 +284,7 @@ class TestDamage:
         assert store.results() == results
         assert command_line("--deep").code == 0
 
+    @pytest.mark.slow
     def test_a_flipped_bit_anywhere_is_found_and_repaired(
         self, lab: Lab, corpus: Path, audioset: Audioset
     ) -> None:
@@ -384,6 +385,7 @@ class TestDamage:
         report = _check(lab, deep=True)
         assert (report.n_found, report.n_labellings, report.notes) == (0, N_CLIPS + 1, [])
 
+    @pytest.mark.slow
     def test_a_model_without_a_head_is_sound(
         self, lab: Lab, corpus: Path, vggish_without_head: Path
     ) -> None:

@@ -30,6 +30,7 @@ def test_a_long_turn(tmp_path: Path) -> None:
     assert all(f"{target}, seed" in done.stdout for target in TARGETS)
 
 
+@pytest.mark.slow
 def test_a_failure_is_kept_and_can_be_shown_again(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from tests.fuzz import __main__ as fuzz, targets\n"

@@ -63,6 +63,7 @@ FAULTS = {
     ("order", "when"),
     [(order, "amid") for order in FAULTS] + [("segfault", "open"), ("eat", "open")],
 )
+@pytest.mark.slow
 def test_a_fault_is_its_files_and_no_others(
     faulty: DecoderPool, tmp_path: Path, order: str, when: str
 ) -> None:

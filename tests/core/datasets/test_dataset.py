@@ -279,6 +279,7 @@ def test_another_model(tmp_path: Path) -> None:
     assert logits_of(tmp_path / "out")["a"].shape == (2, 527)
 
 
+@pytest.mark.slow
 def test_weights_without_scores_are_refused_first(tmp_path: Path) -> None:
     path = write_placeholder(tmp_path / "v.safetensors", "1", "vggish", has_scores=False)
     with pytest.raises(UserError, match="no classifier head"):

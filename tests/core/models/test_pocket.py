@@ -133,6 +133,7 @@ def test_a_training_s_state_is_converted_like_any_published_file(
         np.testing.assert_array_equal(again[name], array.astype(np.float32))
 
 
+@pytest.mark.slow
 def test_it_names_the_demo_s_sounds(ready: ReadyWeights) -> None:
     """At least 13 of 17 among the best three of the clip's mean: what the demo shows a stranger."""
     scorer = Scorer(POCKET, ready, ComputeOptions("cpu"))

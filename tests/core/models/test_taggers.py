@@ -393,6 +393,7 @@ def real_mn04(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> torch.n
     return load_network(BUNDLES["mn04"], ReadyWeights(target, "mn04", "", ""))
 
 
+@pytest.mark.slow
 def test_published_weights_give_the_published_outputs(
     assets: Path, folder: Path, real_mn04: torch.nn.Module
 ) -> None:

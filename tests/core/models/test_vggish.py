@@ -175,6 +175,7 @@ def test_same_function_as_the_port(model: VGGish, folder: Path) -> None:
     assert_rounding(embeddings, x, layers_sigma(model, x.numpy()))
 
 
+@pytest.mark.slow
 def test_the_port_without_a_head(variables: Arrays, arrays: Arrays, tmp_path: Path) -> None:
     path = tmp_path / "vggish_orig.pth"
     torch.save(port_state(variables, with_head=False), path)

@@ -25,6 +25,8 @@ from audioset_core.redaction.settings import Redaction
 from tests.core.redaction.vowels import spoken
 from tests.torture.makers import wav
 
+pytestmark = pytest.mark.slow
+
 RATE_HZ, N = 8_000, 24_000
 SPANS = (Span(100, 5_000, "voice", (), 0.9), Span(23_000, N, "labels", (("Speech", 0.5),), 0.0))
 SILENT = [slice(180, 4_920), slice(23_080, N - 80)]

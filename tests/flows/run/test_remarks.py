@@ -79,6 +79,7 @@ def test_what_is_there_is_labelled_and_what_is_not_is_said(
     assert sum(entry["is_partial"] for entry in predictions) == 1
 
 
+@pytest.mark.slow
 def test_who_is_strict_refuses_and_who_is_not_labels_later(lab: Lab, corpus: Path) -> None:
     summary = lab.label(corpus, strict=True)
     assert dict(summary.failures) == {"truncated": 1}

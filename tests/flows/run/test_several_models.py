@@ -141,6 +141,7 @@ def test_each_file_is_decoded_once_and_found_as_by_each_model_alone(
     assert lab.rows(f"{current} WHERE l.is_current") == [("mn04",)]
 
 
+@pytest.mark.slow
 def test_a_model_added_later_labels_alone_what_the_first_has_done(
     lab: Lab, corpus: Path, opened: Counter[str]
 ) -> None:

@@ -53,6 +53,7 @@ def test_labels_queries_and_verifies(labelled: Lab, audioset: Run) -> None:
     assert audioset("verify", "--deep", "--home", labelled.home).code == 0
 
 
+@pytest.mark.slow
 def test_says_what_it_is_wherever_it_speaks(labelled: Lab, audioset: Run, tmp_path: Path) -> None:
     """By name and version: `models`, `show`, exports, the report."""
     ((version,),) = labelled.rows("SELECT version FROM models")
@@ -70,6 +71,7 @@ def test_says_what_it_is_wherever_it_speaks(labelled: Lab, audioset: Run, tmp_pa
     assert f"pocket {version}" in page.read_text()
 
 
+@pytest.mark.slow
 def test_stands_beside_another_model(labelled: Lab, audioset: Run, tmp_path: Path) -> None:
     """`diff yamnet pocket`; the placeholder stands for YAMNet's weights."""
     labelled.label(tmp_path / "audio")
@@ -97,6 +99,7 @@ def test_the_demo_goes_on_with_pocket(capsys: pytest.CaptureFixture[str]) -> Non
     assert "The demo uses pocket instead" in line
 
 
+@pytest.mark.slow
 def test_the_demo_takes_yamnet_where_its_weights_are(
     monkeypatch: pytest.MonkeyPatch, placeholder: Path
 ) -> None:
