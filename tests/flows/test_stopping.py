@@ -306,6 +306,7 @@ time.sleep(60)
 
 
 @pytest.mark.parametrize("is_deaf", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_server_ends_with_the_process_that_started_it(tmp_path: Path, is_deaf: bool) -> None:
     """However that ends; also one that does not listen to SIGTERM."""
     (tmp_path / "serving.py").write_text(

@@ -84,6 +84,7 @@ def test_empty_blocks_are_signs_of_life(faulty: DecoderPool, tmp_path: Path) -> 
     np.testing.assert_array_equal(samples(tmp_path / "slow.wav"), expected)
 
 
+@pytest.mark.slow
 def test_a_file_does_not_pay_for_the_one_before(faulty: DecoderPool, tmp_path: Path) -> None:
     (tmp_path / "poison.wav").write_bytes(told("poison"))
     (tmp_path / "good.wav").write_bytes(wav(pcm(300_000)))
@@ -116,6 +117,7 @@ def test_small_blocks_come_as_large_ones(tmp_path: Path) -> None:
     assert sum(lengths) >= 12 * 48_000
 
 
+@pytest.mark.slow
 def test_a_process_is_used_again(faulty: DecoderPool, tmp_path: Path) -> None:
     path = tmp_path / "good.wav"
     path.write_bytes(wav(pcm(300_000)))
@@ -192,6 +194,7 @@ def test_reasons_of_the_file_itself_last() -> None:
     assert all(reason.is_permanent for reason in own)
 
 
+@pytest.mark.slow
 def test_idle_decoders_cost_nothing_to_close(faulty: DecoderPool, tmp_path: Path) -> None:
     (tmp_path / "good.wav").write_bytes(wav(pcm(1_000)))
     samples(tmp_path / "good.wav")

@@ -95,6 +95,7 @@ def test_one_piece_equals_everything_at_once(clip: Path, name: str) -> None:
     name=st.sampled_from(sorted(CONFIGS)),
 )
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@pytest.mark.slow
 def test_any_budget_gives_the_same_bits(clip: Path, budgets: list[float], name: str) -> None:
     config = CONFIGS[name]
     _, found = read_in_pieces(clip, config, budgets)
