@@ -7,7 +7,17 @@ from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Engine, delete, distinct, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    delete,
+    distinct,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from audioset_core.records import Site, SiteRule
 from db.engine import reading, writing
@@ -56,7 +66,9 @@ def change_sites(
     return bool(gone) or any(known.get(site.id) != site for site in after)
 
 
-def recorded_at_sites(engine: Engine) -> dict[int | None, RecordedAt]:
+def recorded_at_sites(
+    engine: Engine, *of_files: ColumnElement[bool]
+) -> dict[int | None, RecordedAt]:
     """What was recorded at each site, by its id; a recording with several files counts once.
 
     None: recordings that belong to no site.
@@ -70,7 +82,7 @@ def recorded_at_sites(engine: Engine) -> dict[int | None, RecordedAt]:
             func.min(local_day).label("first_day"),
             func.max(local_day).label("last_day"),
         )
-        .where(sources.c.clip_id.is_not(None))
+        .where(sources.c.clip_id.is_not(None), *of_files)
         .group_by(sources.c.site_id, sources.c.clip_id)
         .subquery("each_clip")
     )
@@ -93,11 +105,14 @@ def recorded_at_sites(engine: Engine) -> dict[int | None, RecordedAt]:
     }
 
 
-def recorded_by_site(engine: Engine) -> list[tuple[Site, RecordedAt]]:
-    """Every site by name, with what was recorded there."""
+def recorded_by_site(
+    engine: Engine, *of_files: ColumnElement[bool]
+) -> list[tuple[Site, RecordedAt]]:
+    """Every site by name, with what was recorded there; with conditions, those of fitting files."""
     found = stored_sites(engine)
-    recorded = recorded_at_sites(engine) if found else {}
-    return [(site, recorded.get(site.id, RecordedAt())) for site in found]
+    recorded = recorded_at_sites(engine, *of_files) if found else {}
+    every = [(site, recorded.get(site.id, RecordedAt())) for site in found]
+    return [each for each in every if each[1].n_clips] if of_files else every
 
 
 def found_by(engine: Engine) -> dict[tuple[int | None, str | None], int]:

@@ -62,6 +62,10 @@ class Question:
         return self.span is not None or bool(self.sun)
 
 
+EVERY = Question()
+"""A question that leaves no clip, file or sound out."""
+
+
 def clip_conditions(
     conn: Connection, question: Question, heard: FromClause = clip_scores
 ) -> list[ColumnElement[bool]]:

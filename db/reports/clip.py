@@ -33,6 +33,7 @@ from db.query.current_labelling import (
 )
 from db.query.occasions import occasions
 from db.query.paths import first_source, there_first
+from db.query.question import EVERY, Question, file_conditions
 from db.query.time_spans import detected, row_hop_s, row_window_s, start_s
 from db.record_columns import columns_for
 from db.schema.tables import (
@@ -108,11 +109,14 @@ def failures(engine: Engine, limit: int | None = None) -> list[FailureReport]:
         return [FailureReport(*row) for row in rows]
 
 
-def corpus_summary(engine: Engine) -> CorpusSummary:
+def corpus_summary(engine: Engine, asked: Question = EVERY) -> CorpusSummary:
     """Clips, hours, how much is labelled, and sources by status."""
+    of_files = file_conditions(asked)
     total = select(func.count(), func.sum(clips.c.duration_s)).select_from(clips)
+    if of_files:
+        total = total.where(exists().where(sources.c.clip_id == clips.c.id, *of_files))
     is_labelled = exists().where(labellings.c.clip_id == clips.c.id, labellings.c.is_current)
-    by_status = select(sources.c.status, func.count()).group_by(sources.c.status)
+    by_status = select(sources.c.status, func.count()).group_by(sources.c.status).where(*of_files)
     with reading(engine) as conn:
         n_clips, seconds = conn.execute(total).one()
         n_labelled, labelled_s = conn.execute(total.where(is_labelled)).one()

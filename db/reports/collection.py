@@ -20,7 +20,7 @@ from db.query.ambiguous_classes import counting_pairs
 from db.query.current_labelling import represents_clip, speaks_for_clip
 from db.query.occasions import occasions
 from db.query.paths import first_source, there_first
-from db.query.question import Question, file_conditions
+from db.query.question import EVERY, Question, clip_conditions, file_conditions
 from db.query.time_spans import DAY_MS, newly_covered, timed
 from db.record_columns import columns_for
 from db.schema.tables import (
@@ -90,10 +90,11 @@ class Place:
     """Which of its audio tracks the clip's current labelling is of."""
 
 
-def node_hours(engine: Engine, min_score: float) -> list[NodeHours]:
+def node_hours(engine: Engine, min_score: float, asked: Question = EVERY) -> list[NodeHours]:
     """Every node below which something is detected at `min_score` or more, most hours first."""
     with reading(engine) as conn:
-        counting = and_(speaks_for_clip(conn, None), counting_pairs(conn))
+        chosen = clip_conditions(conn, asked)
+        counting = and_(speaks_for_clip(conn, None), counting_pairs(conn), *chosen)
         covered = _new_seconds(min_score, counting)
         is_class = select(categories.c.node_id).where(categories.c.node_id == nodes.c.id).exists()
         total = func.sum(covered.c.new_s) / 3600
@@ -107,9 +108,9 @@ def node_hours(engine: Engine, min_score: float) -> list[NodeHours]:
         return [NodeHours(r[0], r[1], bool(r[2]), float(r[3]), r[4]) for r in conn.execute(query)]
 
 
-def recorded_days(engine: Engine) -> list[DayHours]:
+def recorded_days(engine: Engine, asked: Question = EVERY) -> list[DayHours]:
     """Labelled clips by the days on which they were recorded, in order of time."""
-    days, of_labellings = _days()
+    days, of_labellings = _days(asked)
     query = (
         select(days.c.day, func.count(), func.sum(clips.c.duration_s) / 3600)
         .select_from(of_labellings)
@@ -118,14 +119,15 @@ def recorded_days(engine: Engine) -> list[DayHours]:
         .order_by(days.c.day)
     )
     with reading(engine) as conn:
-        return [DayHours(r[0], r[1], float(r[2])) for r in conn.execute(query)]
+        rows = conn.execute(query.where(*clip_conditions(conn, asked)))
+        return [DayHours(r[0], r[1], float(r[2])) for r in rows]
 
 
 def branch_days(
-    engine: Engine, mids: Sequence[str], min_score: float
+    engine: Engine, mids: Sequence[str], min_score: float, asked: Question = EVERY
 ) -> dict[str, list[tuple[int, int]]]:
     """(day, clips) for each of some nodes: clips with anything below it at `min_score` or more."""
-    days, of_labellings = _days()
+    days, of_labellings = _days(asked)
     found: dict[str, list[tuple[int, int]]] = {mid: [] for mid in mids}
     with reading(engine) as conn:
         query = (
@@ -136,6 +138,7 @@ def branch_days(
             .join(nodes, nodes.c.id == closure.c.ancestor_id)
             .where(nodes.c.mid.in_(mids), clip_scores.c.peak >= min_score)
             .where(speaks_for_clip(conn, None), counting_pairs(conn))
+            .where(*clip_conditions(conn, asked))
             .group_by(nodes.c.mid, days.c.day)
             .order_by(nodes.c.mid, days.c.day)
         )
@@ -144,9 +147,11 @@ def branch_days(
     return found
 
 
-def failure_reasons(engine: Engine, n_examples: int = 3) -> list[ReasonCount]:
+def failure_reasons(
+    engine: Engine, n_examples: int = 3, asked: Question = EVERY
+) -> list[ReasonCount]:
     """Failed files by reason, most first, each with its first few files."""
-    failed = sources.c.status == "failed"
+    failed = and_(sources.c.status == "failed", *file_conditions(asked))
     reason = func.coalesce(sources.c.reason, "")
     count = func.count()
     found = []
@@ -213,10 +218,12 @@ WHAT_TIME = (
 """What the days of a clip are, in words for the reader."""
 
 
-def _days() -> Any:
+def _days(asked: Question) -> Any:
     """Labellings, their clips, and the days of each clip: of all its occasions, none twice."""
-    known = occasions().subquery("known")
-    first = first_source(clips.c.id, of=sources.alias("own")).correlate(clips).scalar_subquery()
+    known = occasions(*file_conditions(asked)).subquery("known")
+    own = sources.alias("own")
+    its_first = first_source(clips.c.id, *file_conditions(asked, own), of=own)
+    first = its_first.correlate(clips).scalar_subquery()
     unknown = (
         select(sources.c.clip_id, (sources.c.mtime_ns // 1_000_000 // DAY_MS).label("day"))
         .select_from(clips)

@@ -11,7 +11,8 @@ from sqlalchemy import ColumnElement, Engine, case, func, or_, select
 from audioset_core.records import TROUBLES, Health, Trouble
 from db.catalog.health import MEASURES
 from db.engine import reading
-from db.query.paths import at_paths, first_source
+from db.query.paths import first_source
+from db.query.question import EVERY, Question, file_conditions
 from db.schema.tables import clip_health, clips, labellings, sources
 
 Limits = Mapping[str, float]
@@ -63,17 +64,17 @@ class HealthReport:
 
 
 def health_report(
-    engine: Engine, paths: Sequence[str] = (), limits: Limits | None = None, n_worst: int = 50
+    engine: Engine, asked: Question = EVERY, limits: Limits | None = None, n_worst: int = 50
 ) -> HealthReport:
-    """The health of the labelled clips, of those at `paths` where any are named.
+    """The health of the labelled clips, of those whose files are asked about.
 
     Raises:
         DatabaseUserError: a path is empty, or not a valid pattern.
     """
     beyond = {each.kind: _is_beyond(each, limits or {}) for each in TROUBLES}
     chosen = [clips.c.id.in_(select(labellings.c.clip_id).where(labellings.c.is_current))]
-    if paths:
-        chosen.append(clips.c.id.in_(select(sources.c.clip_id).where(at_paths(paths))))
+    if of_files := file_conditions(asked):
+        chosen.append(clips.c.id.in_(select(sources.c.clip_id).where(*of_files)))
     counts = [func.sum(case((it, 1), else_=0)).label(kind) for kind, it in beyond.items()]
     n_troubled = func.sum(case((or_(*beyond.values()), 1), else_=0))
     joined = clips.join(clip_health, clip_health.c.clip_id == clips.c.id)
@@ -91,7 +92,7 @@ def health_report(
             for row in conn.execute(by_device)
         ]
         total = [sum(each.troubles.get(kind, 0) for each in devices) for kind in beyond]
-        worst = conn.execute(_worst(beyond, chosen, paths).limit(n_worst)).all() if n_worst else []
+        worst = conn.execute(_worst(beyond, chosen, asked).limit(n_worst)).all() if n_worst else []
     n_measured = sum(each.n_clips for each in devices)
     return HealthReport(
         n_measured, n_clips - n_measured, _found(total), tuple(map(_clip, worst)), tuple(devices)
@@ -109,7 +110,7 @@ def _found(counts: Sequence[Any]) -> dict[str, int]:
 
 
 def _worst(
-    beyond: Mapping[str, ColumnElement[bool]], chosen: Sequence[Any], paths: Sequence[str]
+    beyond: Mapping[str, ColumnElement[bool]], chosen: Sequence[Any], asked: Question
 ) -> Any:
     """The worst kind first, and of a kind those farthest beyond the limit."""
     ranks: list[Any] = []
@@ -120,8 +121,8 @@ def _worst(
     about = [clips.c.sha256, sources.c.path_text, sources.c.recorded_unix_ms,
              sources.c.recorded_utc_offset_s, clips.c.device, clips.c.serial]  # fmt: skip
     own = sources.alias("own")
-    asked = [at_paths(paths, own)] if paths else []
-    first = first_source(clips.c.id, *asked, of=own).correlate(clips).scalar_subquery()
+    fitting = first_source(clips.c.id, *file_conditions(asked, own), of=own)
+    first = fitting.correlate(clips).scalar_subquery()
     return (
         select(*about, *beyond.values(), *(clip_health.c[name] for name in MEASURES))
         .select_from(clips.join(clip_health, clip_health.c.clip_id == clips.c.id))

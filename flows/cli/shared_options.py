@@ -212,17 +212,9 @@ class Times:
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
-    """Which recordings are asked about, by which model: for every command that asks."""
+class Places:
+    """Where the recordings were made."""
 
-    source: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="GLOB",
-            help="Only files whose path matches: '*.flac', 'site-3/*', a folder. It may match "
-            "below any folder; with ./ it begins here. Repeat it to allow several.",
-        ),
-    ] = None
     site: Annotated[
         list[str] | None,
         typer.Option(
@@ -240,6 +232,29 @@ class Files:
     km: Annotated[
         float | None, typer.Option(help="Kilometres from --near. [default: 1]", min=0.0)
     ] = None
+
+    def of_question(self, engine: Engine) -> Mapping[str, Any]:
+        """Fields of the `Question`."""
+        if self.near is None and self.km is not None:
+            raise UserError("--km needs --near LAT,LON")
+        return {
+            "sites": site_names(engine, self.site or ()),
+            "near": asked_place(self.near, self.km),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Files(Places):
+    """Which recordings are asked about, by which model: for every command that asks."""
+
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB",
+            help="Only files whose path matches: '*.flac', 'site-3/*', a folder. It may match "
+            "below any folder; with ./ it begins here. Repeat it to allow several.",
+        ),
+    ] = None
     sun: Annotated[
         list[str] | None,
         typer.Option(
@@ -252,13 +267,10 @@ class Files:
 
     def of_question(self, engine: Engine) -> Mapping[str, Any]:
         """Fields of the `Question`."""
-        if self.near is None and self.km is not None:
-            raise UserError("--km needs --near LAT,LON")
         return {
+            **Places.of_question(self, engine),
             "paths": tuple(self.source or ()), "model": self.model,
             "sun": tuple(dict.fromkeys(self.sun or ())),
-            "sites": site_names(engine, self.site or ()),
-            "near": asked_place(self.near, self.km),
         }  # fmt: skip
 
 

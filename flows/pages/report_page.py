@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import Any
@@ -13,7 +13,7 @@ from sqlalchemy import Engine
 from db.catalog.sites import recorded_by_site
 from db.errors import DatabaseUserError
 from db.query.find import find_clips
-from db.query.question import Question
+from db.query.question import Question, file_conditions
 from db.reports import clip as reports
 from db.reports import collection as overview
 from db.reports import model_coverage as queries
@@ -45,24 +45,29 @@ class Example:
 
 
 def report_page(
-    engine: Engine, *, title: str, min_score: float, n_example_classes: int, now: datetime
+    engine: Engine, asked: Question, *, title: str, n_example_classes: int, now: datetime
 ) -> bytes:
-    """The whole page; its size depends on the ontology and on the examples, not on the clips."""
-    heard = overview.node_hours(engine, min_score)
+    """The page of what was recorded at the sites, or near the place, that are asked about.
+
+    Its size depends on the ontology and on the examples, not on the clips.
+    """
+    min_score = asked.min_score
+    heard = overview.node_hours(engine, min_score, asked)
     classes = [node for node in heard if node.is_class]
     edges = overview.ontology_edges(engine)
     tree = ontology_tree(heard, edges)
     branches = [(node["m"], node["n"], node["b"]) for node in tree]
-    days = overview.recorded_days(engine)
-    sites = recorded_by_site(engine)
-    by_branch = overview.branch_days(engine, [mid for mid, _, _ in branches], min_score)
+    days = overview.recorded_days(engine, asked)
+    sites = recorded_by_site(engine, *file_conditions(asked))
+    by_branch = overview.branch_days(engine, [mid for mid, _, _ in branches], min_score, asked)
     return render(
         "report",
         {
             "title": title,
             "now": now.astimezone(UTC),
             "min_score": min_score,
-            "summary": reports.corpus_summary(engine),
+            "only": _only(asked),
+            "summary": reports.corpus_summary(engine, asked),
             "models": [model for model in queries.models_known(engine) if model.n_current],
             "n_classes_heard": len(classes),
             "tree": tree,
@@ -72,9 +77,9 @@ def report_page(
             "what_time": overview.WHAT_TIME,
             "sites": sites,
             "pictures": site_pictures(engine, sites),
-            "listen": list(_examples(engine, classes, min_score, n_example_classes)),
-            "health": health_report(engine, n_worst=N_WORST),
-            "failures": overview.failure_reasons(engine)[:_MOST_REASONS],
+            "listen": list(_examples(engine, classes, asked, n_example_classes)),
+            "health": health_report(engine, asked, n_worst=N_WORST),
+            "failures": overview.failure_reasons(engine, asked=asked)[:_MOST_REASONS],
         },
         shared=("collection",),
     )
@@ -105,8 +110,17 @@ def ontology_tree(heard: list[NodeHours], edges: list[tuple[str, str]]) -> list[
     return sorted(found, key=lambda node: -node["h"])
 
 
+def _only(asked: Question) -> str:
+    """Which recordings the page is about, if not about all."""
+    at = f"at {' or '.join(asked.sites)}" if asked.sites else ""
+    if asked.near is None:
+        return at
+    latitude, longitude, km = asked.near
+    return f"{at} within {km:g} km of {latitude:g}, {longitude:g}".strip()
+
+
 def _examples(
-    engine: Engine, classes: list[NodeHours], min_score: float, n_wanted: int
+    engine: Engine, classes: list[NodeHours], asked: Question, n_wanted: int
 ) -> Iterator[tuple[str, list[Example]]]:
     """Classes heard longest, with their best clips; a best clip is shown for one class only.
 
@@ -118,7 +132,7 @@ def _examples(
         if n_given == n_wanted or n_bytes > MOST_EXAMPLE_BYTES:
             return
         try:
-            best = Question(under=(node.mid,), min_score=min_score, limit=EXAMPLES_EACH)
+            best = replace(asked, under=(node.mid,), limit=EXAMPLES_EACH)
             hits = find_clips(engine, best)
         except DatabaseUserError:
             continue  # the least score is below what is stored for this model

@@ -12,9 +12,10 @@ from sqlalchemy import Engine
 from audioset_core.errors import UserError
 from audioset_core.records import TROUBLES
 from db.catalog.health import MEASURES
+from db.query.question import Question
 from db.reports.health import HealthReport, TroubledClip, health_report
 from flows.asking import levels
-from flows.cli.shared_options import Output, Store
+from flows.cli.shared_options import Output, Places, Store
 from flows.terminal import note, print_json, print_table, shown_path, when
 
 _BY_NAME = {each.kind.replace(" ", "-"): each for each in TROUBLES}
@@ -53,6 +54,7 @@ def health(
             "as `audioset label --loudness` does."
         ),
     ] = False,
+    places: Places,
     store: Store,
     output: Output,
 ) -> None:
@@ -67,7 +69,8 @@ def health(
     with store.database() as engine:
         if read_files:
             _read_files(engine, with_loudness=loudness)
-        found = health_report(engine, paths or (), limits, limit)
+        asked = Question(paths=tuple(paths or ()), **places.of_question(engine))
+        found = health_report(engine, asked, limits, limit)
     if output.as_json:
         devices = [asdict(each) for each in found.devices]
         used = {each.kind: limits.get(each.kind, each.limit) for each in TROUBLES}

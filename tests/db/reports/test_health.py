@@ -13,6 +13,7 @@ from db.catalog.health import add_health, clips_without_health
 from db.engine import reading, writing
 from db.errors import DatabaseUserError
 from db.ledger.claims import LEASE_S, claim_clip, commit_labellings
+from db.query.question import Question
 from db.records import Lease, Remark
 from db.reports.clip import clip_by_ref
 from db.reports.health import health_report
@@ -75,14 +76,14 @@ def test_the_worst_come_first_and_recorders_are_told_apart(world: World) -> None
 
 
 def test_paths_and_limits_are_those_asked_for(world: World) -> None:
-    found = health_report(world.engine, ["site-S1"])
+    found = health_report(world.engine, Question(paths=("site-S1",)))
     assert (found.n_measured, found.n_unmeasured, names(found)) == (3, 0, ["worse", "clipped"])
     limits = {"clipping": 0.1, "dead channel": 0.1, "DC offset": 1.0}
-    found = health_report(world.engine, ["*S1*", "*/dead2.wav"], limits)
+    found = health_report(world.engine, Question(paths=("*S1*", "*/dead2.wav")), limits)
     assert names(found) == ["dead2", "worse", "well"]
-    assert health_report(world.engine, ["nowhere"]).n_measured == 0
+    assert health_report(world.engine, Question(paths=("nowhere",))).n_measured == 0
     with pytest.raises(DatabaseUserError):
-        health_report(world.engine, [""])
+        health_report(world.engine, Question(paths=("",)))
 
 
 def test_the_view_says_it_in_words(world: World) -> None:

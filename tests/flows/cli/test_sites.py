@@ -94,6 +94,14 @@ def test_sites_from_the_table_to_the_answer(
     page = made.home / "report.html"
     assert audioset("report", "--examples", "0", "--out", page, *at).code == 0
     assert "<td>Wood</td><td>52.5200, 13.4000</td>" in page.read_text()
+    asked = ("report", "--examples", "0", "--out", page, "--site", "wood", *at)
+    assert audioset(*asked).code == 0
+    told = page.read_text()
+    assert "only what was recorded at Wood</p>" in told
+    assert "<td>Pond</td>" not in told
+    assert "<dt>Clips labelled</dt><dd>1</dd>" in told
+    sick = json.loads(audioset("health", "--near", "52.519,13.4", "--json", *at).out)
+    assert sick["n_measured"] + sick["n_unmeasured"] == 1
     for asked, message in (
         (("--site", "Pnd"), "unknown site 'Pnd'; nearest: Pond"),
         (("--near", "13.4E,52.5N"), "the latitude '13.4E' is a longitude: are the two swapped?"),

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from audioset_core.errors import UserError
+from db.query.question import Question
 from db.reports import model_coverage as queries
-from flows.cli.shared_options import Store, file_kind
+from flows.cli.shared_options import Places, Store, file_kind
 
 
 def report(
@@ -25,6 +26,7 @@ def report(
     examples: Annotated[
         int, typer.Option(min=0, max=40, help="Number of classes with sounds to listen to.")
     ] = 12,
+    places: Places,
     store: Store,
 ) -> None:
     """Write a page about the collection: hours by branch, top classes, days, examples, failures."""
@@ -37,9 +39,9 @@ def report(
         if min_score < floor:
             message = f"scores below {floor:g} are not stored, so {min_score:g} would count too few"
             raise UserError(f"{message}; ask for at least {floor:g}")
+        asked = Question(min_score=min_score, **places.of_question(engine))
         page = report_page(
-            engine, title=title, min_score=min_score, n_example_classes=examples,
-            now=datetime.now(UTC),
-        )  # fmt: skip
+            engine, asked, title=title, n_example_classes=examples, now=datetime.now(UTC)
+        )
     write_atomically(out, page)
     print(out)
