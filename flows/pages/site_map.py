@@ -100,10 +100,10 @@ def site_map(recorded: Sequence[tuple[Site, RecordedAt]]) -> SiteMap | None:
 
 
 def _west_end(longitudes: Sequence[float]) -> float:
-    """The longitude east of the widest gap."""
+    """The longitude east of the widest gap: one of those given, to the bit."""
     around = sorted(set(longitudes))
-    gaps = [(other - one, other) for one, other in pairwise([*around, around[0] + 360])]
-    return (max(gaps)[1] + 180) % 360 - 180
+    gaps = [(other - one, other) for one, other in pairwise(around)]
+    return max([*gaps, (around[0] + 360 - around[-1], around[0])])[1]
 
 
 def _range(values: Sequence[float]) -> float:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from audioset_core.records import Site
 from db.catalog.sites import RecordedAt, change_sites, recorded_by_site, stored_sites
@@ -72,6 +76,24 @@ def test_any_sites_fit_into_the_map(places: list[tuple[float, float]]) -> None:
     assert 0 < found.bar <= WIDTH / 4
     assert len(found.meridians) <= 9
     assert len(found.parallels) <= 9
+
+
+@given(
+    longitude=st.floats(-180, 180),
+    apart=st.lists(st.floats(0, 0.1), min_size=1, max_size=4),
+)
+@example(longitude=11.401, apart=[0.0312, 0.039])
+def test_sites_of_a_valley_stay_together(longitude: float, apart: list[float]) -> None:
+    """Wherever the valley lies; the distances are those of the scale, in 0.1 degrees at 48 N."""
+    easts = [0.0, *apart]
+    places = [(48.0, (longitude + east + 180) % 360 - 180) for east in easts]
+    found = site_map([_at(str(at), *place) for at, place in enumerate(places)])
+    assert found is not None
+    x = [spot.x for spot in sorted(found.spots, key=lambda spot: int(spot.name))]
+    number, unit = found.bar_says.split()
+    px_per_km = found.bar / (float(number) / (1_000 if unit == "m" else 1))
+    km = 111.195 * math.cos(math.radians(48.0)) * np.array(easts)
+    np.testing.assert_allclose((np.array(x) - x[0]) / px_per_km, km, atol=1e-6)
 
 
 def test_no_sites_no_map() -> None:
