@@ -273,6 +273,15 @@ class Files(Places):
             "sun": tuple(dict.fromkeys(self.sun or ())),
         }  # fmt: skip
 
+    def refuse_sun(self, what: str) -> None:
+        """For answers that are about whole recordings, of which the sun can leave nothing out.
+
+        Raises:
+            UserError: --sun is given.
+        """
+        if self.sun:
+            raise UserError(f"--sun is not for {what}; audioset query knows it")
+
 
 def question_of(engine: Engine, *groups: Conditions, **more: Any) -> Question:
     """The question that the options ask, with `more` of its fields.

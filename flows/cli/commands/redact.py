@@ -95,6 +95,7 @@ def redact(
             f"--low-pass {low_pass:g}: {_LOWEST_HZ:g} to {_HIGHEST_HZ:g} Hz; above, words may be "
             "understood"
         )
+    files.refuse_sun("copies of whole recordings")
     if paths and files.source:
         raise UserError("name PATHs or --source, not both")
     inputs = read_inputs(paths) if paths else None

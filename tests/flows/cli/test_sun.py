@@ -80,3 +80,19 @@ def test_a_recording_across_sunset(
     said = audioset("query", "--under", "Dog", "--sun", "day", "--home", made.home)
     assert "left out: 1 days of places, whose sun cannot be stored here" in said.err
     labels.engine.dispose()
+
+
+@pytest.mark.parametrize("asked", [("similar", "a.wav"), ("redact", "--out", "x"),
+                                   ("export", "sed-scores", "x")])  # fmt: skip
+def test_where_the_sun_leaves_nothing_out_it_is_refused(
+    audioset: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: tuple[str, ...],
+) -> None:
+    """Otherwise copies of whole nights would pass for those of days."""
+    monkeypatch.chdir(tmp_path)
+    said = audioset(*asked, "--sun", "day", "--home", tmp_path)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("audioset: --sun is not for ")
+    assert not (tmp_path / "x").exists()

@@ -138,6 +138,7 @@ def export_sed_scores(
 
     Exit code 1 if a score file is missing or damaged: see ``audioset verify``.
     """
+    files.refuse_sun("scores of whole recordings")
     refuse_full(out, overwrite=False)  # an evaluation takes every file in the folder
     with export_job(store, Sounds(under, ambiguous=True), recordings, files) as job:
         name = files.model or only_model(job.engine, _is_current)

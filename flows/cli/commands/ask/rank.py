@@ -96,8 +96,7 @@ def similar(
     """
     from flows.analysis.similar import SIMILAR_COLUMNS, similar_clips
 
-    if files.sun:
-        raise UserError("--sun is not for similar recordings; audioset query knows it")
+    files.refuse_sun("similar recordings")
     reference, at_s = _moment(clip)
     with store.database() as engine:
         query = vectors_of(engine, clip_reference(reference), files.model)
