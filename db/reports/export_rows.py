@@ -6,7 +6,7 @@ more memory than a thousand, and one of ten hours no more than one of ten second
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import groupby
@@ -133,7 +133,7 @@ def paths(conn: Connection, question: Question, only: Only = None) -> Iterator[b
 
 def labelled(
     conn: Connection, question: Question, page: int = _PAGE, only: Only = None
-) -> Iterator[tuple[RecordingRow, Iterator[ModelInterval]]]:
+) -> Generator[tuple[RecordingRow, Iterator[ModelInterval]]]:
     """Each of `recordings`, with its detections by start, which may be none.
 
     Read them before the next recording: they are not kept.

@@ -6,7 +6,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -61,6 +61,8 @@ class Job:
     conn: Connection
     question: Question
     counts: Counter[str]
+    reading: ExitStack
+    """Closed before the connection, where the reader of a pipe has gone away amid the rows."""
 
     def root(self, given: Path | None, only: exports.Only = None) -> bytes:
         """The folder that names are relative to; without a given one, all paths are read for it."""
@@ -70,7 +72,8 @@ class Job:
 
     def labelled(self) -> Iterator[Labelled]:
         """Recordings with at least one detection; all are counted."""
-        for recording, events in exports.labelled(self.conn, self.question):
+        rows = self.reading.enter_context(closing(exports.labelled(self.conn, self.question)))
+        for recording, events in rows:
             first = next(events, None)
             self.counts["recordings" if first else "silent"] += 1
             if first is not None:
@@ -100,9 +103,9 @@ def export_job(store: Store, *groups: Conditions, **more: Any) -> Iterator[Job]:
     """
     with store.database() as engine:
         question = question_of(engine, *groups, **more)
-        with reading(engine) as conn:
+        with reading(engine) as conn, ExitStack() as stack:
             exports.check(conn, question)
-            yield Job(engine, conn, question, Counter())
+            yield Job(engine, conn, question, Counter(), stack)
 
 
 @contextmanager

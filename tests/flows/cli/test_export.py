@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from db.migrate import ensure_schema
 from db.records import Model
 from db.schema.tables import labellings, sources
 from tests.db.build import NOW, RUN, claimed, labelling, make_world
+from tests.flows.build import command
+from tests.flows.collection import make_collection
 
 Audioset = Callable[..., Any]
 
@@ -293,3 +296,22 @@ def test_every_format_is_documented() -> None:
     documented = (Path(__file__).parents[3] / "docs" / "exports.md").read_text()
     for name in ("json", "label-studio", "sed-scores", *FILE_FORMATS, *FOLDER_FORMATS):
         assert f"`{name}`" in documented
+
+
+@pytest.mark.slow
+def test_a_reader_that_has_seen_enough_is_no_mistake(
+    environment: Mapping[str, str], tmp_path: Path
+) -> None:
+    """As ``audioset export csv - | head -1``; the pipe holds a part of the rows only."""
+    names = tuple(f"{n:04d}.wav" for n in range(300))
+    made = make_collection(tmp_path / "home", names)
+    made.engine.dispose()
+    with subprocess.Popen(
+        command("export", "csv", "-", "--home", made.home), env=dict(environment), cwd=tmp_path,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as export:  # fmt: skip
+        assert export.stdout is not None
+        assert export.stderr is not None
+        assert export.stdout.readline().startswith(b"path,uri,clip")
+        export.stdout.close()
+        assert export.stderr.read() == b""
