@@ -42,8 +42,8 @@ def ingest_new(
         watch: Which files are ready to be read.
         execution: Threads, a Dask cluster, or child runs on many machines.
         alerts: When failures become an event.
-        database: The database's URL. ``secret:NAME``: in that Secret block. Empty: AUDIOSET_DB, or
-            SQLite in the home folder.
+        database: The database's URL, or secret:NAME for one that is in a Secret block. Empty:
+            AUDIOSET_DB, or SQLite in the home folder.
         engine: The former name of execution, for deployments that have it.
 
     Raises:

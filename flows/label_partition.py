@@ -52,7 +52,7 @@ def label_partition(
         partition: Which part of which run.
         home: The folder of scores/, shared by all machines. Empty: AUDIOSET_HOME.
         options: As of the run.
-        database: The database's URL. ``secret:NAME``: in that Secret block. Empty: AUDIOSET_DB.
+        database: The database's URL, or secret:NAME for one in a Secret block. Empty: AUDIOSET_DB.
 
     Raises:
         UserError, DatabaseUserError: a parameter is off; the message says which and why.

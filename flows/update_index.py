@@ -33,8 +33,8 @@ def update_index(
         model: Only this model's: NAME or NAME@VERSION. Empty: all.
         moments: Also an index of every moment. One that is there is kept up to date in any case.
         only_if_there: Do nothing in a home that has no index, as the nightly deployment does.
-        database: The database's URL. ``secret:NAME``: in that Secret block. Empty: AUDIOSET_DB, or
-            SQLite in the home folder.
+        database: The database's URL, or secret:NAME for one that is in a Secret block. Empty:
+            AUDIOSET_DB, or SQLite in the home folder.
 
     Raises:
         UserError, DatabaseUserError: a parameter is off; the message says which and why.

@@ -47,8 +47,8 @@ def verify(
         home: The folder of labels.db and scores/. Empty: AUDIOSET_HOME.
         deep: Read every byte: checksums, finite values, every label.
         repair: Put right, or label again, exactly what is damaged.
-        database: The database's URL. ``secret:NAME``: in that Secret block. Empty: AUDIOSET_DB, or
-            SQLite in the home folder.
+        database: The database's URL, or secret:NAME for one that is in a Secret block. Empty:
+            AUDIOSET_DB, or SQLite in the home folder.
 
     Raises:
         StoreDamagedError: damage was found and is left; the report tells which.

@@ -34,6 +34,7 @@ from db.ledger.runs import (
 )
 from db.records import Run, RunOrigin, RunStatus
 from flows.run_report.summary import Summary
+from flows.stopping import Stopped
 from tasks.labelling.job import now, stop_event
 
 
@@ -73,7 +74,7 @@ def recorded_run(
             yield run
             status = RunStatus.COMPLETED
         except Exception as error:
-            status = RunStatus.CANCELLED if isinstance(error, Cancelled) else RunStatus.FAILED
+            status = RunStatus.CANCELLED if _is_stop(error) else RunStatus.FAILED
             raise
         except BaseException:  # an interrupt, or Prefect ends the run
             status = RunStatus.CANCELLED
@@ -88,6 +89,13 @@ def recorded_run(
             finish_run(engine, run.run_id, status, run.summary.counts, run.summary.as_json(), now())
             # Last: if the end could not be stored, the unlocked file shows that the run is dead.
             lock.unlink(missing_ok=True)
+
+
+def _is_stop(error: BaseException | None) -> bool:
+    """Whether the error comes of a request to stop; Prefect may raise another one in its place."""
+    while error is not None and not isinstance(error, Cancelled | Stopped):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def abandon_dead_runs(engine: Engine, home: Path) -> list[str]:

@@ -87,7 +87,7 @@ class LabelOptions(BaseModel):
     labelling what is there with a remark."""
     loudness: bool = False
     """Measure the loudness of every recording too (LUFS by ITU-R BS.1770-4). That takes about a
-    tenth longer; what else `audioset health` shows is measured anyway."""
+    tenth longer; what else audioset health shows is measured anyway."""
     follow_symlinks: bool = Field(False, title="Follow links")
     """Follow symbolic links in the folders as well, wherever they lead. No folder is entered
     twice."""

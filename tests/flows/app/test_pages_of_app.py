@@ -41,6 +41,7 @@ def test_a_sound_is_found_and_heard_by_keyboard_alone(
     page.keyboard.type("Siren")
     page.keyboard.press("Enter")
     expect(page.locator(".card")).to_have_count(3)
+    page.wait_for_load_state()  # keys are of use when the scripts have run
     page.keyboard.press("j")
     expect(page.locator(".card").first).to_be_focused()
     page.keyboard.press("Space")

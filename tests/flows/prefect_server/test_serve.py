@@ -307,7 +307,7 @@ def test_where_a_server_is_configured_it_reports_there(place: _Place) -> None:
             done = place.run("serve", "--root", place.root, "--with-server")
             assert done.returncode == 2
             assert b"leave out one or the other" in done.stderr
-        assert len(server.post("/automations/filter")) == 1
+        assert len(server.post("/automations/filter")) == 2
 
 
 @pytest.mark.slow

@@ -41,11 +41,11 @@ import os
 from audioset_core.audio import recording as audio
 plain_open, take_in = audio.open_regular, audio.Recording._take_in
 changing, amid = { ({k: v[:2] for k, v in CHANGING.items()})!r}, dict()
-def meddling_open(path):
+def meddling_open(path, *version):
     when, what = changing.get(os.path.basename(path).decode(errors="replace"), ("", ""))
     if when == "before":
         exec(what)
-    fd = plain_open(path)
+    fd = plain_open(path, *version)
     amid[fd] = (path, what if when == "after" else "")
     return fd
 def meddling_take_in(recording):
