@@ -20,6 +20,7 @@ from db.migrate import ensure_schema
 from db.schema.tables import runs
 from flows.run import live_runs as run_ledger
 from flows.run.live_runs import abandon_dead_runs, recorded_run
+from flows.stopping import Stopped
 from tasks.labelling.job import now, stop_event
 from tests.flows.build import REPOSITORY
 
@@ -100,6 +101,15 @@ def test_how_a_run_ends_is_its_status(
         raise error
     assert _statuses(engine) == [status]
     assert stop_event(run.run_id).is_set()
+
+
+def test_an_error_in_place_of_an_interrupt_is_no_failure(engine: Engine, tmp_path: Path) -> None:
+    """As Prefect raises one where it makes a task run."""
+    error = ValueError("Task run is not set")
+    error.__context__ = Stopped()
+    with pytest.raises(ValueError, match="not set"), recorded_run(engine, tmp_path, {}, None):
+        raise error
+    assert _statuses(engine) == ["cancelled"]
 
 
 def _free_pid() -> int:
