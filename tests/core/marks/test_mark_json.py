@@ -128,6 +128,7 @@ _ANYTHING = st.recursive(
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.dictionaries(_NAMES, _ANYTHING, max_size=6), max_size=3))
+@pytest.mark.slow
 def test_any_json_is_read_or_refused_in_a_line(tmp_path: Path, found: list[Any]) -> None:
     with suppress(UserError):
         for mark in read_text(tmp_path / "x.json", json.dumps(found)).marks:

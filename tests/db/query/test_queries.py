@@ -202,6 +202,7 @@ CLIPS = st.lists(
     limit=st.sampled_from([1, 2, 3, 100, None]),
     with_ambiguous=st.booleans(),
 )
+@pytest.mark.slow
 def test_top_clips_equals_brute_force(
     fresh_db: Engine, edges, corpus, excluded, min_score, limit, with_ambiguous
 ) -> None:
