@@ -56,14 +56,14 @@ def change_sites(
         known = {site.id: site for site in before}
         after = change(before)
         gone = known.keys() - {site.id for site in after}
+        changed = [site for site in after if known.get(site.id) != site]
         of_gone = update(sources).where(sources.c.site_id.in_(gone))
         if gone:
             conn.execute(of_gone.values(site_id=None, site_by=None, recorded_by=None))
             conn.execute(delete(sites).where(sites.c.id.in_(gone)))
-        for site in after:
-            if known.get(site.id) != site:
-                _write(conn, site, now)
-    return bool(gone) or any(known.get(site.id) != site for site in after)
+        for site in changed:
+            _write(conn, site, now)
+    return bool(gone or changed)
 
 
 def recorded_at_sites(
