@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
@@ -19,12 +18,10 @@ from db.records import Remark
 from db.reports.collection import Place, places
 
 
-def measure_again(
-    engine: Engine, *, with_loudness: bool, on_clip: Callable[[], None] = lambda: None
-) -> tuple[int, int]:
+def measure_again(engine: Engine, *, with_loudness: bool) -> tuple[int, int]:
     """Decode the clips of which no state is known; how many were measured, and how many are gone.
 
-    `on_clip` is called after each. With loudness, clips without one are decoded as well.
+    With loudness, clips without one are decoded as well.
     """
     n_found, n_gone = 0, 0
     with ThreadPoolExecutor(n_cores()) as pool:  # decoders are processes of their own
@@ -37,7 +34,6 @@ def measure_again(
                     remarks = [Remark(**asdict(each)) for each in health_remarks(health)]
                     add_health(engine, row.id, health, remarks)
                     n_found += 1
-                on_clip()
     return n_found, n_gone
 
 
