@@ -45,13 +45,13 @@ from sqlalchemy.exc import (
 )
 
 from db.errors import ConnectionLostError, DatabaseUnavailableError, DatabaseUserError
+from db.postgresql import postgresql_engine
 from db.read_only import Snapshot, find_snapshot, mark, snapshot_of
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects.postgresql import Insert
 
 BUSY_TIMEOUT_S = 30
-CONNECT_TIMEOUT_S = 10
 NETWORK_FILE_SYSTEMS = frozenset(
     {"afs", "beegfs", "ceph", "cifs", "coda", "davfs", "fuse.davfs2", "fuse.glusterfs"}
     | {"fuse.rclone", "fuse.s3fs", "fuse.sshfs", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs"}
@@ -84,7 +84,7 @@ def open_engine(url: str, create: bool = True) -> Engine:
     """
     parsed = _parse(url)
     is_sqlite = parsed.get_backend_name() == "sqlite"
-    engine = _sqlite_engine(parsed, create) if is_sqlite else _postgresql_engine(parsed)
+    engine = _sqlite_engine(parsed, create) if is_sqlite else postgresql_engine(parsed)
     try:
         if is_sqlite and snapshot_of(engine) is None:
             _switch_to_wal(engine)
@@ -343,25 +343,6 @@ def _switch_to_wal(engine: Engine) -> None:
 def _begin_sqlite(conn: Connection) -> None:
     is_writing = conn.get_execution_options().get(_WRITING)
     conn.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")
-
-
-def _postgresql_engine(url: URL) -> Engine:
-    options: dict[str, Any] = {"client_encoding": "utf8"}
-    if "connect_timeout" not in url.query:
-        options["connect_timeout"] = CONNECT_TIMEOUT_S
-    try:
-        engine = create_engine(url, pool_pre_ping=True, connect_args=options)
-    except ImportError as error:
-        message = f"PostgreSQL needs psycopg, which does not load here: {error}"
-        raise DatabaseUserError(f"{message}; pip install 'psycopg[binary]'") from None
-    event.listen(engine, "connect", _without_jit)
-    return engine
-
-
-def _without_jit(connection: Any, _record: object) -> None:
-    """Without statistics of small tables, a query for two rows was compiled for 0.2 s."""
-    connection.execute("SET jit = off")
-    connection.commit()
 
 
 def _connect(engine: Engine) -> Connection:

@@ -37,6 +37,8 @@ class Cluster:
     port: int
     user: str | None
     settings: str
+    subnet: str | None = None
+    """Whose hosts may connect, besides this machine: "10.1.2.0/24"."""
 
     @property
     def url(self) -> str:
@@ -45,8 +47,9 @@ class Cluster:
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
+        addresses = "127.0.0.1" if self.subnet is None else "*"
         options = (
-            f"-c listen_addresses=127.0.0.1 -p {self.port} -c unix_socket_directories='' "
+            f"-c listen_addresses='{addresses}' -p {self.port} -c unix_socket_directories='' "
             f"{self.settings}"
         )
         self._control("-w", "-t", "60", "-l", self.folder / "log", "-o", options, "start")
@@ -69,7 +72,10 @@ def running_postgres(binaries: Path) -> Iterator[str]:
 
 @contextmanager
 def running_cluster(
-    binaries: Path, settings: str = _KEEPING, below: Path | None = None
+    binaries: Path,
+    settings: str = _KEEPING,
+    below: Path | None = None,
+    subnet: str | None = None,
 ) -> Iterator[Cluster]:
     """Start a server, and stop it at the end; inside the block it may be stopped and started."""
     user = _unprivileged_user()
@@ -80,7 +86,10 @@ def running_cluster(
             shutil.chown(folder, user)
         init = ("--auth=trust", "--username=audioset", "--encoding=UTF8", "--no-locale", "-N")
         _call(binaries / "initdb", "-D", data, *init, user=user, cwd=folder)
-        cluster = Cluster(binaries, folder, _free_port(), user, settings)
+        if subnet is not None:
+            with (data / "pg_hba.conf").open("a") as rules:
+                rules.write(f"host all all {subnet} trust\n")
+        cluster = Cluster(binaries, folder, _free_port(), user, settings, subnet)
         cluster.start()
         try:
             yield cluster
