@@ -14,7 +14,6 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +23,11 @@ class Host:
     name: str
     wire: str
 
-    def line(self, *command: str | Path) -> list[str]:
-        """The command line that runs a command on this host, under the host's name."""
+    @property
+    def before(self) -> list[str]:
+        """What stands before a command line, to run the command on this host under its name."""
         named = ("unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', self.name)
-        return ["ip", "netns", "exec", self.name, *named, *map(str, command)]
+        return ["ip", "netns", "exec", self.name, *named]
 
     def unplug(self) -> None:
         """Pull the cable."""

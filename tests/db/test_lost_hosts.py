@@ -57,7 +57,7 @@ def place() -> Iterator[tuple[Host, Engine, str]]:
 
 def _holding(host: Host, url: str, then: str) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
-        host.line(sys.executable, "-c", _HOST, url, then),
+        [*host.before, sys.executable, "-c", _HOST, url, then],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None

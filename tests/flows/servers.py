@@ -193,24 +193,25 @@ def started(
 
 @contextmanager
 def running_server(
-    folder: Path, database_url: str | None = None, **settings: str
+    folder: Path, database_url: str | None = None, address: str = "127.0.0.1", **settings: str
 ) -> Iterator[Server]:
     """``prefect server start`` on a free port, on SQLite in the folder or on a given URL.
 
     Args:
         folder: For its database, profile and log.
         database_url: ``postgresql+asyncpg://user:password@host/name``. None: SQLite.
+        address: Where it listens.
         settings: Further environment variables, also of everything that reports to it.
     """
     port = free_port()
-    url = f"http://127.0.0.1:{port}/api"
+    url = f"http://{address}:{port}/api"
     environment = clean_environment(folder, **settings)
     own = {
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_SERVER_DATABASE_CONNECTION_URL": database_url
         or f"sqlite+aiosqlite:///{folder.absolute() / 'server.db'}",
     }
-    line = (_PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port))
+    line = (_PREFECT, "server", "start", "--host", address, "--port", str(port))
     with started(line, {**environment, **own}, folder / "server.log") as process:
         wait_until(lambda: _answers(url, process), 120, what=lambda: process.said[-4000:])
         yield Server(url, {**environment, "PREFECT_API_URL": url}, process)
@@ -223,6 +224,7 @@ def running_worker(
     pool: str = "audioset",
     name: str = "worker",
     limit: int | None = None,
+    before: Sequence[str] = (),
     **settings: str,
 ) -> Iterator[Process]:
     """A process worker; the pool is made if it is not there.
@@ -232,9 +234,11 @@ def running_worker(
         pool: The work pool.
         name: Its name, and its log's.
         limit: So many flow runs at once.
+        before: What stands before its command line, e.g. to run it on another host.
         settings: Further environment variables, which its flow runs inherit.
     """
     line: list[str | bytes | Path] = [
+        *before,
         _PREFECT,
         "worker",
         "start",
