@@ -216,6 +216,7 @@ def prefect_server(place: Place, database: Database, address: str) -> Iterator[S
         "AUDIOSET_HOME": str(database.home),
         "AUDIOSET_ROOT": str(place.corpus),
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        "PREFECT_CLIENT_RETRY_EXTRA_CODES": "500",
     }
     with running_server(database.home / "server", url, address, **settings) as server:
         server.post("/work_pools/", name=POOL, type="process")

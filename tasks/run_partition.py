@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any, cast
 from uuid import UUID
 
+import httpx
 from prefect import task
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun, State, TaskRun
@@ -32,6 +33,9 @@ from tasks.labelling.job import engine_for, now, stop_event
 _POLL_S = 2.0
 # How long a cancelled child may take to end; the runner that stops the parent waits 30 s.
 _CANCEL_S = 20.0
+# How long Prefect's server may be away, beyond the minute for which its client asks again: the
+# children go on with their work meanwhile.
+_AWAY_S = 600.0
 # What opening a file costs, however short it is, in seconds of audio.
 _PER_FILE_S = 5.0
 
@@ -131,10 +135,17 @@ def run_partition(
 
 def _wait(child_id: UUID, run_id: str, database_url: str) -> State[Any]:
     """The child's final state."""
-    give_up_at = float("inf")
+    give_up_at, answered_at = float("inf"), time.monotonic()
     with get_client(sync_client=True) as client:
         while True:
-            state = _state(client.read_flow_run(child_id))
+            try:
+                state = _state(client.read_flow_run(child_id))
+            except httpx.HTTPError as error:
+                if _is_refused(error) or time.monotonic() > answered_at + _AWAY_S:
+                    raise
+                time.sleep(_POLL_S)
+                continue
+            answered_at = time.monotonic()
             if state.is_final():
                 return state
             if stop_event(run_id).is_set() and give_up_at == float("inf"):
@@ -146,6 +157,11 @@ def _wait(child_id: UUID, run_id: str, database_url: str) -> State[Any]:
                 lost: State[Any] = Crashed(message="no sign of life in the database")
                 client.set_flow_run_state(child_id, lost, force=True)
             time.sleep(_POLL_S)
+
+
+def _is_refused(error: httpx.HTTPError) -> bool:
+    """Whether it is an answer about the question, rather than a server in trouble."""
+    return isinstance(error, httpx.HTTPStatusError) and error.response.is_client_error
 
 
 def _state(flow_run: FlowRun) -> State[Any]:
