@@ -208,7 +208,8 @@ def _ask_some(engine: Engine, rules: Sequence[AlertRule], now: datetime, asked: 
             except DatabaseUserError as error:
                 asked.problems[rule.name] = str(error)
                 continue
-            asked.found[rule.name].update(_store(conn, rule, found, now))
+            if stored := _store(conn, rule, found, now):
+                asked.found[rule.name].update(stored)
         done = delete(unasked_labellings).where(unasked_labellings.c.labelling_id.in_(ids))
         conn.execute(done)
     return True

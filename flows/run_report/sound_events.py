@@ -83,9 +83,8 @@ def send_events(events: Sequence[Event]) -> None:
 def ensure_automations(rules: Iterable[AlertRule]) -> dict[str, str]:
     """Have the server send on what the rules find, by the blocks that they name.
 
-    Returns what is wrong, by the rule's name.
-
-    An automation that is there keeps whatever a person changed, but for the block.
+    An automation that is there keeps whatever a person changed, but for the block. Returns what is
+    wrong, by the rule's name.
     """
     with get_client(sync_client=True) as client:
         return {rule.name: wrong for rule in rules if (wrong := _ensure(client, rule))}

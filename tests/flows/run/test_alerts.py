@@ -14,7 +14,7 @@ from audioset_core.ontology.graph import load_default
 from db.alerts.raised import raised_alerts
 from db.alerts.rules import AlertRule, change_rules
 from db.query.question import Question
-from flows.run import alerts
+from flows.run import alerts, pipeline
 from flows.run_report import sound_events
 from flows.run_report.progress import lasting_server
 from flows.run_report.sound_events import HEARD_EVENT, heard_event
@@ -71,6 +71,10 @@ def test_what_was_sent_and_not_noted_is_not_sent_again(
     look_up = sound_events._known
     monkeypatch.setattr(sound_events, "_known", spied)
     write_clip(tmp_path / "in" / "c.wav", 3)
-    lab.label(tmp_path / "in")
+    monkeypatch.setattr(pipeline, "LOOK_EVERY_S", -1.0)  # also while it labels
+    ask, n_asked = pipeline.ask_new, []
+    monkeypatch.setattr(pipeline, "ask_new", lambda engine: n_asked.append(1) or ask(engine))
+    assert lab.label(tmp_path / "in").alerts == {"animal": {"waiting": 1}}
+    assert len(n_asked) == 2
     assert known == [sent]
     assert [a.state for a in raised_alerts(lab.engine)] == ["told"] * 3
