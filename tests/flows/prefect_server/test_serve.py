@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,8 +23,15 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from audioset_core.ontology.graph import load_default
+from db.alerts.raised import raised_alerts
+from db.alerts.rules import AlertRule, change_rules
+from db.engine import open_engine, sqlite_url
+from db.migrate import ensure_schema
+from db.query.question import Question
 from flows.prefect_server.own_server import MARK
 from flows.prefect_server.serve import ARRIVED, HEARTBEAT_AUTOMATION
+from tests.db.build import NOW
 from tests.flows.build import command, run_command, write_clip
 from tests.flows.servers import (
     Process,
@@ -311,10 +319,15 @@ def _save_block(url: str, block: str, data: Mapping[str, Any]) -> None:
 def test_what_a_rule_hears_reaches_the_webhook_once(place: _Place) -> None:
     """As docs/alerts.md has it; two sounds of a run are told, and the others counted."""
     home = ("--home", place.home)
-    rule = ("--under", "Animal", "--min-score", "0.1", *home)
-    added = place.run("alerts", "add", "any", *rule, "--notify", "custom-webhook/ranger")
-    assert added.returncode == 0, added.stderr
-    place.run("alerts", "add", "raw", *rule, "--notify", "webhook/siren", "--first-in", "day")
+    rule = AlertRule(
+        name="any", question=Question(under=(load_default().find("Animal").mid,), min_score=0.1),
+        notify="custom-webhook/ranger",
+    )  # fmt: skip
+    raw = replace(rule, name="raw", notify="webhook/siren", first_in="day")
+    place.home.mkdir()
+    engine = open_engine(sqlite_url(place.home / "labels.db"))
+    ensure_schema(engine)
+    change_rules(engine, lambda _: [rule, raw], NOW)
     # Without a server that lasts the sounds are found, and wait.
     done = place.run("label", place.root / "0.wav", *home)
     assert done.returncode == 0, done.stderr
@@ -342,10 +355,10 @@ def test_what_a_rule_hears_reaches_the_webhook_once(place: _Place) -> None:
             assert wait_until(over, 90)["type"] == "COMPLETED", process.said
         wait_until(lambda: len(sent) >= 4, 30, what=lambda: (sent, process.said))
         time.sleep(3)  # what comes too often comes late
-        listed = place.run("alerts", "list", "--raised", "--json", *home)
-        every = json.loads(listed.stdout)
-        found = Counter((each["rule"], each["state"]) for each in every)
-        n_of_one = sum(each["rule"] == "any" for each in every)
+        every = raised_alerts(engine)
+        engine.dispose()
+        found = Counter((each.rule, each.state) for each in every)
+        n_of_one = sum(each.rule == "any" for each in every)
         assert found["any", "told"] == 2
         assert found["any", "summed"] == n_of_one - 2 > 0
         assert found["raw", "told"] == 1
