@@ -41,7 +41,7 @@ def ingest_new(
         options: Model, hop, framing, device and score type.
         watch: Which files are ready to be read.
         execution: Threads, a Dask cluster, or child runs on many machines.
-        alerts: When failures become an event.
+        alerts: When failures become an event, and how many sounds.
         database: The database's URL, or secret:NAME for one that is in a Secret block. Empty:
             AUDIOSET_DB, or SQLite in the home folder.
         engine: The former name of execution, for deployments that have it.

@@ -41,7 +41,7 @@ def label_audio(
         home: The folder of labels.db and scores/. Empty: AUDIOSET_HOME.
         options: Model, hop, framing, device and score type.
         execution: Threads, a Dask cluster, or child runs on many machines.
-        alerts: When failures become an event.
+        alerts: When failures become an event, and how many sounds.
         database: The database's URL, or secret:NAME for one that is in a Secret block. Empty:
             AUDIOSET_DB, or SQLite in the home folder.
         engine: The former name of execution, for deployments that have it.

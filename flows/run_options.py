@@ -48,12 +48,15 @@ class ExecutionOptions(_Options):
 
 
 class AlertOptions(_Options):
-    """When a run sends the event ``audioset.failures`` for an automation to act on."""
+    """Which events a run sends for automations to act on."""
 
     failed_files: int = Field(10, ge=1, title="Failed files, at least")
     """No event below so many failures in one run."""
     failed_share: float = Field(0.05, ge=0, le=1, title="Failed share, at least")
     """No event below this share of the files that the run opened."""
+    most_sounds: int = Field(20, ge=0, le=1_000, title="Sounds of a rule, at most")
+    """So many events ``audioset.sound-heard`` of each rule for alerts; one more event counts the
+    rest."""
 
 
 def stated_url(database: SecretStr | None) -> str | None:

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, delete, func, insert, 
 
 from db.engine import reading, writing
 from db.errors import DatabaseUserError
+from db.schema.alert_tables import alerts
 from db.schema.tables import categories, clip_scores, closure, edges, labellings, nodes
 from db.schema.threshold_tables import thresholds
 from db.schema.verdict_tables import review_items, review_strata, reviews, verdicts
@@ -24,6 +25,7 @@ OWN_PREFIX = "x:"
 REFERENCES = {
     "outputs of models": categories,
     "verdicts": verdicts,
+    "alerts": alerts,
     "thresholds": thresholds,
     "reviews": reviews,
     "strata of reviews": review_strata,

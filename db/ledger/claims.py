@@ -21,6 +21,7 @@ from db.engine import Prepared, repeatable, upsert, writing
 from db.errors import DatabaseError
 from db.ledger.added_embeddings import add_embeddings, is_labelled_with_more
 from db.ledger.label_rows import category_nodes, insert_rows, label_rows
+from db.ledger.unasked import leave_unasked
 from db.records import (
     Claim,
     Clip,
@@ -138,6 +139,7 @@ def commit_labellings(
             _make_current(conn, variant, done, named)
             write_figures(conn, [(each.claim.clip_id, each.clip) for each in done if each.clip])
             _write_rows(conn, done, node_of)
+            leave_unasked(conn, [each.claim.labelling_id for each in done])
     outcomes = [Committed.LOST] * len(batch)
     for at in kept:
         is_added = batch[at].claim.labelling_id in added

@@ -240,6 +240,18 @@ VIEWS = {
         JOIN verdict_files AS f ON f.id = v.verdict_file_id
         WHERE v.place_in_history = 1 AND v.verdict <> 'withdrawn'
     """,
+    "sound_alerts": f"""
+        SELECT r.name AS rule, a.state AS state, {_score("a.score")} AS score, n.mid AS mid,
+               n.name AS name, c.sha256 AS clip, a.path AS path, p.name AS site,
+               CAST(a.start_ms AS DOUBLE PRECISION) / 1000 AS start_s,
+               CAST(a.end_ms AS DOUBLE PRECISION) / 1000 AS end_s, a.heard_at AS heard_at,
+               a.is_timed AS is_timed, a.raised_at AS raised_at, a.told_at AS told_at
+        FROM alerts AS a
+        JOIN alert_rules AS r ON r.id = a.rule_id
+        JOIN clips AS c ON c.id = a.clip_id
+        JOIN nodes AS n ON n.id = a.node_id
+        LEFT JOIN sites AS p ON p.id = a.site_id
+    """,
     "failures": """
         SELECT s.path_text AS path, s.reason AS reason, s.reason_detail AS reason_detail,
                s.user_id AS user_id, s.size_bytes AS size_bytes, s.last_read_at AS last_read_at

@@ -3,5 +3,5 @@
 Statements over the tables are in the other rooms.
 """
 
-PUBLIC = ("complete", "tables", "threshold_tables", "verdict_tables")
+PUBLIC = ("alert_tables", "complete", "tables", "threshold_tables", "verdict_tables")
 """What other rooms may import."""

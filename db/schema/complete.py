@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from sqlalchemy import Index, text
 
-from db.schema import tables, threshold_tables, verdict_tables
+from db.schema import alert_tables, tables, threshold_tables, verdict_tables
 from db.schema.base import metadata
 
-_MODULES = (tables, threshold_tables, verdict_tables)
+_MODULES = (alert_tables, tables, threshold_tables, verdict_tables)
 """Loaded so that `schema` has their tables."""
 
 schema = metadata

@@ -154,6 +154,8 @@ def _report(summary: Summary, home: Path, url: str, *, has_scores: bool) -> None
     shown_home = "" if home == DEFAULT_HOME else f" --home {home}"
     if summary.n_failed or summary.n_failed_before:
         print(f"\nWhat failed and why:  {_program()} failures{shown_home}")
+    if summary.alerts:
+        print(f"\nAlerts:  {_program()} alerts list --raised{shown_home}")
     if summary.n_labelled:
         print(f"\nLabels: {shown_url(url)}\nResults: {home.absolute()}")
     if summary.n_labelled and has_scores:

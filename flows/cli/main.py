@@ -45,6 +45,7 @@ COMMANDS = {
     "times": ("times:times", "When recordings began, and how file names give the time."),
     "sites": ("sites:app", "Where recordings were made, and which belong there."),
     "health": ("health:health", "Recordings and recorders with something wrong."),
+    "alerts": ("alerts:app", "Rules that tell of sounds as soon as they are labelled."),
     "plot": ("ask.plot:plot", "Draw a picture of a clip."),
     "curve": ("ask.plot:curve", "Sorted scores of a class or branch over all clips."),
     "report": ("ask.report:report", "Write a page about the whole collection."),

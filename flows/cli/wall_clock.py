@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from sqlalchemy import Engine
 
 from audioset_core.errors import UserError
-from db.query.time_spans import Span
+from db.query.time_spans import DAY_MS, Span
 from flows.asking import stated_zone
 from flows.terminal import note
 
@@ -31,6 +31,18 @@ def asked_span(engine: Engine, between: tuple[str, str], timezone: str | None) -
     if not span.is_daily:
         note(f"--between is in {timezone or 'UTC, since no --timezone is given'}")
     return span
+
+
+def daily_span(between: tuple[str, str]) -> Span | None:
+    """Two times of day on the recorder's clock; None for all the day.
+
+    Raises:
+        UserError: not times of day.
+    """
+    span = _parsed(*between, zone=UTC)
+    if not span.is_daily:
+        raise UserError("--between takes two times of day here, such as 22:00 05:00")
+    return span if (span.to_ms - span.from_ms) % DAY_MS else None
 
 
 def note_assumed_zone(engine: Engine) -> None:

@@ -18,6 +18,8 @@ from audioset_core.inputs.walk import read_inputs
 from audioset_core.models.registry import find_bundle
 from audioset_core.object_storage.addresses import read_address
 from audioset_core.weights.locate import find_source
+from db.alerts.rules import stored_rules
+from flows.asking import open_database
 from flows.options import database_url
 from flows.prefect_server.metrics import served_metrics
 from flows.prefect_server.settings import Served, prepare_to_serve, server_for_serve
@@ -112,6 +114,7 @@ def serve_plan(plan: Plan) -> None:
         served_metrics(database_url(plan.home, plan.database), plan.metrics_port),
         server_for_serve(plan.home, port=plan.port, with_ui=plan.with_ui) as served,
     ):
+        _ensure_alerts(plan)
         try:
             asyncio.run(_serve(plan, served, next_time))
         finally:
@@ -277,6 +280,17 @@ async def _ensure_automation(client: PrefectClient) -> None:
     automation = AutomationCore.model_validate(HEARTBEAT_AUTOMATION)
     if not await client.read_automations_by_name(automation.name):
         await client.create_automation(automation)
+
+
+def _ensure_alerts(plan: Plan) -> None:
+    """Have the server send on what the rules for alerts find; what lacks a block is said."""
+    with open_database(plan.home, plan.database) as engine:
+        if not (rules := stored_rules(engine)):
+            return
+        from flows.run_report.sound_events import ensure_automations
+
+        for rule, wrong in ensure_automations(rules).items():
+            note(f"alert {rule}: {wrong}")
 
 
 def _say(plan: Plan, served: Served, next_time: datetime) -> None:

@@ -20,6 +20,7 @@ from audioset_core.errors import UserError
 from audioset_core.weights.proxies import proxy_problem
 from flows.prefect_server.configured_server import check_server, import_settings, source_of
 from flows.prefect_server.own_server import (
+    OwnDatabase,
     answers,
     begin_server,
     check_port,
@@ -28,6 +29,7 @@ from flows.prefect_server.own_server import (
     own_database,
     wait_for_answer,
 )
+from flows.run_report.progress import lasting_server
 from flows.stopping import stopper
 
 if TYPE_CHECKING:
@@ -79,6 +81,23 @@ def server_for_command(home: Path, meanwhile: Callable[[], None]) -> Iterator[No
         yield
 
 
+@contextmanager
+def server_that_lasts(home: Path) -> Iterator[None]:
+    """Report to the configured server, or to that of `audioset serve` on the home, in the block.
+
+    Raises:
+        UserError: there is neither.
+    """
+    _set_environment(_COMMAND_LINE, home)
+    with contextlib.ExitStack() as stack:
+        if _report_to_lasting(home, stack) is not None:
+            raise UserError(
+                "there is no Prefect server that could send anything: audioset serve starts one, "
+                "PREFECT_API_URL names one"
+            )
+        yield
+
+
 def _report_to_server(
     home: Path, meanwhile: Callable[[], None], stack: contextlib.ExitStack
 ) -> None:
@@ -89,16 +108,8 @@ def _report_to_server(
         temporary_settings,
     )
 
-    configured = PREFECT_API_URL.value()
-    if configured:
-        check_server(configured, source_of("PREFECT_API_URL"))
-        _import_flows(meanwhile)
-        return
-    database = stack.enter_context(own_database(home))
-    if database.served_at is not None and answers(database.served_at):
-        served = {PREFECT_API_URL: database.served_at, **_own_password()}
-        stack.enter_context(temporary_settings(served))
-        check_server(database.served_at, f"of audioset serve on {home}")
+    database = _report_to_lasting(home, stack)
+    if database is None:
         _import_flows(meanwhile)
         return
     url, process = begin_server(database, _server_environment())
@@ -111,6 +122,23 @@ def _report_to_server(
         **_own_password(),
     }
     stack.enter_context(temporary_settings(settings))
+    stack.callback(lasting_server.reset, lasting_server.set(False))
+
+
+def _report_to_lasting(home: Path, stack: contextlib.ExitStack) -> OwnDatabase | None:
+    """Report to a server that is there; the database for one to be started, if there is none."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    if configured := PREFECT_API_URL.value():
+        check_server(configured, source_of("PREFECT_API_URL"))
+        return None
+    database = stack.enter_context(own_database(home))
+    if database.served_at is None or not answers(database.served_at):
+        return database
+    served = {PREFECT_API_URL: database.served_at, **_own_password()}
+    stack.enter_context(temporary_settings(served))
+    check_server(database.served_at, f"of audioset serve on {home}")
+    return None
 
 
 def _import_flows(meanwhile: Callable[[], None]) -> None:

@@ -2,6 +2,8 @@
 
 # No `from __future__ import annotations`: part of the flows, see label_audio.
 
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from db.errors import DatabaseError
 from db.ledger.labels_by_branch import clips_by_branch
 from db.ledger.runs import note_progress, summary_before
 from db.records import WorkItem
+from flows.run.alerts import LOOK_EVERY_S, ask_new, tell_waiting
 from flows.run.combining import follow_up
 from flows.run.live_runs import LiveRun, recorded_run
 from flows.run.partitions import label_partitions
@@ -30,8 +33,8 @@ from flows.run.preparation import Prepared, prepare_run
 from flows.run.shard_scheduler import label_shards, shard_runner
 from flows.run_options import AlertOptions, ExecutionOptions, stated_url
 from flows.run_report.drift import drift
-from flows.run_report.prefect_artifacts import Monitor
-from flows.run_report.progress import listeners
+from flows.run_report.prefect_artifacts import Monitor, not_fatal
+from flows.run_report.progress import lasting_server, listeners
 from flows.run_report.summary import Summary
 from tasks.convert_weights import convert_weights
 from tasks.discover_files import discover_files
@@ -86,12 +89,16 @@ def run_pipeline(request: Request) -> Summary:
                 )
             elif found.n_items:
                 items = partial(iter_items, engine, run.run_id)
-                label_here(jobs, request.execution, run, monitor, items, found.estimated_s)
+                label_here(
+                    jobs, request.execution, run, monitor, items, found.estimated_s, request.alerts
+                )
             _follow_up(jobs, run)
             is_whole = True
         finally:
             run.stop_clock()
             _look_back(engine, run, found.roots, described)
+            if is_whole:  # what a stopped run has labelled is asked for by the next
+                sound_alerts(engine, run, request.alerts, is_end=True)
             monitor.end(run.summary, run.run_id, request.alerts, is_whole=is_whole)
         return run.summary
 
@@ -129,9 +136,11 @@ def label_here(
     monitor: Monitor,
     items: Callable[[], Iterator[WorkItem]],
     estimated_s: float,
+    alerts: AlertOptions = AlertOptions(),  # noqa: B008 (frozen)
 ) -> None:
     """Label the work list, which `items` begins to read, with tasks of this run."""
     engine = engine_for(jobs[0].database_url)
+    looked_at = time.monotonic()
     if execution.task_runner == "threads":
         for job in jobs:
             begin_to_load(job.weights, job.options.compute)
@@ -145,7 +154,27 @@ def label_here(
             for each in listeners():
                 each.advance(receipt)
             note_progress(engine, run.run_id, run.summary.counts, now())
+            if time.monotonic() - looked_at > LOOK_EVERY_S:
+                sound_alerts(engine, run, alerts)
+                looked_at = time.monotonic()
     decoder_pool().close()  # a process that waits for the next run keeps none
+
+
+def sound_alerts(
+    engine: Engine, run: LiveRun, alerts: AlertOptions, *, is_end: bool = False
+) -> None:
+    """Ask the rules for alerts about what is new, and tell what they find."""
+    summary = run.summary
+    with not_fatal("the rules for alerts could not be asked; the next run asks them"):
+        asked = ask_new(engine)
+        for rule, counts in asked.found.items():
+            summary.alerts.setdefault(rule, Counter()).update(counts)
+        summary.alert_problems |= asked.problems
+    if not lasting_server.get():
+        return  # what waits is told by a run whose server is there to send it on
+    with not_fatal("alerts could not be told; the next run tells them"):
+        told = tell_waiting(engine, run.started_at, alerts.most_sounds, is_end=is_end)
+        summary.alert_problems |= told
 
 
 def _follow_up(jobs: Jobs, run: LiveRun) -> None:

@@ -3,5 +3,5 @@
 Nothing here labels.
 """
 
-PUBLIC = ("drift", "prefect_artifacts", "progress", "safe_markdown", "summary")
+PUBLIC = ("drift", "prefect_artifacts", "progress", "safe_markdown", "sound_events", "summary")
 """What other rooms may import."""

@@ -49,12 +49,12 @@ class Monitor:
         self._total_s, self._to_label = estimated_s, n_items
         if n_found is not None:
             with (
-                _not_fatal("the run could not be renamed"),
+                not_fatal("the run could not be renamed"),
                 get_client(sync_client=True) as client,
             ):
                 name = f"{flow_run.name}: {n_items:,} of {n_found:,} files"
                 client.update_flow_run(UUID(flow_run.id), name=name)
-        with _not_fatal("the progress could not be shown"):
+        with not_fatal("the progress could not be shown"):
             made = create_progress_artifact(
                 0.0 if n_items else 100.0,
                 key=f"{self._kind}-progress",
@@ -86,17 +86,17 @@ class Monitor:
         if is_whole:
             self._done_s = self._total_s
         self._show()
-        with _not_fatal("the summary page could not be stored"):
+        with not_fatal("the summary page could not be stored"):
             create_markdown_artifact(
                 summary.as_markdown(self._title),
                 key=f"{self._kind}-summary",
                 description="What the run labelled, knew already, and could not read.",
             )
         if summary.shown_failures:
-            with _not_fatal("the table of failures could not be stored"):
+            with not_fatal("the table of failures could not be stored"):
                 _leave_failures(summary, self._kind)
         if alerts is not None and is_alarming(summary, alerts):
-            with _not_fatal("the event could not be sent"):
+            with not_fatal("the event could not be sent"):
                 _send_failures(summary, run_id)
 
     def _show(self) -> None:
@@ -110,7 +110,7 @@ class Monitor:
             f"{self._done_s / 3600:,.1f} of about {self._total_s / 3600:,.1f} h, "
             f"{speed:,.0f} x real time"
         )
-        with _not_fatal("the progress could not be shown"):
+        with not_fatal("the progress could not be shown"):
             update_progress_artifact(self._artifact, round(100 * share, 1), text)
 
 
@@ -165,7 +165,8 @@ def _opened(summary: Summary) -> int:
 
 
 @contextmanager
-def _not_fatal(what: str) -> Iterator[None]:
+def not_fatal(what: str) -> Iterator[None]:
+    """Log an error inside the block as a warning: `what` did not happen."""
     try:
         yield
     except Exception:

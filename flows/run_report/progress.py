@@ -25,6 +25,9 @@ class Listener(Protocol):
         """A shard is in the database."""
 
 
+lasting_server: ContextVar[bool] = ContextVar("lasting_server", default=True)
+"""Whether the Prefect server that runs report to goes on when this process ends."""
+
 _listeners: ContextVar[tuple[Listener, ...]] = ContextVar("listeners", default=())
 
 

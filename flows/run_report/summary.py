@@ -24,6 +24,13 @@ _COUNTS = (
     "n_missing", "n_moved", "n_back",
 )  # fmt: skip
 
+# Why an alert is not told.
+_HELD_BACK = {
+    "quiet": "another one was told lately",
+    "old": "recorded too long ago",
+    "judged": "judged absent by people",
+}
+
 _Triple = tuple[str, str, str]
 
 
@@ -63,6 +70,10 @@ class Summary:
     taught: dict[str, int] = field(default_factory=dict)
     """Clips that taught models have scored from the new embeddings, by model."""
     taught_problems: list[str] = field(default_factory=list)
+    alerts: dict[str, Counter[str]] = field(default_factory=dict)
+    """Sounds that the rules for alerts asked for, by rule and state."""
+    alert_problems: dict[str, str] = field(default_factory=dict)
+    """What is wrong with a rule, by its name."""
 
     @classmethod
     def of(cls, found: Discovery, models: Sequence[str]) -> Summary:
@@ -93,6 +104,8 @@ class Summary:
         """
         self.failures.update(part.get("failures", {}))
         self.remarks.update(part.get("remarks", {}))
+        for rule, found in part.get("alerts", {}).items():
+            self.alerts.setdefault(rule, Counter()).update(found)
         counted = ShardCounts(
             n_labelled=counts.n_labelled,
             n_partial=part.get("n_partial", 0),
@@ -156,6 +169,7 @@ class Summary:
             "problems": [one_line(text) for text in self.problems],
             "labels": self.labels,
             "taught": self.taught,
+            "alerts": {rule: dict(counts) for rule, counts in self.alerts.items()},
         }
 
     def rows(self) -> list[tuple[str, str]]:
@@ -169,6 +183,11 @@ class Summary:
             ("embeddings added", self.n_added, "had labels, which stay as they are"),
             *((f"remark: {kind}", count, "") for kind, count in self.remarks.most_common()),
             *((f"scored by {model}", count, "taught") for model, count in self.taught.items()),
+            *(
+                (f"alert {rule}", counts.total(), _held_back(counts))
+                for rule, counts in sorted(self.alerts.items())
+            ),
+            *((f"alert {rule}: {why}", 1, "") for rule, why in self.alert_problems.items()),
             ("labelled before", self.n_known, ""),
             ("copies of labelled content", self.n_copies, ""),
             ("still being written, for the next run", self.n_waiting, ""),
@@ -230,6 +249,13 @@ class Summary:
         if failures and self.n_failed > len(failures):
             lines += ["", f"... and {self.n_failed - len(failures):,} more: `audioset failures`"]
         return "\n".join(lines)
+
+
+def _held_back(counts: Mapping[str, int]) -> str:
+    """How many of a rule's sounds are not told, and why."""
+    parts = (f"{counts[s]:,} {why}" for s, why in _HELD_BACK.items() if counts.get(s))
+    text = ", ".join(parts)
+    return f"not told: {text}" if text else ""
 
 
 def _shown(triples: Sequence[_Triple]) -> list[_Triple]:

@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
 import sqlite3
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from audioset_core.ontology.graph import load_default
+from db.alerts.raised import raised_alerts
+from db.alerts.rules import AlertRule, change_rules
+from db.engine import open_engine, sqlite_url
+from db.migrate import ensure_schema
+from db.query.question import Question
 from flows.prefect_server.own_server import MARK
 from flows.prefect_server.serve import ARRIVED, HEARTBEAT_AUTOMATION
+from tests.db.build import NOW
 from tests.flows.build import command, run_command, write_clip
 from tests.flows.servers import (
     Process,
@@ -269,6 +282,94 @@ def test_after_a_kill_the_next_start_cleans_up(place: _Place) -> None:
             state = wait_until(lambda: _is_over(url, again), 180, what=lambda: process.said)
             assert state["type"] == "COMPLETED", (state, process.said)
             assert place.n_labelled() == 7
+
+
+@contextmanager
+def _webhook() -> Iterator[tuple[str, list[Any]]]:
+    """An address that takes JSON by POST, and what was sent there."""
+    sent: list[Any] = []
+
+    class Taker(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            sent.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Taker) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/", sent
+        server.shutdown()
+
+
+def _save_block(url: str, block: str, data: Mapping[str, Any]) -> None:
+    """Save a block, TYPE/NAME, as Prefect's pages do."""
+    kind, name = block.split("/")
+    block_type = ask(url, "GET", f"/block_types/slug/{kind}")["id"]
+    asked = {"block_schemas": {"block_type_id": {"any_": [block_type]}}}
+    schema = ask(url, "POST", "/block_schemas/filter", asked)[0]["id"]
+    body = {"name": name, "data": data, "block_type_id": block_type, "block_schema_id": schema}
+    ask(url, "POST", "/block_documents/", body)
+
+
+@pytest.mark.slow
+@pytest.mark.server
+def test_what_a_rule_hears_reaches_the_webhook_once(place: _Place) -> None:
+    """As docs/alerts.md has it; two sounds of a run are told, and the others counted."""
+    home = ("--home", place.home)
+    rule = AlertRule(
+        name="any", question=Question(under=(load_default().find("Animal").mid,), min_score=0.1),
+        notify="custom-webhook/ranger",
+    )  # fmt: skip
+    raw = replace(rule, name="raw", notify="webhook/siren", first_in="day")
+    place.home.mkdir()
+    engine = open_engine(sqlite_url(place.home / "labels.db"))
+    ensure_schema(engine)
+    change_rules(engine, lambda _: [rule, raw], NOW)
+    # Without a server that lasts the sounds are found, and wait.
+    done = place.run("label", place.root / "0.wav", *home)
+    assert done.returncode == 0, done.stderr
+    assert b"alert any" in done.stdout
+    trial = place.run("alerts", "test", "any", "--send", *home)
+    assert trial.returncode == 2
+    assert trial.stderr.startswith(b"audioset: there is no Prefect server that could send")
+    with _webhook() as (address, sent), place.served() as (process, url):
+        assert "alert any: sent to nobody, since Prefect has no block custom-webhook/r" in (
+            process.said
+        )
+        message = {"title": "{{subject}}", "text": "{{body}}"}
+        own = {"name": "x", "url": address, "json_data": message}
+        _save_block(url, "custom-webhook/ranger", own)
+        _save_block(url, "webhook/siren", {"url": address})
+        trial = place.run("alerts", "test", "ANY", "--send", *home)
+        assert trial.returncode == 0, trial.stderr
+        wait_until(lambda: sent, 30, what=lambda: process.said)
+        assert sent.pop() == {
+            "title": "audioset: any", "text": "a trial of the alert 'any': nothing was heard",
+        }  # fmt: skip
+        for _ in range(2):  # and nothing by a second run
+            run = trigger(url, "ingest-new/scheduled", alerts={"most_sounds": 2})
+            over = partial(_is_over, url, run)
+            assert wait_until(over, 90)["type"] == "COMPLETED", process.said
+        wait_until(lambda: len(sent) >= 4, 30, what=lambda: (sent, process.said))
+        time.sleep(3)  # what comes too often comes late
+        every = raised_alerts(engine)
+        engine.dispose()
+        found = Counter((each.rule, each.state) for each in every)
+        n_of_one = sum(each.rule == "any" for each in every)
+        assert found["any", "told"] == 2
+        assert found["any", "summed"] == n_of_one - 2 > 0
+        assert found["raw", "told"] == 1
+        assert found["raw", "quiet"] == n_of_one - 1
+        texts = [each["text"] for each in sent if each.get("title") == "audioset: any"]
+        (more,) = (text for text in texts if ".wav, " not in text)
+        assert (len(texts), more.split(":")[0]) == (3, f"and {n_of_one - 2} more")
+        (raw,) = (each for each in sent if "title" not in each)
+        assert raw["rule"] == "raw"
+        assert raw["score"] >= 0.1
+        assert raw["path"].startswith(str(place.root))
 
 
 @pytest.mark.slow
