@@ -39,6 +39,7 @@ _NO_MARKS = (
     "--precision fast: this version of OpenVINO ({}) cannot keep single layers in float32; leave "
     "it out"
 )
+_NO_ROOM = "--precision fast: no temporary file can be written in {}; set TMPDIR to another folder"
 _LAYERS = frozenset({"Convolution", "GroupConvolution", "MatMul"})
 _EXACT = '<rt_info><attribute name="precise" version="0"/></rt_info>'
 """In OpenVINO's files: this layer stays in its own precision, whatever is asked of the network."""
@@ -167,7 +168,10 @@ def _translated(core: Any, bundle: ModelBundle, weights: ReadyWeights, *, is_fas
             shutil.rmtree(folder, ignore_errors=True)
     model = _translate(bundle, weights)
     if is_fast:
-        model = _with_marks(core, model, bundle)
+        try:
+            model = _with_marks(core, model, bundle)
+        except (OSError, RuntimeError) as error:  # OpenVINO's own, of a full disk
+            raise UserError(_NO_ROOM.format(tempfile.gettempdir())) from error
     _keep(model, folder)
     return model
 
@@ -197,11 +201,11 @@ def _with_marks(core: Any, model: Any, bundle: ModelBundle) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / _XML
         openvino.save_model(model, path, compress_to_fp16=False)
-        xml = path.read_text()
+        xml = path.read_text("utf-8")
         for name in exact:
             at = xml.index("<input>", xml.index(f'name="{name}"'))
             xml = xml[:at] + _EXACT + xml[at:]
-        path.write_text(xml)
+        path.write_text(xml, "utf-8")
         return core.read_model(path)
 
 

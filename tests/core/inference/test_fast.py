@@ -88,15 +88,27 @@ def test_the_fast_form_is_kept_beside_and_gives_the_same_bits(
     assert (again != exact).any()
 
 
+def full_disk(*_: object, **__: object) -> None:
+    raise RuntimeError("cannot write")
+
+
 @pytest.mark.slow
-def test_marks_that_are_not_followed_are_noticed(
-    yamnet_weights: ReadyWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """So a version of OpenVINO would be that does not know them."""
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        # As by a version of OpenVINO that does not know the marks.
+        ("_EXACT", "", r"OpenVINO \(.*\) cannot keep single layers in float32; leave it out"),
+        ("openvino.save_model", full_disk, "no temporary file can be written in .*; set TMPDIR"),
+    ],
+)
+def test_a_form_that_cannot_be_made_is_told(
+    yamnet_weights: ReadyWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    name: str, value: object, told: str,
+) -> None:  # fmt: skip
     fast_scorer(yamnet_weights)
     monkeypatch.setenv("AUDIOSET_CACHE", str(tmp_path))
-    monkeypatch.setattr("audioset_core.inference.openvino_engine._EXACT", "")
-    with pytest.raises(UserError, match="cannot keep single layers in float32; leave it out"):
+    monkeypatch.setattr(f"audioset_core.inference.openvino_engine.{name}", value)
+    with pytest.raises(UserError, match=told):
         open_network(YAMNET, yamnet_weights, FAST)
 
 
