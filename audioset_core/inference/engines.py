@@ -46,6 +46,8 @@ def open_network(
         from audioset_core.inference.openvino_engine import OpenVinoNetwork
 
         return OpenVinoNetwork(bundle, weights, compute, n_lanes=n_lanes)
+    if compute.precision == "fast":
+        raise UserError("--precision fast needs OpenVINO: add --engine openvino --device cpu")
     from audioset_core.inference.torch_engine import TorchNetwork
 
     return TorchNetwork(bundle, weights, compute, n_lanes=n_lanes)

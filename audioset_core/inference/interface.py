@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 F32: TypeAlias = "NDArray[np.float32]"
 Device = Literal["auto", "cpu", "cuda"]
 EngineName = Literal["auto", "torch", "openvino"]
-Precision = Literal["float32", "bf16"]
+Precision = Literal["float32", "fast", "bf16"]
+FAST_RECIPE = 1
+"""Changes whenever scores of ``--precision fast`` do, so that no row mixes them with others."""
 Patches = Any
 """``[n, patch_frames, n_mels]``, float32, where the network computes: a numpy array or a tensor."""
 
@@ -29,7 +31,8 @@ class ComputeOptions:
     engine: EngineName = "auto"
     """``auto`` is OpenVINO on a CPU, torch on a GPU."""
     precision: Precision = "float32"
-    """``bf16`` is faster where the hardware has it, and moves scores by up to about 0.2."""
+    """``bf16`` is faster where the hardware has it, and moves scores by up to about 0.2. ``fast``
+    keeps the layers in float32 that lose most by it: OpenVINO only, models with `fast_layers`."""
 
 
 AUTO = ComputeOptions()

@@ -7,6 +7,7 @@ folder under the digest of its weights; after that torch is not needed.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from audioset_core.errors import UserError, WeightsError
 from audioset_core.features.config import FrontendConfig
 from audioset_core.features.log_mel import patches
 from audioset_core.features.patch_reader import LogMelPiece, Piece
-from audioset_core.inference.interface import ComputeOptions, Patches
+from audioset_core.inference.interface import FAST_RECIPE, ComputeOptions, Patches
 from audioset_core.models.registry import ModelBundle
 from audioset_core.system import n_cores
 from audioset_core.weights.convert import file_sha256
@@ -33,7 +34,15 @@ from audioset_core.weights.locate import ReadyWeights, cache_dir
 _XML = "network.xml"
 _MOST_KEPT_BYTES = 2_000_000_000
 """Of translated networks in the cache folder: five of the largest, all of the small ones."""
-_NO_BF16 = "--precision bf16: this processor does not compute in bfloat16; leave it out"
+_NO_BF16 = "--precision {}: this processor does not compute in bfloat16; leave it out"
+_NO_MARKS = (
+    "--precision fast: this version of OpenVINO ({}) cannot keep single layers in float32; leave "
+    "it out"
+)
+_NO_ROOM = "--precision fast: no temporary file can be written in {}; set TMPDIR to another folder"
+_LAYERS = frozenset({"Convolution", "GroupConvolution", "MatMul"})
+_EXACT = '<rt_info><attribute name="precise" version="0"/></rt_info>'
+"""In OpenVINO's files: this layer stays in its own precision, whatever is asked of the network."""
 
 
 @contextmanager
@@ -73,12 +82,14 @@ class OpenVinoNetwork:
         n_lanes: int | None = None,
     ) -> None:
         core = openvino.Core()
-        is_bf16 = compute.precision == "bf16"
+        is_fast, is_bf16 = compute.precision == "fast", compute.precision != "float32"
+        if is_fast:
+            bundle.check_fast()
         if is_bf16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise UserError(_NO_BF16)
+            raise UserError(_NO_BF16.format(compute.precision))
         self.batch_patches = bundle.cpu_batch_patches
         self.n_lanes = n_lanes or n_cores()
-        model = _translated(core, bundle, weights)
+        model = _translated(core, bundle, weights, is_fast=is_fast)
         frontend = bundle.frontend
         model.reshape(
             openvino.PartialShape([self.batch_patches, frontend.patch_frames, frontend.n_mels])
@@ -97,7 +108,9 @@ class OpenVinoNetwork:
             if not is_bf16:
                 raise
             # The processor has bfloat16, but ONEDNN_MAX_CPU_ISA forbids the instructions.
-            raise UserError(_NO_BF16) from error
+            raise UserError(_NO_BF16.format(compute.precision)) from error
+        if is_fast and not _keeps_float32(compiled, bundle):
+            raise UserError(_NO_MARKS.format(openvino.__version__.split("-")[0]))
         self._idle: SimpleQueue[Any] = SimpleQueue()
         for _ in range(self.n_lanes):
             self._idle.put(compiled.create_infer_request())
@@ -133,15 +146,19 @@ class OpenVinoNetwork:
         return logits[0] if logits else None, embeddings
 
 
-def _translated(core: Any, bundle: ModelBundle, weights: ReadyWeights) -> Any:
-    """The network with any batch size, from the cache or translated into it."""
+def _translated(core: Any, bundle: ModelBundle, weights: ReadyWeights, *, is_fast: bool) -> Any:
+    """The network with any batch size, from the cache or translated into it.
+
+    The form for ``--precision fast`` has one batch size, and is kept beside.
+    """
     try:
         digest = file_sha256(weights.path)
     except OSError as error:
         raise WeightsError(f"{weights.path} cannot be read: {error.strerror}") from error
     kind = bundle.name if bundle.has_scores else f"{bundle.name}-headless"
     version = openvino.__version__.split("-")[0]
-    folder = cache_dir() / "openvino" / f"{kind}-{digest[:32]}-{version}"
+    form = f"-fast{FAST_RECIPE}" if is_fast else ""
+    folder = cache_dir() / "openvino" / f"{kind}-{digest[:32]}-{version}{form}"
     if os.path.isfile(folder / _XML):  # noqa: PTH113 (the method raises PermissionError)
         try:
             with suppress(OSError):  # a folder that can only be read
@@ -150,8 +167,57 @@ def _translated(core: Any, bundle: ModelBundle, weights: ReadyWeights) -> Any:
         except RuntimeError:  # incomplete, perhaps because of a full disk
             shutil.rmtree(folder, ignore_errors=True)
     model = _translate(bundle, weights)
+    if is_fast:
+        try:
+            model = _with_marks(core, model, bundle)
+        except (OSError, RuntimeError) as error:  # OpenVINO's own, of a full disk
+            raise UserError(_NO_ROOM.format(tempfile.gettempdir())) from error
     _keep(model, folder)
     return model
+
+
+def _with_marks(core: Any, model: Any, bundle: ModelBundle) -> Any:
+    """The network with all layers marked to stay in float32, except the bundle's fast ones.
+
+    The mark is an attribute of OpenVINO's files, for which its Python has no function.
+    """
+    from openvino._offline_transformations import apply_moc_transformations
+    from openvino.passes import ConstantFolding, Manager
+
+    frontend = bundle.frontend
+    shape = [bundle.cpu_batch_patches, frontend.patch_frames, frontend.n_mels]
+    model.reshape(openvino.PartialShape(shape))
+    # Paddings become numbers, and part of their convolutions. Later, that would lose the marks.
+    folding = Manager()
+    folding.register_pass(ConstantFolding())
+    folding.run_passes(model)
+    apply_moc_transformations(model, cf=True)
+    exact = [
+        layer.get_friendly_name()
+        for layer in model.get_ops()
+        if layer.get_type_name() in _LAYERS
+        and not re.search(bundle.fast_layers, layer.get_friendly_name())
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / _XML
+        openvino.save_model(model, path, compress_to_fp16=False)
+        xml = path.read_text("utf-8")
+        for name in exact:
+            at = xml.index("<input>", xml.index(f'name="{name}"'))
+            xml = xml[:at] + _EXACT + xml[at:]
+        path.write_text(xml, "utf-8")
+        return core.read_model(path)
+
+
+def _keeps_float32(compiled: Any, bundle: ModelBundle) -> bool:
+    """Whether no layer is computed in bfloat16 but the bundle's fast ones."""
+    coarse = [
+        layer.get_friendly_name()
+        for layer in compiled.get_runtime_model().get_ops()
+        if layer.get_rt_info()["layerType"].astype(str) in ("Convolution", "FullyConnected")
+        and layer.get_rt_info()["runtimePrecision"].astype(str) != "f32"
+    ]
+    return all(re.search(bundle.fast_layers, name) for name in coarse)
 
 
 def _translate(bundle: ModelBundle, weights: ReadyWeights) -> Any:

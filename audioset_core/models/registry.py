@@ -75,6 +75,9 @@ class ModelBundle:
     """File in ``audioset_core/data`` with the weights, of a model that is in the package."""
     framings: tuple[Framing, ...] = ("reference", "pad")
     """``seed`` repeats the older port's chunks: for the models that the older port had."""
+    fast_layers: str = ""
+    """Pattern of the layers that ``--precision fast`` computes in bfloat16; "": there is no such
+    form. Chosen by measurement: docs/numerics.md."""
     cpu_batch_patches: int = 16
     cuda_batch_patches: int = 256
 
@@ -98,6 +101,16 @@ class ModelBundle:
     def layouts(self) -> tuple[Layout, ...]:
         """The published forms of its weights; imports torch."""
         return _layouts(self.network, self.network_options)
+
+    def check_fast(self) -> None:
+        """Check that the model has a form for ``--precision fast``.
+
+        Raises:
+            UserError: it has none.
+        """
+        if not self.fast_layers:
+            have = ", ".join(bundle.name for bundle in BUNDLES.values() if bundle.fast_layers)
+            raise UserError(f"--precision fast: {have} has such a form, {self.name} has none")
 
     def framed(self, *, patch_hop_s: float | None, framing: Framing) -> FrontendConfig:
         """The front end with this hop and framing.
@@ -175,6 +188,7 @@ YAMNET = ModelBundle(
     network="yamnet:YAMNet",
     mean_ap=0.306,
     framings=("reference", "pad", "seed"),
+    fast_layers=r"layers\.layer([3-9]|1\d)\.pointwise_conv|classifier",
     official=OfficialWeights(
         url="https://storage.googleapis.com/audioset/yamnet.h5",
         file_name="yamnet.h5",

@@ -19,7 +19,7 @@ from sqlalchemy import Engine
 from threadpoolctl import threadpool_limits
 
 from audioset_core.features.config import FrontendConfig
-from audioset_core.inference.interface import ComputeOptions
+from audioset_core.inference.interface import FAST_RECIPE, ComputeOptions
 from audioset_core.inference.scorer import Scorer
 from audioset_core.models.registry import ModelBundle, find_bundle
 from audioset_core.weights.locate import ReadyWeights
@@ -73,7 +73,7 @@ def labelling_settings(options: LabelOptions, model: str) -> tuple[FrontendConfi
     """The front end, and what makes one labelling differ from another of the same model.
 
     Raises:
-        UserError: no such model, or a hop or framing that it does not have.
+        UserError: no such model, or a hop, framing or precision that it does not have.
     """
     frontend = find_bundle(model).framed(patch_hop_s=options.patch_hop_s, framing=options.framing)
     extra: dict[str, Any] = {
@@ -83,6 +83,9 @@ def labelling_settings(options: LabelOptions, model: str) -> tuple[FrontendConfi
         "log_offset": frontend.log_offset,
         "resampler": "soxr HQ",
     }
+    if options.precision == "fast":
+        find_bundle(model).check_fast()
+        extra["fast_recipe"] = FAST_RECIPE
     chosen = options.model_dump(include=set(RESULT_OPTIONS), exclude_defaults=True)
     return frontend, Parameters(
         patch_hop_s=frontend.step_hop_s,

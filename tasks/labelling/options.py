@@ -73,8 +73,8 @@ class LabelOptions(BaseModel):
     """What computes the network; auto takes OpenVINO on a CPU, torch on a GPU. Scores are the same
     within 0.00001."""
     precision: Precision = "float32"
-    """What the network computes in. bf16 is faster where the hardware has it, and moves scores by
-    up to about 0.1."""
+    """What the network computes in. Both others are faster on processors that have bfloat16: fast
+    (YAMNet) moves a recording's mean scores by up to about 0.01, bf16 a score by up to 0.2."""
     score_dtype: ScoreDtype = Field("float16", title="Score type")
     """How results are stored in the .npy files."""
     embeddings: bool = False

@@ -26,6 +26,7 @@ from flows.prepare_model import prepare_model
 from flows.run_options import ExecutionOptions
 from tasks import chunk_and_featurize, persist
 from tasks.labelling import shards
+from tasks.labelling.job import labelling_settings
 from tasks.labelling.options import MOST_MODELS, LabelOptions
 from tests.flows.build import Lab, sound, write_clip
 
@@ -307,3 +308,14 @@ def test_on_dask(lab: Lab, other: Lab, corpus: Path) -> None:
     _label(other, corpus)
     assert _files(lab) == _files(other)
     assert _labels(lab) == _labels(other)
+
+
+def test_fast_scores_are_a_labelling_of_their_own() -> None:
+    plain, fast, bf16 = (
+        labelling_settings(LabelOptions(precision=precision), "yamnet")[1]
+        for precision in ("float32", "fast", "bf16")
+    )
+    assert dict(fast.extra) == {**plain.extra, "precision": "fast", "fast_recipe": 1}
+    assert len({plain.digest, fast.digest, bf16.digest}) == 3
+    with pytest.raises(UserError, match="fast: yamnet has such a form, mn04 has none"):
+        labelling_settings(LabelOptions(precision="fast"), "mn04")
