@@ -107,7 +107,7 @@ def main() -> None:
 
 def overlap(chosen: dict[str, tuple[tuple[float, ...], int]], rounds: int) -> None:
     """A table of CPU seconds per 1,000 patches, and what is spared; medians of the rounds."""
-    openvino_engine._BATCHES_BEFORE_SHARING = 0
+    openvino_engine._SECONDS_BEFORE_SHARING = 0
     print(
         f"{'model':<10}{'hop':>6}{'apart':>10}{'shared':>10}{'spared':>9}{'silence':>10}{'check':>9}"
     )

@@ -34,7 +34,7 @@ def yamnet(yamnet_weights: ReadyWeights) -> OpenVinoNetwork:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Short runs share layers too."""
-    monkeypatch.setattr(openvino_engine, "_BATCHES_BEFORE_SHARING", 0)
+    monkeypatch.setattr(openvino_engine, "_SECONDS_BEFORE_SHARING", 0)
 
 
 def assert_shares(network: OpenVinoNetwork, bundle: ModelBundle, frames: Any, hop: int) -> None:
@@ -163,7 +163,10 @@ def test_a_network_that_cannot_be_changed_computes_every_patch(
     ]
 
 
-def test_short_runs_do_not_wait_for_it(yamnet_weights: ReadyWeights) -> None:
+def test_short_runs_do_not_wait_for_it(
+    yamnet_weights: ReadyWeights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino_engine, "_SECONDS_BEFORE_SHARING", 1e9)
     network = OpenVinoNetwork(YAMNET, yamnet_weights, CPU, n_lanes=1)
     assert network.sharing(YAMNET.frontend) is None
     assert not network._sharing
