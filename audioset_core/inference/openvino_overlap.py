@@ -26,11 +26,13 @@ from openvino.utils.node_factory import NodeFactory
 _TIME = 2
 """The axis of frames in ``[batch, channels, frames, mels]``."""
 _WINDOWED = ("Convolution", "GroupConvolution", "MaxPool", "AvgPool")
-_ROW_BY_ROW = ("Unsqueeze", "Transpose", "BatchNormInference", "Add", "Relu")
+_ROW_BY_ROW: tuple[str, ...] = ("Add", "Relu")
+_IN_FRONT: tuple[str, ...] = ("Unsqueeze", "Transpose", "BatchNormInference", *_ROW_BY_ROW)
+"""Also row by row, until frames are on their axis."""
 _WORTH_SHARING = 0.8
 """Of a patch's rows in a layer, the largest share that may be left to compute."""
-_FEW_ROWS = 0.25
-"""Of a patch's frames: before layers have so few rows, cutting patches out costs what is saved."""
+_FEW_ROWS = 0.5
+"""Of a patch's frames: before layers have fewer rows, cutting patches out costs what is saved."""
 
 
 def overlapping(patchwise: Any, hop_frames: int) -> Any | None:
@@ -61,7 +63,7 @@ def overlapping(patchwise: Any, hop_frames: int) -> Any | None:
             trunk.pass_on(operation)
         elif not trunk.slide(operation, window):
             break
-    if trunk.n_rows > _FEW_ROWS * n_rows:
+    if trunk.n_rows >= _FEW_ROWS * n_rows:
         return None
     rest = trunk.shared.get_target_inputs()
     patches = trunk.patches()
@@ -147,22 +149,24 @@ class _Trunk:
 
 
 def _chain(frames: Any) -> list[tuple[Any, _Window | None]]:
-    """The operations from the first on, as long as each reads the one before alone.
+    """The operations from the first on, as long as each reads the one before, and constants.
 
     A window is None where each row is computed by itself. Padding belongs to what follows it.
     """
     chain: list[tuple[Any, _Window | None]] = []
-    padding, at = None, frames
+    padding, at, row_by_row = None, frames, _IN_FRONT
     while len(readers := at.output(0).get_target_inputs()) == 1:
         at = next(iter(readers)).get_node()
         kind = at.get_type_name()
+        if any(v.get_node().get_type_name() != "Constant" for v in at.input_values()[1:]):
+            break
         if kind == "Pad" and padding is None:
             padding = at
         elif kind in _WINDOWED:
             window = _window(at, padding)
             chain.append((at, None if window == _ONE_ROW else window))
-            padding = None
-        elif kind in _ROW_BY_ROW and padding is None:
+            padding, row_by_row = None, _ROW_BY_ROW
+        elif kind in row_by_row and padding is None:
             chain.append((at, None))
         else:
             break

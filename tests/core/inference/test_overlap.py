@@ -69,7 +69,9 @@ def test_every_value_is_that_of_the_patch_by_itself(
 @pytest.mark.slow
 @pytest.mark.numeric
 @pytest.mark.usefixtures("at_once")
-@pytest.mark.parametrize(("name", "hop"), [("panns", 100), ("vggish", 48), ("vggish", 24)])
+@pytest.mark.parametrize(
+    ("name", "hop"), [("panns", 100), ("panns", 50), ("vggish", 48), ("vggish", 24)]
+)
 def test_of_other_networks_too(name: str, hop: int, tmp_path: Path) -> None:
     import torch
     from safetensors.torch import save_file
