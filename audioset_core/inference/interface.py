@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -20,6 +21,9 @@ FAST_RECIPE = 1
 """Changes whenever scores of ``--precision fast`` do, so that no row mixes them with others."""
 Patches = Any
 """``[n, patch_frames, n_mels]``, float32, where the network computes: a numpy array or a tensor."""
+
+Forward = Callable[[Any], "tuple[F32 | None, F32]"]
+"""From the input of a full batch to logits, None without a classifier head, and embeddings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,4 +70,12 @@ class Network(Protocol):
             ``[batch_patches, patch_frames, n_mels]`` float32 -> logits ``[batch_patches,
             n_classes]`` (None without a classifier head), embeddings ``[batch_patches, dim]``,
             both float32; ``[batch_patches, steps_per_patch, ...]`` if a patch has several steps.
+        """
+
+    def sharing(self, config: FrontendConfig) -> Forward | None:
+        """The same for consecutive patches, which computes once what they share: to the same bits.
+
+        Shape:
+            the frames under ``batch_patches`` patches, ``[n_frames, n_mels]`` float32, to what
+            `forward` returns. None where nothing is shared, or is not yet worth it.
         """

@@ -6,11 +6,13 @@ folder under the digest of its weights; after that torch is not needed.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,15 +27,20 @@ from audioset_core.errors import UserError, WeightsError
 from audioset_core.features.config import FrontendConfig
 from audioset_core.features.log_mel import patches
 from audioset_core.features.patch_reader import LogMelPiece, Piece
-from audioset_core.inference.interface import FAST_RECIPE, ComputeOptions, Patches
+from audioset_core.inference.interface import FAST_RECIPE, ComputeOptions, Forward, Patches
 from audioset_core.models.registry import ModelBundle
 from audioset_core.system import n_cores
 from audioset_core.weights.convert import file_sha256
 from audioset_core.weights.locate import ReadyWeights, cache_dir
 
+logger = logging.getLogger(__name__)
+
 _XML = "network.xml"
 _MOST_KEPT_BYTES = 2_000_000_000
 """Of translated networks in the cache folder: five of the largest, all of the small ones."""
+_SECONDS_BEFORE_SHARING = 6.0
+"""Of computing: for YAMNet half an hour of audio. Compiling a network that shares layers takes as
+long as the network saves on that; its memory is that of the first, for YAMNet 55 MB."""
 _NO_BF16 = "--precision {}: this processor does not compute in bfloat16; leave it out"
 _NO_MARKS = (
     "--precision fast: this version of OpenVINO ({}) cannot keep single layers in float32; leave "
@@ -66,6 +73,8 @@ def _unreported() -> Iterator[None]:
 with _unreported():
     import openvino
 
+    from audioset_core.inference.openvino_overlap import overlapping
+
 
 class OpenVinoNetwork:
     """See `audioset_core.inference.interface.Network`."""
@@ -81,44 +90,56 @@ class OpenVinoNetwork:
         *,
         n_lanes: int | None = None,
     ) -> None:
-        core = openvino.Core()
-        is_fast, is_bf16 = compute.precision == "fast", compute.precision != "float32"
-        if is_fast:
+        self._core, self._bundle = openvino.Core(), bundle
+        self._precision = compute.precision
+        if self._is_fast:
             bundle.check_fast()
-        if is_bf16 and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        capabilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if self._is_bf16 and "BF16" not in capabilities:
             raise UserError(_NO_BF16.format(compute.precision))
         self.batch_patches = bundle.cpu_batch_patches
         self.n_lanes = n_lanes or n_cores()
-        model = _translated(core, bundle, weights, is_fast=is_fast)
-        frontend = bundle.frontend
-        model.reshape(
-            openvino.PartialShape([self.batch_patches, frontend.patch_frames, frontend.n_mels])
-        )
+        self._model = _translated(self._core, bundle, weights, is_fast=self._is_fast)
+        shape = [self.batch_patches, bundle.frontend.patch_frames, bundle.frontend.n_mels]
+        self._model.reshape(openvino.PartialShape(shape))
+        self._idle = self._compiled(self._model)
+        self._spent_s = 0.0
+        self._sharing: dict[int, SimpleQueue[Any] | None] = {}
+        # The bindings import numpy at the first call. Two threads that make this call at once wait
+        # for each other for ever (pybind11's lock against the interpreter's).
+        self.forward(np.zeros(shape, np.float32))
+
+    @property
+    def _is_fast(self) -> bool:
+        return self._precision == "fast"
+
+    @property
+    def _is_bf16(self) -> bool:
+        return self._precision != "float32"
+
+    def _compiled(self, model: Any) -> SimpleQueue[Any]:
+        """A request for each lane."""
         settings = {
             # One thread per lane: a sum is then split the same way on any number of cores.
             "NUM_STREAMS": self.n_lanes,
             "INFERENCE_NUM_THREADS": self.n_lanes,
             "ENABLE_CPU_PINNING": False,
             # Otherwise the plugin computes in bfloat16 if the processor has it.
-            "INFERENCE_PRECISION_HINT": "bf16" if is_bf16 else "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if self._is_bf16 else "f32",
         }
         try:
-            compiled = core.compile_model(model, "CPU", settings)
+            compiled = self._core.compile_model(model, "CPU", settings)
         except RuntimeError as error:
-            if not is_bf16:
+            if not self._is_bf16:
                 raise
             # The processor has bfloat16, but ONEDNN_MAX_CPU_ISA forbids the instructions.
-            raise UserError(_NO_BF16.format(compute.precision)) from error
-        if is_fast and not _keeps_float32(compiled, bundle):
+            raise UserError(_NO_BF16.format(self._precision)) from error
+        if self._is_fast and not _keeps_float32(compiled, self._bundle):
             raise UserError(_NO_MARKS.format(openvino.__version__.split("-")[0]))
-        self._idle: SimpleQueue[Any] = SimpleQueue()
+        idle: SimpleQueue[Any] = SimpleQueue()
         for _ in range(self.n_lanes):
-            self._idle.put(compiled.create_infer_request())
-        # The bindings import numpy at the first call. Two threads that make this call at once wait
-        # for each other for ever (pybind11's lock against the interpreter's).
-        self.forward(
-            np.zeros((self.batch_patches, frontend.patch_frames, frontend.n_mels), np.float32)
-        )
+            idle.put(compiled.create_infer_request())
+        return idle
 
     def enter_lane(self) -> None:
         """Does nothing: the streams are OpenVINO's own threads."""
@@ -136,14 +157,57 @@ class OpenVinoNetwork:
 
     def forward(self, batch: Patches) -> tuple[F32 | None, F32]:
         """See `Network`."""
-        request = self._idle.get()
+        began = time.perf_counter()
+        outputs = _inferred(self._idle, batch)
+        self._spent_s += time.perf_counter() - began
+        return outputs
+
+    def sharing(self, config: FrontendConfig) -> Forward | None:
+        """See `Network`. In a short run None: it would end before anything is gained.
+
+        Also None in the form for ``--precision fast``: copies of layers would have no marks.
+        """
+        if self._is_fast or self._spent_s < _SECONDS_BEFORE_SHARING:
+            return None
+        hop = config.patch_hop_frames
+        if hop not in self._sharing:
+            self._sharing[hop] = self._share(config)
+        idle = self._sharing[hop]
+        return None if idle is None else lambda frames: _inferred(idle, frames[np.newaxis])
+
+    def _share(self, config: FrontendConfig) -> SimpleQueue[Any] | None:
+        """Requests of a network that shares layers; None without one of the same bits.
+
+        In which order a library sums up may depend on sizes (without AVX2 it does), never on the
+        values: one batch by chance tells.
+        """
         try:
-            outputs = request.infer([batch], share_inputs=True, share_outputs=True)
-            # Copies, because the next batch reuses the request's memory.
-            *logits, embeddings = (np.array(outputs[at]) for at in range(len(outputs)))
-        finally:
-            self._idle.put(request)
-        return logits[0] if logits else None, embeddings
+            model = overlapping(self._model, config.patch_hop_frames)
+            if model is None:
+                return None
+            idle = self._compiled(model)
+        except RuntimeError as error:
+            logger.warning("layers of overlapping patches are not shared: %s", error)
+            return None
+        n_frames = (self.batch_patches - 1) * config.patch_hop_frames + config.patch_frames
+        rng = np.random.default_rng(0)
+        frames = rng.normal(-4, 2, (n_frames, config.n_mels)).astype(np.float32)
+        shared = _inferred(idle, frames[np.newaxis])
+        apart = _inferred(self._idle, np.ascontiguousarray(patches(frames, config)))
+        is_same = all(np.array_equal(*pair) for pair in zip(shared, apart, strict=True))  # type: ignore[arg-type]
+        return idle if is_same else None
+
+
+def _inferred(idle: SimpleQueue[Any], batch: F32) -> tuple[F32 | None, F32]:
+    """Logits (None without a head) and embeddings, by the next idle request."""
+    request = idle.get()
+    try:
+        outputs = request.infer([batch], share_inputs=True, share_outputs=True)
+        # Copies, because the next batch reuses the request's memory.
+        *logits, embeddings = (np.array(outputs[at]) for at in range(len(outputs)))
+    finally:
+        idle.put(request)
+    return logits[0] if logits else None, embeddings
 
 
 def _translated(core: Any, bundle: ModelBundle, weights: ReadyWeights, *, is_fast: bool) -> Any:

@@ -5,6 +5,9 @@ patches stay in cache), and since every batch has the same shape, a clip's resul
 on its neighbours. On a CPU every core takes batches of its own, each computed by one thread: sums
 are then split the same way on any number of cores, and results are equal to the bit. On a GPU,
 which computes log-mel too, they are equal but for roundings.
+
+Two things are spared, neither of which changes a bit: a patch that equals an earlier one has its
+results (`repeats`), and a batch of consecutive patches of one clip may share layers (`Network`).
 """
 
 from __future__ import annotations
@@ -14,15 +17,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 
 from audioset_core.arrays import F32
 from audioset_core.errors import UserError
 from audioset_core.features.config import FrontendConfig
-from audioset_core.features.patch_reader import Piece
+from audioset_core.features.log_mel import patches
+from audioset_core.features.patch_reader import LogMelPiece, Piece
 from audioset_core.inference.engines import open_network
-from audioset_core.inference.interface import AUTO, ComputeOptions, Patches
+from audioset_core.inference.interface import AUTO, ComputeOptions, Forward
+from audioset_core.inference.repeats import Repeats
 from audioset_core.models.registry import ModelBundle, find_bundle
 from audioset_core.weights.locate import ReadyWeights
 
@@ -52,9 +58,20 @@ class Output:
                 room = mine[patch * len(steps) // (span.stop - span.start) :]
                 room[: len(steps)] = steps[: len(room)]
 
+    def repeat(self, patch: int, other: Output, first: int, n_steps: int) -> None:
+        """Copy the result of an equal patch, ``first`` of the other piece, to here."""
+        for mine, theirs in ((self.logits, other.logits), (self.embeddings, other.embeddings)):
+            if mine is not None and theirs is not None:
+                room = mine[patch * n_steps : (patch + 1) * n_steps]
+                room[:] = theirs[first * n_steps :][: len(room)]
+
 
 Span = tuple[Output, int, slice]
 """A result, its first patch, and the patches of the batch that belong there."""
+Batch = tuple[Forward, Any, list[Span]]
+"""What computes it, its input, and where the results belong."""
+Place = tuple[Output, int]
+"""A result, and a patch of it."""
 
 
 class Scorer:
@@ -128,50 +145,66 @@ class Scorer:
         embeddings: bool,
     ) -> list[Output]:
         results: list[Output] = []
+        repeated: list[tuple[Place, Place]] = []
         window = _Window(self.network.n_lanes)
         try:
-            for batch, spans in self._fill(pieces, results, config, embeddings):
+            for batch in self._fill(pieces, results, repeated, config, embeddings):
                 if should_stop():
                     raise Cancelled
-                window.add(self._batches.submit(self._forward, batch, spans, embeddings))
+                window.add(self._batches.submit(self._forward, *batch, embeddings))
         finally:
             window.drain()
+        for (result, row), (other, first) in repeated:
+            result.repeat(row, other, first, config.steps_per_patch)
         return results
 
     def _fill(
         self,
         pieces: Iterable[Piece],
         results: list[Output],
+        repeated: list[tuple[Place, Place]],
         config: FrontendConfig,
         embeddings: bool,
-    ) -> Iterator[tuple[Patches, list[Span]]]:
-        """Full batches, the last one filled up with zeros, and what is in them.
+    ) -> Iterator[Batch]:
+        """Full batches, the last one filled up with zeros.
 
-        Every piece adds its result, still empty, to `results`.
+        Every piece adds its result, still empty, to `results`; patches that are equal to others
+        add their place, and the other's, to `repeated`.
         """
         # As many as are computed at once, and the one that is being filled.
-        size = self.network.batch_patches
-        buffers = cycle(self.network.batches(self.network.n_lanes + 1, config))
+        network, size, hop = self.network, self.network.batch_patches, config.patch_hop_frames
+        buffers = cycle(network.batches(network.n_lanes + 1, config))
         batch, spans, filled = next(buffers), list[Span](), 0
+        repeats = Repeats[Place]()
         for piece in pieces:
             n_steps = piece.n_patches * config.steps_per_patch - piece.n_padded_steps
             result = self._room(n_steps, embeddings)
             results.append(result)
-            views, n_patches = self.network.patches(piece, config), piece.n_patches
+            views, runs, sharing = network.patches(piece, config), [(0, piece.n_patches)], None
+            if isinstance(piece, LogMelPiece):
+                frames, sharing = piece.frames, network.sharing(config)
+                n_whole = piece.n_patches - (piece.n_padded_steps > 0)
+                known = _known(patches(frames, config)[:n_whole], result, repeats)
+                repeated += [((result, row), place) for row, place in known.items()]
+                runs = _runs(piece.n_patches, known)
             del piece  # on a CPU its frames live as long as the views
-            row = 0
-            while row < n_patches:
-                count = min(n_patches - row, size - filled)
-                batch[filled : filled + count] = views[row : row + count]
-                spans.append((result, row, slice(filled, filled + count)))
-                row += count
-                filled += count
-                if filled == size:
-                    yield batch, spans
-                    batch, spans, filled = next(buffers), [], 0
+            for row, end in runs:
+                while sharing and end - row >= size:
+                    under = frames[row * hop : (row + size - 1) * hop + config.patch_frames]
+                    yield sharing, under, [(result, row, slice(0, size))]
+                    row += size
+                while row < end:
+                    count = min(end - row, size - filled)
+                    batch[filled : filled + count] = views[row : row + count]
+                    spans.append((result, row, slice(filled, filled + count)))
+                    row += count
+                    filled += count
+                    if filled == size:
+                        yield network.forward, batch, spans
+                        batch, spans, filled = next(buffers), [], 0
         if filled:
             batch[filled:] = 0.0
-            yield batch, spans
+            yield network.forward, batch, spans
 
     def _room(self, n_steps: int, embeddings: bool) -> Output:
         def room(width: int) -> F32:
@@ -182,11 +215,28 @@ class Scorer:
             room(self.bundle.embedding_dim) if embeddings else None,
         )
 
-    def _forward(self, batch: Patches, spans: list[Span], embeddings: bool) -> None:
-        logits, embedded = self.network.forward(batch)
+    def _forward(self, compute: Forward, batch: Any, spans: list[Span], embeddings: bool) -> None:
+        logits, embedded = compute(batch)
         outputs = Output(logits, embedded if embeddings else None)
         for result, row, span in spans:
             result.take(row, outputs, span)
+
+
+def _known(views: F32, result: Output, repeats: Repeats[Place]) -> dict[int, Place]:
+    """The patches that are equal to earlier ones, and the places of those."""
+    known = {}
+    for row, patch in enumerate(views):
+        own = (result, row)
+        if (place := repeats.place_of(patch, own)) is not own:
+            known[row] = place
+    return known
+
+
+def _runs(n_patches: int, left_out: Iterable[int]) -> list[tuple[int, int]]:
+    """Consecutive patches without those that are left out, as (first, end)."""
+    ends = [*left_out, n_patches]
+    starts = [0, *(row + 1 for row in ends)]
+    return [(start, end) for start, end in zip(starts, ends, strict=False) if start < end]
 
 
 class _Window:

@@ -20,7 +20,7 @@ from audioset_core.errors import UserError, WeightsError
 from audioset_core.features.config import FrontendConfig
 from audioset_core.features.patch_reader import Piece
 from audioset_core.features.torch_log_mel import TorchFrontend
-from audioset_core.inference.interface import ComputeOptions, Device, Patches
+from audioset_core.inference.interface import ComputeOptions, Device, Forward, Patches
 from audioset_core.models.folding import fold_batch_norm
 from audioset_core.models.registry import ModelBundle
 from audioset_core.weights.locate import ReadyWeights
@@ -93,6 +93,9 @@ class TorchNetwork:
             np.concatenate(found) if found else None,
             np.concatenate([part.numpy() for part in embeddings]),
         )
+
+    def sharing(self, config: FrontendConfig) -> Forward | None:
+        """See `Network`: patches share nothing here."""
 
     def _queued(
         self, batch: Tensor
