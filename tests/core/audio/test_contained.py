@@ -108,6 +108,16 @@ def test_samples_are_those_of_a_decoder_in_this_process(
     np.testing.assert_array_equal(apart, samples(path))
 
 
+def test_a_decoder_starts_without_the_library_of_loudness() -> None:
+    """scipy.signal takes longer to import than all else here, once for every decoder."""
+    pool = contained.decoder_pool()
+    worker = pool.take()
+    loaded = Path(f"/proc/{worker._process.pid}/maps").read_text()
+    pool.put_back(worker)
+    assert "/numpy/" in loaded
+    assert "/scipy/" not in loaded
+
+
 def test_small_blocks_come_as_large_ones(tmp_path: Path) -> None:
     path = tmp_path / "sound.m4a"
     with_ffmpeg(path, noise(48_000, 2, 12.0), 48_000, "aac", "ipod")
