@@ -9,8 +9,8 @@ first run (`flows.prefect_server.kept_database`); for the "first" run of all, on
 All take turns; printed are medians of the wall clock and of the CPU seconds of all processes, and
 label's ratio to the flow. The goal is 1.2.
 
-Measured on 2 busy cores, one turn: a new home 7.9 s of CPU against 15.5 s (0.51; wall clock
-0.30), an old one 7.5 s against 9.1 s (0.82; wall clock 0.66).
+Measured on 2 busy cores, one turn: the first run 14.7 s of CPU against 13.8 (1.07; wall clock
+0.75), a new home 8.6 s (0.63; 0.52), an old one 7.7 s against 9.9 (0.78; 0.42).
 """
 
 from __future__ import annotations
