@@ -11,7 +11,6 @@ import math
 from array import array
 
 import numpy as np
-from scipy.signal import sosfilt
 
 from audioset_core.arrays import F32, F64
 
@@ -39,6 +38,8 @@ class Loudness:
     def add(self, sound: F32, frame: int) -> None:
         """Add whole frames of `frame` samples. Shape: ``[n_channels, n]``."""
         if self._is_defined:
+            from scipy.signal import sosfilt  # its import takes as long as decoding an hour of WAV
+
             weighted, self._state = sosfilt(self._filter, sound, zi=self._state)
             frames = weighted.reshape(len(sound), -1, frame)
             self._powers.extend(self._weights @ np.einsum("ckn,ckn->ck", frames, frames) / frame)

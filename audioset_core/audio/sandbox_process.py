@@ -107,6 +107,10 @@ class _Work:
 
     def open(self) -> tuple[int, Any]:
         with self._limits():
+            if self._options.measures == "loudness" and "scipy.signal" not in sys.modules:
+                import scipy.signal  # noqa: F401 - for `audioset_core.audio.loudness`
+
+                _limit_memory()  # the library's own 150 MiB are not the file's
             is_part = self._start_s >= 0
             decoder = open_decoder(self._fd, self._size_bytes, self._options, is_for_a_part=is_part)
             self._decoder, self._blocks = decoder, decoder.blocks()
@@ -218,13 +222,18 @@ def _confine() -> None:
     for number in (signal.SIGPROF, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _limit_memory()
+    with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123
+        file.write("800")  # if memory runs out, the system ends this process, not the run
+
+
+def _limit_memory() -> None:
+    """Leave so much room beyond what this process has now."""
     with suppress(OSError, ValueError):  # Linux; elsewhere there is no such limit
         with open("/proc/self/statm") as file:  # noqa: PTH123
             own_bytes = int(file.read().split()[0]) * mmap.PAGESIZE
-        most = own_bytes + MEMORY_BYTES
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
-        with open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123
-            file.write("800")  # if memory runs out, the system ends this process, not the run
+        _, most = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (own_bytes + MEMORY_BYTES, most))
 
 
 if __name__ == "__main__":

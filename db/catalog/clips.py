@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    ColumnClause,
     Connection,
     Engine,
     Row,
@@ -16,6 +17,7 @@ from sqlalchemy import (
     exists,
     func,
     insert,
+    literal_column,
     or_,
     select,
     update,
@@ -32,15 +34,16 @@ _NOTES = ("told_start", "told_by", "latitude_deg", "longitude_deg", "device", "s
 _FIGURES = (
     "size_bytes", "duration_s", "sample_rate_hz", "n_channels", "n_samples", "format", *_NOTES,
 )  # fmt: skip
+_INSERT_NOTES = insert(recording_notes)
 _WRITE_FIGURES = update(clips).where(clips.c.id == bindparam("key"))
 
 
 def store_clip(conn: Connection, clip: Clip, now: datetime) -> int:
     """Store a clip; its id. The row is locked: the failure of a copy cannot remove it meanwhile."""
     row = {**_figures(clip), "first_seen_at": now}
-    clip_id = int(_STORE.execute(conn, row).scalar_one())
-    _write_notes(conn, clip_id, clip.notes)
-    return clip_id
+    clip_id, has_notes = _STORE.execute(conn, row).one()
+    _write_notes(conn, clip_id, clip.notes, may_be_known=has_notes)
+    return int(clip_id)
 
 
 def clips_without_notes(engine: Engine) -> Iterator[Sequence[Row[Any]]]:
@@ -118,15 +121,17 @@ def remove_unreferenced(conn: Connection, clip_ids: Iterable[int]) -> None:
         )
 
 
-def _write_notes(conn: Connection, clip_id: int, notes: tuple[Statement, ...]) -> None:
-    stored = notes_of(conn, [clip_id]).get(clip_id) if notes else None
+def _write_notes(
+    conn: Connection, clip_id: int, notes: tuple[Statement, ...], *, may_be_known: bool = True
+) -> None:
+    stored = notes_of(conn, [clip_id]).get(clip_id) if notes and may_be_known else None
     if stored == notes or not notes:
         return
     if stored:
         conn.execute(delete(recording_notes).where(recording_notes.c.clip_id == clip_id))
     places = ({"clip_id": clip_id, "position": at} for at in range(len(notes)))
     rows = [place | asdict(note) for place, note in zip(places, notes, strict=True)]
-    conn.execute(insert(recording_notes), rows)
+    conn.execute(_INSERT_NOTES, rows)
 
 
 def _storing(conn: Connection) -> Any:
@@ -136,7 +141,9 @@ def _storing(conn: Connection) -> Any:
     statement = statement.on_conflict_do_update(
         index_elements=["sha256"], set_={"size_bytes": statement.excluded.size_bytes, **told}
     )
-    return statement.returning(clips.c.id)
+    own: ColumnClause[int] = literal_column("clips.id")  # SQLAlchemy would add clips to the FROM
+    has_notes = exists().where(recording_notes.c.clip_id == own)
+    return statement.returning(clips.c.id, has_notes)
 
 
 _STORE = Prepared(_storing)

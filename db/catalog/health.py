@@ -28,8 +28,9 @@ MEASURES = tuple(field.name for field in fields(Health))
 
 def write_health(conn: Connection, found: Sequence[tuple[int, Health]]) -> None:
     """Replace what is stored of (clip id, state); a loudness stays where none was measured now."""
-    for clip_id, health in found:
-        _STORE.execute(conn, {"clip_id": clip_id, **asdict(health)})
+    rows = [{"clip_id": clip_id, **asdict(health)} for clip_id, health in found]
+    if rows:
+        _STORE.execute(conn, rows)
 
 
 def health_of(conn: Connection, clip_id: int) -> Health | None:

@@ -131,8 +131,10 @@ def commit_labellings(
         node_of = category_nodes(conn, variant.model_id)
         # Committed in the order of ids; the answer is in the order given.
         order = sorted(range(len(batch)), key=lambda at: batch[at].claim.labelling_id)
-        kept = [at for at in order if _mark_done(conn, batch[at], run_id, now)]
+        still_held = _still_held(conn, [each.claim for each in batch])
+        kept = [at for at in order if batch[at].claim in still_held]
         marked = [batch[at] for at in kept]
+        _mark_done(conn, marked, run_id, now)
         added = add_embeddings(conn, variant, marked, run_id)
         done = [each for each in marked if each.claim.labelling_id not in added]
         if done:
@@ -329,29 +331,36 @@ def _identify(
         raise DatabaseError(f"there is no source {source_id}; add it to a work list first")
 
 
-_MARK_DONE = (
-    update(labellings)
-    .where(
-        labellings.c.id == bindparam("key"),
-        labellings.c.token == bindparam("held_token"),
+def _still_held(conn: Connection, claims: Sequence[Claim]) -> set[Claim]:
+    """Those that nobody has taken over; their rows stay locked until the transaction ends."""
+    query = select(labellings.c.id, labellings.c.token).where(
+        labellings.c.id.in_([claim.labelling_id for claim in claims]),
         labellings.c.status == "claimed",
     )
+    rows = conn.execute(query.order_by(labellings.c.id).with_for_update())
+    token_of = {row.id: row.token for row in rows}
+    return {claim for claim in claims if token_of.get(claim.labelling_id) == claim.token}
+
+
+_MARK_DONE = (
+    update(labellings)
+    .where(labellings.c.id == bindparam("key"))
     .values(status="done", lease_until=None)
 )
 
 
-def _mark_done(conn: Connection, labelling: Labelling, run_id: str, now: datetime) -> bool:
-    result = conn.execute(
-        _MARK_DONE,
+def _mark_done(conn: Connection, held: Sequence[Labelling], run_id: str, now: datetime) -> None:
+    rows = [
         {
             "key": labelling.claim.labelling_id,
-            "held_token": labelling.claim.token,
             "run_id": run_id,
             "labelled_at": now,
             **{name: getattr(labelling, name) for name in NO_RESULT},
-        },
-    )
-    return result.rowcount == 1
+        }
+        for labelling in held
+    ]
+    if rows:
+        conn.execute(_MARK_DONE, rows)
 
 
 def _make_current(

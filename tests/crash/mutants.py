@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, bindparam, insert, select, text, update
+from sqlalchemy import Engine, insert, select, text
 
 from audioset_core.storage import atomic_files as durable
 from db.engine import reading, writing
@@ -151,12 +151,7 @@ def _split_transactions() -> list[Change]:
 
 
 def _token_not_checked() -> list[Change]:
-    anyone = (
-        update(labellings)
-        .where(labellings.c.id == bindparam("key"), labellings.c.token != -bindparam("held_token"))
-        .values(status="done", lease_until=None)
-    )
-    return [(claims, "_MARK_DONE", anyone)]
+    return [(claims, "_still_held", lambda _, held: set(held))]
 
 
 def _reboot_is_not_seen() -> list[Change]:

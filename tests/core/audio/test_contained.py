@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from audioset_core.audio import decoders as decode
 from audioset_core.audio import recording as audio
 from audioset_core.audio import sandbox as contained
 from audioset_core.audio import sandbox_process as decode_process
+from audioset_core.audio.decoders import DecodeOptions
 from audioset_core.audio.recording import Recording
 from audioset_core.audio.sandbox import DecoderPool
 from audioset_core.errors import AudioError, Reason
@@ -106,6 +109,29 @@ def test_samples_are_those_of_a_decoder_in_this_process(
     apart = samples(path)
     monkeypatch.setattr(audio, "open_sandboxed", decode.open_decoder)
     np.testing.assert_array_equal(apart, samples(path))
+
+
+def test_a_decoder_starts_without_the_library_of_loudness() -> None:
+    """scipy.signal takes longer to import than all else here, once for every decoder."""
+    pool = contained.decoder_pool()
+    worker = pool.take()
+    loaded = Path(f"/proc/{worker._process.pid}/maps").read_text()
+    pool.put_back(worker)
+    assert "/numpy/" in loaded
+    assert "/scipy/" not in loaded
+
+
+@pytest.mark.slow
+def test_the_library_of_loudness_takes_no_memory_from_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_bytes(wav(pcm(50_000)))
+    with Recording(os.fsencode(tmp_path / "a.wav"), DecodeOptions(measures="loudness")) as found:
+        assert len(np.concatenate(list(found.blocks()))) == 50_000
+    pool = contained.decoder_pool()
+    process = Path(f"/proc/{process_ids(pool)[-1]}")  # it was put back last
+    assert "/scipy/" in (process / "maps").read_text()
+    limits = dict(re.findall(r"^(Max .+?) {2,}(\S+)", (process / "limits").read_text(), re.M))
+    used_bytes = int((process / "statm").read_text().split()[0]) * mmap.PAGESIZE
+    assert int(limits["Max address space"]) - used_bytes > 0.9 * decode_process.MEMORY_BYTES
 
 
 def test_small_blocks_come_as_large_ones(tmp_path: Path) -> None:
