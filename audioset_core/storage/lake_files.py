@@ -1,0 +1,190 @@
+"""The files of a lake: which there are, and how they are replaced while others read.
+
+A lake is a folder of Parquet files that any program reads by a glob, so a file has its final name
+only when it is whole, and no row is ever in two files. New files are written to ``_next`` below
+other names. Once all are there and synced, the new list of files is written beside them: from then
+on the change happens, also if the process is killed, since whoever opens the lake next goes on with
+it. Files that lose rows to others are removed before those appear. The list is replaced last.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from audioset_core.errors import UserError
+from audioset_core.storage.atomic_files import (
+    TEMP_SUFFIX,
+    move_into_place,
+    replacing,
+    write_atomically,
+)
+
+LIST = "_lake.json"
+"""Readers of a folder leave names aside that begin with an underscore."""
+
+_NEXT = "_next"
+_LOCK = "_lock"
+
+
+@dataclass(frozen=True, slots=True)
+class LakeFile:
+    """A file as it was written; `rows_of` is a digest of everything that its rows are made of."""
+
+    rows_of: str
+    n_rows: int
+    n_labellings: int
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lake:
+    """A lake that nobody else writes to; `files` by their paths in the folder.
+
+    `ledger` tells from which database the rows are; None before the first were written.
+    """
+
+    folder: Path
+    ledger: str | None
+    files: Mapping[str, LakeFile]
+
+    def has(self, name: str, rows_of: str) -> bool:
+        """Whether a file with these rows is there, of the size with which it was written."""
+        told, path = self.files.get(name), self.folder / name
+        if told is None or told.rows_of != rows_of:
+            return False
+        return path.is_file() and path.stat().st_size == told.size_bytes
+
+    @contextmanager
+    def next_file(self, name: str) -> Iterator[BinaryIO]:
+        """A file to write to, which `replace` will give its name.
+
+        Raises:
+            OSError: the disk is full, ...; what is in the lake stays.
+        """
+        with replacing(self._next_path(name)) as file:
+            yield file
+
+    def written(self, name: str, rows_of: str, n_rows: int, n_labellings: int) -> LakeFile:
+        """What is to be known of a file that `next_file` has written."""
+        path = self._next_path(name)
+        return LakeFile(rows_of, n_rows, n_labellings, path.stat().st_size, sha256_of(path))
+
+    def replace(
+        self, files: Mapping[str, LakeFile], losing: Collection[str], ledger: str | None
+    ) -> None:
+        """Make these the files of the lake: all that are not, or that were written anew, change.
+
+        `losing` are those of which rows move to other files.
+
+        Raises:
+            OSError: the disk is full, ...; the change is finished when the lake is opened next.
+        """
+        told = {
+            "ledger": ledger,
+            "losing": sorted(losing),
+            "files": {name: asdict(file) for name, file in sorted(files.items())},
+        }
+        write_atomically(self.folder / _NEXT / LIST, json.dumps(told, indent=1).encode())
+        _go_on(self.folder)
+
+    def strays(self) -> list[str]:
+        """Parquet files that others put into the lake, whose rows a glob would find as well."""
+        found = (str(path.relative_to(self.folder)) for path in self.folder.rglob("*.parquet"))
+        return sorted(set(found) - set(self.files))
+
+    def _next_path(self, name: str) -> Path:
+        return self.folder / _NEXT / f"{name}{TEMP_SUFFIX}"
+
+
+@contextmanager
+def open_lake(folder: Path, *, is_new: bool = True) -> Iterator[Lake]:
+    """The lake in a folder, without what a killed process left half done.
+
+    Raises:
+        UserError: somebody else has it open, the folder holds something else, or there is no lake,
+            unless `is_new` lets one begin.
+        OSError: the folder cannot be written to.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; name the folder of the lake")
+    is_lake = (folder / LIST).exists() or (folder / _LOCK).exists()
+    if not is_lake and not is_new:
+        raise UserError(f"there is no lake in {folder}; audioset export lake {folder} makes one")
+    if not is_lake and folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"the folder {folder} holds something else; name a new one for the lake")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / _LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another process is at the lake {folder}: try again when that has ended"
+            ) from None
+        _go_on(folder)
+        try:
+            yield Lake(folder, *_read(folder / LIST))
+        finally:
+            if not (folder / _NEXT / LIST).exists():
+                shutil.rmtree(folder / _NEXT, ignore_errors=True)
+
+
+def sha256_of(path: Path) -> str:
+    """The digest of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _go_on(folder: Path) -> None:
+    """Finish a change whose list was written, and drop any other; repeating is harmless."""
+    coming = folder / _NEXT
+    if not (coming / LIST).exists():
+        shutil.rmtree(coming, ignore_errors=True)
+        return
+    _, files = _read(coming / LIST)
+    losing = json.loads((coming / LIST).read_bytes())["losing"]
+    written = {
+        str(path.relative_to(coming)).removesuffix(TEMP_SUFFIX): path
+        for path in sorted(coming.rglob(f"*.parquet{TEMP_SUFFIX}"))
+    }
+    gone = set(_read(folder / LIST)[1]) - set(files)
+    for name in sorted(gone | (set(losing) & set(written))):
+        path = folder / name
+        path.unlink(missing_ok=True)
+        if name in gone:
+            _remove_empty(path.parent, folder)
+    for name, path in written.items():
+        final = folder / name
+        final.parent.mkdir(parents=True, exist_ok=True)
+        move_into_place(path, final)
+    move_into_place(coming / LIST, folder / LIST)
+    shutil.rmtree(coming, ignore_errors=True)
+
+
+def _read(path: Path) -> tuple[str | None, dict[str, LakeFile]]:
+    """(ledger, files); nothing, where there is no list."""
+    if not path.exists():
+        return None, {}
+    try:
+        told = json.loads(path.read_bytes())
+        files = {name: LakeFile(**file) for name, file in told["files"].items()}
+        return told["ledger"], files
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}): delete the folder {path.parent}, and export anew"
+        ) from None
+
+
+def _remove_empty(folder: Path, root: Path) -> None:
+    while folder != root and (not folder.exists() or not any(folder.iterdir())):
+        if folder.exists():
+            folder.rmdir()
+        folder = folder.parent

@@ -1,0 +1,209 @@
+"""Bring a lake up to date with the tables: files are written anew of which any row has changed."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import astuple, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine
+
+from audioset_core.errors import UserError
+from audioset_core.export_formats.parquet import load_pyarrow
+from audioset_core.storage.atomic_files import write_text
+from audioset_core.storage.lake_files import Lake, LakeFile, open_lake
+from db.engine import reading
+from db.paging import batches
+from db.reports import lake_rows
+from tasks.lake.tables import (
+    PARTITIONED,
+    ClassRows,
+    TableFile,
+    arrow_table,
+    file_values,
+    labelling_values,
+    partition_of,
+    views_sql,
+)
+
+# Files of another version are written anew.
+_VERSION = 1
+_AT_ONCE = 500
+
+
+@dataclass(slots=True)
+class Partition:
+    """The labellings of a model and a day, and a digest of all that their rows are made of."""
+
+    digest: Any = field(default_factory=hashlib.sha256)
+    ids: array[int] = field(default_factory=lambda: array("q"))
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """What came of the update: files by what happened to them, and what the lake has now."""
+
+    n_written: int
+    n_kept: int
+    n_removed: int
+    n_labellings: int
+    n_detections: int
+    strays: list[str]
+
+
+def update_lake(engine: Engine, folder: Path) -> Updated:
+    """Write what has changed since the last time; the first time, everything.
+
+    Raises:
+        UserError: pyarrow is not installed, somebody else has the lake open, the folder is none of
+            a lake, or one of another database.
+        OSError: the disk is full, ...; what is in the lake stays.
+    """
+    load_pyarrow()
+    with open_lake(folder) as lake, reading(engine) as conn:
+        ledger = same_ledger(conn, lake)
+        files: dict[str, LakeFile] = {}
+        losing: set[str] = set()
+        whole = {f"{name}/part-0.parquet": name for name in lake_rows.whole_tables()}
+        for name, of in whole.items():
+            rows_of = digest_of_table(conn, of)
+            files[name] = (
+                lake.files[name] if lake.has(name, rows_of)
+                else _write_table(conn, lake, name, rows_of)
+            )  # fmt: skip
+        made_of = ClassRows(lake_rows.node_names(conn))
+        for key, partition in partitions(conn).items():
+            names = [f"{table}/{key}" for table in PARTITIONED]
+            rows_of = partition.digest.hexdigest()
+            if all(lake.has(name, rows_of) for name in names):
+                files |= {name: lake.files[name] for name in names}
+                continue
+            if not ids_in(lake.folder / "labellings" / key) <= set(partition.ids):
+                losing.update(names)
+            files |= _write_partition(conn, lake, key, partition, made_of)
+        views = folder / "views.sql"
+        if not views.is_file() or views.read_text() != views_sql():
+            write_text(views, [views_sql()])
+        return _replace(lake, files, losing, ledger)
+
+
+def same_ledger(conn: Connection, lake: Lake) -> str | None:
+    """By what the database is known from now on.
+
+    Raises:
+        UserError: the lake is of another one.
+    """
+    if lake.ledger is not None and lake_rows.first_run(conn, lake.ledger) is None:
+        raise UserError(
+            f"the lake in {lake.folder} is of another collection: name a new folder for this one"
+        )
+    return lake.ledger or lake_rows.first_run(conn)
+
+
+def partitions(conn: Connection) -> dict[str, Partition]:
+    """Every partition that the lake has to have, by the path of its files below each table."""
+    found: dict[str, Partition] = {}
+    names = lake_rows.names_by_model(conn)
+    for row in lake_rows.iter_labellings(conn):
+        key = partition_of(row)
+        if key not in found:
+            found[key] = Partition()
+            found[key].digest.update(repr((_VERSION, names.get(row.model))).encode())
+        found[key].digest.update(repr(astuple(row)).encode())
+        found[key].ids.append(row.labelling_id)
+    return found
+
+
+def digest_of_table(conn: Connection, name: str) -> str:
+    """The digest of a table that is one file."""
+    digest = hashlib.sha256(repr(_VERSION).encode())
+    for row in _rows(conn, name):
+        digest.update(repr(tuple(row)).encode())
+    return digest.hexdigest()
+
+
+def ids_in(path: Path) -> set[int]:
+    """The labellings that a file has rows of; none, where it is missing or damaged."""
+    pyarrow, parquet = load_pyarrow()
+    try:
+        return set(parquet.read_table(path, columns=["labelling_id"])["labelling_id"].to_pylist())
+    except (OSError, pyarrow.ArrowException):
+        return set()
+
+
+def _rows(conn: Connection, name: str) -> Iterator[Any]:
+    query = lake_rows.whole_tables()[name]
+    with conn.execute(query, execution_options={"yield_per": 5_000}) as found:
+        yield from found
+
+
+def _write_table(conn: Connection, lake: Lake, name: str, rows_of: str) -> LakeFile:
+    of = name.partition("/")[0]
+    with _table_file(lake, name) as file:
+        for some in _in_parts(_rows(conn, of)):
+            file.add(arrow_table(of, [file_values(row) for row in some]))
+    return lake.written(name, rows_of, file.n_rows, 0)
+
+
+def _in_parts(rows: Iterator[Any]) -> Iterator[list[Any]]:
+    while some := list(islice(rows, 10_000)):
+        yield some
+
+
+def _write_partition(
+    conn: Connection, lake: Lake, key: str, partition: Partition, made_of: ClassRows
+) -> dict[str, LakeFile]:
+    sets = lake_rows.parameters_by_set(conn)
+    with ExitStack() as stack:
+        files = {
+            table: stack.enter_context(_table_file(lake, f"{table}/{key}")) for table in PARTITIONED
+        }
+        for ids in batches(partition.ids, _AT_ONCE):
+            labelled = [
+                labelling_values(row) for row in lake_rows.labellings_by_id(conn, list(ids))
+            ]
+            counted = []
+            for table, rows in (
+                ("detections", lake_rows.detection_rows(conn, list(ids))),
+                ("clip_scores", lake_rows.score_rows(conn, list(ids))),
+            ):
+                counted.append(Counter(row[0] for row in rows))
+                files[table].add(made_of.table(table, rows, labelled))
+            for each in labelled:
+                each["parameters"] = sets[each["parameter_set"]]
+                each["n_detections"], each["n_scores"] = (n[each["labelling_id"]] for n in counted)
+            files["labellings"].add(arrow_table("labellings", labelled))
+    rows_of = partition.digest.hexdigest()
+    return {
+        f"{table}/{key}": lake.written(f"{table}/{key}", rows_of, file.n_rows, len(partition.ids))
+        for table, file in files.items()
+    }
+
+
+@contextmanager
+def _table_file(lake: Lake, name: str) -> Iterator[TableFile]:
+    with lake.next_file(name) as file, TableFile(file, name.partition("/")[0]) as table:
+        yield table
+
+
+def _replace(
+    lake: Lake, files: dict[str, LakeFile], losing: set[str], ledger: str | None
+) -> Updated:
+    n_kept = sum(lake.files.get(name) is file for name, file in files.items())
+    n_removed = len(set(lake.files) - set(files))
+    if n_kept < len(files) or n_removed or ledger != lake.ledger:
+        lake.replace(files, losing, ledger)
+    n_rows = {
+        table: sum(file.n_rows for name, file in files.items() if name.startswith(f"{table}/"))
+        for table in PARTITIONED
+    }
+    return Updated(
+        len(files) - n_kept, n_kept, n_removed, n_rows["labellings"], n_rows["detections"],
+        Lake(lake.folder, ledger, files).strays(),
+    )  # fmt: skip
