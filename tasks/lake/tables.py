@@ -209,6 +209,8 @@ class TableFile:
         if error is None:
             self._write()
             self._writer.close()
+        else:  # when the writer is deleted, it would write to a file that is closed
+            self._writer.is_open = False
 
     def add(self, table: Any) -> None:
         """Add rows, in the order of the table's columns."""

@@ -7,7 +7,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ def partitions(conn: Connection) -> dict[str, Partition]:
         if key not in found:
             found[key] = Partition()
             found[key].digest.update(repr((_VERSION, names.get(row.model))).encode())
-        found[key].digest.update(repr(astuple(row)).encode())
+        found[key].digest.update(repr(row).encode())
         found[key].ids.append(row.labelling_id)
     return found
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ast
-import errno
 import os
 import re
+import resource
 import signal
-import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -32,6 +31,7 @@ from tests.db.conftest import a_database
 from tests.flows.build import REPOSITORY, command
 from tests.flows.collection import Collection, make_collection
 
+pytestmark = pytest.mark.slow
 Audioset = Callable[..., Any]
 HOUR_MS = 3_600_000
 # 2024-03-31 00:30 in Berlin, half an hour and more before its clocks went forward.
@@ -99,7 +99,6 @@ def _written(made: Collection, lake: Path) -> set[str]:
     }
 
 
-@pytest.mark.slow
 def test_every_row_of_the_views_and_what_each_change_writes(
     made: Collection, tmp_path: Path
 ) -> None:
@@ -271,30 +270,27 @@ def test_the_command(small: Collection, audioset: Audioset, tmp_path: Path) -> N
     assert (said.code, "of another collection" in said.err) == (2, True)
 
 
-def test_a_full_disk(
-    small: Collection, audioset: Audioset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk(small: Collection, audioset: Audioset, tmp_path: Path) -> None:
     lake = tmp_path / "lake"
     update_lake(small.engine, lake)
     before = _files(lake)
     _begins(small.engine, NAMES[1], FIRST_MS + 30 * HOUR_MS, 7_200)
 
-    def full(descriptor: int) -> None:
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
+    # A limit of the system for files stands for a disk that is full.
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3_000, most))
+    try:
         said = audioset("export", "lake", lake, "--home", small.home)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     assert said.code == 1
-    assert re.fullmatch(r"audioset: .*No space left on device: '.*/lake/.*'\n", said.err)
+    assert re.fullmatch(r"audioset: .*File too large: '.*/lake/_next/.*'\n", said.err)
     assert _files(lake) == before
     assert not (lake / "_next").exists()
     assert audioset("export", "lake", lake, "--home", small.home).code == 0
     assert check_lake(small.engine, lake)[1] == []
 
 
-@pytest.mark.slow
 def test_kill_9(small: Collection, tmp_path: Path) -> None:
     """Killed at a sync of any file or folder, again and again, until an export ends."""
     lake = tmp_path / "lake"
