@@ -1,10 +1,11 @@
 """The files of a lake: which there are, and how they are replaced while others read.
 
 A lake is a folder of Parquet files that any program reads by a glob, so a file has its final name
-only when it is whole, and no row is ever in two files. New files are written to ``_next`` below
-other names. Once all are there and synced, the new list of files is written beside them: from then
-on the change happens, also if the process is killed, since whoever opens the lake next goes on with
-it. Files that lose rows to others are removed before those appear. The list is replaced last.
+only when it is whole, and no row is ever in two files. A name tells the rows of its file (by a
+digest), and is never used for others: programs open a file twice, and would mix two that have one
+name. New files are written to ``_next``. Once all are there and synced, the new list of files is
+written beside them: from then on the change happens, also if the process is killed, since whoever
+opens the lake next goes on with it. What has gone is removed before what is new appears.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,8 +23,10 @@ from typing import BinaryIO
 from audioset_core.errors import UserError
 from audioset_core.storage.atomic_files import (
     TEMP_SUFFIX,
+    make_folder,
     move_into_place,
     replacing,
+    sync_folder,
     write_atomically,
 )
 
@@ -36,9 +39,8 @@ _LOCK = "_lock"
 
 @dataclass(frozen=True, slots=True)
 class LakeFile:
-    """A file as it was written; `rows_of` is a digest of everything that its rows are made of."""
+    """A file as it was written."""
 
-    rows_of: str
     n_rows: int
     n_labellings: int
     size_bytes: int
@@ -56,12 +58,10 @@ class Lake:
     ledger: str | None
     files: Mapping[str, LakeFile]
 
-    def has(self, name: str, rows_of: str) -> bool:
-        """Whether a file with these rows is there, of the size with which it was written."""
+    def has(self, name: str) -> bool:
+        """Whether a file is there, of the size with which it was written."""
         told, path = self.files.get(name), self.folder / name
-        if told is None or told.rows_of != rows_of:
-            return False
-        return path.is_file() and path.stat().st_size == told.size_bytes
+        return told is not None and path.is_file() and path.stat().st_size == told.size_bytes
 
     @contextmanager
     def next_file(self, name: str) -> Iterator[BinaryIO]:
@@ -73,24 +73,19 @@ class Lake:
         with replacing(self._next_path(name)) as file:
             yield file
 
-    def written(self, name: str, rows_of: str, n_rows: int, n_labellings: int) -> LakeFile:
+    def written(self, name: str, n_rows: int, n_labellings: int) -> LakeFile:
         """What is to be known of a file that `next_file` has written."""
         path = self._next_path(name)
-        return LakeFile(rows_of, n_rows, n_labellings, path.stat().st_size, sha256_of(path))
+        return LakeFile(n_rows, n_labellings, path.stat().st_size, sha256_of(path))
 
-    def replace(
-        self, files: Mapping[str, LakeFile], losing: Collection[str], ledger: str | None
-    ) -> None:
-        """Make these the files of the lake: all that are not, or that were written anew, change.
-
-        `losing` are those of which rows move to other files.
+    def replace(self, files: Mapping[str, LakeFile], ledger: str | None) -> None:
+        """Make these the files of the lake: others go, and those that were written come.
 
         Raises:
             OSError: the disk is full, ...; the change is finished when the lake is opened next.
         """
         told = {
             "ledger": ledger,
-            "losing": sorted(losing),
             "files": {name: asdict(file) for name, file in sorted(files.items())},
         }
         write_atomically(self.folder / _NEXT / LIST, json.dumps(told, indent=1).encode())
@@ -150,23 +145,33 @@ def _go_on(folder: Path) -> None:
         shutil.rmtree(coming, ignore_errors=True)
         return
     _, files = _read(coming / LIST)
-    losing = json.loads((coming / LIST).read_bytes())["losing"]
     written = {
         str(path.relative_to(coming)).removesuffix(TEMP_SUFFIX): path
         for path in sorted(coming.rglob(f"*.parquet{TEMP_SUFFIX}"))
     }
-    gone = set(_read(folder / LIST)[1]) - set(files)
-    for name in sorted(gone | (set(losing) & set(written))):
-        path = folder / name
-        path.unlink(missing_ok=True)
-        if name in gone:
-            _remove_empty(path.parent, folder)
-    for name, path in written.items():
-        final = folder / name
-        final.parent.mkdir(parents=True, exist_ok=True)
-        move_into_place(path, final)
+    former = _read(folder / LIST)[1]
+    gone = set(former) - set(files)
+    for name in written:
+        make_folder((folder / name).parent)
+    # As fast as can be: between the two, whoever reads finds no row twice, but misses some.
+    for table in sorted({name.partition("/")[0] for name in gone | set(written)}):
+        for name in gone:
+            if name.startswith(f"{table}/"):
+                (folder / name).unlink(missing_ok=True)
+        for name, path in written.items():
+            if name.startswith(f"{table}/"):
+                path.replace(folder / name)
+    for changed in {(folder / name).parent for name in gone | _changed(former, files)}:
+        if changed.is_dir():
+            sync_folder(changed)
+    for name in gone:
+        _remove_empty((folder / name).parent, folder)
     move_into_place(coming / LIST, folder / LIST)
     shutil.rmtree(coming, ignore_errors=True)
+
+
+def _changed(former: Mapping[str, LakeFile], files: Mapping[str, LakeFile]) -> set[str]:
+    return {name for name, file in files.items() if former.get(name) != file}
 
 
 def _read(path: Path) -> tuple[str | None, dict[str, LakeFile]]:

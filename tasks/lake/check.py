@@ -15,10 +15,11 @@ from db.paging import batches
 from db.reports import lake_rows
 from db.types import SCORE_SCALE
 from tasks.lake.tables import PARTITIONED
-from tasks.lake.update import digest_of_table, partitions, same_ledger
+from tasks.lake.update import name_of_table, partitions, same_ledger
 
 _AT_ONCE = 500
-_EXPORT = "behind the database: export again"
+_LACKING = "not there yet: export again"
+_FORMER = "no longer what the database says: export again"
 _DELETE = "delete it, and export again"
 
 Problem = tuple[str, str]
@@ -54,23 +55,19 @@ def _of_rows(conn: Connection, lake: Lake) -> Iterator[Problem]:
     """Files whose rows are not those of the tables."""
     expected = set()
     for of in lake_rows.whole_tables():
-        name = f"{of}/part-0.parquet"
-        expected.add(name)
-        if name not in lake.files or lake.files[name].rows_of != digest_of_table(conn, of):
-            yield name, _EXPORT
+        expected.add(name_of_table(conn, of))
     for key, partition in partitions(conn).items():
-        expected |= {f"{table}/{key}" for table in PARTITIONED}
-        told = [lake.files.get(f"{table}/{key}") for table in PARTITIONED]
-        if any(each is None or each.rows_of != partition.digest.hexdigest() for each in told):
-            yield f"*/{key}", _EXPORT
+        names = partition.names(key)
+        expected.update(names.values())
+        if not lake.files.keys() >= set(names.values()):
             continue
         stored = _stored(conn, list(partition.ids))
-        for table in PARTITIONED:
-            path = lake.folder / table / key
+        for table, name in names.items():
+            path = lake.folder / name
             if path.is_file() and (n := _differing(stored[table], _read(path, table))):
-                yield f"{table}/{key}", f"{n:,} labellings have other rows: {_DELETE}"
-    for name in sorted(set(lake.files) - expected):
-        yield name, _EXPORT
+                yield name, f"{n:,} labellings have other rows: {_DELETE}"
+    for name in sorted(expected ^ lake.files.keys()):
+        yield name, _LACKING if name in expected else _FORMER
 
 
 Sums = dict[int, tuple[int, int]]

@@ -76,7 +76,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def partition_of(row: LakeRow) -> str:
-    """Where the rows of a labelling are below each table of `PARTITIONED`: by model and day.
+    """Where the files of a labelling's rows are below each table of `PARTITIONED`.
 
     The day is that on which the recording began, on the recorder's clock. Recordings whose start is
     unknown have a file for each 20,000 ids, since a day of theirs would grow for ever.
@@ -85,7 +85,16 @@ def partition_of(row: LakeRow) -> str:
     if row.recorded_unix_ms is not None:
         local_ms = row.recorded_unix_ms + (row.recorded_utc_offset_s or 0) * 1_000
         day, part = f"{_EPOCH + timedelta(milliseconds=local_ms):%Y-%m-%d}", 0
-    return f"model={escaped(row.model)}/day={day}/part-{part}.parquet"
+    return f"model={escaped(row.model)}/day={day}/part-{part}"
+
+
+def file_name(table: str, partition: str, digest: str) -> str:
+    """The path of a file in the lake, whose rows are made of what the digest is of.
+
+    >>> file_name("clips", "part-0", "0123456789abcdef0123")
+    'clips/part-0-0123456789abcdef.parquet'
+    """
+    return f"{table}/{partition}-{digest[:16]}.parquet"
 
 
 def escaped(value: str) -> str:
@@ -105,7 +114,7 @@ def views_sql() -> str:
     ]
     options = "hive_partitioning = true, hive_types = {'model': VARCHAR, 'day': VARCHAR}"
     for name in COLUMNS:
-        what = f"'{name}/part-0.parquet'"
+        what = f"'{name}/*.parquet'"
         if name in PARTITIONED:
             what = f"'{name}/*/*/*.parquet', {options}"
         lines.append(f"CREATE OR REPLACE TEMP VIEW {name} AS FROM read_parquet({what});")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -26,6 +26,7 @@ from tasks.lake.tables import (
     ClassRows,
     TableFile,
     arrow_table,
+    file_name,
     file_values,
     labelling_values,
     partition_of,
@@ -43,6 +44,10 @@ class Partition:
 
     digest: Any = field(default_factory=hashlib.sha256)
     ids: array[int] = field(default_factory=lambda: array("q"))
+
+    def names(self, key: str) -> dict[str, str]:
+        """The names of its files by table."""
+        return {table: file_name(table, key, self.digest.hexdigest()) for table in PARTITIONED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,28 +74,19 @@ def update_lake(engine: Engine, folder: Path) -> Updated:
     with open_lake(folder) as lake, reading(engine) as conn:
         ledger = same_ledger(conn, lake)
         files: dict[str, LakeFile] = {}
-        losing: set[str] = set()
-        whole = {f"{name}/part-0.parquet": name for name in lake_rows.whole_tables()}
-        for name, of in whole.items():
-            rows_of = digest_of_table(conn, of)
-            files[name] = (
-                lake.files[name] if lake.has(name, rows_of)
-                else _write_table(conn, lake, name, rows_of)
-            )  # fmt: skip
+        for name in (name_of_table(conn, table) for table in lake_rows.whole_tables()):
+            files[name] = lake.files[name] if lake.has(name) else _write_table(conn, lake, name)
         made_of = ClassRows(lake_rows.node_names(conn))
         for key, partition in partitions(conn).items():
-            names = [f"{table}/{key}" for table in PARTITIONED]
-            rows_of = partition.digest.hexdigest()
-            if all(lake.has(name, rows_of) for name in names):
-                files |= {name: lake.files[name] for name in names}
-                continue
-            if not ids_in(lake.folder / "labellings" / key) <= set(partition.ids):
-                losing.update(names)
-            files |= _write_partition(conn, lake, key, partition, made_of)
+            names = partition.names(key)
+            if all(lake.has(name) for name in names.values()):
+                files |= {name: lake.files[name] for name in names.values()}
+            else:
+                files |= _write_partition(conn, lake, names, partition, made_of)
         views = folder / "views.sql"
         if not views.is_file() or views.read_text() != views_sql():
             write_text(views, [views_sql()])
-        return _replace(lake, files, losing, ledger)
+        return _replace(lake, files, ledger)
 
 
 def same_ledger(conn: Connection, lake: Lake) -> str | None:
@@ -120,21 +116,12 @@ def partitions(conn: Connection) -> dict[str, Partition]:
     return found
 
 
-def digest_of_table(conn: Connection, name: str) -> str:
-    """The digest of a table that is one file."""
+def name_of_table(conn: Connection, name: str) -> str:
+    """The name of the file of a table that is one file."""
     digest = hashlib.sha256(repr(_VERSION).encode())
     for row in _rows(conn, name):
         digest.update(repr(tuple(row)).encode())
-    return digest.hexdigest()
-
-
-def ids_in(path: Path) -> set[int]:
-    """The labellings that a file has rows of; none, where it is missing or damaged."""
-    pyarrow, parquet = load_pyarrow()
-    try:
-        return set(parquet.read_table(path, columns=["labelling_id"])["labelling_id"].to_pylist())
-    except (OSError, pyarrow.ArrowException):
-        return set()
+    return file_name(name, "part-0", digest.hexdigest())
 
 
 def _rows(conn: Connection, name: str) -> Iterator[Any]:
@@ -143,12 +130,12 @@ def _rows(conn: Connection, name: str) -> Iterator[Any]:
         yield from found
 
 
-def _write_table(conn: Connection, lake: Lake, name: str, rows_of: str) -> LakeFile:
+def _write_table(conn: Connection, lake: Lake, name: str) -> LakeFile:
     of = name.partition("/")[0]
     with _table_file(lake, name) as file:
         for some in _in_parts(_rows(conn, of)):
             file.add(arrow_table(of, [file_values(row) for row in some]))
-    return lake.written(name, rows_of, file.n_rows, 0)
+    return lake.written(name, file.n_rows, 0)
 
 
 def _in_parts(rows: Iterator[Any]) -> Iterator[list[Any]]:
@@ -157,12 +144,16 @@ def _in_parts(rows: Iterator[Any]) -> Iterator[list[Any]]:
 
 
 def _write_partition(
-    conn: Connection, lake: Lake, key: str, partition: Partition, made_of: ClassRows
+    conn: Connection,
+    lake: Lake,
+    names: Mapping[str, str],
+    partition: Partition,
+    made_of: ClassRows,
 ) -> dict[str, LakeFile]:
     sets = lake_rows.parameters_by_set(conn)
     with ExitStack() as stack:
         files = {
-            table: stack.enter_context(_table_file(lake, f"{table}/{key}")) for table in PARTITIONED
+            table: stack.enter_context(_table_file(lake, name)) for table, name in names.items()
         }
         for ids in batches(partition.ids, _AT_ONCE):
             labelled = [
@@ -179,9 +170,8 @@ def _write_partition(
                 each["parameters"] = sets[each["parameter_set"]]
                 each["n_detections"], each["n_scores"] = (n[each["labelling_id"]] for n in counted)
             files["labellings"].add(arrow_table("labellings", labelled))
-    rows_of = partition.digest.hexdigest()
     return {
-        f"{table}/{key}": lake.written(f"{table}/{key}", rows_of, file.n_rows, len(partition.ids))
+        names[table]: lake.written(names[table], file.n_rows, len(partition.ids))
         for table, file in files.items()
     }
 
@@ -192,13 +182,11 @@ def _table_file(lake: Lake, name: str) -> Iterator[TableFile]:
         yield table
 
 
-def _replace(
-    lake: Lake, files: dict[str, LakeFile], losing: set[str], ledger: str | None
-) -> Updated:
+def _replace(lake: Lake, files: dict[str, LakeFile], ledger: str | None) -> Updated:
     n_kept = sum(lake.files.get(name) is file for name, file in files.items())
     n_removed = len(set(lake.files) - set(files))
     if n_kept < len(files) or n_removed or ledger != lake.ledger:
-        lake.replace(files, losing, ledger)
+        lake.replace(files, ledger)
     n_rows = {
         table: sum(file.n_rows for name, file in files.items() if name.startswith(f"{table}/"))
         for table in PARTITIONED

@@ -32,4 +32,4 @@ def test_the_day_is_that_of_the_recorders_clock(
     unix_ms: int | None, offset_s: int | None, where: str
 ) -> None:
     row = replace(ROW, recorded_unix_ms=unix_ms, recorded_utc_offset_s=offset_s)
-    assert partition_of(row) == f"model=yamnet/{where}.parquet"
+    assert partition_of(row) == f"model=yamnet/{where}"
