@@ -120,7 +120,7 @@ def write_day(lake: Path, names: Any, node_ids: list[int], ids: range) -> None:
         end = start + 0.96 + rng.integers(0, 9, len(labelling)) * 0.48
         columns = [labelling, node, peak, np.round(peak / 2), start, start, end]
         matrix = np.stack(columns[: 7 if table == "detections" else 4], axis=1)[order]
-        _write(lake / table / key, table, made_of.of_arrays(table, matrix, labelled))
+        _write(lake / table / key, table, made_of.table(table, matrix, labelled))
     _write(lake / "labellings" / key, "labellings", arrow_table("labellings", labelled))
 
 

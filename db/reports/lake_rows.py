@@ -45,6 +45,7 @@ from db.schema.tables import (
 from db.types import UtcDateTime, canonical_json
 
 _PAGE = 5_000
+_PART = 50_000
 
 _VERDICTS = table(
     "verdicts_now",
@@ -94,21 +95,29 @@ def labellings_by_id(conn: Connection, ids: Sequence[int]) -> list[LakeRow]:
     return [LakeRow(*row) for row in conn.execute(query)]
 
 
-def detection_rows(conn: Connection, ids: Sequence[int]) -> Sequence[Row[Any]]:
-    """(labelling, node, peak, mean, peak_s, start_s, end_s) of detections; scores as stored."""
+def detection_rows(conn: Connection, ids: Sequence[int]) -> Iterator[Sequence[Row[Any]]]:
+    """(labelling, node, peak, mean, peak_s, start_s, end_s) of detections; scores as stored.
+
+    In parts, since a recording of ten hours may have 100,000.
+    """
     own = detections.c
     scores = (type_coerce(own.peak, Integer), type_coerce(own.mean, Integer))
     query = timed(own.labelling_id, own.node_id, *scores, peak_s(detections))
-    ordered = query.order_by(own.labelling_id, own.node_id, own.start_patch)
-    return conn.execute(ordered.where(own.labelling_id.in_(ids))).all()
+    query = query.where(own.labelling_id.in_(ids))
+    return _in_parts(conn, query.order_by(own.labelling_id, own.node_id, own.start_patch))
 
 
-def score_rows(conn: Connection, ids: Sequence[int]) -> Sequence[Row[Any]]:
-    """(labelling, node, peak, mean) of their clip scores; scores as stored."""
+def score_rows(conn: Connection, ids: Sequence[int]) -> Iterator[Sequence[Row[Any]]]:
+    """(labelling, node, peak, mean) of clip scores; scores as stored. In parts."""
     own = clip_scores.c
     scores = (type_coerce(own.peak, Integer), type_coerce(own.mean, Integer))
     query = select(own.labelling_id, own.node_id, *scores).where(own.labelling_id.in_(ids))
-    return conn.execute(query.order_by(own.labelling_id, own.node_id)).all()
+    return _in_parts(conn, query.order_by(own.labelling_id, own.node_id))
+
+
+def table_rows(conn: Connection, name: str) -> Iterator[Sequence[Row[Any]]]:
+    """The rows of one of `whole_tables`. In parts."""
+    return _in_parts(conn, whole_tables()[name])
 
 
 def sums(conn: Connection, ids: Sequence[int]) -> dict[str, list[tuple[int, int, int]]]:
@@ -192,6 +201,11 @@ def whole_tables() -> Mapping[str, Select[Any]]:
             *(_VERDICTS.c[name] for name in ("clip", "mid", "judged_by", "start_s", "end_s"))
         ),
     }  # fmt: skip
+
+
+def _in_parts(conn: Connection, query: Select[Any]) -> Iterator[Sequence[Row[Any]]]:
+    with conn.execute(query, execution_options={"yield_per": _PART}) as found:
+        yield from found.partitions()
 
 
 def _labellings(conn: Connection) -> Select[Any]:

@@ -162,14 +162,13 @@ class ClassRows:
         ordered = [names[int(each)] for each in self._ids]
         self._mids, self._names = (self.pyarrow.array(x) for x in zip(*ordered, strict=True))
 
-    def table(self, name: str, rows: Sequence[Any], labelled: Sequence[Mapping[str, Any]]) -> Any:
-        """The table of rows, as `db.reports.lake_rows` reads them, of labellings by id."""
-        width = 7 if name == "detections" else 4
-        matrix = np.array([tuple(row) for row in rows], np.float64).reshape(-1, width)
-        return self.of_arrays(name, matrix, labelled)
+    def table(
+        self, name: str, matrix: Any, labelled: Sequence[Mapping[str, Any]], before: Any = None
+    ) -> Any:
+        """The table of rows, as `db.reports.lake_rows` has them, in an array.
 
-    def of_arrays(self, name: str, matrix: Any, labelled: Sequence[Mapping[str, Any]]) -> Any:
-        """As `table`, of the rows as an array."""
+        `labelled`: their labellings by id; `before`: the row that came before these.
+        """
         ids = np.array([each["labelling_id"] for each in labelled], np.int64)
         which = np.searchsorted(ids, matrix[:, 0].astype(np.int64))
         node = np.searchsorted(self._ids, matrix[:, 1].astype(np.int64))
@@ -183,7 +182,7 @@ class ClassRows:
         if name == "detections":
             begins, ends = matrix[:, 5], matrix[:, 6]
             columns |= {"peak_s": matrix[:, 4], "start_s": begins, "end_s": ends}
-            columns["new_s"] = ends - np.maximum(begins, _covered_to(matrix))
+            columns["new_s"] = ends - np.maximum(begins, _covered_to(matrix, before))
             # Whole milliseconds, as everywhere.
             since = (np.round(begins * 1_000).astype(np.int64) * 1_000).view("timedelta64[us]")
             for clock in ("utc", "local"):
@@ -237,10 +236,10 @@ class TableFile:
         self._waiting = []
 
 
-def _covered_to(matrix: Any) -> Any:
+def _covered_to(matrix: Any, before: Any) -> Any:
     """Where the detection before that of the same class in the same recording ends, or 0."""
-    is_same = np.all(matrix[1:, :2] == matrix[:-1, :2], axis=1)
-    return np.concatenate(([0.0][: len(matrix)], np.where(is_same, matrix[:-1, 6], 0.0)))
+    former = np.vstack([np.zeros(matrix.shape[1]) if before is None else before, matrix])[:-1]
+    return np.where(np.all(matrix[:, :2] == former[:, :2], axis=1), former[:, 6], 0.0)
 
 
 def _recorded(unix_ms: int | None, utc_offset_s: int | None) -> dict[str, datetime | None]:

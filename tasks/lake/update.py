@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from sqlalchemy import Connection, Engine
 
 from audioset_core.errors import UserError
@@ -119,28 +119,18 @@ def partitions(conn: Connection) -> dict[str, Partition]:
 def name_of_table(conn: Connection, name: str) -> str:
     """The name of the file of a table that is one file."""
     digest = hashlib.sha256(repr(_VERSION).encode())
-    for row in _rows(conn, name):
-        digest.update(repr(tuple(row)).encode())
+    for rows in lake_rows.table_rows(conn, name):
+        for row in rows:
+            digest.update(repr(tuple(row)).encode())
     return file_name(name, "part-0", digest.hexdigest())
-
-
-def _rows(conn: Connection, name: str) -> Iterator[Any]:
-    query = lake_rows.whole_tables()[name]
-    with conn.execute(query, execution_options={"yield_per": 5_000}) as found:
-        yield from found
 
 
 def _write_table(conn: Connection, lake: Lake, name: str) -> LakeFile:
     of = name.partition("/")[0]
     with _table_file(lake, name) as file:
-        for some in _in_parts(_rows(conn, of)):
-            file.add(arrow_table(of, [file_values(row) for row in some]))
+        for rows in lake_rows.table_rows(conn, of):
+            file.add(arrow_table(of, [file_values(row) for row in rows]))
     return lake.written(name, file.n_rows, 0)
-
-
-def _in_parts(rows: Iterator[Any]) -> Iterator[list[Any]]:
-    while some := list(islice(rows, 10_000)):
-        yield some
 
 
 def _write_partition(
@@ -151,6 +141,7 @@ def _write_partition(
     made_of: ClassRows,
 ) -> dict[str, LakeFile]:
     sets = lake_rows.parameters_by_set(conn)
+    read = {"detections": lake_rows.detection_rows, "clip_scores": lake_rows.score_rows}
     with ExitStack() as stack:
         files = {
             table: stack.enter_context(_table_file(lake, name)) for table, name in names.items()
@@ -159,16 +150,18 @@ def _write_partition(
             labelled = [
                 labelling_values(row) for row in lake_rows.labellings_by_id(conn, list(ids))
             ]
-            counted = []
-            for table, rows in (
-                ("detections", lake_rows.detection_rows(conn, list(ids))),
-                ("clip_scores", lake_rows.score_rows(conn, list(ids))),
-            ):
-                counted.append(Counter(row[0] for row in rows))
-                files[table].add(made_of.table(table, rows, labelled))
+            counts = {table: Counter[int]() for table in read}
+            for table, rows_of in read.items():
+                before = None
+                for rows in rows_of(conn, ids):
+                    matrix = np.array([tuple(row) for row in rows], np.float64)
+                    files[table].add(made_of.table(table, matrix, labelled, before))
+                    before = matrix[-1]
+                    counts[table].update(matrix[:, 0].astype(int).tolist())
             for each in labelled:
                 each["parameters"] = sets[each["parameter_set"]]
-                each["n_detections"], each["n_scores"] = (n[each["labelling_id"]] for n in counted)
+                own = (counts[table][each["labelling_id"]] for table in read)
+                each["n_detections"], each["n_scores"] = own
             files["labellings"].add(arrow_table("labellings", labelled))
     return {
         names[table]: lake.written(names[table], file.n_rows, len(partition.ids))
