@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,8 +62,12 @@ class Updated:
     strays: list[str]
 
 
-def update_lake(engine: Engine, folder: Path) -> Updated:
+def update_lake(
+    engine: Engine, folder: Path, progress: Callable[[int, int], None] | None = None
+) -> Updated:
     """Write what has changed since the last time; the first time, everything.
+
+    `progress` is told how many partitions of how many are done.
 
     Raises:
         UserError: pyarrow is not installed, somebody else has the lake open, the folder is none of
@@ -77,12 +81,15 @@ def update_lake(engine: Engine, folder: Path) -> Updated:
         for name in (name_of_table(conn, table) for table in lake_rows.whole_tables()):
             files[name] = lake.files[name] if lake.has(name) else _write_table(conn, lake, name)
         made_of = ClassRows(lake_rows.node_names(conn))
-        for key, partition in partitions(conn).items():
+        found = partitions(conn)
+        for n_done, (key, partition) in enumerate(found.items(), 1):
             names = partition.names(key)
             if all(lake.has(name) for name in names.values()):
                 files |= {name: lake.files[name] for name in names.values()}
             else:
                 files |= _write_partition(conn, lake, names, partition, made_of)
+            if progress is not None:
+                progress(n_done, len(found))
         views = folder / "views.sql"
         if not views.is_file() or views.read_text() != views_sql():
             write_text(views, [views_sql()])

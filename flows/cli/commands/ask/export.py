@@ -43,7 +43,7 @@ from flows.cli.export_job import (
     write_sed_scores,
 )
 from flows.cli.shared_options import Files, Model, NotUnder, Sounds, Store, Under
-from flows.terminal import note, one_line, print_table
+from flows.terminal import note, one_line, print_table, progress_lines
 
 if TYPE_CHECKING:
     from audioset_core.export_formats.seed_json import Prediction
@@ -243,9 +243,11 @@ def export_lake(
                 print_table(("file", "problem"), [(one_line(x), y) for x, y in problems])
             print(f"{n_files:,} files checked, {len(problems):,} problems: {out}")
             raise typer.Exit(1 if problems else 0)
-        done = update_lake(engine, out)
+        done = update_lake(engine, out, progress_lines("partitions"))
     for name in done.strays:
         note(f"not of this lake, but a glob would read it: {one_line(name)}")
+    if not done.n_labellings:
+        note("nothing is labelled yet: run audioset label first")
     files = f"{done.n_written:,} written, {done.n_kept:,} kept, {done.n_removed:,} removed"
     print(f"{done.n_detections:,} detections of {done.n_labellings:,} labellings: {out}")
     print(f"files: {files}")
