@@ -31,7 +31,14 @@ from db.engine import open_engine, reading, writing
 from db.migrate import ensure_schema
 from db.reports.lake_rows import LakeRow, names_by_model, node_names
 from db.schema.tables import nodes, sources
-from tasks.lake.tables import ClassRows, TableFile, arrow_table, labelling_values, partition_of
+from tasks.lake.tables import (
+    ClassRows,
+    TableFile,
+    arrow_table,
+    file_name,
+    labelling_values,
+    partition_of,
+)
 from tasks.lake.update import update_lake
 
 _DOCS = Path(__file__).parents[1] / "docs" / "lake.md"
@@ -120,8 +127,14 @@ def write_day(lake: Path, names: Any, node_ids: list[int], ids: range) -> None:
         end = start + 0.96 + rng.integers(0, 9, len(labelling)) * 0.48
         columns = [labelling, node, peak, np.round(peak / 2), start, start, end]
         matrix = np.stack(columns[: 7 if table == "detections" else 4], axis=1)[order]
-        _write(lake / table / key, table, made_of.table(table, matrix, labelled))
-    _write(lake / "labellings" / key, "labellings", arrow_table("labellings", labelled))
+        _write(
+            lake / file_name(table, key, "made up"), table, made_of.table(table, matrix, labelled)
+        )
+    _write(
+        lake / file_name("labellings", key, "made up"),
+        "labellings",
+        arrow_table("labellings", labelled),
+    )
 
 
 def _write(path: Path, name: str, table: Any) -> None:
