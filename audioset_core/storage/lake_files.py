@@ -3,9 +3,10 @@
 A lake is a folder of Parquet files that any program reads by a glob, so a file has its final name
 only when it is whole, and no row is ever in two files. A name tells the rows of its file (by a
 digest), and is never used for others: programs open a file twice, and would mix two that have one
-name. New files are written to ``_next``. Once all are there and synced, the new list of files is
-written beside them: from then on the change happens, also if the process is killed, since whoever
-opens the lake next goes on with it. What has gone is removed before what is new appears.
+name. New files are written to ``_next``, where those that are whole outlast a stop. Once all are
+there and synced, the new list of files is written beside them: from then on the change happens,
+also if the process is killed, since whoever opens the lake next goes on with it. What has gone is
+removed before what is new appears.
 """
 
 from __future__ import annotations
@@ -70,12 +71,16 @@ class Lake:
         Raises:
             OSError: the disk is full, ...; what is in the lake stays.
         """
-        with replacing(self._next_path(name)) as file:
+        with replacing(self.next_path(name)) as file:
             yield file
+
+    def is_coming(self, name: str) -> bool:
+        """Whether `next_file` has written a file already, also before a stop."""
+        return self.next_path(name).is_file()
 
     def written(self, name: str, n_rows: int, n_labellings: int) -> LakeFile:
         """What is to be known of a file that `next_file` has written."""
-        path = self._next_path(name)
+        path = self.next_path(name)
         return LakeFile(n_rows, n_labellings, path.stat().st_size, sha256_of(path))
 
     def replace(self, files: Mapping[str, LakeFile], ledger: str | None) -> None:
@@ -88,6 +93,9 @@ class Lake:
             "ledger": ledger,
             "files": {name: asdict(file) for name, file in sorted(files.items())},
         }
+        for name, path in _coming(self.folder).items():
+            if name not in files:  # written before a stop, and of the past by now
+                path.unlink()
         write_atomically(self.folder / _NEXT / LIST, json.dumps(told, indent=1).encode())
         _go_on(self.folder)
 
@@ -96,7 +104,8 @@ class Lake:
         found = (str(path.relative_to(self.folder)) for path in self.folder.rglob("*.parquet"))
         return sorted(set(found) - set(self.files))
 
-    def _next_path(self, name: str) -> Path:
+    def next_path(self, name: str) -> Path:
+        """Where a file is until it is given its name."""
         return self.folder / _NEXT / f"{name}{TEMP_SUFFIX}"
 
 
@@ -127,9 +136,10 @@ def open_lake(folder: Path, *, is_new: bool = True) -> Iterator[Lake]:
         _go_on(folder)
         try:
             yield Lake(folder, *_read(folder / LIST))
-        finally:
-            if not (folder / _NEXT / LIST).exists():
-                shutil.rmtree(folder / _NEXT, ignore_errors=True)
+        except OSError:  # the disk may be full
+            _drop(folder)
+            raise
+        _drop(folder)
 
 
 def sha256_of(path: Path) -> str:
@@ -139,16 +149,12 @@ def sha256_of(path: Path) -> str:
 
 
 def _go_on(folder: Path) -> None:
-    """Finish a change whose list was written, and drop any other; repeating is harmless."""
+    """Finish a change whose list was written; repeating is harmless."""
     coming = folder / _NEXT
     if not (coming / LIST).exists():
-        shutil.rmtree(coming, ignore_errors=True)
         return
     _, files = _read(coming / LIST)
-    written = {
-        str(path.relative_to(coming)).removesuffix(TEMP_SUFFIX): path
-        for path in sorted(coming.rglob(f"*.parquet{TEMP_SUFFIX}"))
-    }
+    written = _coming(folder)
     former = _read(folder / LIST)[1]
     gone = set(former) - set(files)
     for name in written:
@@ -168,6 +174,21 @@ def _go_on(folder: Path) -> None:
         _remove_empty((folder / name).parent, folder)
     move_into_place(coming / LIST, folder / LIST)
     shutil.rmtree(coming, ignore_errors=True)
+
+
+def _coming(folder: Path) -> dict[str, Path]:
+    """The files that are whole and have no name yet, by their names to be."""
+    coming = folder / _NEXT
+    return {
+        str(path.relative_to(coming)).removesuffix(TEMP_SUFFIX): path
+        for path in sorted(coming.rglob(f"*.parquet{TEMP_SUFFIX}"))
+    }
+
+
+def _drop(folder: Path) -> None:
+    """Delete what was written for a change that has not begun."""
+    if not (folder / _NEXT / LIST).exists():
+        shutil.rmtree(folder / _NEXT, ignore_errors=True)
 
 
 def _changed(former: Mapping[str, LakeFile], files: Mapping[str, LakeFile]) -> set[str]:

@@ -86,6 +86,12 @@ def update_lake(
             names = partition.names(key)
             if all(lake.has(name) for name in names.values()):
                 files |= {name: lake.files[name] for name in names.values()}
+            elif all(lake.is_coming(name) for name in names.values()):
+                n = len(partition.ids)
+                files |= {
+                    name: lake.written(name, rows_in(lake.next_path(name)), n)
+                    for name in names.values()
+                }
             else:
                 files |= _write_partition(conn, lake, names, partition, made_of)
             if progress is not None:
@@ -130,6 +136,12 @@ def name_of_table(conn: Connection, name: str) -> str:
         for row in rows:
             digest.update(repr(tuple(row)).encode())
     return file_name(name, "part-0", digest.hexdigest())
+
+
+def rows_in(path: Path) -> int:
+    """How many rows a Parquet file has."""
+    _, parquet = load_pyarrow()
+    return int(parquet.read_metadata(path).num_rows)
 
 
 def _write_table(conn: Connection, lake: Lake, name: str) -> LakeFile:

@@ -334,3 +334,20 @@ def test_kill_9(small: Collection, tmp_path: Path) -> None:
     assert n_killed > 2
     assert check_lake(small.engine, lake)[1] == []
     assert _asked(lake, "SELECT count(*) FROM detections") == whole
+
+
+def test_what_was_written_before_a_stop_is_used_again(small: Collection, tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+
+    def stop(n_done: int, _: int) -> None:
+        if n_done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        update_lake(small.engine, lake, stop)
+    written = {path.stat().st_ino for path in lake.rglob("*.parquet.tmp")}
+    update_lake(small.engine, lake)
+    assert check_lake(small.engine, lake)[1] == []
+    of_one = {path.stat().st_ino for path in lake.glob("*/*/*/*.parquet")} & written
+    assert len(of_one) == 3
+    assert not (lake / "_next").exists()
