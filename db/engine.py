@@ -13,6 +13,7 @@ tries the task again.
 from __future__ import annotations
 
 import fcntl
+import logging
 import math
 import os
 import re
@@ -99,6 +100,7 @@ def open_engine(url: str, create: bool = True) -> Engine:
     if encoding not in (None, "UTF8"):
         engine.dispose()
         raise DatabaseUserError(f"{shown_url(parsed)} is encoded in {encoding}; create it in UTF8")
+    logging.getLogger("sqlalchemy.pool.impl.QueuePool").addFilter(_is_news)
     return engine
 
 
@@ -233,6 +235,11 @@ def _passwords(url: URL) -> list[str]:
         if "password" in name.lower():
             given += [value] if isinstance(value, str) else value
     return [password for password in given if password]
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """After Ctrl-C amid rows, SQLAlchemy closes the connection, then the cursor: which fails."""
+    return record.msg != "Error closing cursor"
 
 
 def _parse(url: str) -> URL:

@@ -8,6 +8,7 @@ PUBLIC = (
     "camtrap_metadata",
     "file_names",
     "label_studio",
+    "parquet",
     "registry",
     "rows",
     "sed_scores",

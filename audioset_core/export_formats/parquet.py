@@ -24,7 +24,7 @@ def write_parquet(file: BinaryIO, labelled: Iterable[Labelled], root: bytes) -> 
     Raises:
         UserError: pyarrow is not installed.
     """
-    pyarrow, parquet = _pyarrow()
+    pyarrow, parquet = load_pyarrow()
     schema = pyarrow.schema(
         pyarrow.field(name, _type(pyarrow, name), nullable=name in _MAY_LACK) for name in COLUMNS
     )
@@ -44,7 +44,12 @@ def _type(pyarrow: Any, name: str) -> Any:
     return pyarrow.float64() if name in _NUMBERS else pyarrow.string()
 
 
-def _pyarrow() -> tuple[Any, Any]:
+def load_pyarrow() -> tuple[Any, Any]:
+    """The modules pyarrow and pyarrow.parquet.
+
+    Raises:
+        UserError: they are not installed.
+    """
     try:
         import pyarrow
         import pyarrow.parquet

@@ -39,7 +39,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: the disk is full, a sync failed, ...; the old file stays.
     """
-    _make_folder(path.parent)
+    make_folder(path.parent)
     temp = path.with_name(f".{secrets.token_hex(8)}{TEMP_SUFFIX}")
     try:
         with temp.open("xb") as file:
@@ -52,7 +52,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         if isinstance(error, OSError):
             error.filename = error.filename or str(path.parent)  # which disk is full
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def move_into_place(part: Path, path: Path) -> None:
@@ -62,7 +62,25 @@ def move_into_place(part: Path, path: Path) -> None:
         OSError: the folder cannot be written to.
     """
     part.replace(path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Like mkdir -p, but durable: a synced file in a folder that vanishes is lost all the same."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make what has changed in a folder durable: names that came, and names that went."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: Path, texts: Iterable[str]) -> None:
@@ -88,7 +106,7 @@ def write_many(items: Iterable[tuple[Path, bytes | Sequence[Block]]]) -> None:
     written: list[tuple[Path, Path]] = []
     try:
         for path, content in items:
-            _make_folder(path.parent)
+            make_folder(path.parent)
             temp = path.with_name(f".{secrets.token_hex(8)}{TEMP_SUFFIX}")
             descriptor = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
             written.append((temp, path))
@@ -108,7 +126,7 @@ def write_many(items: Iterable[tuple[Path, bytes | Sequence[Block]]]) -> None:
             temp.unlink(missing_ok=True)
         raise
     for folder in dict.fromkeys(path.parent for _, path in written):
-        _sync_folder(folder)
+        sync_folder(folder)
 
 
 def _write_all(descriptor: int, block: Block) -> None:
@@ -119,20 +137,3 @@ def _write_all(descriptor: int, block: Block) -> None:
         if n_bytes == 0:
             raise OSError(errno.EIO, "nothing could be written")
         rest = rest[n_bytes:]
-
-
-def _make_folder(folder: Path) -> None:
-    """Like mkdir -p, but durable: a synced file in a folder that vanishes is lost all the same."""
-    if folder.is_dir():
-        return
-    _make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

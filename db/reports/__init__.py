@@ -8,6 +8,7 @@ PUBLIC = (
     "collection",
     "export_rows",
     "health",
+    "lake_rows",
     "model_comparison",
     "model_coverage",
     "recorded_hours",

@@ -83,7 +83,7 @@ def _no_sync(is_dropped: Callable[[int], bool]) -> list[Change]:
 
 
 def _no_folder_chain() -> list[Change]:
-    return [(durable, "_make_folder", lambda folder: folder.mkdir(parents=True, exist_ok=True))]
+    return [(durable, "make_folder", lambda folder: folder.mkdir(parents=True, exist_ok=True))]
 
 
 def _rename_before_sync() -> list[Change]:
@@ -104,7 +104,7 @@ def _straight(*, is_synced: bool) -> list[Change]:
 
     def write_many(items: Iterable[tuple[Path, Sequence[Any]]]) -> None:
         for path, blocks in items:
-            durable._make_folder(path.parent)
+            durable.make_folder(path.parent)
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
             for block in blocks:
                 os.write(descriptor, block)
@@ -112,7 +112,7 @@ def _straight(*, is_synced: bool) -> list[Change]:
                 os.fsync(descriptor)
             os.close(descriptor)
             if is_synced:
-                durable._sync_folder(path.parent)
+                durable.sync_folder(path.parent)
 
     return [(persist, "write_many", write_many)]
 

@@ -310,3 +310,16 @@ def test_a_question_mark_is_never_the_end_of_a_name(tmp_path: Path) -> None:
         with pytest.raises(DatabaseUserError, match=r"write a '\?' in a file's name as in sqlite"):
             open_engine(f"sqlite:///{tmp_path}/{name}")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cursor_that_cannot_be_closed_any_more_is_no_news(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'labels.db'}")
+    with engine.connect() as conn:
+        found = conn.execute(text("SELECT 1"))
+        conn.connection.driver_connection.close()  # as after Ctrl-C
+        found.close()
+        conn.invalidate()
+    engine.dispose()
+    assert caplog.text == ""

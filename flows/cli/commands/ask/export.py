@@ -43,7 +43,7 @@ from flows.cli.export_job import (
     write_sed_scores,
 )
 from flows.cli.shared_options import Files, Model, NotUnder, Sounds, Store, Under
-from flows.terminal import note, one_line
+from flows.terminal import note, one_line, print_table, progress_lines
 
 if TYPE_CHECKING:
     from audioset_core.export_formats.seed_json import Prediction
@@ -220,6 +220,39 @@ def export_json(
         note(f"left out: {counts['without scores']:,} clips too short for a patch")
 
 
+def export_lake(
+    *,
+    out: Annotated[Path, typer.Argument(help="The folder of the lake.")],
+    check: Annotated[
+        bool, typer.Option("--check", help="Compare the lake with the results; write nothing.")
+    ] = False,
+    store: Store,
+) -> None:
+    """A partitioned Parquet copy of all results, kept up to date: for DuckDB, Polars, Spark, ...
+
+    Run it again after each run: only files of which a row has changed are written. Exit code 1 if
+    --check finds that the lake is behind, or that a file is damaged.
+    """
+    from tasks.lake.check import check_lake
+    from tasks.lake.update import update_lake
+
+    with store.database() as engine:
+        if check:
+            n_files, problems = check_lake(engine, out)
+            if problems:
+                print_table(("file", "problem"), [(one_line(x), y) for x, y in problems])
+            print(f"{n_files:,} files checked, {len(problems):,} problems: {out}")
+            raise typer.Exit(1 if problems else 0)
+        done = update_lake(engine, out, progress_lines("partitions"))
+    for name in done.strays:
+        note(f"not of this lake, but a glob would read it: {one_line(name)}")
+    if not done.n_labellings:
+        note("nothing is labelled yet: run audioset label first")
+    files = f"{done.n_written:,} written, {done.n_kept:,} kept, {done.n_removed:,} removed"
+    print(f"{done.n_detections:,} detections of {done.n_labellings:,} labellings: {out}")
+    print(f"files: {files}")
+
+
 def _is_current(model: ModelReport) -> int:
     return model.n_current
 
@@ -253,5 +286,6 @@ app = command_group(
         "camtrap-dp": export_camtrap_dp,
         "sed-scores": export_sed_scores,
         "json": export_json,
+        "lake": export_lake,
     },
 )
