@@ -10,6 +10,7 @@ import subprocess
 import zoneinfo
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -139,7 +140,11 @@ async def deployments(plan: Plan) -> list[RunnerDeployment]:
     one_at_a_time = ConcurrencyLimitConfig(
         limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
     )
-    common: dict[str, Any] = {"tags": [TAG], "entrypoint_type": EntrypointType.MODULE_PATH}
+    common: dict[str, Any] = {
+        "version": version("audioset-flows"),
+        "tags": [TAG],
+        "entrypoint_type": EntrypointType.MODULE_PATH,
+    }
     return [
         await label_audio.ato_deployment(
             "ad-hoc", parameters={"home": home, "options": options}, **common

@@ -120,6 +120,7 @@ def _essence(deployment: RunnerDeployment) -> dict[str, Any]:
     return {
         "name": f"{deployment.flow_name}/{deployment.name}",
         "entrypoint": deployment.entrypoint,
+        "version": deployment.version,
         "tags": deployment.tags,
         "schedules": [s.model_dump(include={"cron", "timezone"}) for s in schedules],
         "limit": deployment.concurrency_limit,
@@ -148,6 +149,7 @@ def _essence_of_yaml(deployment: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": f"{flow.name}/{deployment['name']}",
         "entrypoint": deployment["entrypoint"],
+        "version": deployment["version"],
         "tags": deployment["tags"],
         "schedules": deployment.get("schedules", []),
         "limit": limit.get("limit"),
