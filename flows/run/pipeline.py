@@ -27,6 +27,7 @@ from flows.run.combining import follow_up
 from flows.run.live_runs import LiveRun, recorded_run
 from flows.run.partitions import label_partitions
 from flows.run.preparation import Prepared, prepare_run
+from flows.run.retrying import retried_without_database
 from flows.run.shard_scheduler import label_shards, shard_runner
 from flows.run_options import AlertOptions, ExecutionOptions, stated_url
 from flows.run_report.drift import drift
@@ -57,6 +58,7 @@ class Request:
     settle_s: float | None = None
 
 
+@retried_without_database()
 def run_pipeline(request: Request) -> Summary:
     """Label what is not labelled yet.
 
@@ -74,7 +76,8 @@ def run_pipeline(request: Request) -> Summary:
         found = discover_files(jobs, paths, request.manifest, request.settle_s)
         run.summary = Summary.of(found, [job.weights.named for job in jobs])
         run.summary.problems = problems + found.problems
-        monitor = Monitor(request.kind, f"Labelled with {run.summary.model}")
+        title = f"Labelled with {run.summary.model}"
+        monitor = Monitor(request.kind, title, prepared.home)
         monitor.begin(found.n_items, found.estimated_s, found.n_found)
         for each in listeners():
             each.begin(found)
