@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audioset_core.errors import AudiosetError, UserError
+from audioset_core.inference.engines import uses_gpu
 from audioset_core.inputs.walk import read_inputs
 from audioset_core.models.registry import find_bundle
 from audioset_core.object_storage.addresses import read_address
@@ -195,6 +196,8 @@ async def _serve(plan: Plan, served: Served, next_time: datetime) -> None:
             deployment.work_pool_name = deployment.work_queue_name = None
             await runner.aadd_deployment(deployment)
         await _ensure_automation(client)
+        if uses_gpu(plan.options.compute):
+            await _ensure_gpu_limit(client, is_own=served.process is not None)
     running = asyncio.create_task(runner.start())
     await asyncio.sleep(0)  # it first sets a handler of its own, which would not wait for runs
     _end_on_signals(stop)
@@ -282,6 +285,30 @@ async def _ensure_automation(client: PrefectClient) -> None:
     automation = AutomationCore.model_validate(HEARTBEAT_AUTOMATION)
     if not await client.read_automations_by_name(automation.name):
         await client.create_automation(automation)
+
+
+async def _ensure_gpu_limit(client: PrefectClient, *, is_own: bool) -> None:
+    """One run at a time on this machine's GPU, if nobody has set another number.
+
+    The slots of a killed `serve` are free again: its own server keeps leases in memory.
+    """
+    from prefect.client.schemas.actions import (
+        GlobalConcurrencyLimitCreate,
+        GlobalConcurrencyLimitUpdate,
+    )
+    from prefect.exceptions import ObjectAlreadyExists
+
+    from flows.run.gpu_slot import gpu_limit
+
+    name = gpu_limit()
+    try:
+        await client.create_global_concurrency_limit(
+            GlobalConcurrencyLimitCreate(name=name, limit=1)
+        )
+    except ObjectAlreadyExists:
+        if is_own:
+            free = GlobalConcurrencyLimitUpdate(active_slots=0)
+            await client.update_global_concurrency_limit(name, free)
 
 
 def _say(plan: Plan, served: Served, next_time: datetime) -> None:

@@ -3,5 +3,13 @@
 What a run reports is in `flows.run_report`.
 """
 
-PUBLIC = ("combining", "live_runs", "pipeline", "preparation", "relabelling", "shard_scheduler")
+PUBLIC = (
+    "combining",
+    "gpu_slot",
+    "live_runs",
+    "pipeline",
+    "preparation",
+    "relabelling",
+    "shard_scheduler",
+)
 """What other rooms may import."""

@@ -24,6 +24,7 @@ from db.ledger.labels_by_branch import clips_by_branch
 from db.ledger.runs import note_progress, summary_before
 from db.records import WorkItem
 from flows.run.combining import follow_up
+from flows.run.gpu_slot import gpu_slot
 from flows.run.live_runs import LiveRun, recorded_run
 from flows.run.partitions import label_partitions
 from flows.run.preparation import Prepared, prepare_run
@@ -135,19 +136,20 @@ def label_here(
 ) -> None:
     """Label the work list, which `items` begins to read, with tasks of this run."""
     engine = engine_for(jobs[0].database_url)
-    if execution.task_runner == "threads":
-        for job in jobs:
-            begin_to_load(job.weights, job.options.compute)
-    with (
-        shard_runner(jobs, execution, estimated_s) as runner,
-        closing(label_shards(jobs, runner, items)) as receipts,
-    ):
-        for receipt in receipts:
-            run.summary.add(receipt)
-            monitor.advance(receipt)
-            for each in listeners():
-                each.advance(receipt)
-            note_progress(engine, run.run_id, run.summary.counts, now())
+    with gpu_slot(jobs[0]):
+        if execution.task_runner == "threads":
+            for job in jobs:
+                begin_to_load(job.weights, job.options.compute)
+        with (
+            shard_runner(jobs, execution, estimated_s) as runner,
+            closing(label_shards(jobs, runner, items)) as receipts,
+        ):
+            for receipt in receipts:
+                run.summary.add(receipt)
+                monitor.advance(receipt)
+                for each in listeners():
+                    each.advance(receipt)
+                note_progress(engine, run.run_id, run.summary.counts, now())
     decoder_pool().close()  # a process that waits for the next run keeps none
 
 
