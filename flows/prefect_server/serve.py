@@ -360,6 +360,7 @@ def _next_time(cron: str, timezone: str) -> datetime:
     Raises:
         UserError: not a schedule, or one that never fires.
     """
+    # The client's schedules are not computed: one that never fires would be taken.
     from prefect.server.schemas.schedules import CronSchedule
 
     try:
