@@ -10,7 +10,7 @@ import subprocess
 import zoneinfo
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -142,7 +142,7 @@ async def deployments(plan: Plan) -> list[RunnerDeployment]:
         limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
     )
     common: dict[str, Any] = {
-        "version": version("audioset-flows"),
+        "version": _own_version(),
         "tags": [TAG],
         "entrypoint_type": EntrypointType.MODULE_PATH,
     }
@@ -179,6 +179,14 @@ async def deployments(plan: Plan) -> list[RunnerDeployment]:
             **common,
         ),
     ]
+
+
+def _own_version() -> str | None:
+    """The package's; None in a checkout that is not installed."""
+    try:
+        return version("audioset-flows")
+    except PackageNotFoundError:
+        return None
 
 
 async def _serve(plan: Plan, served: Served, next_time: datetime) -> None:
