@@ -3,6 +3,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NEWEST := .venv-newest
+NEWEST_PYTHON ?= $(PYTHON)
 INSTALLED := $(VENV)/.installed
 # Every worker starts a PostgreSQL and a Prefect server of its own.
 PARALLEL := --numprocesses auto --maxprocesses 4
@@ -12,7 +14,7 @@ ifneq ($(wildcard ../shared/assets),)
 export AUDIOSET_ASSETS ?= $(abspath ../shared/assets)
 endif
 
-.PHONY: demo test test-slow test-numeric check lint types audit format bench fuzz formats postgresql ffmpeg chromium strace clean help
+.PHONY: demo test test-slow test-numeric test-newest check lint types audit format bench fuzz formats postgresql ffmpeg chromium strace clean help
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -35,6 +37,14 @@ test-slow: $(INSTALLED) postgresql chromium ffmpeg strace  ## the slow tests
 
 test-numeric: $(INSTALLED)  ## the numeric tests under several instruction sets, and without assets
 	$(BIN)/python -m tests.numeric $(NUMERIC_ARGS)
+
+test-newest: postgresql  ## the fast tests beside the newest releases (NEWEST_PYTHON=python3.13); gigabytes
+	$(NEWEST_PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade prefect
+	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -r <($(NEWEST_PYTHON) .ci/newest.py)
+	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(NEWEST)/bin/python -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGS)
 
 check: lint types test  ## what a change must pass
 
@@ -98,4 +108,4 @@ ffmpeg:
 	  || echo "no ffmpeg here: formats will not be compared with it (install Debian's ffmpeg)"
 
 clean:  ## remove what was made
-	rm -rf $(VENV) demo-data .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(NEWEST) demo-data .mypy_cache .pytest_cache .ruff_cache .hypothesis

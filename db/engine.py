@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from urllib.parse import quote, unquote_to_bytes
 
+import sqlalchemy
 from sqlalchemy import (
     URL,
     Connection,
@@ -62,6 +63,7 @@ _WRITING = "audioset_writing"
 # Between attempts to connect again to a server that has answered before: half a minute in all.
 _PAUSES_S = (0.1, 0.4, 1.0, 2.0, 4.0, 8.0, 15.0)
 _REPEATS = 2
+_CACHES_UPSERTS = not sqlalchemy.__version__.startswith("2.0.")
 # PostgreSQL is shutting down, has crashed, or is starting up.
 _PASSING_STATES = ("57P01", "57P02", "57P03")
 # PostgreSQL: the user lacks a privilege; the server, or the session, is for reading only.
@@ -160,23 +162,26 @@ def upsert(conn: Connection, table: Table) -> Insert:
 
 
 class Prepared:
-    """An upsert that is built and compiled once, not each time: SQLAlchemy caches no ON CONFLICT.
+    """An upsert that is built and compiled once, not each time.
+
+    SQLAlchemy 2.0 caches no ON CONFLICT; 2.1 does, and carries out no compiled statement.
 
     ``build`` is given a connection, for `upsert`, and makes a statement with bound parameters.
     """
 
     def __init__(self, build: Callable[[Connection], UpdateBase]) -> None:
         self._build = build
-        self._compiled: dict[str, Any] = {}
+        self._made: dict[str, Any] = {}
 
     def execute(
         self, conn: Connection, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]]
     ) -> CursorResult[Any]:
         """Run it with these parameters, or with several of them where it returns nothing."""
         name = conn.dialect.name
-        if name not in self._compiled:
-            self._compiled[name] = self._build(conn).compile(dialect=conn.dialect)
-        return conn.execute(self._compiled[name], parameters)
+        if name not in self._made:
+            made = self._build(conn)
+            self._made[name] = made if _CACHES_UPSERTS else made.compile(dialect=conn.dialect)
+        return conn.execute(self._made[name], parameters)
 
 
 def network_file_system(path: Path, mounts: str) -> str | None:

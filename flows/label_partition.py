@@ -76,7 +76,7 @@ def label_partition(
                 f"machine the same"
             )
         title = f"Part {partition.index} of {partition.total}"
-        monitor = Monitor("label-partition", title)
+        monitor = Monitor("label-partition", title, prepared.home)
         monitor.begin(partition.n_items, partition.estimated_s)
         is_whole = False
         try:

@@ -62,6 +62,9 @@ class FFmpegSource:
     ) -> None:
         import av
 
+        # PyAV 19 has no such parameter: what is no UTF-8 becomes surrogates there, see `_text`.
+        is_old = int(av.__version__.partition(".")[0]) < 19
+        tolerant: Any = {"metadata_errors": "ignore"} if is_old else {}
         self._kind: Any = np.float64 if is_exact else np.float32
         self.remarks = Remarks()
         self._file = view.open()
@@ -74,7 +77,7 @@ class FFmpegSource:
                     format=demuxer,
                     # Nothing but this file is opened: no play lists, no addresses, no devices.
                     options={"format_whitelist": DEMUXERS, "protocol_whitelist": "none"},
-                    metadata_errors="ignore",
+                    **tolerant,
                 )
                 self.name = container_name(self._container.format.name)
                 self._stream = self._chosen(track)
@@ -92,7 +95,8 @@ class FFmpegSource:
     def tags(self) -> list[tuple[str, str]]:
         """What the container says of itself and of the track, by FFmpeg's names."""
         of_track = {f"track {key}": value for key, value in self._stream.metadata.items()}
-        return list((self._container.metadata | of_track).items())
+        told = self._container.metadata | of_track
+        return [(_text(key), _text(value)) for key, value in told.items()]
 
     def blocks(self) -> Iterator[Floats]:
         """Blocks ``[n, n_channels]`` at ``info.sample_rate_hz``, until nothing more is given."""
@@ -387,5 +391,10 @@ def _preference(stream: Any) -> tuple[bool, int]:
 def _described(stream: Any) -> str:
     codec = stream.codec_context
     facts = [codec.name if codec is not None else "unknown coding", stream.language or ""]
-    facts.append(stream.metadata.get("title", ""))
+    facts.append(_text(stream.metadata.get("title", "")))
     return ", ".join(" ".join(fact.split())[:40] for fact in facts if fact and fact != "und")
+
+
+def _text(told: str) -> str:
+    """A tag without the bytes that are no UTF-8."""
+    return told.encode("utf-8", "ignore").decode()

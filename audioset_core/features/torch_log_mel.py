@@ -3,8 +3,7 @@
 The same arithmetic as `audioset_core.features.log_mel` and soxr HQ, with sums in another order:
 scores of recordings are within 1e-4 of those from the CPU, and within 3e-4 where much of the
 spectrum is empty except for rounding: pure tones, rates below 16 kHz
-(tests/core/features/test_torch_frontend.py). Copies to a GPU go from pinned memory, while the GPU
-computes.
+(tests/core/features/test_torch_frontend.py).
 """
 
 from __future__ import annotations
@@ -31,8 +30,6 @@ class TorchFrontend:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        on_gpu = device.type == "cuda"
-        self._copying = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
         self._constants: dict[int, tuple[NDArray[Any], Tensor]] = {}
 
     def patches(self, piece: Piece, config: FrontendConfig) -> Tensor:
@@ -83,13 +80,5 @@ class TorchFrontend:
         return self._constants[id(array)][1]
 
     def _sent(self, array: NDArray[Any]) -> Tensor:
-        """The array on the device; a GPU continues to compute during the copy."""
-        tensor = torch.from_numpy(array)
-        if self._copying is None:
-            return tensor
-        with torch.cuda.stream(self._copying):
-            copy = tensor.pin_memory().to(self._device, non_blocking=True)
-        computing = torch.cuda.current_stream(self._device)
-        computing.wait_stream(self._copying)
-        copy.record_stream(computing)
-        return copy
+        """The array on the device; on a CPU the same memory."""
+        return torch.from_numpy(array).to(self._device)

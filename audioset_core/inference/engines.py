@@ -59,8 +59,12 @@ def takes_waveforms(config: FrontendConfig, compute: ComputeOptions) -> bool:
     There they are resampled and framed as well. The front end of PANNs, which mirrors a recording
     at its two ends, is computed on the CPU.
     """
-    can_on_gpu = config.family == "tensorflow" and compute.engine != "openvino"
-    return can_on_gpu and _is_gpu(compute.device)
+    return config.family == "tensorflow" and uses_gpu(compute)
+
+
+def uses_gpu(compute: ComputeOptions) -> bool:
+    """Whether `open_network` would compute on a GPU."""
+    return compute.engine != "openvino" and _is_gpu(compute.device)
 
 
 def _is_gpu(device: Device) -> bool:

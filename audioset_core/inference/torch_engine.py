@@ -30,10 +30,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _SETTING_THREADS = Lock()
-_LAUNCHING = Lock()
+_COMPUTING = Lock()
 _GPU_IS_FULL = "the GPU's memory is full: end other programs that use it, or use --device cpu"
-_GPU_LANES = 2
-"""The next batch is queued while the results of one are copied: the GPU does not wait."""
 
 
 class TorchNetwork:
@@ -58,7 +56,7 @@ class TorchNetwork:
         self.batch_patches = bundle.cuda_batch_patches if on_gpu else bundle.cpu_batch_patches
         self._n_threads = torch.get_num_threads()
         self._at_once = self.batch_patches
-        self.n_lanes = _GPU_LANES if on_gpu else n_lanes or max(1, self._n_threads)
+        self.n_lanes = 1 if on_gpu else n_lanes or max(1, self._n_threads)
 
     def enter_lane(self) -> None:
         """One core per lane."""
@@ -71,13 +69,13 @@ class TorchNetwork:
         return self._with_room(lambda: torch.zeros(shape, dtype=torch.float32, device=self._device))
 
     def patches(self, piece: Piece, config: FrontendConfig) -> Patches:
-        """See `Network`; on a GPU queued after earlier batches."""
+        """See `Network`."""
 
-        def queued() -> Tensor:
-            with self._launching():
+        def computed() -> Tensor:
+            with self._exact():
                 return self._frontend.patches(piece, config)
 
-        return self._with_room(queued)
+        return self._with_room(computed)
 
     def forward(self, batch: Patches) -> tuple[F32 | None, F32]:
         """See `Network`; after a GPU's memory ran out, in smaller parts.
@@ -85,34 +83,21 @@ class TorchNetwork:
         Raises:
             UserError: the memory is too small even for one patch.
         """
-        outputs, are_there = self._with_room(lambda: self._queued(batch))
-        are_there()
-        logits, embeddings = zip(*outputs, strict=True)
-        found = [part.numpy() for part in logits if part is not None]
-        return (
-            np.concatenate(found) if found else None,
-            np.concatenate([part.numpy() for part in embeddings]),
-        )
+        logits, embeddings = zip(*self._with_room(lambda: self._outputs(batch)), strict=True)
+        found = [part for part in logits if part is not None]
+        return np.concatenate(found) if found else None, np.concatenate(embeddings)
 
     def sharing(self, config: FrontendConfig) -> Forward | None:
         """See `Network`: patches share nothing here."""
 
-    def _queued(
-        self, batch: Tensor
-    ) -> tuple[list[tuple[Tensor | None, Tensor]], Callable[[], None]]:
-        """The outputs of the batch's parts in the host's memory, and how to wait for them."""
+    def _outputs(self, batch: Tensor) -> list[tuple[F32 | None, F32]]:
+        """The outputs of the batch's parts, in the host's memory."""
         half = torch.autocast(self.device, torch.bfloat16, enabled=self._is_bf16)
-        outputs = []
-        with self._launching(), torch.inference_mode(), half:
-            for part in torch.split(batch, self._at_once):
-                logits, embeddings = self._model(part)
-                outputs.append((None if logits is None else _to_host(logits), _to_host(embeddings)))
-            if self.device == "cpu":
-                return outputs, lambda: None
-            # Waits without spinning, and for this batch only: the next one is queued meanwhile.
-            copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-            copied.record()
-            return outputs, copied.synchronize
+        with self._exact(), torch.inference_mode(), half:
+            return [
+                (None if logits is None else _to_host(logits), _to_host(embeddings))
+                for logits, embeddings in map(self._model, torch.split(batch, self._at_once))
+            ]
 
     def _with_room(self, work: Callable[[], T]) -> T:
         """The result of the work; if memory runs out, again with half as many patches at once.
@@ -130,7 +115,7 @@ class TorchNetwork:
                 logger.warning("the GPU's memory is full: %d patches at once", self._at_once)
             torch.cuda.empty_cache()  # only now are the failed arrays freed
 
-    def _launching(self) -> AbstractContextManager[None]:
+    def _exact(self) -> AbstractContextManager[None]:
         return _exact() if self.device == "cuda" else nullcontext()
 
 
@@ -141,7 +126,7 @@ def _exact() -> Iterator[None]:
     cuDNN and cuBLAS may compute in TF32, which moves scores by more than the reference allows.
     """
     exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
-    with _LAUNCHING, exact:
+    with _COMPUTING, exact:
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")
         try:
@@ -188,10 +173,6 @@ def _keep_to_one_core(elsewhere: int) -> None:
             other.submit(torch.set_num_threads, elsewhere).result()
 
 
-def _to_host(output: Tensor) -> Tensor:
-    """The output in the host's memory, float32; from a GPU after the queued work is done."""
-    result = output.float()
-    if not result.is_cuda:
-        return result
-    pinned = torch.empty(result.shape, dtype=torch.float32, pin_memory=True)
-    return pinned.copy_(result, non_blocking=True)
+def _to_host(output: Tensor) -> F32:
+    array: F32 = output.float().cpu().numpy()
+    return array

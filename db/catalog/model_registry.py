@@ -63,7 +63,7 @@ def find_variant(
     with reading(engine) as conn:
         model_id = conn.execute(model).scalar()
         found = conn.execute(sets.where(parameter_sets.c.digest.in_(digests)))
-        set_id, twin_id = map(dict(row._tuple() for row in found).get, digests)
+        set_id, twin_id = map({row.digest: row.id for row in found}.get, digests)
     if model_id is None or set_id is None:
         return None
     if parameters.has_embeddings:

@@ -127,7 +127,7 @@ def _branches(conn: Connection, question: Question) -> list[HeardFor]:
     )
     ids = model_ids(conn, question.model)
     heard = []
-    for mid, name in dict(row._tuple() for row in conn.execute(query)).items():
+    for mid, name in {row.mid: row.name for row in conn.execute(query)}.items():
         if predicted_below(conn, mid, ids):
             row = conn.execute(_query(conn, replace(question, under=(mid,)), "all")).one_or_none()
             n_clips, seconds = (row.n_clips, row.seconds) if row is not None else (0, 0.0)

@@ -23,8 +23,8 @@ from db.reports.clip import corpus_summary
 from db.reports.health import health_report
 from db.reports.model_coverage import models_known, score_floor
 from db.reports.recorded_hours import recorded_hours
+from flows.addresses import prefect_address, run_address
 from flows.app.kept import StillCountingError
-from flows.app.prefect_link import prefect_address, run_address
 from flows.app.served import Home, Served
 from flows.pages.heat_map import heat_map
 from flows.pages.report_page import N_TOP_CLASSES, N_WORST, ontology_tree

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import secrets
@@ -15,6 +16,7 @@ from sqlalchemy import Engine
 
 from audioset_core.errors import UserError
 from db.read_only import snapshot_of
+from flows.addresses import APP_FILE
 from flows.app.application import application
 from flows.app.guard import Guard
 from flows.app.served import Served
@@ -48,7 +50,13 @@ def serve_app(
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
-    address = _address(host, listening, token)
+    address = _address(host, listening)
+    published = None if guard.is_read_only else home / APP_FILE
+    if published:
+        with contextlib.suppress(OSError):  # no such folder, or one that can only be read
+            published.write_text(address, encoding="utf-8")
+    if token:
+        address += f"?token={token}"
     note(address)
     if guard.is_read_only:
         note("read-only: nothing can be judged or taught here")
@@ -57,6 +65,9 @@ def serve_app(
     try:
         thread.join()
     finally:
+        if published:
+            with contextlib.suppress(OSError):
+                published.unlink()
         server.should_exit = True
         thread.join(2 * _END_S)
 
@@ -84,9 +95,9 @@ def _is_loopback(listening: socket.socket) -> bool:
     return ipaddress.ip_address(listening.getsockname()[0].partition("%")[0]).is_loopback
 
 
-def _address(host: str, listening: socket.socket, token: str | None) -> str:
+def _address(host: str, listening: socket.socket) -> str:
     port = listening.getsockname()[1]
     if host in ("0.0.0.0", "::", ""):  # noqa: S104 (compared)
         host = socket.gethostname()
     shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port}/" + (f"?token={token}" if token else "")
+    return f"http://{shown}:{port}/"

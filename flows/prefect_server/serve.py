@@ -10,10 +10,12 @@ import subprocess
 import zoneinfo
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audioset_core.errors import AudiosetError, UserError
+from audioset_core.inference.engines import uses_gpu
 from audioset_core.inputs.walk import read_inputs
 from audioset_core.models.registry import find_bundle
 from audioset_core.object_storage.addresses import read_address
@@ -142,7 +144,11 @@ async def deployments(plan: Plan) -> list[RunnerDeployment]:
     one_at_a_time = ConcurrencyLimitConfig(
         limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW
     )
-    common: dict[str, Any] = {"tags": [TAG], "entrypoint_type": EntrypointType.MODULE_PATH}
+    common: dict[str, Any] = {
+        "version": _own_version(),
+        "tags": [TAG],
+        "entrypoint_type": EntrypointType.MODULE_PATH,
+    }
     return [
         await label_audio.ato_deployment(
             "ad-hoc", parameters={"home": home, "options": options}, **common
@@ -178,6 +184,14 @@ async def deployments(plan: Plan) -> list[RunnerDeployment]:
     ]
 
 
+def _own_version() -> str | None:
+    """The package's; None in a checkout that is not installed."""
+    try:
+        return version("audioset-flows")
+    except PackageNotFoundError:
+        return None
+
+
 async def _serve(plan: Plan, served: Served, next_time: datetime) -> None:
     from prefect.client.orchestration import get_client
     from prefect.runner import Runner
@@ -193,6 +207,8 @@ async def _serve(plan: Plan, served: Served, next_time: datetime) -> None:
             deployment.work_pool_name = deployment.work_queue_name = None
             await runner.aadd_deployment(deployment)
         await _ensure_automation(client)
+        if uses_gpu(plan.options.compute):
+            await _ensure_gpu_limit(client, is_own=served.process is not None)
     running = asyncio.create_task(runner.start())
     await asyncio.sleep(0)  # it first sets a handler of its own, which would not wait for runs
     _end_on_signals(stop)
@@ -293,6 +309,30 @@ def _ensure_alerts(plan: Plan) -> None:
             note(f"alert {rule}: {wrong}")
 
 
+async def _ensure_gpu_limit(client: PrefectClient, *, is_own: bool) -> None:
+    """One run at a time on this machine's GPU, if nobody has set another number.
+
+    The slots of a killed `serve` are free again: its own server keeps leases in memory.
+    """
+    from prefect.client.schemas.actions import (
+        GlobalConcurrencyLimitCreate,
+        GlobalConcurrencyLimitUpdate,
+    )
+    from prefect.exceptions import ObjectAlreadyExists
+
+    from flows.run.gpu_slot import gpu_limit
+
+    name = gpu_limit()
+    try:
+        await client.create_global_concurrency_limit(
+            GlobalConcurrencyLimitCreate(name=name, limit=1)
+        )
+    except ObjectAlreadyExists:
+        if is_own:
+            free = GlobalConcurrencyLimitUpdate(active_slots=0)
+            await client.update_global_concurrency_limit(name, free)
+
+
 def _say(plan: Plan, served: Served, next_time: datetime) -> None:
     for root in plan.roots:
         note(f"watching {root}")
@@ -342,6 +382,7 @@ def _next_time(cron: str, timezone: str) -> datetime:
     Raises:
         UserError: not a schedule, or one that never fires.
     """
+    # The client's schedules are not computed: one that never fires would be taken.
     from prefect.server.schemas.schedules import CronSchedule
 
     try:

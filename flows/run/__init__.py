@@ -6,6 +6,7 @@ What a run reports is in `flows.run_report`.
 PUBLIC = (
     "alerts",
     "combining",
+    "gpu_slot",
     "live_runs",
     "pipeline",
     "preparation",

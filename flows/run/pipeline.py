@@ -27,9 +27,11 @@ from db.ledger.runs import note_progress, summary_before
 from db.records import WorkItem
 from flows.run.alerts import LOOK_EVERY_S, ask_new, tell_waiting
 from flows.run.combining import follow_up
+from flows.run.gpu_slot import gpu_slot
 from flows.run.live_runs import LiveRun, recorded_run
 from flows.run.partitions import label_partitions
 from flows.run.preparation import Prepared, prepare_run
+from flows.run.retrying import retried_without_database
 from flows.run.shard_scheduler import label_shards, shard_runner
 from flows.run_options import AlertOptions, ExecutionOptions, stated_url
 from flows.run_report.drift import drift
@@ -60,6 +62,7 @@ class Request:
     settle_s: float | None = None
 
 
+@retried_without_database()
 def run_pipeline(request: Request) -> Summary:
     """Label what is not labelled yet.
 
@@ -77,7 +80,8 @@ def run_pipeline(request: Request) -> Summary:
         found = discover_files(jobs, paths, request.manifest, request.settle_s)
         run.summary = Summary.of(found, [job.weights.named for job in jobs])
         run.summary.problems = problems + found.problems
-        monitor = Monitor(request.kind, f"Labelled with {run.summary.model}")
+        title = f"Labelled with {run.summary.model}"
+        monitor = Monitor(request.kind, title, prepared.home)
         monitor.begin(found.n_items, found.estimated_s, found.n_found)
         for each in listeners():
             each.begin(found)
@@ -141,22 +145,23 @@ def label_here(
     """Label the work list, which `items` begins to read, with tasks of this run."""
     engine = engine_for(jobs[0].database_url)
     looked_at = time.monotonic()
-    if execution.task_runner == "threads":
-        for job in jobs:
-            begin_to_load(job.weights, job.options.compute)
-    with (
-        shard_runner(jobs, execution, estimated_s) as runner,
-        closing(label_shards(jobs, runner, items)) as receipts,
-    ):
-        for receipt in receipts:
-            run.summary.add(receipt)
-            monitor.advance(receipt)
-            for each in listeners():
-                each.advance(receipt)
-            note_progress(engine, run.run_id, run.summary.counts, now())
-            if time.monotonic() - looked_at > LOOK_EVERY_S:
-                sound_alerts(engine, run, alerts)
-                looked_at = time.monotonic()
+    with gpu_slot(jobs[0]):
+        if execution.task_runner == "threads":
+            for job in jobs:
+                begin_to_load(job.weights, job.options.compute)
+        with (
+            shard_runner(jobs, execution, estimated_s) as runner,
+            closing(label_shards(jobs, runner, items)) as receipts,
+        ):
+            for receipt in receipts:
+                run.summary.add(receipt)
+                monitor.advance(receipt)
+                for each in listeners():
+                    each.advance(receipt)
+                note_progress(engine, run.run_id, run.summary.counts, now())
+                if time.monotonic() - looked_at > LOOK_EVERY_S:
+                    sound_alerts(engine, run, alerts)
+                    looked_at = time.monotonic()
     decoder_pool().close()  # a process that waits for the next run keeps none
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import cast
 from uuid import UUID
 
@@ -23,6 +24,7 @@ from prefect.client.orchestration import get_client
 from prefect.events import emit_event
 from prefect.runtime import flow_run
 
+from flows.addresses import app_address
 from flows.run_options import AlertOptions
 from flows.run_report.safe_markdown import as_cell
 from flows.run_report.summary import Summary
@@ -37,8 +39,8 @@ _UPDATE_EVERY_S = 1.0
 class Monitor:
     """The Prefect side of one run. ``kind`` is the flow's name, the first part of every key."""
 
-    def __init__(self, kind: str, title: str) -> None:
-        self._kind, self._title = kind, title
+    def __init__(self, kind: str, title: str, home: Path) -> None:
+        self._kind, self._title, self._home = kind, title, home
         self._artifact: UUID | None = None
         self._total_s = self._done_s = 0.0
         self._n_clips = self._n_failed = self._to_label = 0
@@ -88,7 +90,7 @@ class Monitor:
         self._show()
         with not_fatal("the summary page could not be stored"):
             create_markdown_artifact(
-                summary.as_markdown(self._title),
+                summary.as_markdown(self._title, app_address(self._home)),
                 key=f"{self._kind}-summary",
                 description="What the run labelled, knew already, and could not read.",
             )

@@ -217,9 +217,11 @@ class Summary:
             kept.append(("speed", speed))
         return kept
 
-    def as_markdown(self, title: str) -> str:
-        """The page that the run leaves in Prefect."""
-        lines = [f"# {cleaned(title)}", ""]
+    def as_markdown(self, title: str, app: str | None = None) -> str:
+        """The page that the run leaves in Prefect; ``app`` is where `audioset app` is."""
+        look = f"[Search, listen and judge]({app})" if app else "`audioset app` finds and plays"
+        look += " what was labelled; `audioset report` writes a page about all of it."
+        lines = [f"# {cleaned(title)}", "", look, ""]
         lines += [f"**{cleaned(problem)}**\n" for problem in self.problems]
         lines += table(("", ""), [(cleaned(what), cleaned(value)) for what, value in self.rows()])
         lines += _section(

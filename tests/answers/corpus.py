@@ -174,7 +174,7 @@ def _store_intervals(
     conn: Connection, labelling_id: int, set_id: int, heard: list[Heard], scores_sha256: str
 ) -> None:
     """What the set made of the scores: here, what peaks high enough."""
-    node_of = dict(row._tuple() for row in conn.execute(select(nodes.c.mid, nodes.c.id)))
+    node_of = {row.mid: row.id for row in conn.execute(select(nodes.c.mid, nodes.c.id))}
     rows = [
         {"labelling_id": labelling_id, "threshold_set_id": set_id, "node_id": node_of[one.mid],
          "start_patch": one.first, "end_patch": one.last, "peak": one.peak, "mean": one.peak,

@@ -138,7 +138,7 @@ def store_labelling(
     }
     made = insert(labellings).values(row | columns).returning(labellings.c.id)
     key = int(conn.execute(made).scalar_one())
-    node_of = dict(row._tuple() for row in conn.execute(select(nodes.c.mid, nodes.c.id)))
+    node_of = {row.mid: row.id for row in conn.execute(select(nodes.c.mid, nodes.c.id))}
     peaks: dict[str, float] = {}
     rows = []
     for one in heard:

@@ -60,6 +60,17 @@ def test_rooms_are_entered_by_the_modules_that_they_name() -> None:
     assert entered == public
 
 
+def test_nothing_private_of_prefect_is_imported() -> None:
+    """Of the server, only what computes a schedule's times, which the client has nothing for."""
+    files = [path for room in ("tasks", "flows") for path in (REPOSITORY / room).rglob("*.py")]
+    lines = "\n".join(path.read_text() for path in files)
+    found = set(re.findall(r"^\s*(?:from|import) (prefect\.[\w.]+)", lines, re.MULTILINE))
+    assert len(found) > 20
+    assert not [name for name in found if "._" in name]
+    of_server = {name for name in found if name.startswith("prefect.server")}
+    assert of_server == {"prefect.server.schemas.schedules"}
+
+
 def _is_for_people(path: Path, function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     """Whether it is a command, a flow, or what the library offers at its top."""
     decorators = map(ast.unparse, function.decorator_list)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fnmatch
+import json
 import os
 import re
 import secrets
@@ -21,6 +22,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from jsonschema import Draft202012Validator
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events import DeploymentEventTrigger
 from prefect.events.schemas.automations import AutomationCore
@@ -120,6 +122,7 @@ def _essence(deployment: RunnerDeployment) -> dict[str, Any]:
     return {
         "name": f"{deployment.flow_name}/{deployment.name}",
         "entrypoint": deployment.entrypoint,
+        "version": deployment.version,
         "tags": deployment.tags,
         "schedules": [s.model_dump(include={"cron", "timezone"}) for s in schedules],
         "limit": deployment.concurrency_limit,
@@ -148,6 +151,7 @@ def _essence_of_yaml(deployment: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": f"{flow.name}/{deployment['name']}",
         "entrypoint": deployment["entrypoint"],
+        "version": deployment["version"],
         "tags": deployment["tags"],
         "schedules": deployment.get("schedules", []),
         "limit": limit.get("limit"),
@@ -282,6 +286,50 @@ class TestCompose:
         assert chain["server"] == [("postgres", {"condition": "service_healthy"})]
         for name in ("postgres", "server", "worker"):
             assert SERVICES[name]["healthcheck"]["test"][0] == "CMD"
+
+
+@pytest.mark.parametrize("name", ["docker", "kubernetes"])
+class TestPools:
+    def test_every_variable_is_used_and_every_place_has_one(self, name: str) -> None:
+        """A variable that nothing names has no effect, and Prefect does not say so."""
+        template = json.loads((FOLDER / f"{name}-pool.json").read_text())
+        named = set(re.findall(r"\{\{ (\w+) \}\}", json.dumps(template["job_configuration"])))
+        assert named == set(template["variables"]["properties"])
+
+    def test_a_run_has_the_images_places_and_the_deployments_environment(self, name: str) -> None:
+        template = json.loads((FOLDER / f"{name}-pool.json").read_text())
+        schema = template["variables"]
+        defaults = {k: v["default"] for k, v in schema["properties"].items() if "default" in v}
+        given = DEPLOYMENTS[0]["work_pool"]["job_variables"]
+        Draft202012Validator(schema).validate({**defaults, **given})
+        assert defaults["image"] == SERVICES["worker"]["image"]
+        env = {**defaults["env"], **given["env"]}
+        told = apply_values(template["job_configuration"], {**defaults, "env": env})
+        assert "{{ $" not in str(told).replace("{{ $AUDIOSET_HOME }}", "")
+        assert told["env"] == env
+        setup = SERVICES["setup"]["environment"]
+        for place in (setup["AUDIOSET_HOME"], setup["AUDIOSET_ROOT"]):
+            assert re.search(rf"[:'\"]{place}[:'\"]", str(told)), place
+        if name == "kubernetes":
+            pod = told["job_manifest"]["spec"]["template"]["spec"]
+            # One level up they are 1 anyway, but prefect-kubernetes asks for them here.
+            assert (pod["parallelism"], pod["completions"]) == (1, 1)
+            mounted = {mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
+            assert mounted == {volume["name"] for volume in pod["volumes"]}
+            user = pod["securityContext"]["runAsUser"]
+            assert f"USER {user}" in (FOLDER / "Dockerfile").read_text()
+
+    @pytest.mark.slow
+    @pytest.mark.server
+    def test_prefect_takes_it(self, name: str, server: Server, clone: Path) -> None:
+        template = f"{name}-pool.json"
+        done = prefect(
+            "work-pool", "create", name, "--type", name, "--base-job-template", template,
+            server=server, cwd=clone,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        found = server.get(f"/work_pools/{name}")
+        assert found["base_job_template"] == json.loads((FOLDER / template).read_text())
 
 
 @pytest.fixture(scope="module")

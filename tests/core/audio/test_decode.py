@@ -480,3 +480,14 @@ def test_a_header_of_no_channels_divides_nothing(tmp_path: Path) -> None:
         source.info = replace(source.info, n_channels=0)
         assert sum(len(block) for block in source.blocks()) == 20_000
         source.close()
+
+
+def test_a_tag_that_is_no_text_is_cleaned(tmp_path: Path) -> None:
+    """PyAV before 19 would stop at it, and later ones have surrogates, which no table takes."""
+    path = tmp_path / "a.wav"
+    name = b"INAM" + struct.pack("<I", 6) + b"A\xff\xe2\x82B\0"
+    path.write_bytes(wav(pcm(2_000)) + b"LIST" + struct.pack("<I", 4 + len(name)) + b"INFO" + name)
+    with path.open("rb") as file:
+        source = FFmpegSource(FileView(file.fileno(), 0, path.stat().st_size))
+        assert ("title", "AB") in source.tags
+        source.close()

@@ -110,7 +110,7 @@ def test_nodes_of_any_name(fresh_db: Engine) -> None:
         [(mid, mid, 0) for mid in mids],
     )
     with fresh_db.connect() as conn:
-        stored = dict(conn.execute(select(nodes.c.mid, nodes.c.name)).tuples().all())
+        stored = {row.mid: row.name for row in conn.execute(select(nodes.c.mid, nodes.c.name))}
     assert stored == dict(zip(mids, ATTACKS, strict=True))
 
 

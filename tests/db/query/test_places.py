@@ -132,7 +132,7 @@ def test_a_hit_names_the_site_of_the_file_that_is_shown(world: World) -> None:
         heard = conn.execute(
             text("SELECT DISTINCT site FROM sound_times WHERE site = 'Pond'")
         ).all()
-    assert dict(row._tuple() for row in rows)["/copy.wav"] == "Wood"
+    assert {row.path: row.site for row in rows}["/copy.wav"] == "Wood"
     assert len(heard) == 1
 
 

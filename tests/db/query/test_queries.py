@@ -442,4 +442,4 @@ def test_class_hours_count_no_moment_twice(world: World) -> None:
 def test_categories_point_to_nodes(world: World) -> None:
     query = select(categories.c.idx, nodes.c.mid).join(nodes, nodes.c.id == categories.c.node_id)
     with reading(world.engine) as conn:
-        assert dict(row._tuple() for row in conn.execute(query)) == dict(enumerate(INDEX))
+        assert {row.idx: row.mid for row in conn.execute(query)} == dict(enumerate(INDEX))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,10 +18,10 @@ from db.engine import writing
 from db.ledger.runs import finish_run, start_run
 from db.records import RunCounts, RunOrigin, RunStatus
 from db.schema.tables import sources
+from flows.addresses import app_address, prefect_address, run_address
 from flows.app.application import application
 from flows.app.guard import Guard
 from flows.app.kept import Kept, StillCountingError
-from flows.app.prefect_link import prefect_address, run_address
 from flows.app.served import Served
 from tests.flows import scored
 from tests.flows.app.conftest import serving
@@ -100,15 +102,24 @@ async def test_a_run_is_told_with_its_page_of_prefect_where_that_is_known(
     assert "secret" not in linked
 
 
-def test_the_address_of_prefect_is_of_a_server_that_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("address", "name"), [(prefect_address, "prefect.lock"), (app_address, "app.address")]
+)
+def test_an_address_is_of_a_server_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: Any, name: str
 ) -> None:
-    for name in ("PREFECT_UI_URL", "PREFECT_API_URL"):
-        monkeypatch.delenv(name, raising=False)
-    assert prefect_address(tmp_path) is None
+    for variable in ("PREFECT_UI_URL", "PREFECT_API_URL", "AUDIOSET_APP_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    assert address(tmp_path) is None
     for text in ("", "http://127.0.0.1:9/api", "file:///etc/passwd", "http://[x", "\xff"):
-        (tmp_path / "prefect.lock").write_bytes(text.encode("latin-1"))
-        assert prefect_address(tmp_path) is None
+        (tmp_path / name).write_bytes(text.encode("latin-1"))
+        assert address(tmp_path) is None
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        (tmp_path / name).write_text(f"http://127.0.0.1:{there.getsockname()[1]}/")
+        assert address(tmp_path) == f"http://127.0.0.1:{there.getsockname()[1]}"
+
+
+def test_no_page_of_a_run_without_prefect_or_run() -> None:
     assert run_address(None, "x") is None
     assert run_address("http://h", None) is None
 

@@ -35,17 +35,20 @@ def test_the_page_is_served_until_a_signal_comes(
     )  # fmt: skip
     try:
         assert process.stderr is not None
-        address = process.stderr.readline().strip().replace(socket.gethostname(), "127.0.0.1")
+        address = process.stderr.readline().strip().replace(socket.gethostname(), "127.0.0.1", 1)
         assert ("?token=" in address) == (host != "127.0.0.1")
         opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
         with opener.open(address) as answer:
             assert answer.status == 200
         plain, _, _ = address.partition("?")
+        published = collection.home / "app.address"
+        assert published.read_text().replace(socket.gethostname(), "127.0.0.1") == plain
         with opener.open(f"{plain}?under=Siren") as answer:
             assert "a.wav" in answer.read().decode()
         os.killpg(process.pid, number)
         assert process.wait(20) == 128 + number
         assert process.stderr.read() == "audioset: stopped\n"
+        assert not published.exists()
     finally:
         process.kill()
         process.wait()

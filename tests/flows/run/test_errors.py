@@ -8,14 +8,17 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from prefect.client.schemas.objects import FlowRunPolicy
 
 from audioset_core.errors import UserError, WeightsError
-from audioset_core.inference.scorer import Scorer
+from audioset_core.inference.scorer import Cancelled, Scorer
 from audioset_core.storage import atomic_files as durable
 from db.errors import DatabaseUnavailableError, DatabaseUserError
+from flows.run import pipeline, retrying
 from tasks import chunk_and_featurize, persist
 from tasks.labelling import job, shards
 from tests.flows.build import Lab, write_clip
@@ -183,6 +186,41 @@ def test_a_database_that_is_away_for_a_moment_is_waited_for(
     assert lab.label(corpus).n_labelled == 6
     assert len(calls) == 3
     lab.check()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("error", "deployed", "statuses"),
+    [
+        (DatabaseUnavailableError("gone away"), "a", ["failed", "completed"]),
+        (DatabaseUnavailableError("gone away"), None, ["failed"]),
+        (UserError("no such model"), "a", ["failed"]),
+        (DatabaseUserError("no such file"), "a", ["failed"]),
+        (Cancelled(), "a", ["cancelled"]),
+    ],
+)
+def test_only_a_deployment_without_its_database_is_tried_again(
+    lab: Lab, corpus: Path, monkeypatch: pytest.MonkeyPatch,
+    error: Exception, deployed: str | None, statuses: list[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(retrying, "deployment", SimpleNamespace(id=deployed))
+    monkeypatch.setattr(retrying, "RETRIES", FlowRunPolicy(retries=1, retry_delay=0))
+    label, calls = pipeline.label_here, []
+
+    def flaky(*given: Any) -> None:
+        calls.append(1)
+        label(*given)
+        if len(calls) == 1:
+            raise error
+
+    monkeypatch.setattr(pipeline, "label_here", flaky)
+    if statuses[-1] == "completed":
+        assert lab.label(corpus).n_known == 6  # by the first try
+    else:
+        with pytest.raises(type(error)):
+            lab.label(corpus)
+    assert _statuses(lab) == statuses
+    assert _no_claims(lab)
 
 
 def test_scores_that_are_not_finite_fail_one_clip(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -109,7 +110,7 @@ def test_a_table_of_failures_is_cleaned(monkeypatch: pytest.MonkeyPatch) -> None
     for text in HOSTILE:
         summary.failures["not audio"] += 1
         summary.shown_failures.append((text, "not audio", text))
-    Monitor("label-audio", "page").end(summary, "1", None, is_whole=False)
+    Monitor("label-audio", "page", Path("home")).end(summary, "1", None, is_whole=False)
     assert len(left) == len(HOSTILE)
     for row, text in zip(left, HOSTILE, strict=True):
         _is_shown(text, row["file"], {"p"})

@@ -48,7 +48,10 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def test_a_run_tells_what_it_did(prefect_server: str, lab: Lab, root: Path) -> None:
+def test_a_run_tells_what_it_did(
+    prefect_server: str, lab: Lab, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUDIOSET_APP_URL", "https://sounds.example/")
     _ingest(lab, root)
     flow_run = _flow_run(prefect_server, lab)
     name = httpx.get(f"{prefect_server}/flow_runs/{flow_run}").json()["name"]
@@ -58,6 +61,7 @@ def test_a_run_tells_what_it_did(prefect_server: str, lab: Lab, root: Path) -> N
     page = left["ingest-new-summary"]
     assert "| labelled now | 24 (" in page
     assert "## New labels" in page
+    assert "[Search, listen and judge](https://sounds.example)" in page
     assert "## Drift" not in page  # there is no run before
     assert r"bad\|\`&lt;b&gt;.wav" in page
     (failure,) = json.loads(left["ingest-new-failures"])

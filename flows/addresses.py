@@ -1,4 +1,4 @@
-"""Where Prefect shows a run, as far as that is known without asking Prefect."""
+"""Where Prefect shows a run, and where `audioset app` is, as far as is known without asking."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
-_VARIABLES = ("PREFECT_UI_URL", "PREFECT_API_URL")
+APP_FILE = "app.address"
+"""In the home, while `audioset app` runs: its address, without the token."""
 _ANSWERS_WITHIN_S = 0.3
 
 
@@ -17,20 +18,29 @@ def prefect_address(home: Path) -> str | None:
     The configured one is not asked; what the home's file names may have ended long ago, so its
     port must be open.
     """
-    for variable in _VARIABLES:
-        if address := os.environ.get(variable):
-            return _of_pages(address)
-    try:
-        published = (home / "prefect.lock").read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        return None
-    address = _of_pages(published)
-    return address if address and _is_open(address) else None
+    return _address(("PREFECT_UI_URL", "PREFECT_API_URL"), home / "prefect.lock")
+
+
+def app_address(home: Path) -> str | None:
+    """The address of the app, as `prefect_address`: AUDIOSET_APP_URL, or `audioset app`."""
+    return _address(("AUDIOSET_APP_URL",), home / APP_FILE)
 
 
 def run_address(prefect: str | None, flow_run_id: str | None) -> str | None:
     """The page of a run of a flow."""
     return f"{prefect}/runs/flow-run/{flow_run_id}" if prefect and flow_run_id else None
+
+
+def _address(variables: tuple[str, ...], file: Path) -> str | None:
+    for variable in variables:
+        if address := os.environ.get(variable):
+            return _of_pages(address)
+    try:
+        published = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    address = _of_pages(published)
+    return address if address and _is_open(address) else None
 
 
 def _of_pages(address: str) -> str | None:
