@@ -14,7 +14,7 @@ ifneq ($(wildcard ../shared/assets),)
 export AUDIOSET_ASSETS ?= $(abspath ../shared/assets)
 endif
 
-.PHONY: demo test test-slow test-numeric test-newest check lint types audit format bench fuzz formats postgresql ffmpeg chromium strace clean help
+.PHONY: demo test test-slow test-numeric test-newest check lint types audit format bench fuzz formats postgresql ffmpeg chromium strace hosts clean help
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -32,7 +32,7 @@ demo: $(INSTALLED)  ## label a small set of sounds (yours: DEMO_AUDIO=folder) an
 test: $(INSTALLED) postgresql  ## the fast tests
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(PYTEST_ARGS)
 
-test-slow: $(INSTALLED) postgresql chromium ffmpeg strace  ## the slow tests
+test-slow: $(INSTALLED) postgresql chromium ffmpeg strace hosts  ## the slow tests
 	$(BIN)/python -m pytest -m slow --numprocesses auto --maxprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
 test-numeric: $(INSTALLED)  ## the numeric tests under several instruction sets, and without assets
@@ -74,38 +74,28 @@ fuzz: $(INSTALLED)  ## read spoilt files for 10 minutes (FUZZ_ARGS="--minutes 60
 formats: $(INSTALLED) ffmpeg  ## try every kind of recording in every plight; the tables of docs/formats.md
 	$(BIN)/python -m tests.formats
 
-# The database tests run on a real PostgreSQL that they start themselves. Without one they are
-# skipped with a reason, so it is installed where that is possible without asking.
+# What tests need of the system is installed where that is possible without asking; without it they
+# are skipped with a reason. $(call needed,command that finds the program,Debian's package,what is lost)
+needed = @{ $(1); } >/dev/null 2>&1 \
+	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	       && echo "installing Debian's $(2) for the tests" \
+	       && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(2) >/dev/null; } \
+	  || echo "$(3) will be skipped: no $(2) here (install Debian's $(2))"
+
 postgresql:
-	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 \
-	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
-	       && echo "installing PostgreSQL for the tests" \
-	       && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null; } \
-	  || echo "no PostgreSQL server here: its tests will be skipped (install Debian's postgresql)"
+	$(call needed,command -v initdb || ls /usr/lib/postgresql/*/bin/initdb,postgresql,tests of PostgreSQL)
 
-# The test of Prefect's pages looks at them with a browser.
 chromium:
-	@command -v chromium >/dev/null \
-	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
-	       && echo "installing Chromium for the tests" \
-	       && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } \
-	  || echo "no Chromium here: the test of Prefect's pages will be skipped (install Debian's chromium)"
+	$(call needed,command -v chromium,chromium,tests of pages in a browser)
 
-# The tests of what leaves the machine, and of what is written where.
 strace:
-	@command -v strace >/dev/null \
-	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
-	       && echo "installing strace for the tests" \
-	       && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq strace >/dev/null; } \
-	  || echo "no strace here: the tests of what leaves the machine will be skipped (install Debian's strace)"
+	$(call needed,command -v strace,strace,tests of what leaves the machine)
 
-# The matrix of formats is compared with FFmpeg's command line.
+hosts:
+	$(call needed,command -v ip,iproute2,tests of hosts that are lost)
+
 ffmpeg:
-	@command -v ffmpeg >/dev/null \
-	  || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
-	       && echo "installing FFmpeg for the tests" \
-	       && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq ffmpeg >/dev/null; } \
-	  || echo "no ffmpeg here: formats will not be compared with it (install Debian's ffmpeg)"
+	$(call needed,command -v ffmpeg,ffmpeg,comparisons of formats with FFmpeg)
 
 clean:  ## remove what was made
 	rm -rf $(VENV) $(NEWEST) demo-data .mypy_cache .pytest_cache .ruff_cache .hypothesis
