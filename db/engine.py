@@ -18,7 +18,7 @@ import os
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -167,8 +167,10 @@ class Prepared:
         self._build = build
         self._compiled: dict[str, Any] = {}
 
-    def execute(self, conn: Connection, parameters: Mapping[str, Any]) -> CursorResult[Any]:
-        """Run it with these parameters."""
+    def execute(
+        self, conn: Connection, parameters: Mapping[str, Any] | Sequence[Mapping[str, Any]]
+    ) -> CursorResult[Any]:
+        """Run it with these parameters, or with each of several."""
         name = conn.dialect.name
         if name not in self._compiled:
             self._compiled[name] = self._build(conn).compile(dialect=conn.dialect)

@@ -42,6 +42,7 @@ from db.schema.tables import (
     runs,
     sources,
 )
+from db.totals.keeping import keeping_clips
 
 LEASE_S = 600.0
 """Seconds that a claim holds after its run's last heartbeat. A shard takes 10 to 30 s."""
@@ -130,14 +131,15 @@ def commit_labellings(
         node_of = category_nodes(conn, variant.model_id)
         # Committed in the order of ids; the answer is in the order given.
         order = sorted(range(len(batch)), key=lambda at: batch[at].claim.labelling_id)
-        kept = [at for at in order if _mark_done(conn, batch[at], run_id, now)]
-        marked = [batch[at] for at in kept]
-        added = add_embeddings(conn, variant, marked, run_id)
-        done = [each for each in marked if each.claim.labelling_id not in added]
-        if done:
-            _make_current(conn, variant, done, named)
-            write_figures(conn, [(each.claim.clip_id, each.clip) for each in done if each.clip])
-            _write_rows(conn, done, node_of)
+        with keeping_clips(conn, (labelling.claim.clip_id for labelling in batch)):
+            kept = [at for at in order if _mark_done(conn, batch[at], run_id, now)]
+            marked = [batch[at] for at in kept]
+            added = add_embeddings(conn, variant, marked, run_id)
+            done = [each for each in marked if each.claim.labelling_id not in added]
+            if done:
+                _make_current(conn, variant, done, named)
+                write_figures(conn, [(each.claim.clip_id, each.clip) for each in done if each.clip])
+                _write_rows(conn, done, node_of)
     outcomes = [Committed.LOST] * len(batch)
     for at in kept:
         is_added = batch[at].claim.labelling_id in added

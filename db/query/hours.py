@@ -33,6 +33,7 @@ from db.query.statements import intervals_query, with_source
 from db.query.subtrees import Subtree, predicted_below
 from db.query.sun import phase_at
 from db.query.time_spans import DAY_MS, covered_seconds
+from db.query.totals import has_totals, node_total, totals
 from db.schema.tables import categories, edges, nodes, sources
 
 Grouping = Literal["second-level", "class", "day", "sun", "source"]
@@ -67,9 +68,9 @@ def hours_heard(engine: Engine, question: Question, by: Grouping) -> list[HeardF
             heard = _branches(conn, question)
         else:
             heard = [
-                HeardFor(name, mid, row.n_clips, row.seconds / 3600)
-                for row in conn.execute(_query(conn, question, by)).all()
-                for name, mid in [_NAMED[by](conn, row.what)]
+                HeardFor(name, mid, n_clips, hours)
+                for what, n_clips, hours in _rows(conn, question, by, tree)
+                for name, mid in [_NAMED[by](conn, what)]
             ]
         if by == "class":
             heard += _unheard(conn, question, tree, {row.mid for row in heard})
@@ -78,9 +79,29 @@ def hours_heard(engine: Engine, question: Question, by: Grouping) -> list[HeardF
     return sorted(heard, key=lambda row: (-row.hours, row.what))
 
 
-def _query(conn: Connection, question: Question, by: str) -> Select[Any]:
+def _rows(
+    conn: Connection, question: Question, by: str, tree: Subtree
+) -> list[tuple[Any, int, float]]:
+    """(what, clips, hours): of classes by the kept counts, as far as those tell."""
+    rows, left = [], tree
+    if by == "class" and has_totals(question):
+        kept = totals(conn, question.min_score, under=tree.plain, model=question.model)
+        unclear = tuple(node for node, total in kept.items() if total.is_least)
+        rows = [
+            (node, total.n_heard_own, total.own_hours)
+            for node, total in kept.items()
+            if total.n_heard_own and not total.is_least
+        ]
+        left = replace(tree, plain=unclear)
+    if left.ids:
+        found = conn.execute(_query(conn, question, by, left)).all()
+        rows += [(row[0], row.n_clips, row.seconds / 3600) for row in found]
+    return rows
+
+
+def _query(conn: Connection, question: Question, by: str, tree: Subtree) -> Select[Any]:
     """Seconds covered and clips, by what the intervals of a question are grouped by."""
-    tree, allowed = prepared(conn, question, by_interval=True)
+    _, allowed = prepared(conn, question, by_interval=True)
     found = intervals_query(tree, question.min_score, allowed, question, few_clips(conn, question))
     if question.is_timed:
         found = with_source(found)
@@ -129,9 +150,13 @@ def _branches(conn: Connection, question: Question) -> list[HeardFor]:
     heard = []
     for mid, name in dict(row._tuple() for row in conn.execute(query)).items():
         if predicted_below(conn, mid, ids):
-            row = conn.execute(_query(conn, replace(question, under=(mid,)), "all")).one_or_none()
-            n_clips, seconds = (row.n_clips, row.seconds) if row is not None else (0, 0.0)
-            heard.append(HeardFor(name, mid, n_clips, seconds / 3600))
+            own = replace(question, under=(mid,))
+            total = node_total(conn, own)
+            n_clips, hours = total.n_heard, total.hours
+            if total.is_least:
+                tree, _ = prepared(conn, own, by_interval=True)
+                _, n_clips, hours = next(iter(_rows(conn, own, "all", tree)), (0, 0, 0.0))
+            heard.append(HeardFor(name, mid, n_clips, hours))
     return heard
 
 
