@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 
 from db.engine import reading
+from db.paging import rows_where_in
 from db.query.current_labelling import model_ids
 from db.query.find import few_clips, prepared
 from db.query.occasions import occasions
@@ -67,10 +68,11 @@ def hours_heard(engine: Engine, question: Question, by: Grouping) -> list[HeardF
         if by == "second-level":
             heard = _branches(conn, question)
         else:
+            rows = _rows(conn, question, by, tree)
+            named = _NAMED[by](conn, [row[0] for row in rows])
             heard = [
                 HeardFor(name, mid, n_clips, hours)
-                for what, n_clips, hours in _rows(conn, question, by, tree)
-                for name, mid in [_NAMED[by](conn, what)]
+                for (_, n_clips, hours), (name, mid) in zip(rows, named, strict=True)
             ]
         if by == "class":
             heard += _unheard(conn, question, tree, {row.mid for row in heard})
@@ -174,22 +176,30 @@ def _unheard(
     return [HeardFor(row.name, row.mid, 0, 0.0) for row in rows if row.mid not in heard]
 
 
-def _class_name(conn: Connection, key: int) -> tuple[str, str | None]:
-    name, mid = conn.execute(select(nodes.c.name, nodes.c.mid).where(nodes.c.id == key)).one()
-    return name, mid
+Names = list[tuple[str, str | None]]
+"""(name, MID) of each key of a row."""
 
 
-def _path(conn: Connection, key: int | None) -> tuple[str, str | None]:
-    path = conn.execute(select(sources.c.path_text).where(sources.c.id == key)).scalar()
-    return path or "(no longer anywhere)", None
+def _class_names(conn: Connection, keys: list[Any]) -> Names:
+    found = rows_where_in(conn, select(nodes.c.id, nodes.c.name, nodes.c.mid), nodes.c.id, keys)
+    named = {row.id: (row.name, row.mid) for row in found}
+    return [named[key] for key in keys]
 
 
-def _day(_conn: Connection, key: int | None) -> tuple[str, str | None]:
-    return "unknown" if key is None else str(_EPOCH + timedelta(days=key)), None
+def _paths(conn: Connection, keys: list[Any]) -> Names:
+    found = rows_where_in(conn, select(sources.c.id, sources.c.path_text), sources.c.id, keys)
+    named = dict(row._tuple() for row in found)
+    return [(named.get(key, "(no longer anywhere)"), None) for key in keys]
 
 
-def _phase(_conn: Connection, key: str | None) -> tuple[str, str | None]:
-    return key or "unknown", None
+def _days(_conn: Connection, keys: list[Any]) -> Names:
+    return [("unknown" if k is None else str(_EPOCH + timedelta(days=k)), None) for k in keys]
 
 
-_NAMED: dict[str, Any] = {"class": _class_name, "source": _path, "day": _day, "sun": _phase}
+def _phases(_conn: Connection, keys: list[Any]) -> Names:
+    return [(key or "unknown", None) for key in keys]
+
+
+_NAMED: dict[str, Any] = {
+    "class": _class_names, "source": _paths, "day": _days, "sun": _phases,
+}  # fmt: skip

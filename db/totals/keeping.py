@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -153,7 +155,7 @@ def difference(to: Mapping[Key, Sequence[int]], of: Mapping[Key, Sequence[int]])
     return {key: [a - b for a, b in zip(new, old, strict=True)] for key, new, old in pairs}
 
 
-def stored_ontology(conn: Connection, nodes: Sequence[int] | None = None) -> Ontology:
+def stored_ontology(conn: Connection, nodes: Collection[int] | None = None) -> Ontology:
     """The ontology above some nodes, or above all."""
     query = select(closure.c.descendant_id, closure.c.ancestor_id)
     if nodes is not None:
@@ -170,23 +172,33 @@ def _count(
     ontology: Ontology | None,
     found: Totals,
 ) -> None:
-    """Add what these labellings count; `variants` has the middle of the key by their id."""
-    ids = list(variants)
+    """Add what these labellings count; `variants` has the middle of the key by their id.
+
+    Detections are read one labelling after the other: a long recording has very many.
+    """
+    ids = {"ids": list(variants)}
     peaks: dict[int, dict[int, int]] = defaultdict(dict)
-    for labelling_id, node, peak in conn.execute(_PEAKS, {"ids": ids}):
+    for labelling_id, node, peak in conn.execute(_PEAKS, ids):
         peaks[labelling_id][node] = peak
-    sounds: dict[int, list[Sound]] = defaultdict(list)
-    for labelling_id, node, peak, start_s, end_s in conn.execute(_SOUNDS, {"ids": ids}):
-        lasts = round(start_s * _MICROSECONDS), round(end_s * _MICROSECONDS)
-        sounds[labelling_id].append((node, peak, *lasts))
     if ontology is None:
-        used = {node for each in peaks.values() for node in each}
-        used.update(sound[0] for each in sounds.values() for sound in each)
-        ontology = stored_ontology(conn, sorted(used))
-    for labelling_id in peaks.keys() | sounds.keys():
-        own = tally(peaks.get(labelling_id, {}), sounds.get(labelling_id, ()), ontology)
+        detected = conn.execute(_DETECTED_NODES, ids).scalars()
+        ontology = stored_ontology(conn, set(detected).union(*peaks.values()))
+
+    def add(labelling_id: int, sounds: Iterable[Sound]) -> None:
+        own = tally(peaks.pop(labelling_id, {}), sounds, ontology)
         for (node, percent), counts in own.items():
             _add(found[node, *variants[labelling_id], percent], counts)
+
+    for labelling_id, rows in groupby(conn.execute(_SOUNDS, ids), itemgetter(0)):
+        add(
+            labelling_id,
+            (
+                (node, peak, round(start_s * _MICROSECONDS), round(end_s * _MICROSECONDS))
+                for _, node, peak, start_s, end_s in rows
+            ),
+        )
+    for labelling_id in list(peaks):
+        add(labelling_id, ())
 
 
 def _add(total: list[int], counts: Sequence[int]) -> None:
@@ -218,9 +230,13 @@ _IDS: Any = bindparam("ids", expanding=True)
 _PEAKS = select(clip_scores.c.labelling_id, clip_scores.c.node_id, _steps(clip_scores)).where(
     clip_scores.c.labelling_id.in_(_IDS)
 )
-_SOUNDS = timed(detections.c.labelling_id, detections.c.node_id, _steps(detections)).where(
-    detections.c.labelling_id.in_(_IDS)
+_SOUNDS = (
+    timed(detections.c.labelling_id, detections.c.node_id, _steps(detections))
+    .where(detections.c.labelling_id.in_(_IDS))
+    .order_by(detections.c.labelling_id)
+    .execution_options(yield_per=5_000)
 )
+_DETECTED_NODES = select(detections.c.node_id).where(detections.c.labelling_id.in_(_IDS)).distinct()
 
 
 def _adding(conn: Connection) -> Any:

@@ -20,6 +20,7 @@ from db.ledger.claims import claim_clip, commit_labellings
 from db.query import hours, totals
 from db.query.ambiguous_classes import SOURCE_AMBIGUOUS_MID
 from db.query.question import Question
+from db.query.views import create_views, drop_views
 from db.records import Claim, Lease
 from db.reports import collection
 from db.reports.model_comparison import promote
@@ -172,8 +173,10 @@ def test_counts_that_are_wrong_are_found_and_put_right(world: World) -> None:
 def test_an_older_database_gets_its_counts(world: World) -> None:
     labelled(world, "a", {PURR: 0.5, CAT: 0.9}, index=INDEX)
     with writing(world.engine) as conn:
+        drop_views(conn)
         node_totals.drop(conn)
         with Operations.context(MigrationContext.configure(conn)):
             import_module("db.migrations.versions.0018_node_totals").upgrade()
+        create_views(conn)
     found = totals.totals_by_mid(world.engine, [ANIMAL, HISS], 0.9)
     assert (found[ANIMAL].n_clips, found[HISS].n_clips) == (1, 0)
