@@ -1,5 +1,7 @@
 """How many clips reach which score at or below each node, and for how long."""
 
+import logging
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -11,6 +13,9 @@ down_revision = "0017"
 branch_labels = None
 depends_on = None
 
+_LOGGER = logging.getLogger(__name__)
+_MANY, _A_MINUTE = 50_000, 200_000
+"""Labellings worth a word, and those counted in a minute."""
 _KEY = ("node_id", "model_id", "parameter_set_id", "is_current", "percent", "part")
 
 
@@ -37,6 +42,13 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     connection = op.get_bind()
+    n_labellings = connection.scalar(sa.text("SELECT COUNT(*) FROM labellings"))
+    if n_labellings >= _MANY:
+        # Whoever waits for the first answer of this version should know why.
+        _LOGGER.warning(
+            "counting what %s recordings are labelled with, once: about %d minutes",
+            f"{n_labellings:,}", -(-n_labellings // _A_MINUTE),
+        )  # fmt: skip
     add_totals(connection, missing_totals(connection))
 
 
