@@ -31,6 +31,10 @@ def test_it_runs(fresh_db: Engine, query: str) -> None:
     if "verdicts_now" in query:
         assert [(row.clip, row.judged_by) for row in rows] == [(sha("one"), "anna")]
         return
+    if "node_totals" in query:
+        found = sorted((row.name, row.clips, round(float(row.hours) * 3600, 6)) for row in rows)
+        assert found == [("name /a", 1, 2.4), ("name /b", 1, 2.4)]
+        return
     # tests/db/catalog/test_notes.py and reports/test_health.py have some.
     if "FROM notes" in query or "FROM health" in query:
         assert rows == []

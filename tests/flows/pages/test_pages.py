@@ -159,6 +159,7 @@ def test_a_review_of_a_category_says_what_else_it_is(
     assert "\nclips with the sound\t2\t2-2\n" in said.out
 
 
+@pytest.mark.slow
 def test_a_report_of_100_000_clips_stays_small(
     made: Collection, audioset: Command, tmp_path: Path
 ) -> None:
