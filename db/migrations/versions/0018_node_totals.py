@@ -14,7 +14,7 @@ branch_labels = None
 depends_on = None
 
 _LOGGER = logging.getLogger(__name__)
-_MANY, _A_MINUTE = 50_000, 200_000
+_MANY, _A_MINUTE = 50_000, 140_000
 """Labellings worth a word, and those counted in a minute."""
 _KEY = ("node_id", "model_id", "parameter_set_id", "is_current", "percent", "part")
 
