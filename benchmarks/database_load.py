@@ -119,13 +119,15 @@ def label(engine: Engine, items: list[WorkItem], variant: Variant, run_id: str) 
 
 
 def made_up(claim: Claim, clip: Clip, rng: np.random.Generator) -> Labelling:
-    classes = rng.choice(521, N_SCORES, replace=False)
+    classes = rng.choice(521, N_SCORES, replace=False).tolist()
+    peaks = (0.1 + 0.9 * rng.beta(1.0, 2.5, N_DETECTIONS)).round(4).tolist()
+    own = [max(peaks[n::N_SCORES]) for n in range(N_SCORES)]
     return Labelling(
         claim, clip, 1_249, f"scores/yamnet/{clip.sha256}.npy", clip.sha256, "float16",
-        class_scores=tuple(ClassScore(int(c), 0.5, 0.1) for c in classes),
+        class_scores=tuple(ClassScore(c, p, p / 5) for c, p in zip(classes, own, strict=True)),
         detections=tuple(
-            Detection(int(classes[n % N_SCORES]), 40 * n, 40 * n + 7, 0.5, 0.4, 40 * n + 3)
-            for n in range(N_DETECTIONS)
+            Detection(classes[n % N_SCORES], 40 * n, 40 * n + 7, p, 0.8 * p, 40 * n + 3)
+            for n, p in enumerate(peaks)
         ),
     )  # fmt: skip
 

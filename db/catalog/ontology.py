@@ -16,6 +16,7 @@ from db.catalog.own_classes import depths_above, lock_ontology, own_pairs
 from db.engine import reading, writing
 from db.errors import DatabaseUserError
 from db.schema.tables import closure, edges, node_examples, nodes
+from db.totals.keeping import keeping_ontology
 
 _ALWAYS = ("name", "position", "is_abstract", "is_blacklisted")
 _WHEN_GIVEN = ("description", "citation_uri")
@@ -40,7 +41,8 @@ def load_ontology(
             return False
     with writing(engine) as conn:
         lock_ontology(conn)
-        return _sync(conn, new_nodes, new_edges, new_closure, is_writing=True)
+        with keeping_ontology(conn):
+            return _sync(conn, new_nodes, new_edges, new_closure, is_writing=True)
 
 
 def node_ids(conn: Connection) -> dict[str, int]:

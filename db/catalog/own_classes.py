@@ -18,6 +18,7 @@ from db.schema.alert_tables import alerts
 from db.schema.tables import categories, clip_scores, closure, edges, labellings, nodes
 from db.schema.threshold_tables import thresholds
 from db.schema.verdict_tables import review_items, review_strata, reviews, verdicts
+from db.totals.keeping import keeping_ontology
 
 OWN_PREFIX = "x:"
 """With what the MID of a class of one's own begins; no MID of AudioSet does."""
@@ -265,14 +266,15 @@ def _write_closure(conn: Connection) -> None:
     """Replace the closure's rows of every class of one's own: one may stand below another."""
     ids, _ = own_pairs(conn)
     every = [(row.parent_id, row.child_id) for row in conn.execute(select(edges))]
-    conn.execute(delete(closure).where(closure.c.descendant_id.in_(ids)))
-    conn.execute(
-        insert(closure),
-        [
-            {"ancestor_id": above, "descendant_id": below, "depth": depth}
-            for (above, below), depth in depths_above(ids, every).items()
-        ],
-    )
+    with keeping_ontology(conn):
+        conn.execute(delete(closure).where(closure.c.descendant_id.in_(ids)))
+        conn.execute(
+            insert(closure),
+            [
+                {"ancestor_id": above, "descendant_id": below, "depth": depth}
+                for (above, below), depth in depths_above(ids, every).items()
+            ],
+        )
 
 
 def _labelled_clips(conn: Connection) -> dict[str, int]:

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Engine, delete, insert, select
 from db.catalog.own_classes import lock_ontology
 from db.engine import reading, writing
 from db.schema.tables import closure, edges, nodes
+from db.totals.keeping import keeping_ontology
 
 _Depths = dict[tuple[int, int], int]
 
@@ -42,19 +43,18 @@ def rebuild_closure(engine: Engine) -> int:
         lock_ontology(conn)  # a run that loads the ontology waits, and then finds nothing to do
         stored, right = _stored(conn), _right(conn)
         wrong = _wrong(stored, right)
-        for ancestor_id, descendant_id in wrong:
-            conn.execute(
-                delete(closure).where(
-                    closure.c.ancestor_id == ancestor_id, closure.c.descendant_id == descendant_id
-                )
-            )
-        missing = [
-            {"ancestor_id": pair[0], "descendant_id": pair[1], "depth": right[pair]}
-            for pair in wrong
-            if pair in right
-        ]
-        if missing:
-            conn.execute(insert(closure), missing)
+        with keeping_ontology(conn):
+            for ancestor_id, descendant_id in wrong:
+                above, below = closure.c.ancestor_id, closure.c.descendant_id
+                is_it = (above == ancestor_id) & (below == descendant_id)
+                conn.execute(delete(closure).where(is_it))
+            missing = [
+                {"ancestor_id": pair[0], "descendant_id": pair[1], "depth": right[pair]}
+                for pair in wrong
+                if pair in right
+            ]
+            if missing:
+                conn.execute(insert(closure), missing)
         return len(wrong)
 
 

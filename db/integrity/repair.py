@@ -20,6 +20,7 @@ from db.integrity.audit import RESET, RESET_CURRENT, DoneLabelling, Labels
 from db.ledger.claims import ENDED, NO_RESULT
 from db.ledger.label_rows import delete_labels, insert_rows
 from db.schema.tables import clip_scores, clips, detections, labellings, models
+from db.totals.keeping import keeping_clips
 
 
 def reset_labelling(engine: Engine, done: DoneLabelling) -> bool:
@@ -43,10 +44,11 @@ def reset_labelling(engine: Engine, done: DoneLabelling) -> bool:
             "labelled_at": None,
         }
         undone = update(labellings).where(_as_seen(done)).values(values)
-        if not conn.execute(undone).rowcount:
-            return False
-        delete_labels(conn, done.labelling_id)
-        _choose_current(conn, done.clip_id)
+        with keeping_clips(conn, [done.clip_id]):
+            if not conn.execute(undone).rowcount:
+                return False
+            delete_labels(conn, done.labelling_id)
+            _choose_current(conn, done.clip_id)
         return True
 
 
@@ -63,10 +65,11 @@ def rewrite_labels(engine: Engine, done: DoneLabelling, right: Labels) -> bool:
         lock_clips(conn, [done.clip_id])
         if conn.execute(select(labellings.c.id).where(_as_seen(done))).one_or_none() is None:
             return False
-        delete_labels(conn, done.labelling_id)
         key = {"labelling_id": done.labelling_id}
-        insert_rows(conn, clip_scores, (key | row for row in right.scores.values()))
-        insert_rows(conn, detections, (key | row for row in right.detections.values()))
+        with keeping_clips(conn, [done.clip_id]):
+            delete_labels(conn, done.labelling_id)
+            insert_rows(conn, clip_scores, (key | row for row in right.scores.values()))
+            insert_rows(conn, detections, (key | row for row in right.detections.values()))
         return True
 
 
@@ -92,25 +95,28 @@ def choose_current(engine: Engine, clip_id: int) -> None:
         wrong = update(labellings).where(
             labellings.c.clip_id == clip_id, labellings.c.is_current, labellings.c.status != "done"
         )
-        conn.execute(wrong.values(is_current=False))
-        _choose_current(conn, clip_id)
+        with keeping_clips(conn, [clip_id]):
+            conn.execute(wrong.values(is_current=False))
+            _choose_current(conn, clip_id)
 
 
 def restore_current(engine: Engine, pairs: Sequence[tuple[int, int]]) -> None:
     """Of (labelled again, current before): make the second, which the first replaced, current."""
     for again, before in pairs:
         with writing(engine) as conn:
-            clip_id = select(labellings.c.clip_id).where(labellings.c.id == again)
-            lock_clips(conn, conn.execute(clip_id).scalars())
+            own = select(labellings.c.clip_id).where(labellings.c.id == again)
+            clip_ids = conn.execute(own).scalars().all()
+            lock_clips(conn, clip_ids)
             is_done = select(labellings.c.id).where(
                 labellings.c.id == before, labellings.c.status == "done"
             )
             if conn.execute(is_done).scalar() is None:
                 continue
             took = update(labellings).where(labellings.c.id == again, labellings.c.is_current)
-            if conn.execute(took.values(is_current=False)).rowcount:
-                give = update(labellings).where(labellings.c.id == before)
-                conn.execute(give.values(is_current=True))
+            with keeping_clips(conn, clip_ids):
+                if conn.execute(took.values(is_current=False)).rowcount:
+                    give = update(labellings).where(labellings.c.id == before)
+                    conn.execute(give.values(is_current=True))
 
 
 @contextmanager

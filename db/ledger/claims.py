@@ -43,6 +43,7 @@ from db.schema.tables import (
     runs,
     sources,
 )
+from db.totals.keeping import keeping_clips
 
 LEASE_S = 600.0
 """Seconds that a claim holds after its run's last heartbeat. A shard takes 10 to 30 s."""
@@ -131,17 +132,18 @@ def commit_labellings(
         node_of = category_nodes(conn, variant.model_id)
         # Committed in the order of ids; the answer is in the order given.
         order = sorted(range(len(batch)), key=lambda at: batch[at].claim.labelling_id)
-        still_held = _still_held(conn, [each.claim for each in batch])
-        kept = [at for at in order if batch[at].claim in still_held]
-        marked = [batch[at] for at in kept]
-        _mark_done(conn, marked, run_id, now)
-        added = add_embeddings(conn, variant, marked, run_id)
-        done = [each for each in marked if each.claim.labelling_id not in added]
-        if done:
-            _make_current(conn, variant, done, named)
-            write_figures(conn, [(each.claim.clip_id, each.clip) for each in done if each.clip])
-            _write_rows(conn, done, node_of)
-            leave_unasked(conn, [each.claim.labelling_id for each in done])
+        with keeping_clips(conn, (labelling.claim.clip_id for labelling in batch)):
+            still_held = _still_held(conn, [each.claim for each in batch])
+            kept = [at for at in order if batch[at].claim in still_held]
+            marked = [batch[at] for at in kept]
+            _mark_done(conn, marked, run_id, now)
+            added = add_embeddings(conn, variant, marked, run_id)
+            done = [each for each in marked if each.claim.labelling_id not in added]
+            if done:
+                _make_current(conn, variant, done, named)
+                write_figures(conn, [(each.claim.clip_id, each.clip) for each in done if each.clip])
+                _write_rows(conn, done, node_of)
+                leave_unasked(conn, [each.claim.labelling_id for each in done])
     outcomes = [Committed.LOST] * len(batch)
     for at in kept:
         is_added = batch[at].claim.labelling_id in added

@@ -6,7 +6,6 @@ Fixed reports are in `db.reports`.
 PUBLIC = (
     "ambiguous_classes",
     "answers",
-    "clip_counts",
     "current_labelling",
     "find",
     "hours",
@@ -19,6 +18,7 @@ PUBLIC = (
     "subtrees",
     "sun",
     "time_spans",
+    "totals",
     "views",
 )
 """What other rooms may import."""

@@ -19,7 +19,7 @@ def ambiguous_below(conn: Connection, root: int) -> list[int]:
     """Node ids below `root` that are source-ambiguous; none if `root` itself is."""
     query = select(closure.c.descendant_id).where(closure.c.ancestor_id == root)
     below = set(conn.execute(query).scalars())
-    found = below.intersection(_ambiguous(conn))
+    found = below.intersection(ambiguous_nodes(conn))
     return [] if root in found else sorted(found)
 
 
@@ -28,7 +28,7 @@ def counting_pairs(conn: Connection) -> ColumnElement[bool]:
 
     For all nodes at once what `db.query.subtrees.counts` is for some.
     """
-    ids = _ambiguous(conn)
+    ids = ambiguous_nodes(conn)
     other, below = clip_scores.alias("other"), closure.alias("below")
     company = (
         select(other.c.node_id)
@@ -44,7 +44,8 @@ def counting_pairs(conn: Connection) -> ColumnElement[bool]:
     return or_(is_plain, closure.c.ancestor_id.in_(ids), company.exists())
 
 
-def _ambiguous(conn: Connection) -> list[int]:
+def ambiguous_nodes(conn: Connection) -> list[int]:
+    """The ids of the nodes that are source-ambiguous."""
     query = (
         select(closure.c.descendant_id)
         .join(nodes, nodes.c.id == closure.c.ancestor_id)

@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 
 from db.engine import reading
+from db.paging import rows_where_in
 from db.query.current_labelling import model_ids
 from db.query.find import few_clips, prepared
 from db.query.occasions import occasions
@@ -33,6 +34,7 @@ from db.query.statements import intervals_query, with_source
 from db.query.subtrees import Subtree, predicted_below
 from db.query.sun import phase_at
 from db.query.time_spans import DAY_MS, covered_seconds
+from db.query.totals import has_totals, node_total, totals
 from db.schema.tables import categories, edges, nodes, sources
 
 Grouping = Literal["second-level", "class", "day", "sun", "source"]
@@ -66,10 +68,11 @@ def hours_heard(engine: Engine, question: Question, by: Grouping) -> list[HeardF
         if by == "second-level":
             heard = _branches(conn, question)
         else:
+            rows = _rows(conn, question, by, tree)
+            named = _NAMED[by](conn, [row[0] for row in rows])
             heard = [
-                HeardFor(name, mid, row.n_clips, row.seconds / 3600)
-                for row in conn.execute(_query(conn, question, by)).all()
-                for name, mid in [_NAMED[by](conn, row.what)]
+                HeardFor(name, mid, n_clips, hours)
+                for (_, n_clips, hours), (name, mid) in zip(rows, named, strict=True)
             ]
         if by == "class":
             heard += _unheard(conn, question, tree, {row.mid for row in heard})
@@ -78,9 +81,29 @@ def hours_heard(engine: Engine, question: Question, by: Grouping) -> list[HeardF
     return sorted(heard, key=lambda row: (-row.hours, row.what))
 
 
-def _query(conn: Connection, question: Question, by: str) -> Select[Any]:
+def _rows(
+    conn: Connection, question: Question, by: str, tree: Subtree
+) -> list[tuple[Any, int, float]]:
+    """(what, clips, hours): of classes by the kept counts, as far as those tell."""
+    rows, left = [], tree
+    if by == "class" and has_totals(question):
+        kept = totals(conn, question.min_score, under=tree.plain, model=question.model)
+        unclear = tuple(node for node, total in kept.items() if total.is_least)
+        rows = [
+            (node, total.n_heard_own, total.own_hours)
+            for node, total in kept.items()
+            if total.n_heard_own and not total.is_least
+        ]
+        left = replace(tree, plain=unclear)
+    if left.ids:
+        found = conn.execute(_query(conn, question, by, left)).all()
+        rows += [(row[0], row.n_clips, row.seconds / 3600) for row in found]
+    return rows
+
+
+def _query(conn: Connection, question: Question, by: str, tree: Subtree) -> Select[Any]:
     """Seconds covered and clips, by what the intervals of a question are grouped by."""
-    tree, allowed = prepared(conn, question, by_interval=True)
+    _, allowed = prepared(conn, question, by_interval=True)
     found = intervals_query(tree, question.min_score, allowed, question, few_clips(conn, question))
     if question.is_timed:
         found = with_source(found)
@@ -129,9 +152,13 @@ def _branches(conn: Connection, question: Question) -> list[HeardFor]:
     heard = []
     for mid, name in {row.mid: row.name for row in conn.execute(query)}.items():
         if predicted_below(conn, mid, ids):
-            row = conn.execute(_query(conn, replace(question, under=(mid,)), "all")).one_or_none()
-            n_clips, seconds = (row.n_clips, row.seconds) if row is not None else (0, 0.0)
-            heard.append(HeardFor(name, mid, n_clips, seconds / 3600))
+            own = replace(question, under=(mid,))
+            total = node_total(conn, own)
+            n_clips, hours = total.n_heard, total.hours
+            if total.is_least:
+                tree, _ = prepared(conn, own, by_interval=True)
+                _, n_clips, hours = next(iter(_rows(conn, own, "all", tree)), (0, 0, 0.0))
+            heard.append(HeardFor(name, mid, n_clips, hours))
     return heard
 
 
@@ -149,22 +176,30 @@ def _unheard(
     return [HeardFor(row.name, row.mid, 0, 0.0) for row in rows if row.mid not in heard]
 
 
-def _class_name(conn: Connection, key: int) -> tuple[str, str | None]:
-    name, mid = conn.execute(select(nodes.c.name, nodes.c.mid).where(nodes.c.id == key)).one()
-    return name, mid
+Names = list[tuple[str, str | None]]
+"""(name, MID) of each key of a row."""
 
 
-def _path(conn: Connection, key: int | None) -> tuple[str, str | None]:
-    path = conn.execute(select(sources.c.path_text).where(sources.c.id == key)).scalar()
-    return path or "(no longer anywhere)", None
+def _class_names(conn: Connection, keys: list[Any]) -> Names:
+    found = rows_where_in(conn, select(nodes.c.id, nodes.c.name, nodes.c.mid), nodes.c.id, keys)
+    named = {row.id: (row.name, row.mid) for row in found}
+    return [named[key] for key in keys]
 
 
-def _day(_conn: Connection, key: int | None) -> tuple[str, str | None]:
-    return "unknown" if key is None else str(_EPOCH + timedelta(days=key)), None
+def _paths(conn: Connection, keys: list[Any]) -> Names:
+    found = rows_where_in(conn, select(sources.c.id, sources.c.path_text), sources.c.id, keys)
+    named = {row.id: row.path_text for row in found}
+    return [(named.get(key, "(no longer anywhere)"), None) for key in keys]
 
 
-def _phase(_conn: Connection, key: str | None) -> tuple[str, str | None]:
-    return key or "unknown", None
+def _days(_conn: Connection, keys: list[Any]) -> Names:
+    return [("unknown" if k is None else str(_EPOCH + timedelta(days=k)), None) for k in keys]
 
 
-_NAMED: dict[str, Any] = {"class": _class_name, "source": _path, "day": _day, "sun": _phase}
+def _phases(_conn: Connection, keys: list[Any]) -> Names:
+    return [(key or "unknown", None) for key in keys]
+
+
+_NAMED: dict[str, Any] = {
+    "class": _class_names, "source": _paths, "day": _days, "sun": _phases,
+}  # fmt: skip

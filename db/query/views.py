@@ -20,7 +20,7 @@ from sqlalchemy import ClauseElement, Connection, func, literal_column, select, 
 from audioset_core.records import TROUBLES, Health
 from db.query.paths import is_trusted
 from db.query.time_spans import end_s, newly_covered, peak_s, rounded_s, start_s, timed
-from db.schema.tables import clips, detections, labellings, models, nodes, parameter_sets, sources
+from db.schema.tables import clips, detections, labellings, models, parameter_sets, sources
 
 
 def _text(part: ClauseElement) -> str:
@@ -89,22 +89,33 @@ _PHASE = f"""(
 )"""
 
 
+_TAUGHT = """SELECT k.node_id FROM categories AS k JOIN models AS m ON m.id = k.model_id
+    WHERE m.is_taught AND NOT m.is_retired"""
+
+
 def _class_hours() -> str:
+    """The kept counts; labels only of classes that two labellings of a clip may both have."""
     l, m = labellings.alias("l"), models.alias("m")  # noqa: E741 (as in the views)
     speaks = select(l.c.id).join(m, m.c.id == l.c.model_id).where(text(_SPEAKS_FOR_CLIP))
-    heard = timed(labellings.c.clip_id, detections.c.node_id).where(labellings.c.id.in_(speaks))
-    covered = newly_covered(heard.subquery("heard"), "node_id", "clip_id").c
-    query = (
-        select(
-            nodes.c.mid,
-            nodes.c.name,
-            func.count(covered.clip_id.distinct()).label("n_clips"),
-            func.sum(covered.new_s).op("/")(literal_column("3600")).label("hours"),
-        )
-        .join(nodes, nodes.c.id == covered.node_id)
-        .group_by(nodes.c.id, nodes.c.mid, nodes.c.name)
+    heard = timed(labellings.c.clip_id, detections.c.node_id).where(
+        text(f"EXISTS ({_TAUGHT}) AND detections.node_id IN ({_TAUGHT})"),
+        labellings.c.id.in_(speaks),
     )
-    return _text(query)
+    covered = newly_covered(heard.subquery("heard"), "node_id", "clip_id").c
+    n_clips = func.count(covered.clip_id.distinct()).label("n_clips")
+    hours = func.sum(covered.new_s).op("/")(literal_column("3600")).label("hours")
+    read = select(covered.node_id, n_clips, hours).group_by(covered.node_id)
+    return f"""
+        SELECT n.mid AS mid, n.name AS name, h.n_clips AS n_clips, h.hours AS hours
+        FROM (
+            SELECT t.node_id AS node_id, CAST(SUM(t.n_heard_own) AS BIGINT) AS n_clips,
+                   CAST(SUM(t.heard_own_us) AS DOUBLE PRECISION) / 3600000000 AS hours
+            FROM node_totals AS t WHERE t.is_current AND t.node_id NOT IN ({_TAUGHT})
+            GROUP BY t.node_id HAVING SUM(t.n_heard_own) > 0
+            UNION ALL {_text(read)}
+        ) AS h
+        JOIN nodes AS n ON n.id = h.node_id
+    """
 
 
 def _score(column: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, Subquery, and_, case, func, select
+from sqlalchemy import ColumnElement, Connection, Engine, Subquery, and_, case, func, select
 
 from db.answer_records import Track, track_of
 from db.engine import reading
@@ -22,6 +22,7 @@ from db.query.occasions import occasions
 from db.query.paths import first_source, there_first
 from db.query.question import EVERY, Question, clip_conditions, file_conditions
 from db.query.time_spans import DAY_MS, newly_covered, timed
+from db.query.totals import UNKNOWN, has_totals, totals
 from db.record_columns import columns_for
 from db.schema.tables import (
     categories,
@@ -93,6 +94,9 @@ class Place:
 def node_hours(engine: Engine, min_score: float, asked: Question = EVERY) -> list[NodeHours]:
     """Every node below which something is detected at `min_score` or more, most hours first."""
     with reading(engine) as conn:
+        kept = _kept_hours(conn, replace(asked, min_score=min_score))
+        if kept is not None:
+            return kept
         chosen = clip_conditions(conn, asked)
         counting = and_(speaks_for_clip(conn, None), counting_pairs(conn), *chosen)
         covered = _new_seconds(min_score, counting)
@@ -235,6 +239,21 @@ def _days(asked: Question) -> Any:
     days = told.union_all(unknown).subquery("days")
     joined = labellings.join(clips, clips.c.id == labellings.c.clip_id)
     return days, joined.join(days, days.c.clip_id == clips.c.id)
+
+
+def _kept_hours(conn: Connection, asked: Question) -> list[NodeHours] | None:
+    """`node_hours` by the kept counts; None where those do not tell."""
+    found = totals(conn, asked.min_score) if has_totals(asked) else {0: UNKNOWN}
+    if any(total.is_least for total in found.values()):
+        return None
+    classes = set(conn.execute(select(categories.c.node_id)).scalars())
+    named = conn.execute(select(nodes.c.id, nodes.c.mid, nodes.c.name).order_by(nodes.c.id))
+    heard = [
+        NodeHours(mid, name, node in classes, found[node].hours, found[node].n_heard)
+        for node, mid, name in named
+        if node in found and found[node].n_heard
+    ]
+    return sorted(heard, key=lambda each: -each.hours)
 
 
 def _new_seconds(min_score: float, counting: ColumnElement[bool]) -> Subquery:

@@ -34,6 +34,7 @@ from db.schema.tables import (
     nodes,
     sources,
 )
+from db.totals.keeping import keeping_variants
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def promote(engine: Engine, model: str) -> str:
     Raises:
         DatabaseUserError: no such model.
     """
-    with writing(engine) as conn:
+    with writing(engine) as conn, keeping_variants(conn):
         chosen = newest_version(conn, model)
         conn.execute(update(models).where(models.c.is_promoted).values(is_promoted=False))
         conn.execute(update(models).where(models.c.id == chosen.id).values(is_promoted=True))

@@ -384,3 +384,24 @@ detections = Table(
     *interval_columns(),
     sqlite_with_rowid=False,
 )
+
+
+# How many clips reach which score at or below a node, and for how long: `db.totals`.
+#
+# A percent is a hundredth of the score, rounded down. Parts are added up.
+node_totals = Table(
+    "node_totals",
+    metadata,
+    belongs_to("nodes", "node_id", primary_key=True),
+    belongs_to("models", "model_id", primary_key=True),
+    belongs_to("parameter_sets", "parameter_set_id", primary_key=True),
+    column("is_current", Boolean, primary_key=True),
+    column("percent", Integer, primary_key=True),
+    column("part", Integer, primary_key=True),
+    column("n_clips", BigInteger),
+    column("n_heard", BigInteger),
+    column("heard_us", BigInteger),
+    column("n_heard_own", BigInteger),
+    column("heard_own_us", BigInteger),
+    sqlite_with_rowid=False,
+)

@@ -9,13 +9,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from audioset_core.ontology.graph import Node, Ontology
-from db.query.clip_counts import ClipCount, clip_counts
+from db.query.totals import Total, totals_by_mid
 from flows.app.served import Home, Served
 
 N_SUGGESTED = 10
 _LONGEST_TEXT = 200
-_MOST_ROWS = 600
-"""So many scores of each are counted: of a common class more would take too long."""
 
 router = APIRouter(prefix="/classes")
 
@@ -43,14 +41,10 @@ def classes(
 
 
 def with_counts(
-    home: Served,
-    ontology: Ontology,
-    found: list[Node],
-    min_score: float,
-    most_rows: int = _MOST_ROWS,
+    home: Served, ontology: Ontology, found: list[Node], min_score: float
 ) -> list[Suggestion]:
     """The nodes, and in how many clips a class at or below each reaches the score."""
-    counted = clip_counts(home.engine, [node.mid for node in found], min_score, most_rows)
+    counted = totals_by_mid(home.engine, [node.mid for node in found], min_score)
     paths = _paths(ontology)
     return [
         Suggestion(node.mid, node.name, paths[node.mid], shown_count(counted.get(node.mid)))
@@ -58,13 +52,9 @@ def with_counts(
     ]
 
 
-def shown_count(count: ClipCount | None) -> str:
-    """``12``; ``800+`` where no more were counted."""
-    if count is None:
-        return "0"
-    if not count.is_least:
-        return f"{count.n_clips:,}"
-    return f"{max(1, count.n_clips // 100 * 100):,}+"
+def shown_count(total: Total | None) -> str:
+    """``12``; ``800+`` where there may be more."""
+    return "0" if total is None else f"{total.n_clips:,}{'+' * total.is_least}"
 
 
 def suggested(ontology: Ontology, text: str, most: int = N_SUGGESTED) -> list[Node]:

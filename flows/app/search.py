@@ -17,9 +17,9 @@ from audioset_core.ontology.graph import Ontology
 from db.answer_records import Hit
 from db.catalog.sites import stored_sites
 from db.errors import DatabaseUserError
-from db.query.clip_counts import clip_counts
 from db.query.find import find_clips, find_intervals
 from db.query.question import Question
+from db.query.totals import totals_by_mid
 from db.reports.model_coverage import names_of_models
 from db.score_files.comparable import clips_with_embeddings
 from db.score_files.labelled import count_underived
@@ -181,9 +181,9 @@ def _values(home: Served, asked: Asked, ontology: Ontology, found: Found) -> dic
     if not (asked.classes or asked.like):
         roots = [node.mid for node in ontology.roots]
         values["is_empty"] = not any(
-            count.n_clips for count in clip_counts(home.engine, roots, 0.0, most_rows=1).values()
+            total.n_clips for total in totals_by_mid(home.engine, roots, 0.0).values()
         )
-        values["branches"] = with_counts(home, ontology, list(ontology.roots), 0.5, 250)
+        values["branches"] = with_counts(home, ontology, list(ontology.roots), 0.5)
     return values
 
 

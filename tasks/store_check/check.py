@@ -38,6 +38,7 @@ from db.integrity.closure import closure_differences, rebuild_closure
 from db.ledger.label_rows import category_nodes
 from db.records import Variant
 from db.score_files.combinable import part_labellings
+from db.totals.recount import check_totals
 from db.types import path_text
 from tasks.combining.recipe import Planned, Recipe, Variants, basis_of, recipe_of, repair_plan
 from tasks.combining.taught import lost_heads
@@ -319,6 +320,9 @@ class _Check:
             where = f"{pair.ancestor} > {pair.descendant}"
             reason = f"depth {_or_none(pair.stored)}, by the edges {_or_none(pair.right)}"
             self._add(Damage.CLOSURE, where, reason, self.is_repair)
+        # Last: what was put right before has changed the counts with it.
+        for mid, n_wrong in check_totals(self.engine, is_repair=self.is_repair).items():
+            self._add(Damage.TOTALS, mid, f"{n_wrong:,} of its counts", self.is_repair)
 
 
 def _rules(variant: Variant, variants: Variants, node_of: Mapping[int, int]) -> _Rules:

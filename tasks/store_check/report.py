@@ -23,6 +23,7 @@ class Damage(StrEnum):
     STRAY = "labels of an unfinished labelling"
     SPEECHLESS = "clip without a current labelling"
     CLOSURE = "closure that differs from the edges"
+    TOTALS = "counts that differ from the labels"
     UNDONE = "reset before, not labelled again yet"
     ORPHAN = "file that no row names"
     TEMPORARY = "old temporary file"

@@ -24,6 +24,7 @@ from db.schema.tables import (
     parameter_sets,
     sources,
 )
+from db.totals.keeping import keeping_clips
 from db.types import path_text
 from tests.db.build import NOW, load, sha
 
@@ -120,47 +121,48 @@ def store_labelling(
     **columns: Any,
 ) -> int:
     """The newest labelling of a clip, which speaks for it unless `is_current` is False."""
-    if columns.get("is_current", True):
-        of_clip = update(labellings).where(labellings.c.clip_id == clip_id)
-        conn.execute(of_clip.values(is_current=False))
-    row = {
-        "clip_id": clip_id,
-        "model_id": variant[0],
-        "parameter_set_id": variant[1],
-        "status": "done",
-        "token": 1,
-        "n_patches": 20,
-        "scores_path": f"scores/{clip_id}-{variant[0]}-{variant[1]}.npy",
-        "scores_sha256": sha(f"{clip_id} {variant}"),
-        "is_current": True,
-        "labelled_at": NOW + timedelta(hours=hours_later),
-        "is_partial": False,
-    }
-    made = insert(labellings).values(row | columns).returning(labellings.c.id)
-    key = int(conn.execute(made).scalar_one())
-    node_of = {row.mid: row.id for row in conn.execute(select(nodes.c.mid, nodes.c.id))}
-    peaks: dict[str, float] = {}
-    rows = []
-    for one in heard:
-        peaks[one.mid] = max(one.peak, peaks.get(one.mid, 0.0))
-        rows.append(
-            {
-                "labelling_id": key,
-                "node_id": node_of[one.mid],
-                "start_patch": one.first,
-                "end_patch": one.last,
-                "peak": one.peak,
-                "mean": one.peak / 2,
-                "peak_patch": one.last,
-            }
-        )
-    if rows:
-        conn.execute(insert(detections), rows)
-        conn.execute(
-            insert(clip_scores),
-            [
-                {"labelling_id": key, "node_id": node_of[mid], "peak": peak, "mean": peak / 2}
-                for mid, peak in peaks.items()
-            ],
-        )
-    return key
+    with keeping_clips(conn, [clip_id]):
+        if columns.get("is_current", True):
+            of_clip = update(labellings).where(labellings.c.clip_id == clip_id)
+            conn.execute(of_clip.values(is_current=False))
+        row = {
+            "clip_id": clip_id,
+            "model_id": variant[0],
+            "parameter_set_id": variant[1],
+            "status": "done",
+            "token": 1,
+            "n_patches": 20,
+            "scores_path": f"scores/{clip_id}-{variant[0]}-{variant[1]}.npy",
+            "scores_sha256": sha(f"{clip_id} {variant}"),
+            "is_current": True,
+            "labelled_at": NOW + timedelta(hours=hours_later),
+            "is_partial": False,
+        }
+        made = insert(labellings).values(row | columns).returning(labellings.c.id)
+        key = int(conn.execute(made).scalar_one())
+        node_of = {row.mid: row.id for row in conn.execute(select(nodes.c.mid, nodes.c.id))}
+        peaks: dict[str, float] = {}
+        rows = []
+        for one in heard:
+            peaks[one.mid] = max(one.peak, peaks.get(one.mid, 0.0))
+            rows.append(
+                {
+                    "labelling_id": key,
+                    "node_id": node_of[one.mid],
+                    "start_patch": one.first,
+                    "end_patch": one.last,
+                    "peak": one.peak,
+                    "mean": one.peak / 2,
+                    "peak_patch": one.last,
+                }
+            )
+        if rows:
+            conn.execute(insert(detections), rows)
+            conn.execute(
+                insert(clip_scores),
+                [
+                    {"labelling_id": key, "node_id": node_of[mid], "peak": peak, "mean": peak / 2}
+                    for mid, peak in peaks.items()
+                ],
+            )
+        return key

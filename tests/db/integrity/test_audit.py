@@ -263,6 +263,7 @@ class TestReset:
             assert _row(world, second.labelling_id).is_current
             assert not _row(world, first.labelling_id).is_current
 
+    @pytest.mark.past_ledger
     def test_the_promoted_model_speaks_first(self, world: World) -> None:
         promoted = labelled(world, "a", {"/b": 0.5})
         second = _label(world, "a", other_variant(world))
@@ -324,6 +325,7 @@ class TestRows:
             before["clip_scores"], before["detections"],
         )  # fmt: skip
 
+    @pytest.mark.past_ledger
     def test_clips_that_nothing_speaks_for(self, world: World) -> None:
         names = "abc"
         claims = {name: labelled(world, name, {"/b": 0.5}) for name in names}

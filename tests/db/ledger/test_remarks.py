@@ -70,6 +70,7 @@ def test_reports_and_exports_tell_them(world: World) -> None:
     assert (rows[sha("whole")].is_partial, rows[sha("whole")].remarks) == (False, "")
 
 
+@pytest.mark.past_ledger
 def test_they_go_with_their_labelling(world: World) -> None:
     with writing(world.engine) as conn:
         conn.execute(delete(labellings))

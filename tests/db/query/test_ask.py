@@ -17,7 +17,6 @@ from db.catalog.start_times import SourceTime, store_times
 from db.engine import reading
 from db.errors import DatabaseUserError
 from db.query import find as ask
-from db.query.clip_counts import ClipCount, clip_counts
 from db.query.current_labelling import represents_clip
 from db.query.find import few_clips, find_clips, find_intervals
 from db.query.paths import as_glob, glob_regex
@@ -25,6 +24,7 @@ from db.query.question import Question
 from db.query.statements import intervals_query
 from db.query.subtrees import Subtree
 from db.query.time_spans import Span
+from db.query.totals import totals_by_mid
 from db.schema.base import metadata
 from db.types import path_digest
 from tests.db.build import INDEX, World, labelled, make_world, sha
@@ -257,16 +257,14 @@ def test_an_order_can_be_of_the_best_alone(world: World) -> None:
     assert found(order="score", among=1) == [DAWN, DUSK, LOST]
 
 
-def test_clips_are_counted_as_far_as_is_cheap(world: World) -> None:
-    counted = clip_counts(world.engine, ["/a", "/e", "/d", "/none"], 0.5, 10)
-    assert counted == {
-        "/a": ClipCount(3, is_least=False),
-        "/e": ClipCount(1, is_least=False),
-        "/d": ClipCount(0, is_least=False),
-    }
-    some = clip_counts(world.engine, ["/a"], 0.5, 2)["/a"]
-    assert some.is_least
-    assert 1 <= some.n_clips <= 2
+def test_clips_are_counted_by_hundredths_of_the_score(world: World) -> None:
+    counted = totals_by_mid(world.engine, ["/a", "/e", "/d", "/none"], 0.5)
+    assert {mid: (total.n_clips, total.is_least) for mid, total in counted.items()} == {
+        "/a": (3, False), "/e": (1, False), "/d": (0, False),
+    }  # fmt: skip
+    between = totals_by_mid(world.engine, ["/a", "/d"], 0.4999)
+    assert between["/a"] == replace(counted["/a"], is_least=True)
+    assert between["/d"].is_least
 
 
 def test_days_can_be_narrowed_to_times_of_the_day(world: World) -> None:

@@ -31,6 +31,10 @@ def test_it_runs(fresh_db: Engine, query: str) -> None:
     if "verdicts_now" in query:
         assert [(row.clip, row.judged_by) for row in rows] == [(sha("one"), "anna")]
         return
+    if "node_totals" in query:
+        found = sorted((row.name, row.clips, round(float(row.hours) * 3600, 6)) for row in rows)
+        assert found == [("name /a", 1, 2.4), ("name /b", 1, 2.4)]
+        return
     # catalog/test_notes.py, reports/test_health.py and alerts/test_alerts.py have some.
     if any(f"FROM {view}" in query for view in ("notes", "health", "sound_alerts")):
         assert rows == []

@@ -151,6 +151,7 @@ def test_the_floor_is_the_highest_in_use(world: World) -> None:
     assert score_floor(world.engine) == 0.3
 
 
+@pytest.mark.past_ledger
 def test_an_ambiguous_sound_counts_only_in_company(fresh_db: Engine) -> None:
     """Hiss is below Cat, Steam and the ambiguous sounds: a chainsaw's hiss makes no cat."""
     mids = (SOURCE_AMBIGUOUS_MID, "/cat", "/purr", "/hiss", "/steam")
@@ -203,6 +204,7 @@ CLIPS = st.lists(
     with_ambiguous=st.booleans(),
 )
 @pytest.mark.slow
+@pytest.mark.past_ledger
 def test_top_clips_equals_brute_force(
     fresh_db: Engine, edges, corpus, excluded, min_score, limit, with_ambiguous
 ) -> None:

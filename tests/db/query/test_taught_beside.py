@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, text
 
 from audioset_core.records import ClassScore, Detection
 from db.catalog.model_registry import register_model
@@ -166,3 +166,19 @@ def test_a_taught_labelling_is_current_only_where_no_other_is(world: World) -> N
     assert commit_labellings(world.engine, world.variant, [row], RUN, NOW) == [True]
     assert _current(world) == "tiny@1"
     assert _found(world, "/b") == [("a", SAW, 0.9)]
+
+
+def test_the_view_of_hours_counts_both_labellings_once(world: World) -> None:
+    """Of a class that both models know, labels are read; of others, kept counts are taken."""
+    claim = labelled(
+        world, "a", {"/b": 0.5, "/c": 0.6},
+        [Detection(INDEX[mid], 2, 3, 0.5, 0.5, 2) for mid in ("/b", "/c")],
+    )  # fmt: skip
+    _say(world, _taught(world), claim, {SAW: 0.9, "/b": 0.7})
+    by_class = hours_heard(world.engine, Question(under=("/a",)), "class")
+    expected = sorted((row.mid, row.n_clips, round(row.hours * 3600, 6)) for row in by_class)
+    with reading(world.engine) as conn:
+        rows = conn.execute(text("SELECT mid, n_clips, hours * 3600 FROM class_hours"))
+        found = sorted((mid, n_clips, round(float(s), 6)) for mid, n_clips, s in rows)
+    assert found == [each for each in expected if each[1]]
+    assert found == [("/b", 1, 1.44), ("/c", 1, 1.44), (SAW, 1, 1.44)]

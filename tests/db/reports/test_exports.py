@@ -122,6 +122,7 @@ def test_conditions(world: World, asked: dict[str, Any], expected: dict[bytes, i
     assert {path: n for path, n in found.items() if n} == expected
 
 
+@pytest.mark.past_ledger
 def test_ambiguous_classes_need_company(world: World) -> None:
     """/d stands for Hiss: ambiguous by being below the node of that MID too."""
     with writing(world.engine) as conn:

@@ -192,7 +192,7 @@ class TestAnswers:
         assert [float(row["score"]) for row in rows] == [hit["score"] for hit in hits]
         text = audioset(*query, "--limit", "2")
         assert len(text.out.splitlines()) == 3
-        assert "more with --limit" in text.err
+        assert "the first 2 of 3 clips; more with --limit" in text.err
 
     def test_show_by_path_and_by_id(
         self, audioset: Audioset, labelled: Lab, tmp_path: Path

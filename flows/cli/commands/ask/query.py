@@ -15,6 +15,7 @@ from sqlalchemy import Engine
 from db.answer_records import Hit
 from db.query.find import find_clips, find_intervals
 from db.query.question import Question
+from db.query.totals import count_clips
 from flows.asking import HIT_COLUMNS, shown_interval
 from flows.cli.shared_options import Files, Heard, Output, Sounds, Store, Times, asked_sounds
 from flows.cli.wall_clock import note_assumed_zone
@@ -49,6 +50,8 @@ def query(
         question = asked_sounds(engine, sounds, heard, times, files, order=order, limit=limit)
         looked_for = heard.missed(engine, question)
         hits = _found(engine, question, heard, intervals=intervals)
+        is_counted = len(hits) == limit and not (output.is_data or intervals or heard.threshold_set)
+        n_all = count_clips(engine, question) if is_counted else None
         if question.is_timed:
             note_assumed_zone(engine)
     if output.as_json:
@@ -66,8 +69,9 @@ def query(
     if not hits:
         narrowed = ", with all that is asked" * _is_narrowed(question)
         note(f"no {what} has {looked_for}{narrowed}")
-    elif len(hits) == limit:
-        note(f"the first {limit} {what}s; more with --limit")
+    elif len(hits) == limit and n_all != limit:
+        of_all = f" of {n_all:,}" if n_all is not None else ""
+        note(f"the first {limit}{of_all} {what}s; more with --limit")
 
 
 def _found(engine: Engine, question: Question, heard: Heard, *, intervals: bool) -> list[Hit]:
