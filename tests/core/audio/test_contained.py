@@ -114,6 +114,7 @@ def test_samples_are_those_of_a_decoder_in_this_process(
 def test_a_decoder_starts_without_the_library_of_loudness() -> None:
     """scipy.signal takes longer to import than all else here, once for every decoder."""
     pool = contained.decoder_pool()
+    pool.close()  # another test may have asked one of its decoders for loudness
     worker = pool.take()
     loaded = Path(f"/proc/{worker._process.pid}/maps").read_text()
     pool.put_back(worker)

@@ -320,6 +320,7 @@ def test_so_many_are_told_and_the_rest_is_counted(world: World) -> None:
     assert best_waiting(world.engine) == []
 
 
+@pytest.mark.past_ledger
 def test_what_is_removed_takes_its_alerts_along(world: World) -> None:
     add(world, RULE, replace(RULE, name="other"))
     heard(world, "a", (0, 1))
