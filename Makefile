@@ -66,6 +66,7 @@ format: $(INSTALLED)  ## put the code in shape
 bench: $(INSTALLED)  ## speed and memory against other ways and this machine's bound (BENCH_ARGS=--full)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.models --minutes 2 pocket yamnet vggish panns mn04 mn10 dymn04 ced_tiny frame_mn06
 	$(BIN)/python -m benchmarks.several_models yamnet mn04 mn10 frame_mn10
 
 fuzz: $(INSTALLED)  ## read spoilt files for 10 minutes (FUZZ_ARGS="--minutes 60 --seed 7 --target sound")

@@ -1,12 +1,13 @@
-"""The cost of every model and precision side by side, on one core, against YAMNet's in float32.
+"""Models by engine by precision side by side: what each costs on one core, against YAMNet's.
 
     python -m benchmarks.models [--minutes 5] [--rounds 3] [--precision P ...] [-- MODEL ...]
 
 The sound is synthetic noise at each model's rate, so that neither decoding nor resampling counts.
 Networks have the weights at hand, or random ones: a network's cost does not depend on them. All
 models take turns in one process; the least CPU time of the rounds counts. "of float32": how many
-times as fast as the same network in float32. "of YAMNet": how many hours of audio the model labels
-while YAMNet labels one, each at its own hop. What a model or this processor lacks is left out.
+times as fast as the same network in float32 by the same engine. "of YAMNet": how many hours of
+audio the model labels while YAMNet labels one with OpenVINO in float32, each at its own hop. What a
+model or this processor lacks is left out.
 
     python -m benchmarks.models --overlap [--rounds 5] [yamnet vggish panns]
 
@@ -26,6 +27,7 @@ import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import get_args
 
@@ -36,7 +38,7 @@ from audioset_core.features.config import FrontendConfig
 from audioset_core.features.log_mel import log_mel, patches
 from audioset_core.features.patch_reader import LogMelPiece
 from audioset_core.inference import openvino_engine
-from audioset_core.inference.interface import ComputeOptions, Forward, Precision
+from audioset_core.inference.interface import ComputeOptions, EngineName, Forward, Precision
 from audioset_core.inference.repeats import Repeats
 from audioset_core.inference.scorer import Output, Scorer, _known
 from audioset_core.models.registry import BUNDLES, ModelBundle
@@ -54,6 +56,11 @@ class Turn:
     front_end_s: list[float] = field(default_factory=list)
     network_s: list[float] = field(default_factory=list)
 
+    @property
+    def network(self) -> tuple[str, str]:
+        """Model and engine."""
+        return self.bundle.name, self.scorer.network.engine
+
     def run(self) -> None:
         """One round."""
         config = self.bundle.frontend
@@ -65,6 +72,7 @@ class Turn:
         self.network_s.append(time.process_time() - made)
 
 
+ENGINES: tuple[EngineName, ...] = ("openvino", "torch")
 # Seconds from patch to patch, and patches in a round.
 OVERLAPPING = {
     "yamnet": ((0.96, 0.48, 0.24, 0.16), 512),
@@ -94,8 +102,9 @@ def main() -> None:
             n_samples = round(options.minutes * 60 * bundle.frontend.sample_rate_hz)
             samples = (0.1 * rng.standard_normal(n_samples)).astype(np.float32)
             ready = weights(bundle, Path(folder))
-            for precision in dict.fromkeys(("float32", *options.precision)):
-                compute = ComputeOptions("cpu", precision=precision)
+            precisions = dict.fromkeys(("float32", *options.precision))
+            for engine, precision in product(ENGINES, precisions):
+                compute = ComputeOptions("cpu", engine, precision)
                 with suppress(UserError):
                     scorer = Scorer(bundle, ready, compute, n_lanes=1)
                     turns.append(Turn(bundle, precision, scorer, samples))
@@ -106,13 +115,13 @@ def main() -> None:
           f"{'of float32':>12}{'of YAMNet':>11}")  # fmt: skip
     per_hour = 60 / options.minutes
     yamnet_s = min(turns[0].front_end_s) + min(turns[0].network_s)
-    float32_s = {t.bundle.name: min(t.network_s) for t in turns if t.precision == "float32"}
+    float32_s = {t.network: min(t.network_s) for t in turns if t.precision == "float32"}
     for turn in turns:
         front_end_s, network_s = min(turn.front_end_s), min(turn.network_s)
         print(
-            f"{turn.bundle.name:<12}{turn.scorer.network.engine:<10}{turn.precision:<10}"
+            f"{turn.bundle.name:<12}{turn.network[1]:<10}{turn.precision:<10}"
             f"{turn.bundle.frontend.patch_hop_s:>5g}s{front_end_s * per_hour:>9.1f} s"
-            f"{network_s * per_hour:>8.1f} s{float32_s[turn.bundle.name] / network_s:>11.2f}x"
+            f"{network_s * per_hour:>8.1f} s{float32_s[turn.network] / network_s:>11.2f}x"
             f"{yamnet_s / (front_end_s + network_s):>10.2f}x"
         )
 
