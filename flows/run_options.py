@@ -55,7 +55,7 @@ class AlertOptions(_Options):
     failed_share: float = Field(0.05, ge=0, le=1, title="Failed share, at least")
     """No event below this share of the files that the run opened."""
     most_sounds: int = Field(20, ge=0, le=1_000, title="Sounds of a rule, at most")
-    """So many events ``audioset.sound-heard`` of each rule for alerts; one more event counts the
+    """So many events audioset.sound-heard of each rule for alerts; one more event counts the
     rest."""
 
 

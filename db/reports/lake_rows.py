@@ -5,7 +5,7 @@ Everything is read from one moment of the database, in pages.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -81,6 +81,9 @@ class LakeRow:
     site: str | None
 
 
+Parts = Generator[Sequence[Row[Any]], None, None]
+
+
 def iter_labellings(conn: Connection) -> Iterator[LakeRow]:
     """Every finished labelling, by id."""
     query, last = _labellings(conn).order_by(labellings.c.id).limit(_PAGE), 0
@@ -95,7 +98,7 @@ def labellings_by_id(conn: Connection, ids: Sequence[int]) -> list[LakeRow]:
     return [LakeRow(*row) for row in conn.execute(query)]
 
 
-def detection_rows(conn: Connection, ids: Sequence[int]) -> Iterator[Sequence[Row[Any]]]:
+def detection_rows(conn: Connection, ids: Sequence[int]) -> Parts:
     """(labelling, node, peak, mean, peak_s, start_s, end_s) of detections; scores as stored.
 
     In parts, since a recording of ten hours may have 100,000.
@@ -107,7 +110,7 @@ def detection_rows(conn: Connection, ids: Sequence[int]) -> Iterator[Sequence[Ro
     return _in_parts(conn, query.order_by(own.labelling_id, own.node_id, own.start_patch))
 
 
-def score_rows(conn: Connection, ids: Sequence[int]) -> Iterator[Sequence[Row[Any]]]:
+def score_rows(conn: Connection, ids: Sequence[int]) -> Parts:
     """(labelling, node, peak, mean) of clip scores; scores as stored. In parts."""
     own = clip_scores.c
     scores = (type_coerce(own.peak, Integer), type_coerce(own.mean, Integer))
@@ -115,7 +118,7 @@ def score_rows(conn: Connection, ids: Sequence[int]) -> Iterator[Sequence[Row[An
     return _in_parts(conn, query.order_by(own.labelling_id, own.node_id))
 
 
-def table_rows(conn: Connection, name: str) -> Iterator[Sequence[Row[Any]]]:
+def table_rows(conn: Connection, name: str) -> Parts:
     """The rows of one of `whole_tables`. In parts."""
     return _in_parts(conn, whole_tables()[name])
 
@@ -203,7 +206,7 @@ def whole_tables() -> Mapping[str, Select[Any]]:
     }  # fmt: skip
 
 
-def _in_parts(conn: Connection, query: Select[Any]) -> Iterator[Sequence[Row[Any]]]:
+def _in_parts(conn: Connection, query: Select[Any]) -> Parts:
     with conn.execute(query, execution_options={"yield_per": _PART}) as found:
         yield from found.partitions()
 

@@ -6,7 +6,7 @@ import hashlib
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -146,8 +146,8 @@ def rows_in(path: Path) -> int:
 
 def _write_table(conn: Connection, lake: Lake, name: str) -> LakeFile:
     of = name.partition("/")[0]
-    with _table_file(lake, name) as file:
-        for rows in lake_rows.table_rows(conn, of):
+    with _table_file(lake, name) as file, closing(lake_rows.table_rows(conn, of)) as parts:
+        for rows in parts:
             file.add(arrow_table(of, [file_values(row) for row in rows]))
     return lake.written(name, file.n_rows, 0)
 
@@ -172,11 +172,12 @@ def _write_partition(
             counts = {table: Counter[int]() for table in read}
             for table, rows_of in read.items():
                 before = None
-                for rows in rows_of(conn, ids):
-                    matrix = np.array([tuple(row) for row in rows], np.float64)
-                    files[table].add(made_of.table(table, matrix, labelled, before))
-                    before = matrix[-1]
-                    counts[table].update(matrix[:, 0].astype(int).tolist())
+                with closing(rows_of(conn, ids)) as parts:  # also where a disk is full
+                    for rows in parts:
+                        matrix = np.array([tuple(row) for row in rows], np.float64)
+                        files[table].add(made_of.table(table, matrix, labelled, before))
+                        before = matrix[-1]
+                        counts[table].update(matrix[:, 0].astype(int).tolist())
             for each in labelled:
                 each["parameters"] = sets[each["parameter_set"]]
                 own = (counts[table][each["labelling_id"]] for table in read)

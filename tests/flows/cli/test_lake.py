@@ -25,6 +25,8 @@ from db.judging.verdicts import Verdict, VerdictFile, store_verdicts
 from db.records import Model, Variant
 from db.reports import lake_rows
 from db.schema.tables import detections, labellings, nodes, sites, sources
+from db.totals.keeping import add_totals
+from db.totals.recount import missing_totals
 from tasks.lake.check import check_lake
 from tasks.lake.update import Updated, update_lake
 from tests.db.build import NOW, World, labelled, sha
@@ -74,6 +76,7 @@ def _begins(engine: Engine, name: str, unix_ms: int, offset_s: int) -> None:
 def _change(engine: Engine, statement: Any, **values: Any) -> None:
     with writing(engine) as conn:
         conn.execute(statement.values(values) if values else statement)
+        add_totals(conn, missing_totals(conn))
 
 
 def _asked(lake: Path, question: str) -> list[tuple[Any, ...]]:
