@@ -82,6 +82,7 @@ class LakeRow:
 
 
 Parts = Generator[Sequence[Row[Any]], None, None]
+"""Rows of a query, many at a time; to be closed where they are not read to the end."""
 
 
 def iter_labellings(conn: Connection) -> Iterator[LakeRow]:

@@ -189,14 +189,15 @@ def _count(
         for (node, percent), counts in own.items():
             _add(found[node, *variants[labelling_id], percent], counts)
 
-    for labelling_id, rows in groupby(conn.execute(_SOUNDS, ids), itemgetter(0)):
-        add(
-            labelling_id,
-            (
-                (node, peak, round(start_s * _MICROSECONDS), round(end_s * _MICROSECONDS))
-                for _, node, peak, start_s, end_s in rows
-            ),
-        )
+    with conn.execute(_SOUNDS, ids) as sounds:  # closed also where a run is stopped amid them
+        for labelling_id, rows in groupby(sounds, itemgetter(0)):
+            add(
+                labelling_id,
+                (
+                    (node, peak, round(start_s * _MICROSECONDS), round(end_s * _MICROSECONDS))
+                    for _, node, peak, start_s, end_s in rows
+                ),
+            )
     for labelling_id in list(peaks):
         add(labelling_id, ())
 
