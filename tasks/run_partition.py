@@ -141,7 +141,8 @@ def _wait(child_id: UUID, run_id: str, database_url: str) -> State[Any]:
             try:
                 state = _state(client.read_flow_run(child_id))
             except httpx.HTTPError as error:
-                if _is_refused(error) or time.monotonic() > answered_at + _AWAY_S:
+                is_over = stop_event(run_id).is_set() or time.monotonic() > answered_at + _AWAY_S
+                if is_over or _is_refused(error):
                     raise
                 time.sleep(_POLL_S)
                 continue

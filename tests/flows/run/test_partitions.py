@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -46,5 +47,16 @@ def test_a_server_that_stays_away_or_refuses_is_an_error(monkeypatch: pytest.Mon
         run_partition._wait(uuid4(), "run", "sqlite://")
     monkeypatch.setattr(run_partition, "_AWAY_S", -1.0)
     _answering(monkeypatch, _status(500))
+    with pytest.raises(httpx.HTTPStatusError):
+        run_partition._wait(uuid4(), "run", "sqlite://")
+
+
+def test_a_run_that_is_stopped_does_not_wait_for_the_server(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _answering(monkeypatch, _status(500))
+    stop = Event()
+    stop.set()
+    monkeypatch.setattr(run_partition, "stop_event", lambda _: stop)
     with pytest.raises(httpx.HTTPStatusError):
         run_partition._wait(uuid4(), "run", "sqlite://")
