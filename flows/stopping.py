@@ -50,7 +50,7 @@ class Stopper:
 
     def __init__(self) -> None:
         self._number: int | None = None
-        self._is_raised = False
+        self._is_raised = self._is_told = False
         self._n_own = 0  # signals to the main thread that came from here
         self._n_at_once = 0
         self._last_acts: list[Callable[[], Any]] = []
@@ -139,10 +139,14 @@ class Stopper:
         What other threads still write to stderr is discarded: a frame of the bar, or the complaint
         of a logger that the interpreter has ended.
         """
-        if sys.__stderr__ is None or not self._telling.acquire(blocking=False):
+        if sys.__stderr__ is None:
             return  # closed from the start: descriptor 2 may be any file
-        # A terminal may be gone, or stopped with Ctrl-S.
-        with contextlib.suppress(OSError):
+        # A thread that ends the process waits here until another has written the line. A terminal
+        # may be gone, or stopped with Ctrl-S.
+        with self._telling, contextlib.suppress(OSError):
+            if self._is_told:
+                return
+            self._is_told = True
             stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, 2)
             bar = _CLEAR_LINE + _SHOW_CURSOR if os.isatty(stderr) else b""

@@ -75,6 +75,33 @@ def ready(terminal: Terminal) -> None:
     when(terminal, lambda: "ready" in terminal.said)
 
 
+@pytest.mark.slow
+def test_the_line_is_written_before_another_thread_ends_the_process(tmp_path: Path) -> None:
+    # The pipe is full, so that the main thread waits inside `tell` when the signal comes.
+    body = """
+import fcntl, os
+fcntl.fcntl(2, fcntl.F_SETPIPE_SZ, 4096)
+os.write(2, b"." * 4096)
+stop.begin_at_once()
+print("ready", flush=True)
+stop.tell()
+time.sleep(60)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen(
+        program(body), env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as popen:
+        assert popen.stdout is not None
+        assert popen.stderr is not None
+        popen.stdout.readline()
+        time.sleep(0.3)
+        popen.send_signal(signal.SIGINT)
+        time.sleep(0.2)
+        assert popen.poll() is None
+        assert popen.stderr.read().decode().lstrip(".") == f"{LINE}\n"
+        assert popen.wait(10) == 130
+
+
 @pytest.mark.parametrize("number", CODES)
 def test_the_code_says_which_signal_it_was(run: Run, number: signal.Signals) -> None:
     with run("print('ready'); time.sleep(60)") as terminal:
