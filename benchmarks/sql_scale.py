@@ -1,6 +1,7 @@
 """SQL on a large collection: a million clips, ten classes and twenty detections each.
 
-    .venv/bin/python -m benchmarks.sql_scale [--clips 1000000] [--database sqlite postgresql]
+    .venv/bin/python -m benchmarks.sql_scale [--clips 1000000] [--detections 20]
+                                             [--database sqlite postgresql]
 
 Rows are made up (a few classes are everywhere, most are rare) and written past the application;
 what runs write, and how fast, is in `database_load`. Then the questions of `audioset query` and of
@@ -39,6 +40,7 @@ from db.totals.recount import missing_totals
 from tasks.labelling.job import now
 
 N_SCORES, N_DETECTIONS = 10, 20
+_PATCHES = 1_250
 _BLOCK = 10_000
 _FIRST_MS = 1_704_067_200_000  # 2024-01-01, UTC
 _ANIMAL, _DOG, _MUSIC, _SPEECH = "/m/0jbk", "/m/0bt9lr", "/m/04rlf", "/m/09x0r"
@@ -48,6 +50,7 @@ _INTERVALS = "SELECT count(*) FROM detections WHERE labelling_id = :id"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clips", type=int, default=1_000_000)
+    parser.add_argument("--detections", type=int, default=N_DETECTIONS, help="of each clip")
     parser.add_argument("--database", nargs="*", default=["sqlite", "postgresql"])
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="audioset-sql-") as name:
@@ -60,7 +63,7 @@ def main() -> None:
                 ensure_schema(engine)
                 variant = prepare(engine)
                 began = time.perf_counter()
-                n_rows = fill(engine, variant, options.clips)
+                n_rows = fill(engine, variant, options.clips, options.detections)
                 took_s = time.perf_counter() - began
                 print(f"\n{kind}: {options.clips:,} clips, {n_rows:,} rows, written at "
                       f"{n_rows / took_s:,.0f} rows/s", flush=True)  # fmt: skip
@@ -147,7 +150,7 @@ def timed(engine: Engine, question: Callable[[], Any]) -> tuple[Any, float, floa
     return answer, sql_s * 1e3, whole_s * 1e3
 
 
-def fill(engine: Engine, variant: Variant, n_clips: int) -> int:
+def fill(engine: Engine, variant: Variant, n_clips: int, n_detections: int = N_DETECTIONS) -> int:
     """Write the rows, past the application and without indexes, which follow; returns how many."""
     rng = np.random.default_rng(0)
     with engine.connect() as connection:
@@ -170,7 +173,7 @@ def fill(engine: Engine, variant: Variant, n_clips: int) -> int:
     for first in range(1, n_clips + 1, _BLOCK):
         ids = range(first, min(first + _BLOCK, n_clips + 1))
         with writing(engine) as connection:
-            for table, columns in _columns(ids, node_ids, weights, variant, rng):
+            for table, columns in _columns(ids, node_ids, weights, variant, rng, n_detections):
                 n_rows += _write(connection, table, columns)
     with writing(engine) as connection:
         for index in indexes:
@@ -190,7 +193,12 @@ Columns = dict[str, Sequence[Any]]
 
 
 def _columns(
-    ids: range, node_ids: Any, weights: Any, variant: Variant, rng: np.random.Generator
+    ids: range,
+    node_ids: Any,
+    weights: Any,
+    variant: Variant,
+    rng: np.random.Generator,
+    n_detections: int,
 ) -> Iterator[tuple[Table, Columns]]:
     def all_alike(**values: Any) -> Columns:
         return {name: [value] * len(ids) for name, value in values.items()}
@@ -214,7 +222,7 @@ def _columns(
     )  # fmt: skip
     yield labellings, {"id": ids, "clip_id": ids, "source_id": ids} | all_alike(
         model_id=variant.model_id, parameter_set_id=variant.parameter_set_id, status="done",
-        token=1, n_patches=1_250, is_current=True, labelled_at=at,
+        token=1, n_patches=_PATCHES, is_current=True, labelled_at=at,
     )  # fmt: skip
     # The best of random keys divided by weights: a weighted draw without repetition.
     keys = rng.exponential(size=(len(ids), len(node_ids))) / weights
@@ -224,12 +232,13 @@ def _columns(
     scores = (labelling_ids.repeat(N_SCORES), chosen.ravel(), peaks.ravel(), peaks.ravel() / 2)
     names = ("labelling_id", "node_id", "peak", "mean")
     yield clip_scores, dict(zip(names, (x.tolist() for x in scores), strict=True))
-    nth = np.tile(np.arange(N_DETECTIONS), len(ids))
-    which = (np.arange(len(nth)) // N_DETECTIONS, nth % N_SCORES)
+    nth = np.tile(np.arange(n_detections), len(ids))
+    which = (np.arange(len(nth)) // n_detections, nth % N_SCORES)
+    apart = 1_200 // n_detections
     intervals = {
-        "labelling_id": labelling_ids.repeat(N_DETECTIONS), "node_id": chosen[which],
-        "start_patch": 60 * nth, "end_patch": 60 * nth + 7, "peak": peaks[which],
-        "mean": peaks[which] / 2, "peak_patch": 60 * nth + 3,
+        "labelling_id": labelling_ids.repeat(n_detections), "node_id": chosen[which],
+        "start_patch": apart * nth, "end_patch": apart * nth + 7, "peak": peaks[which],
+        "mean": peaks[which] / 2, "peak_patch": apart * nth + 3,
     }  # fmt: skip
     yield detections, {name: x.tolist() for name, x in intervals.items()}
 

@@ -170,3 +170,29 @@ def test_models_that_were_taught_before_count_as_taught(fresh_db: Engine) -> Non
     with reading(fresh_db) as conn:
         found = conn.execute(text("SELECT name FROM models WHERE is_taught AND NOT is_retired"))
         assert found.scalars().all() == ["mine"]
+
+
+@pytest.mark.slow
+@pytest.mark.past_ledger
+def test_postgresql_knows_how_few_reach_a_high_score(fresh_db: Engine) -> None:
+    if fresh_db.dialect.name != "postgresql":
+        pytest.skip("SQLite keeps no such statistics")
+    n_rows, n_best = 100_000, 40
+    with writing(fresh_db) as conn:
+        conn.execute(text("SET LOCAL session_replication_role = replica"))  # no foreign keys
+        # Most scores are low, as a network's are.
+        conn.execute(
+            text(
+                "INSERT INTO clip_scores (labelling_id, node_id, peak, mean) SELECT i, 1, "
+                "10000 - 9000 * power(1.0 - (i - 0.5) / :n_rows, 0.4), 0 "
+                "FROM generate_series(1, :n_rows) AS i"
+            ).bindparams(n_rows=n_rows)
+        )
+        conn.execute(text("ANALYZE clip_scores"))
+        least = conn.scalar(
+            text(f"SELECT peak FROM clip_scores WHERE labelling_id = {n_rows - n_best}")
+        )
+        explain = f"EXPLAIN (FORMAT JSON) SELECT 1 FROM clip_scores WHERE peak >= {least}"
+        (plan,) = conn.execute(text(explain)).scalar_one()
+    # A tenth of a percent of the rows is one step of the statistics.
+    assert plan["Plan"]["Plan Rows"] <= n_best + n_rows / 1_000
