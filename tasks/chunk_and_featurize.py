@@ -24,7 +24,7 @@ from audioset_core.object_storage.addresses import is_address
 from audioset_core.object_storage.spool import AHEAD, Wanted, spool
 from db.ledger.claims import LEASE_S, claim_clip, release_claims
 from db.records import Claim, Clip, Lease, NotClaimed, WorkItem
-from tasks.labelling.job import Job, Jobs, engine_for, is_stopping, now, one_blas_thread
+from tasks.labelling.job import Job, Jobs, engine_for, is_stopping, now, share_cores
 from tasks.labelling.shards import (
     ClipPiece,
     OpenClip,
@@ -55,7 +55,7 @@ def featurize_shard(
     jobs: Jobs, shard: Shard, previous: ShardFeatures | None, logger: Logger
 ) -> ShardFeatures:
     """As the task, without Prefect."""
-    one_blas_thread()
+    share_cores()
     features = ShardFeatures()
     current = previous.open_clip if previous is not None else None
     waiting = list(reversed((previous.left if previous is not None else ()) + shard.items))
