@@ -159,8 +159,10 @@ class ClassRows:
         """`names`: (MID, name) of each node by id."""
         self.pyarrow, _ = load_pyarrow()
         self._ids = np.array(sorted(names), np.int64)
-        ordered = [names[int(each)] for each in self._ids]
-        self._mids, self._names = (self.pyarrow.array(x) for x in zip(*ordered, strict=True))
+        ordered = [names[each] for each in self._ids.tolist()]
+        self._mids, self._names = (
+            self.pyarrow.array([each[n] for each in ordered], "string") for n in (0, 1)
+        )
 
     def table(
         self, name: str, matrix: Any, labelled: Sequence[Mapping[str, Any]], before: Any = None

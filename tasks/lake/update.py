@@ -97,7 +97,7 @@ def update_lake(
             if progress is not None:
                 progress(n_done, len(found))
         views = folder / "views.sql"
-        if not views.is_file() or views.read_text() != views_sql():
+        if not views.is_file() or views.read_bytes() != views_sql().encode():
             write_text(views, [views_sql()])
         return _replace(lake, files, ledger)
 

@@ -20,8 +20,9 @@ from sqlalchemy import Engine, delete, insert, select, text, update
 
 from audioset_core.storage.lake_files import open_lake
 from db.catalog.model_registry import register_model
-from db.engine import writing
+from db.engine import open_engine, writing
 from db.judging.verdicts import Verdict, VerdictFile, store_verdicts
+from db.migrate import ensure_schema
 from db.records import Model, Variant
 from db.reports import lake_rows
 from db.schema.tables import detections, labellings, nodes, sites, sources
@@ -287,6 +288,20 @@ def test_the_command(small: Collection, audioset: Audioset, tmp_path: Path) -> N
     other.engine.dispose()
     said = audioset("export", "lake", lake, "--home", tmp_path / "other")
     assert (said.code, "of another collection" in said.err) == (2, True)
+
+
+def test_a_home_without_labels(tmp_path: Path) -> None:
+    """Sites were stated before the first recording: there is no ontology yet."""
+    engine = open_engine(f"sqlite:///{tmp_path / 'labels.db'}")
+    ensure_schema(engine)
+    for n_written in (6, 0):
+        found = Updated(n_written, 6 - n_written, 0, 0, 0, [])
+        assert update_lake(engine, tmp_path / "lake") == found
+        assert check_lake(engine, tmp_path / "lake") == (6, [])
+    (tmp_path / "lake" / "views.sql").write_bytes(b"-- \xe4\n")  # edited, in Latin-1
+    update_lake(engine, tmp_path / "lake")
+    assert "CREATE" in (tmp_path / "lake" / "views.sql").read_text()
+    engine.dispose()
 
 
 def test_a_full_disk(small: Collection, audioset: Audioset, tmp_path: Path) -> None:
