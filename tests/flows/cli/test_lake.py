@@ -218,8 +218,37 @@ def asked_lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             mid = conn.execute(select(nodes.c.mid).where(nodes.c.name == "Dog")).scalar_one()
         said = Verdict(sha(NAMES[0]), mid, None, "absent", "anna", NOW, "line 2")
         store_verdicts(made.engine, VerdictFile("f" * 64, "v.csv", "table"), [said], NOW)
+        _teach(made, NAMES[0], "Car")
         update_lake(made.engine, folder / "lake")
         yield folder / "lake"
+
+
+def _teach(made: Collection, recording: str, sound: str) -> None:
+    """A taught model, which counts beside the current labelling, hears a sound in a recording."""
+    with made.engine.connect() as conn:
+        mid = conn.execute(select(nodes.c.mid).where(nodes.c.name == sound)).scalar_one()
+    taught = Model("mine", "1", "b" * 64, 16_000, 0.96, None, ((0, mid, sound),), is_taught=True)
+    world = World(
+        made.engine, replace(_variant(made), model_id=register_model(made.engine, taught, NOW))
+    )
+    labelled(world, recording, {mid: 0.9}, index={mid: 0})
+
+
+def test_a_recording_that_two_models_speak_for_is_one_recording(asked_lake: Path) -> None:
+    counted = "SELECT model FROM labellings WHERE counts AND clip = '{}' ORDER BY model"
+    assert _asked(asked_lake, counted.format(sha(NAMES[0]))) == [("mine",), ("yamnet",)]
+    (share,) = (question for question in QUESTIONS if "AS share" in question)
+    cars = "FROM clip_scores WHERE counts AND peak >= 0.5 AND name = 'Car'"
+    (n_cars,) = _asked(asked_lake, f"SELECT count(DISTINCT clip) {cars}")[0]
+    assert _asked(asked_lake, share) == [(None, 6, n_cars / 6)]
+    # The current labelling knows of a siren, the taught one does not.
+    (without,) = (question for question in QUESTIONS if "NOT IN" in question)
+    found = _asked(
+        asked_lake, without.replace("'Music'", "'Siren'").replace("peak >= 0.3", "peak >= 0.6")
+    )
+    sirens = _asked(asked_lake, "SELECT clip FROM clip_scores WHERE name = 'Siren' AND peak >= 0.6")
+    assert (sha(NAMES[0]),) in sirens
+    assert {row[2] for row in found}.isdisjoint(row[0] for row in sirens)
 
 
 def test_polars_and_pandas_read_it_as_the_docs_say(asked_lake: Path) -> None:
