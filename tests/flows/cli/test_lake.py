@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import resource
@@ -276,6 +277,20 @@ def test_polars_and_pandas_read_it_as_the_docs_say(asked_lake: Path) -> None:
         found = eval(ast.unparse(last), names)
         rows = found.rows() if isinstance(found, polars.DataFrame) else found.items()
         assert sorted(rows) == [(row[0], pytest.approx(row[column])) for row in expected]
+
+
+def test_the_files_of_one_moment_however_many(tmp_path: Path) -> None:
+    names = [
+        f"detections/model=yamnet/day=unknown/part-{n}-{n:016x}.parquet" for n in range(80_000)
+    ]
+    told = {"n_rows": 1, "n_labellings": 1, "size_bytes": 1_000, "sha256": sha("x")}
+    files = {"ledger": "x", "files": dict.fromkeys(names, told)}
+    assert (tmp_path / "_lake.json").write_text(json.dumps(files, indent=1)) > 2**24
+    (statement,) = re.findall(r"SET VARIABLE files.*?(?=\n\"\"\")", DOCS, re.DOTALL)
+    with duckdb.connect() as conn:
+        conn.execute(f"SET file_search_path = '{tmp_path}'")
+        conn.execute(statement)
+        assert conn.execute("SELECT len(getvariable('files'))").fetchall() == [(len(names),)]
 
 
 def test_the_command(small: Collection, audioset: Audioset, tmp_path: Path) -> None:
