@@ -16,7 +16,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -64,15 +64,13 @@ class Lake:
         told, path = self.files.get(name), self.folder / name
         return told is not None and path.is_file() and path.stat().st_size == told.size_bytes
 
-    @contextmanager
-    def next_file(self, name: str) -> Iterator[BinaryIO]:
+    def next_file(self, name: str) -> AbstractContextManager[BinaryIO]:
         """A file to write to, which `replace` will give its name.
 
         Raises:
             OSError: the disk is full, ...; what is in the lake stays.
         """
-        with replacing(self.next_path(name)) as file:
-            yield file
+        return replacing(self.next_path(name))
 
     def is_coming(self, name: str) -> bool:
         """Whether `next_file` has written a file already, also before a stop."""

@@ -205,7 +205,6 @@ class TableFile:
         self._writer = parquet.ParquetWriter(file, self._schema, compression="zstd")
         self._is_by_class = name in ("detections", "clip_scores")
         self._waiting: list[Any] = []
-        self.n_rows = 0
 
     def __enter__(self) -> TableFile:
         return self
@@ -225,7 +224,6 @@ class TableFile:
     def add(self, table: Any) -> None:
         """Add rows, in the order of the table's columns."""
         self._waiting.append(table.cast(self._schema))
-        self.n_rows += table.num_rows
         if sum(each.num_rows for each in self._waiting) >= _ROW_GROUP:
             self._write()
 
