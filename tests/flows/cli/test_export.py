@@ -256,6 +256,8 @@ class TestMistakes:
         [
             (["csv", "{dir}"], "is a folder"),
             (["label-studio", "{dir}"], "is a folder"),
+            (["label-studio", "{dir}/o", "--config", "{dir}"], "is a folder"),
+            (["json", "{dir}"], "is a folder"),
             (["webvtt", "{file}"], "is a file"),
             (["csv", "-", "--under", "Doge"], "Dog"),
             (["csv", "-", "--under", "Sounds of things"], "cannot predict"),
