@@ -7,9 +7,9 @@ Times have no zone, and their names tell whose clock is meant: programs show oth
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -194,46 +194,39 @@ class ClassRows:
         return self.pyarrow.table({column: columns[column] for column in COLUMNS[name]})
 
 
-class TableFile:
-    """A Parquet file that is written in groups of rows, in each of which classes lie together."""
+@contextmanager
+def table_file(file: BinaryIO, name: str) -> Iterator[Callable[[Any], None]]:
+    """Write a Parquet file, by a function that adds rows, in the order of the table's columns.
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
-        self._pyarrow, parquet = load_pyarrow()
-        self._schema = self._pyarrow.schema(
-            [(x, self._pyarrow.type_for_alias(kind)) for x, kind in COLUMNS[name].items()]
-        )
-        self._writer = parquet.ParquetWriter(file, self._schema, compression="zstd")
-        self._is_by_class = name in ("detections", "clip_scores")
-        self._waiting: list[Any] = []
+    They are written in groups of rows, in each of which classes lie together.
+    """
+    pyarrow, parquet = load_pyarrow()
+    schema = pyarrow.schema(
+        [(x, pyarrow.type_for_alias(kind)) for x, kind in COLUMNS[name].items()]
+    )
+    writer = parquet.ParquetWriter(file, schema, compression="zstd")
+    waiting: list[Any] = []
 
-    def __enter__(self) -> TableFile:
-        return self
+    def add(table: Any) -> None:
+        waiting.append(table.cast(schema))
+        if sum(each.num_rows for each in waiting) >= _ROW_GROUP:
+            write()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self._write()
-            self._writer.close()
-        else:  # when the writer is deleted, it would write to a file that is closed
-            self._writer.is_open = False
-
-    def add(self, table: Any) -> None:
-        """Add rows, in the order of the table's columns."""
-        self._waiting.append(table.cast(self._schema))
-        if sum(each.num_rows for each in self._waiting) >= _ROW_GROUP:
-            self._write()
-
-    def _write(self) -> None:
-        if self._waiting:
-            rows = self._pyarrow.concat_tables(self._waiting)
-            if self._is_by_class:
+    def write() -> None:
+        if waiting:
+            rows = pyarrow.concat_tables(waiting)
+            if name in ("detections", "clip_scores"):
                 rows = rows.sort_by("name")
-            self._writer.write_table(rows, row_group_size=max(rows.num_rows, 1))
-        self._waiting = []
+            writer.write_table(rows, row_group_size=max(rows.num_rows, 1))
+        waiting.clear()
+
+    try:
+        yield add
+        write()
+        writer.close()
+    except BaseException:
+        writer.is_open = False  # or else it writes to a closed file when it is deleted
+        raise
 
 
 def _covered_to(matrix: Any, before: Any) -> Any:

@@ -25,12 +25,12 @@ from db.reports import lake_rows
 from tasks.lake.tables import (
     PARTITIONED,
     ClassRows,
-    TableFile,
     arrow_table,
     file_name,
     file_values,
     labelling_values,
     partition_of,
+    table_file,
     views_sql,
 )
 
@@ -146,9 +146,9 @@ def _files(
 
 
 def _write_table(conn: Connection, lake: Lake, of: str, name: str) -> None:
-    with _table_file(lake, name) as file, closing(lake_rows.table_rows(conn, of)) as parts:
+    with _next_file(lake, name) as add, closing(lake_rows.table_rows(conn, of)) as parts:
         for rows in parts:
-            file.add(arrow_table(of, [file_values(row) for row in rows]))
+            add(arrow_table(of, [file_values(row) for row in rows]))
 
 
 def _write_partition(
@@ -161,9 +161,7 @@ def _write_partition(
     sets = lake_rows.parameters_by_set(conn)
     read = {"detections": lake_rows.detection_rows, "clip_scores": lake_rows.score_rows}
     with ExitStack() as stack:
-        files = {
-            table: stack.enter_context(_table_file(lake, name)) for table, name in names.items()
-        }
+        add = {table: stack.enter_context(_next_file(lake, name)) for table, name in names.items()}
         for ids in batches(partition.ids, _AT_ONCE):
             labelled = [
                 labelling_values(row) for row in lake_rows.labellings_by_id(conn, list(ids))
@@ -174,20 +172,20 @@ def _write_partition(
                 with closing(rows_of(conn, ids)) as parts:  # also where a disk is full
                     for rows in parts:
                         matrix = np.array([tuple(row) for row in rows], np.float64)
-                        files[table].add(made_of.table(table, matrix, labelled, before))
+                        add[table](made_of.table(table, matrix, labelled, before))
                         before = matrix[-1]
                         counts[table].update(matrix[:, 0].astype(int).tolist())
             for each in labelled:
                 each["parameters"] = sets[each["parameter_set"]]
                 own = (counts[table][each["labelling_id"]] for table in read)
                 each["n_detections"], each["n_scores"] = own
-            files["labellings"].add(arrow_table("labellings", labelled))
+            add["labellings"](arrow_table("labellings", labelled))
 
 
 @contextmanager
-def _table_file(lake: Lake, name: str) -> Iterator[TableFile]:
-    with lake.next_file(name) as file, TableFile(file, name.partition("/")[0]) as table:
-        yield table
+def _next_file(lake: Lake, name: str) -> Iterator[Callable[[Any], None]]:
+    with lake.next_file(name) as file, table_file(file, name.partition("/")[0]) as add:
+        yield add
 
 
 def _replace(lake: Lake, files: dict[str, LakeFile], ledger: str | None) -> Updated:
