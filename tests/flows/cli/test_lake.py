@@ -413,3 +413,10 @@ def test_what_was_written_before_a_stop_is_used_again(small: Collection, tmp_pat
     of_one = {path.stat().st_ino for path in lake.glob("*/*/*/*.parquet")} & written
     assert len(of_one) == 3
     assert not (lake / "_next").exists()
+
+    (lake / "_next").mkdir()  # a stop while files changed places
+    (lake / "_next" / "_lake.json").write_bytes((lake / "_lake.json").read_bytes())
+    between = "an export was stopped while files changed places: export again"
+    assert check_lake(small.engine, lake) == (0, [("_lake.json", between)])
+    update_lake(small.engine, lake)
+    assert check_lake(small.engine, lake) == (12, [])
