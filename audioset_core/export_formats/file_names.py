@@ -141,7 +141,7 @@ def _moment(time_s: float) -> str:
 def _parts(path: bytes, root: bytes) -> list[str]:
     prefix = root.rstrip(b"/") + b"/"
     is_below = path.startswith(prefix)
-    below = path.removeprefix(prefix) if is_below else path[1:]
+    below = path.removeprefix(prefix if is_below else b"/")
     parts = [_escape(part.decode("utf-8", "surrogateescape")) for part in below.split(b"/")]
     return parts if is_below else [_OUTSIDE, *parts]
 
