@@ -15,6 +15,8 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from urllib.parse import quote_from_bytes
 
+from audioset_core.object_storage.addresses import is_address
+
 # Source: NAME_MAX of Linux and macOS; PATH_MAX is 4,096, 1,024 on macOS, for the whole path.
 _NAME_MAX_BYTES = 255
 _PATH_BYTES = 700
@@ -116,11 +118,13 @@ def line_name(path: bytes, root: bytes) -> str:
 
 
 def uri(path: bytes) -> str:
-    """The address of a file (RFC 8089) in ASCII, from which any path can be recovered.
+    """The address of a file (RFC 8089) or an object in ASCII, from which any path can be recovered.
 
-    >>> uri(b"/audio/a b.wav")
-    'file:///audio/a%20b.wav'
+    >>> uri(b"/audio/a b.wav"), uri(b"s3://bucket/a b.wav")
+    ('file:///audio/a%20b.wav', 's3://bucket/a%20b.wav')
     """
+    if is_address(path):
+        return quote_from_bytes(path, safe="/:")
     return "file://" + quote_from_bytes(path, safe="/")
 
 
@@ -137,7 +141,7 @@ def _moment(time_s: float) -> str:
 def _parts(path: bytes, root: bytes) -> list[str]:
     prefix = root.rstrip(b"/") + b"/"
     is_below = path.startswith(prefix)
-    below = path.removeprefix(prefix) if is_below else path[1:]
+    below = path.removeprefix(prefix if is_below else b"/")
     parts = [_escape(part.decode("utf-8", "surrogateescape")) for part in below.split(b"/")]
     return parts if is_below else [_OUTSIDE, *parts]
 

@@ -75,10 +75,17 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make what has changed in a folder durable: names that came, and names that went."""
+    """Make what has changed in a folder durable: names that came, and names that went.
+
+    Network disks may have no such sync (SMB, FUSE): the kernel says EINVAL where a file system has
+    none, and EIO where one failed.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
     finally:
         os.close(descriptor)
 

@@ -16,7 +16,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -64,15 +64,13 @@ class Lake:
         told, path = self.files.get(name), self.folder / name
         return told is not None and path.is_file() and path.stat().st_size == told.size_bytes
 
-    @contextmanager
-    def next_file(self, name: str) -> Iterator[BinaryIO]:
+    def next_file(self, name: str) -> AbstractContextManager[BinaryIO]:
         """A file to write to, which `replace` will give its name.
 
         Raises:
             OSError: the disk is full, ...; what is in the lake stays.
         """
-        with replacing(self.next_path(name)) as file:
-            yield file
+        return replacing(self.next_path(name))
 
     def is_coming(self, name: str) -> bool:
         """Whether `next_file` has written a file already, also before a stop."""
@@ -99,6 +97,10 @@ class Lake:
         write_atomically(self.folder / _NEXT / LIST, json.dumps(told, indent=1).encode())
         _go_on(self.folder)
 
+    def is_between(self) -> bool:
+        """Whether a change was stopped amid its files; the next export finishes it."""
+        return (self.folder / _NEXT / LIST).exists()
+
     def strays(self) -> list[str]:
         """Parquet files that others put into the lake, whose rows a glob would find as well."""
         found = (str(path.relative_to(self.folder)) for path in self.folder.rglob("*.parquet"))
@@ -110,29 +112,17 @@ class Lake:
 
 
 @contextmanager
-def open_lake(folder: Path, *, is_new: bool = True) -> Iterator[Lake]:
-    """The lake in a folder, without what a killed process left half done.
+def open_lake(folder: Path) -> Iterator[Lake]:
+    """The lake in a folder to be changed, or a new one; what a killed process began is finished.
 
     Raises:
-        UserError: somebody else has it open, the folder holds something else, or there is no lake,
-            unless `is_new` lets one begin.
+        UserError: somebody else has it open, or the folder holds something else.
         OSError: the folder cannot be written to.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder} is a file; name the folder of the lake")
-    is_lake = (folder / LIST).exists() or (folder / _LOCK).exists()
-    if not is_lake and not is_new:
-        raise UserError(f"there is no lake in {folder}; audioset export lake {folder} makes one")
-    if not is_lake and folder.is_dir() and any(folder.iterdir()):
+    if not _is_lake(folder) and folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"the folder {folder} holds something else; name a new one for the lake")
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"another process is at the lake {folder}: try again when that has ended"
-            ) from None
+    with _locked(folder, "w", fcntl.LOCK_EX):
         _go_on(folder)
         try:
             yield Lake(folder, *_read(folder / LIST))
@@ -140,6 +130,42 @@ def open_lake(folder: Path, *, is_new: bool = True) -> Iterator[Lake]:
             _drop(folder)
             raise
         _drop(folder)
+
+
+@contextmanager
+def reading_lake(folder: Path) -> Iterator[Lake]:
+    """The lake in a folder, which may be read-only: nothing is written. Others may read as well.
+
+    Raises:
+        UserError: somebody is changing it, or there is no lake.
+    """
+    if not _is_lake(folder):
+        raise UserError(f"there is no lake in {folder}; audioset export lake {folder} makes one")
+    with _locked(folder, "r", fcntl.LOCK_SH):
+        yield Lake(folder, *_read(folder / LIST))
+
+
+def _is_lake(folder: Path) -> bool:
+    """Raises: UserError: it is a file."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; name the folder of the lake")
+    return (folder / LIST).exists() or (folder / _LOCK).exists()
+
+
+@contextmanager
+def _locked(folder: Path, mode: str, kind: int) -> Iterator[None]:
+    with (folder / _LOCK).open(mode) as lock:
+        try:
+            fcntl.flock(lock, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another process is at the lake {folder}: try again when that has ended"
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"the disk of {folder} has no locks ({error.strerror}): put the lake on another"
+            ) from None
+        yield
 
 
 def sha256_of(path: Path) -> str:

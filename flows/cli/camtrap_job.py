@@ -302,7 +302,7 @@ def is_zip(out: Path) -> bool:
     return out.suffix.lower() == ".zip"
 
 
-def new_package(job: Job, options: PackageOptions, root: Path | None) -> Package:
+def new_package(job: Job, options: PackageOptions, root: str | None) -> Package:
     """A package of the recordings that the question asks for.
 
     Raises:

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine
 from audioset_core.errors import AudioError, Reason, UserError
 from audioset_core.export_formats.file_names import common_folder, flat_name
 from audioset_core.export_formats.rows import Labelled
+from audioset_core.object_storage.addresses import place_meant
 from db.engine import reading
 from db.query.question import Question
 from db.reports import export_rows as exports
@@ -31,7 +32,7 @@ MinScore = Annotated[
 OutFile = Annotated[Path, typer.Argument(help="The file to write; - for stdout.")]
 OutFolder = Annotated[Path, typer.Argument(help="The folder to write to.")]
 Root = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         help="Folder that names are relative to. [default: the deepest with all files in it]"
     ),
@@ -64,10 +65,10 @@ class Job:
     reading: ExitStack
     """Closed before the connection, where the reader of a pipe has gone away amid the rows."""
 
-    def root(self, given: Path | None, only: exports.Only = None) -> bytes:
+    def root(self, given: str | None, only: exports.Only = None) -> bytes:
         """The folder that names are relative to; without a given one, all paths are read for it."""
         if given is not None:
-            return os.path.abspath(os.fsencode(given))  # noqa: PTH100 (bytes)
+            return place_meant(given)
         return common_folder(exports.paths(self.conn, self.question, only))
 
     def labelled(self) -> Iterator[Labelled]:
@@ -120,7 +121,7 @@ def output_file(out: Path) -> Iterator[BinaryIO]:
         yield file
 
 
-def write_sed_scores(job: Job, home: Path, out: Path, root: Path | None) -> Counter[str]:
+def write_sed_scores(job: Job, home: Path, out: Path, root: str | None) -> Counter[str]:
     """Write a table for each recording; count those written, failed and without scores."""
     from audioset_core.export_formats.sed_scores import (
         column_names,

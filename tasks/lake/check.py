@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import numpy as np
 from sqlalchemy import Connection, Engine
 
 from audioset_core.export_formats.parquet import load_pyarrow
-from audioset_core.storage.lake_files import Lake, open_lake, sha256_of
+from audioset_core.storage.lake_files import LIST, Lake, reading_lake, sha256_of
 from db.engine import reading
 from db.paging import batches
 from db.reports import lake_rows
@@ -19,6 +19,8 @@ from tasks.lake.update import name_of_table, partitions, same_ledger
 
 _AT_ONCE = 500
 _LACKING = "not there yet: export again"
+_GONE = "gone: export again"
+_BETWEEN = "an export was stopped while files changed places: export again"
 _FORMER = "no longer what the database says: export again"
 _DELETE = "delete it, and export again"
 
@@ -27,16 +29,19 @@ Problem = tuple[str, str]
 
 
 def check_lake(engine: Engine, folder: Path) -> tuple[int, list[Problem]]:
-    """(how many files were read, what is wrong). Every byte of the lake is read.
+    """(how many files were read, what is wrong). Every byte of the lake is read, none written.
 
     Raises:
         UserError: pyarrow is not installed, there is no lake, the lake is of another database, or
-            somebody else has it open.
+            somebody is changing it.
     """
     load_pyarrow()
-    with open_lake(folder, is_new=False) as lake, reading(engine) as conn:
+    with reading_lake(folder) as lake, reading(engine) as conn:
         same_ledger(conn, lake)
-        return len(lake.files), [*_of_files(lake), *_of_rows(conn, lake)]
+        if lake.is_between():
+            return 0, [(LIST, _BETWEEN)]
+        damaged = dict(_of_files(lake))
+        return len(lake.files), [*damaged.items(), *_of_rows(conn, lake, damaged)]
 
 
 def _of_files(lake: Lake) -> Iterator[Problem]:
@@ -45,17 +50,17 @@ def _of_files(lake: Lake) -> Iterator[Problem]:
         try:
             if sha256_of(lake.folder / name) != told.sha256:
                 yield name, f"damaged: {_DELETE}"
+        except FileNotFoundError:
+            yield name, _GONE
         except OSError as error:
             yield name, f"{error.strerror}: {_DELETE}"
     for name in lake.strays():
         yield name, "not of this lake, but a glob would read it: move it away"
 
 
-def _of_rows(conn: Connection, lake: Lake) -> Iterator[Problem]:
-    """Files whose rows are not those of the tables."""
-    expected = set()
-    for of in lake_rows.whole_tables():
-        expected.add(name_of_table(conn, of))
+def _of_rows(conn: Connection, lake: Lake, damaged: Container[str]) -> Iterator[Problem]:
+    """Whole files whose rows are not those of the tables."""
+    expected = {name_of_table(conn, of) for of in lake_rows.whole_tables()}
     for key, partition in partitions(conn).items():
         names = partition.names(key)
         expected.update(names.values())
@@ -63,8 +68,10 @@ def _of_rows(conn: Connection, lake: Lake) -> Iterator[Problem]:
             continue
         stored = _stored(conn, list(partition.ids))
         for table, name in names.items():
-            path = lake.folder / name
-            if path.is_file() and (n := _differing(stored[table], _read(path, table))):
+            if name in damaged:
+                continue
+            read = _read(lake.folder / name, table)
+            if n := sum(stored[table].get(x) != read.get(x) for x in stored[table].keys() | read):
                 yield name, f"{n:,} labellings have other rows: {_DELETE}"
     for name in sorted(expected ^ lake.files.keys()):
         yield name, _LACKING if name in expected else _FORMER
@@ -83,28 +90,18 @@ def _stored(conn: Connection, ids: list[int]) -> dict[str, Sums]:
     return found
 
 
-def _read(path: Path, table: str) -> Sums | None:
-    pyarrow, parquet = load_pyarrow()
+def _read(path: Path, table: str) -> Sums:
+    _, parquet = load_pyarrow()
     columns = ["labelling_id"] if table == "labellings" else ["labelling_id", "peak"]
     found: Sums = {}
-    try:
-        with parquet.ParquetFile(path) as file:
-            for part in file.iter_batches(columns=columns):
-                ids, index = np.unique(part["labelling_id"].to_numpy(), return_inverse=True)
-                peaks = np.zeros(len(index)) if len(columns) == 1 else part["peak"].to_numpy()
-                rows = np.bincount(index, minlength=len(ids)).tolist()
-                scores = np.round(peaks * SCORE_SCALE)
-                totals = np.bincount(index, scores, minlength=len(ids)).astype(int).tolist()
-                for each, n, total in zip(ids.tolist(), rows, totals, strict=True):
-                    before = found.get(each, (0, 0))
-                    found[each] = (before[0] + n, before[1] + total)
-    except (OSError, pyarrow.ArrowException):
-        return None  # its digest is wrong too
+    with parquet.ParquetFile(path) as file:
+        for part in file.iter_batches(columns=columns):
+            ids, index = np.unique(part["labelling_id"].to_numpy(), return_inverse=True)
+            peaks = np.zeros(len(index)) if len(columns) == 1 else part["peak"].to_numpy()
+            rows = np.bincount(index, minlength=len(ids)).tolist()
+            scores = np.round(peaks * SCORE_SCALE)
+            totals = np.bincount(index, scores, minlength=len(ids)).astype(int).tolist()
+            for each, n, total in zip(ids.tolist(), rows, totals, strict=True):
+                before = found.get(each, (0, 0))
+                found[each] = (before[0] + n, before[1] + total)
     return found
-
-
-def _differing(stored: Sums, read: Sums | None) -> int:
-    """How many labellings have other rows in the one than in the other."""
-    if read is None:
-        return 0
-    return sum(stored.get(each) != read.get(each) for each in stored.keys() | read.keys())

@@ -7,9 +7,9 @@ Times have no zone, and their names tell whose clock is meant: programs show oth
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -159,8 +159,10 @@ class ClassRows:
         """`names`: (MID, name) of each node by id."""
         self.pyarrow, _ = load_pyarrow()
         self._ids = np.array(sorted(names), np.int64)
-        ordered = [names[int(each)] for each in self._ids]
-        self._mids, self._names = (self.pyarrow.array(x) for x in zip(*ordered, strict=True))
+        ordered = [names[each] for each in self._ids.tolist()]
+        self._mids, self._names = (
+            self.pyarrow.array([each[n] for each in ordered], "string") for n in (0, 1)
+        )
 
     def table(
         self, name: str, matrix: Any, labelled: Sequence[Mapping[str, Any]], before: Any = None
@@ -192,48 +194,39 @@ class ClassRows:
         return self.pyarrow.table({column: columns[column] for column in COLUMNS[name]})
 
 
-class TableFile:
-    """A Parquet file that is written in groups of rows, in each of which classes lie together."""
+@contextmanager
+def table_file(file: BinaryIO, name: str) -> Iterator[Callable[[Any], None]]:
+    """Write a Parquet file, by a function that adds rows, in the order of the table's columns.
 
-    def __init__(self, file: BinaryIO, name: str) -> None:
-        self._pyarrow, parquet = load_pyarrow()
-        self._schema = self._pyarrow.schema(
-            [(x, self._pyarrow.type_for_alias(kind)) for x, kind in COLUMNS[name].items()]
-        )
-        self._writer = parquet.ParquetWriter(file, self._schema, compression="zstd")
-        self._is_by_class = name in ("detections", "clip_scores")
-        self._waiting: list[Any] = []
-        self.n_rows = 0
+    They are written in groups of rows, in each of which classes lie together.
+    """
+    pyarrow, parquet = load_pyarrow()
+    schema = pyarrow.schema(
+        [(x, pyarrow.type_for_alias(kind)) for x, kind in COLUMNS[name].items()]
+    )
+    writer = parquet.ParquetWriter(file, schema, compression="zstd")
+    waiting: list[Any] = []
 
-    def __enter__(self) -> TableFile:
-        return self
+    def add(table: Any) -> None:
+        waiting.append(table.cast(schema))
+        if sum(each.num_rows for each in waiting) >= _ROW_GROUP:
+            write()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self._write()
-            self._writer.close()
-        else:  # when the writer is deleted, it would write to a file that is closed
-            self._writer.is_open = False
-
-    def add(self, table: Any) -> None:
-        """Add rows, in the order of the table's columns."""
-        self._waiting.append(table.cast(self._schema))
-        self.n_rows += table.num_rows
-        if sum(each.num_rows for each in self._waiting) >= _ROW_GROUP:
-            self._write()
-
-    def _write(self) -> None:
-        if self._waiting:
-            rows = self._pyarrow.concat_tables(self._waiting)
-            if self._is_by_class:
+    def write() -> None:
+        if waiting:
+            rows = pyarrow.concat_tables(waiting)
+            if name in ("detections", "clip_scores"):
                 rows = rows.sort_by("name")
-            self._writer.write_table(rows, row_group_size=max(rows.num_rows, 1))
-        self._waiting = []
+            writer.write_table(rows, row_group_size=max(rows.num_rows, 1))
+        waiting.clear()
+
+    try:
+        yield add
+        write()
+        writer.close()
+    except BaseException:
+        writer.is_open = False  # or else it writes to a closed file when it is deleted
+        raise
 
 
 def _covered_to(matrix: Any, before: Any) -> Any:

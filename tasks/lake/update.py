@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,12 @@ from db.reports import lake_rows
 from tasks.lake.tables import (
     PARTITIONED,
     ClassRows,
-    TableFile,
     arrow_table,
     file_name,
     file_values,
     labelling_values,
     partition_of,
+    table_file,
     views_sql,
 )
 
@@ -78,26 +79,19 @@ def update_lake(
     with open_lake(folder) as lake, reading(engine) as conn:
         ledger = same_ledger(conn, lake)
         files: dict[str, LakeFile] = {}
-        for name in (name_of_table(conn, table) for table in lake_rows.whole_tables()):
-            files[name] = lake.files[name] if lake.has(name) else _write_table(conn, lake, name)
+        for of in lake_rows.whole_tables():
+            name = name_of_table(conn, of)
+            files |= _files(lake, [name], 0, partial(_write_table, conn, lake, of, name))
         made_of = ClassRows(lake_rows.node_names(conn))
         found = partitions(conn)
         for n_done, (key, partition) in enumerate(found.items(), 1):
             names = partition.names(key)
-            if all(lake.has(name) for name in names.values()):
-                files |= {name: lake.files[name] for name in names.values()}
-            elif all(lake.is_coming(name) for name in names.values()):
-                n = len(partition.ids)
-                files |= {
-                    name: lake.written(name, rows_in(lake.next_path(name)), n)
-                    for name in names.values()
-                }
-            else:
-                files |= _write_partition(conn, lake, names, partition, made_of)
+            write = partial(_write_partition, conn, lake, names, partition, made_of)
+            files |= _files(lake, names.values(), len(partition.ids), write)
             if progress is not None:
                 progress(n_done, len(found))
         views = folder / "views.sql"
-        if not views.is_file() or views.read_text() != views_sql():
+        if not views.is_file() or views.read_bytes() != views_sql().encode():
             write_text(views, [views_sql()])
         return _replace(lake, files, ledger)
 
@@ -138,18 +132,23 @@ def name_of_table(conn: Connection, name: str) -> str:
     return file_name(name, "part-0", digest.hexdigest())
 
 
-def rows_in(path: Path) -> int:
-    """How many rows a Parquet file has."""
+def _files(
+    lake: Lake, names: Collection[str], n_labellings: int, write: Callable[[], None]
+) -> dict[str, LakeFile]:
+    """Those files, which are written unless they are in the lake or have outlasted a stop."""
+    if all(map(lake.has, names)):
+        return {name: lake.files[name] for name in names}
+    if not all(map(lake.is_coming, names)):
+        write()
     _, parquet = load_pyarrow()
-    return int(parquet.read_metadata(path).num_rows)
+    n_rows = {name: parquet.read_metadata(lake.next_path(name)).num_rows for name in names}
+    return {name: lake.written(name, n, n_labellings) for name, n in n_rows.items()}
 
 
-def _write_table(conn: Connection, lake: Lake, name: str) -> LakeFile:
-    of = name.partition("/")[0]
-    with _table_file(lake, name) as file, closing(lake_rows.table_rows(conn, of)) as parts:
+def _write_table(conn: Connection, lake: Lake, of: str, name: str) -> None:
+    with _next_file(lake, name) as add, closing(lake_rows.table_rows(conn, of)) as parts:
         for rows in parts:
-            file.add(arrow_table(of, [file_values(row) for row in rows]))
-    return lake.written(name, file.n_rows, 0)
+            add(arrow_table(of, [file_values(row) for row in rows]))
 
 
 def _write_partition(
@@ -158,13 +157,11 @@ def _write_partition(
     names: Mapping[str, str],
     partition: Partition,
     made_of: ClassRows,
-) -> dict[str, LakeFile]:
+) -> None:
     sets = lake_rows.parameters_by_set(conn)
     read = {"detections": lake_rows.detection_rows, "clip_scores": lake_rows.score_rows}
     with ExitStack() as stack:
-        files = {
-            table: stack.enter_context(_table_file(lake, name)) for table, name in names.items()
-        }
+        add = {table: stack.enter_context(_next_file(lake, name)) for table, name in names.items()}
         for ids in batches(partition.ids, _AT_ONCE):
             labelled = [
                 labelling_values(row) for row in lake_rows.labellings_by_id(conn, list(ids))
@@ -175,24 +172,20 @@ def _write_partition(
                 with closing(rows_of(conn, ids)) as parts:  # also where a disk is full
                     for rows in parts:
                         matrix = np.array([tuple(row) for row in rows], np.float64)
-                        files[table].add(made_of.table(table, matrix, labelled, before))
+                        add[table](made_of.table(table, matrix, labelled, before))
                         before = matrix[-1]
                         counts[table].update(matrix[:, 0].astype(int).tolist())
             for each in labelled:
                 each["parameters"] = sets[each["parameter_set"]]
                 own = (counts[table][each["labelling_id"]] for table in read)
                 each["n_detections"], each["n_scores"] = own
-            files["labellings"].add(arrow_table("labellings", labelled))
-    return {
-        names[table]: lake.written(names[table], file.n_rows, len(partition.ids))
-        for table, file in files.items()
-    }
+            add["labellings"](arrow_table("labellings", labelled))
 
 
 @contextmanager
-def _table_file(lake: Lake, name: str) -> Iterator[TableFile]:
-    with lake.next_file(name) as file, TableFile(file, name.partition("/")[0]) as table:
-        yield table
+def _next_file(lake: Lake, name: str) -> Iterator[Callable[[Any], None]]:
+    with lake.next_file(name) as file, table_file(file, name.partition("/")[0]) as add:
+        yield add
 
 
 def _replace(lake: Lake, files: dict[str, LakeFile], ledger: str | None) -> Updated:

@@ -151,6 +151,10 @@ class TestNames:
         assert unquote_to_bytes(uri(path).removeprefix("file://")) == path
         assert uri(path).isascii()
 
+    def test_an_object_outside_the_folder(self) -> None:
+        assert line_name(b"s3://bucket/a.wav", b"/audio") == "%2F/s3:/%00/bucket/a.wav"
+        assert uri(b"s3://bucket/a b.wav") == "s3://bucket/a%20b.wav"
+
     @pytest.mark.parametrize(
         ("paths", "folder"),
         [

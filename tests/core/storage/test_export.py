@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import os
+import stat
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -207,6 +208,23 @@ def test_new_folders_are_synced_into_their_parents(
         ("replace", "file"),
         ("fsync", "two"),
     ]
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EIO])
+def test_a_disk_may_have_no_sync_of_folders_but_none_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    sync = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(code, os.strerror(code))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with contextlib.nullcontext() if code == errno.EINVAL else pytest.raises(OSError):
+        write_atomically(tmp_path / "new" / "file", b"x")
+    assert (tmp_path / "new" / "file").exists() == (code == errno.EINVAL)
 
 
 def test_the_last_of_two_writes_to_one_file_wins(tmp_path: Path) -> None:

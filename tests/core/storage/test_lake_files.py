@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from errno import ENOLCK
+from itertools import permutations
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from audioset_core.errors import UserError
 from audioset_core.storage import lake_files
-from audioset_core.storage.lake_files import Lake, LakeFile, open_lake
+from audioset_core.storage.lake_files import Lake, LakeFile, open_lake, reading_lake
 
 # Rows 3 and 4 change places between days, as where two start times are corrected; 6 is gone, 7 new.
 OLD = {"t/day=1/a": "1 2 3", "t/day=2/b": "4 5", "t/day=3/c": "6", "u/d": "x"}
@@ -103,20 +106,46 @@ def test_what_has_not_changed_is_not_written(tmp_path: Path) -> None:
     assert path.read_text() == OLD["t/day=1/a"]
 
 
+def test_whoever_reads_changes_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "lake"
+    with open_lake(folder) as lake:
+        _fill(lake, OLD)
+    with pytest.raises(Killed), open_lake(folder) as lake, _killed_after(4):
+        _fill(lake, NEW)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert any(path.suffix == ".tmp" for path in before)
+    with reading_lake(folder) as lake, reading_lake(folder):
+        assert (len(lake.files), lake.is_between(), lake.strays()) == (4, False, [])
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    with pytest.raises(Killed), open_lake(folder) as lake, _killed_after(10):
+        _fill(lake, NEW)
+    with reading_lake(folder) as lake:
+        assert lake.is_between()
+
+
 def test_folders_that_are_no_lake(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="is a file"), open_lake(tmp_path / "file"):
         pass
     with pytest.raises(UserError, match="holds something else"), open_lake(tmp_path):
         pass
-    with pytest.raises(UserError, match="no lake"), open_lake(tmp_path / "new", is_new=False):
+    with pytest.raises(UserError, match="no lake"), reading_lake(tmp_path / "new"):
         pass
-    with (
-        open_lake(tmp_path / "lake"),
-        pytest.raises(UserError, match="another process"),
-        open_lake(tmp_path / "lake"),
-    ):
-        pass
+    assert not (tmp_path / "new").exists()
+    for first, second in permutations([open_lake, open_lake, reading_lake], 2):
+        with (
+            first(tmp_path / "lake"),
+            pytest.raises(UserError, match="another process"),
+            second(tmp_path / "lake"),
+        ):
+            pass
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lake_files.fcntl, "flock", Mock(side_effect=OSError(ENOLCK, "No locks")))
+        with (
+            pytest.raises(UserError, match=r"has no locks \(No locks\)"),
+            open_lake(tmp_path / "lake"),
+        ):
+            pass
     (tmp_path / "lake" / "_lake.json").write_text("{")
     with pytest.raises(UserError, match="is damaged"), open_lake(tmp_path / "lake"):
         pass

@@ -256,6 +256,8 @@ class TestMistakes:
         [
             (["csv", "{dir}"], "is a folder"),
             (["label-studio", "{dir}"], "is a folder"),
+            (["label-studio", "{dir}/o", "--config", "{dir}"], "is a folder"),
+            (["json", "{dir}"], "is a folder"),
             (["webvtt", "{file}"], "is a file"),
             (["csv", "-", "--under", "Doge"], "Dog"),
             (["csv", "-", "--under", "Sounds of things"], "cannot predict"),
@@ -273,6 +275,13 @@ class TestMistakes:
         assert (said.code, said.out) == (2, "")
         assert said.err.count("\n") == 1
         assert message in said.err
+
+    def test_names_below_an_address(self, home: Home, audioset: Audioset) -> None:
+        with writing(home.engine) as conn:
+            object_ = {"path": b"s3://bucket/day/a.wav", "path_text": "s3://bucket/day/a.wav"}
+            conn.execute(update(sources).where(sources.c.id == 1).values(object_))
+        said = audioset("export", "dcase", "-", "--root", "s3://bucket", "--home", home.folder)
+        assert said.out.splitlines()[1].startswith("day/a.wav\t")
 
     def test_an_export_that_fails_leaves_the_old_file(
         self, home: Home, audioset: Audioset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

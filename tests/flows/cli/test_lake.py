@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import resource
@@ -20,8 +21,9 @@ from sqlalchemy import Engine, delete, insert, select, text, update
 
 from audioset_core.storage.lake_files import open_lake
 from db.catalog.model_registry import register_model
-from db.engine import writing
+from db.engine import open_engine, writing
 from db.judging.verdicts import Verdict, VerdictFile, store_verdicts
+from db.migrate import ensure_schema
 from db.records import Model, Variant
 from db.reports import lake_rows
 from db.schema.tables import detections, labellings, nodes, sites, sources
@@ -217,8 +219,37 @@ def asked_lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             mid = conn.execute(select(nodes.c.mid).where(nodes.c.name == "Dog")).scalar_one()
         said = Verdict(sha(NAMES[0]), mid, None, "absent", "anna", NOW, "line 2")
         store_verdicts(made.engine, VerdictFile("f" * 64, "v.csv", "table"), [said], NOW)
+        _teach(made, NAMES[0], "Car")
         update_lake(made.engine, folder / "lake")
         yield folder / "lake"
+
+
+def _teach(made: Collection, recording: str, sound: str) -> None:
+    """A taught model, which counts beside the current labelling, hears a sound in a recording."""
+    with made.engine.connect() as conn:
+        mid = conn.execute(select(nodes.c.mid).where(nodes.c.name == sound)).scalar_one()
+    taught = Model("mine", "1", "b" * 64, 16_000, 0.96, None, ((0, mid, sound),), is_taught=True)
+    world = World(
+        made.engine, replace(_variant(made), model_id=register_model(made.engine, taught, NOW))
+    )
+    labelled(world, recording, {mid: 0.9}, index={mid: 0})
+
+
+def test_a_recording_that_two_models_speak_for_is_one_recording(asked_lake: Path) -> None:
+    counted = "SELECT model FROM labellings WHERE counts AND clip = '{}' ORDER BY model"
+    assert _asked(asked_lake, counted.format(sha(NAMES[0]))) == [("mine",), ("yamnet",)]
+    (share,) = (question for question in QUESTIONS if "AS share" in question)
+    cars = "FROM clip_scores WHERE counts AND peak >= 0.5 AND name = 'Car'"
+    (n_cars,) = _asked(asked_lake, f"SELECT count(DISTINCT clip) {cars}")[0]
+    assert _asked(asked_lake, share) == [(None, 6, n_cars / 6)]
+    # The current labelling knows of a siren, the taught one does not.
+    (without,) = (question for question in QUESTIONS if "NOT IN" in question)
+    found = _asked(
+        asked_lake, without.replace("'Music'", "'Siren'").replace("peak >= 0.3", "peak >= 0.6")
+    )
+    sirens = _asked(asked_lake, "SELECT clip FROM clip_scores WHERE name = 'Siren' AND peak >= 0.6")
+    assert (sha(NAMES[0]),) in sirens
+    assert {row[2] for row in found}.isdisjoint(row[0] for row in sirens)
 
 
 def test_polars_and_pandas_read_it_as_the_docs_say(asked_lake: Path) -> None:
@@ -246,6 +277,20 @@ def test_polars_and_pandas_read_it_as_the_docs_say(asked_lake: Path) -> None:
         found = eval(ast.unparse(last), names)
         rows = found.rows() if isinstance(found, polars.DataFrame) else found.items()
         assert sorted(rows) == [(row[0], pytest.approx(row[column])) for row in expected]
+
+
+def test_the_files_of_one_moment_however_many(tmp_path: Path) -> None:
+    names = [
+        f"detections/model=yamnet/day=unknown/part-{n}-{n:016x}.parquet" for n in range(80_000)
+    ]
+    told = {"n_rows": 1, "n_labellings": 1, "size_bytes": 1_000, "sha256": sha("x")}
+    files = {"ledger": "x", "files": dict.fromkeys(names, told)}
+    assert (tmp_path / "_lake.json").write_text(json.dumps(files, indent=1)) > 2**24
+    (statement,) = re.findall(r"SET VARIABLE files.*?(?=\n\"\"\")", DOCS, re.DOTALL)
+    with duckdb.connect() as conn:
+        conn.execute(f"SET file_search_path = '{tmp_path}'")
+        conn.execute(statement)
+        assert conn.execute("SELECT len(getvariable('files'))").fetchall() == [(len(names),)]
 
 
 def test_the_command(small: Collection, audioset: Audioset, tmp_path: Path) -> None:
@@ -287,6 +332,20 @@ def test_the_command(small: Collection, audioset: Audioset, tmp_path: Path) -> N
     other.engine.dispose()
     said = audioset("export", "lake", lake, "--home", tmp_path / "other")
     assert (said.code, "of another collection" in said.err) == (2, True)
+
+
+def test_a_home_without_labels(tmp_path: Path) -> None:
+    """Sites were stated before the first recording: there is no ontology yet."""
+    engine = open_engine(f"sqlite:///{tmp_path / 'labels.db'}")
+    ensure_schema(engine)
+    for n_written in (6, 0):
+        found = Updated(n_written, 6 - n_written, 0, 0, 0, [])
+        assert update_lake(engine, tmp_path / "lake") == found
+        assert check_lake(engine, tmp_path / "lake") == (6, [])
+    (tmp_path / "lake" / "views.sql").write_bytes(b"-- \xe4\n")  # edited, in Latin-1
+    update_lake(engine, tmp_path / "lake")
+    assert "CREATE" in (tmp_path / "lake" / "views.sql").read_text()
+    engine.dispose()
 
 
 def test_a_full_disk(small: Collection, audioset: Audioset, tmp_path: Path) -> None:
@@ -354,3 +413,10 @@ def test_what_was_written_before_a_stop_is_used_again(small: Collection, tmp_pat
     of_one = {path.stat().st_ino for path in lake.glob("*/*/*/*.parquet")} & written
     assert len(of_one) == 3
     assert not (lake / "_next").exists()
+
+    (lake / "_next").mkdir()  # a stop while files changed places
+    (lake / "_next" / "_lake.json").write_bytes((lake / "_lake.json").read_bytes())
+    between = "an export was stopped while files changed places: export again"
+    assert check_lake(small.engine, lake) == (0, [("_lake.json", between)])
+    update_lake(small.engine, lake)
+    assert check_lake(small.engine, lake) == (12, [])

@@ -118,7 +118,8 @@ def export_label_studio(
     """Label Studio's tasks as JSON, a recording each, with detections as predictions."""
     from audioset_core.storage.atomic_files import write_text
 
-    refuse_folder(out)
+    for written in filter(None, (out, config)):
+        refuse_folder(written)
     with export_job(store, sounds, recordings, files, min_score=min_score) as job:
         folder = job.root(recordings.root)
         if config is not None:
@@ -201,7 +202,7 @@ def export_json(
     from audioset_core.export_formats.seed_json import write_seed_json
     from audioset_core.models.classes import Category
 
-    out.parent.mkdir(parents=True, exist_ok=True)
+    refuse_folder(out)
     with store.database() as engine:
         name = model or only_model(engine, _is_current)
         categories = [Category(*row) for row in queries.categories_of(engine, name)]
