@@ -20,7 +20,7 @@ from db.integrity.audit import RESET, RESET_CURRENT, DoneLabelling, Labels
 from db.ledger.claims import ENDED, NO_RESULT
 from db.ledger.label_rows import delete_labels, insert_rows
 from db.schema.tables import clip_scores, clips, detections, labellings, models
-from db.totals.keeping import keeping_clips
+from db.totals.keeping import hold_labels, keeping_clips
 
 
 def reset_labelling(engine: Engine, done: DoneLabelling) -> bool:
@@ -130,6 +130,7 @@ def holding_stray_file(
     """
     with writing(engine) as conn:
         clip_id = _hold_clip(conn, clip_sha256, now)
+        hold_labels(conn)  # before the rows, as a promotion does
         own = select(labellings).where(labellings.c.clip_id == clip_id)
         rows = conn.execute(own.order_by(labellings.c.id).with_for_update()).all()
         claims = [row for row in rows if row.status != "done"]

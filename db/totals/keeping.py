@@ -51,7 +51,7 @@ _MICROSECONDS = 1_000_000
 def keeping_clips(conn: Connection, clip_ids: Iterable[int]) -> Iterator[None]:
     """Keep the counts right while the labellings of these clips, which are locked, change."""
     ids = sorted(set(clip_ids))
-    _hold(conn)
+    hold_labels(conn)
     before = totals_of(conn, labellings.c.clip_id, ids)
     yield
     add_totals(conn, difference(totals_of(conn, labellings.c.clip_id, ids), before))
@@ -84,6 +84,7 @@ def keeping_variants(conn: Connection) -> Iterator[None]:
     """
     if conn.dialect.name == "postgresql":
         conn.execute(text("LOCK TABLE labellings IN SHARE ROW EXCLUSIVE MODE"))
+    hold_labels(conn)
     before = _sides(conn)
     yield
     change: Totals = {}
@@ -134,6 +135,12 @@ def add_totals(conn: Connection, change: Mapping[Key, Sequence[int]]) -> None:
     ]
     for batch in batches(rows, 5_000):
         _ADD.execute(conn, batch)
+
+
+def hold_labels(conn: Connection) -> None:
+    """Let no promotion and no change of the ontology come between (SQLite's lock does already)."""
+    if conn.dialect.name == "postgresql":
+        conn.execute(text("LOCK TABLE labellings, closure IN ROW EXCLUSIVE MODE"))
 
 
 def stored_totals(
@@ -215,12 +222,6 @@ def _sides(conn: Connection) -> dict[tuple[int, int], set[bool]]:
     for model_id, parameter_set_id, is_current in conn.execute(query.where(row.status == "done")):
         found[model_id, parameter_set_id].add(is_current)
     return found
-
-
-def _hold(conn: Connection) -> None:
-    """Let no promotion and no change of the ontology come between (SQLite's lock does already)."""
-    if conn.dialect.name == "postgresql":
-        conn.execute(text("LOCK TABLE labellings, closure IN ROW EXCLUSIVE MODE"))
 
 
 def _steps(table: Table) -> ColumnElement[int]:
