@@ -65,8 +65,8 @@ def keeping_ontology(conn: Connection) -> Iterator[None]:
     after = stored_ontology(conn)
     moved = [
         node
-        for node, above in before.above.items()
-        if set(above) != set(after.above.get(node, ()))
+        for node, above in after.above.items()
+        if set(above) != set(before.above.get(node, ()))
         or (node in before.ambiguous) != (node in after.ambiguous)
     ]
     query = select(clip_scores.c.labelling_id).distinct()

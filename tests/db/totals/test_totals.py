@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
-from sqlalchemy import Engine, delete, event, text, update
+from sqlalchemy import Engine, delete, event, select, text, update
 
 from audioset_core.records import Detection
 from db.catalog.model_registry import register_parameters
@@ -28,7 +28,7 @@ from db.query.views import create_views, drop_views
 from db.records import Claim, Lease
 from db.reports import collection
 from db.reports.model_comparison import promote
-from db.schema.tables import node_totals
+from db.schema.tables import closure, node_totals, nodes
 from db.totals.recount import check_totals, missing_totals
 from db.totals.tally import Ontology, tally
 from tests.db.build import (
@@ -186,6 +186,16 @@ def test_an_older_database_gets_its_counts(world: World) -> None:
         create_views(conn)
     found = totals.totals_by_mid(world.engine, [ANIMAL, HISS], 0.9)
     assert (found[ANIMAL].n_clips, found[HISS].n_clips) == (1, 0)
+
+
+def test_a_class_whose_closure_was_gone_counts_again(world: World) -> None:
+    """`fresh_db` compares the counts with the labels."""
+    purr = select(nodes.c.id).where(nodes.c.mid == PURR).scalar_subquery()
+    with writing(world.engine) as conn:
+        conn.execute(delete(closure).where(closure.c.descendant_id == purr))
+    labelled(world, "a", {PURR: 0.5}, index=INDEX)
+    load(world.engine, NAMES, EDGES)
+    assert totals.totals_by_mid(world.engine, [ANIMAL], 0.5)[ANIMAL].n_clips == 1
 
 
 def _is_waiting(engine: Engine) -> bool:
