@@ -80,28 +80,30 @@ def keeping_ontology(conn: Connection) -> Iterator[None]:
 def keeping_variants(conn: Connection) -> Iterator[None]:
     """Keep the counts right while other labellings become current, of however many clips.
 
-    The counts of a variant whose labellings are all current, or none is, are only put there.
+    What a labelling counts stays the same, and moves to the other side. Where all labellings of a
+    variant do so, its stored counts are moved; else those that do are counted.
     """
     if conn.dialect.name == "postgresql":
         conn.execute(text("LOCK TABLE labellings IN SHARE ROW EXCLUSIVE MODE"))
     hold_labels(conn)
+    row = labellings.c
+    was_current = set(conn.execute(select(row.id).where(row.is_current)).scalars())
     before = _sides(conn)
     yield
-    change: Totals = {}
-    for variant, sides in _sides(conn).items():
-        if len(sides) == 1 and sides == before[variant]:
-            continue
-        own = zip((labellings.c.model_id, labellings.c.parameter_set_id), variant, strict=True)
-        stored = stored_totals(conn, *variant)
-        right: Totals = defaultdict(lambda: [0] * len(COUNTS))
-        if len(sides) == 1:
-            (is_current,) = sides
-            for key, counts in stored.items():
-                _add(right[*key[:3], is_current, key[4]], counts)
-        else:
-            ids = conn.execute(select(labellings.c.id).where(*(a == b for a, b in own)))
-            right = totals_of(conn, labellings.c.id, ids.scalars().all())
-        change |= difference(right, stored)
+    moved: Totals = {}
+    for variant, (side, *others) in _sides(conn).items():
+        if not others and before[variant] == {not side}:
+            stored = stored_totals(conn, *variant)
+            moved |= {(*k[:3], side, k[4]): n for k, n in stored.items() if k[3] != side}
+        elif others or before[variant] != {side}:
+            own = (row.model_id == variant[0], row.parameter_set_id == variant[1])
+            rows = conn.execute(select(row.id, row.is_current).where(*own, row.status == "done"))
+            ids = [key for key, is_current in rows if is_current != (key in was_current)]
+            moved |= totals_of(conn, row.id, ids)
+    change: Totals = defaultdict(lambda: [0] * len(COUNTS))
+    for key, counts in moved.items():
+        _add(change[key], counts)
+        _add(change[*key[:3], not key[3], key[4]], [-n for n in counts])
     add_totals(conn, change)
 
 

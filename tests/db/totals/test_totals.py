@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
-from sqlalchemy import Engine, delete, event, select, text, update
+from sqlalchemy import ColumnElement, Connection, Engine, delete, event, select, text, update
 
 from audioset_core.records import Detection
 from db.catalog.model_registry import register_parameters
@@ -29,6 +29,7 @@ from db.records import Claim, Lease
 from db.reports import collection
 from db.reports.model_comparison import promote
 from db.schema.tables import closure, node_totals, nodes
+from db.totals import keeping
 from db.totals.recount import check_totals, missing_totals
 from db.totals.tally import Ontology, tally
 from tests.db.build import (
@@ -233,6 +234,24 @@ def twice(world: World) -> World:
     finer = register_parameters(world.engine, replace(PARAMETERS, patch_hop_s=0.24))
     claimed(replace(world, variant=replace(world.variant, parameter_set_id=finer)), "a")
     return world
+
+
+def test_a_promotion_counts_only_what_it_moves_in_part(
+    twice: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labelled(twice, "b", {CAT: 0.7}, index=INDEX)
+    counted: list[int] = []
+
+    def totals_of(conn: Connection, column: ColumnElement[int], ids: list[int]) -> keeping.Totals:
+        counted.extend(ids)
+        return really(conn, column, ids)
+
+    really = keeping.totals_of
+    monkeypatch.setattr(keeping, "totals_of", totals_of)
+    for model, n_clips in {"tiny@1": 2, "tiny@2": 1}.items():
+        promote(twice.engine, model)
+        assert totals.totals_by_mid(twice.engine, [CAT], 0.7)[CAT].n_clips == n_clips
+    assert counted == [1, 1]
 
 
 @pytest.mark.slow
