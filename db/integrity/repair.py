@@ -153,7 +153,7 @@ def _as_seen(done: DoneLabelling) -> Any:
 
 
 def _choose_current(conn: Connection, clip_id: int) -> None:
-    """The promoted model's, else one with scores, of no taught model, the newest; if none is."""
+    """One with scores, of the promoted model, of no taught one, the newest; if none is."""
     own = labellings.c.clip_id == clip_id
     if conn.execute(select(labellings.c.id).where(own, labellings.c.is_current)).first():
         return
@@ -162,8 +162,8 @@ def _choose_current(conn: Connection, clip_id: int) -> None:
         .join(models, models.c.id == labellings.c.model_id)
         .where(own, labellings.c.status == "done")
         .order_by(
-            models.c.is_promoted.desc(),
             labellings.c.scores_path.is_(None),
+            models.c.is_promoted.desc(),
             models.c.is_taught,
             labellings.c.labelled_at.desc(),
             labellings.c.id.desc(),
