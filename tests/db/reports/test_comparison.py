@@ -13,6 +13,7 @@ from db.errors import DatabaseUserError
 from db.integrity.audit import iter_done
 from db.integrity.repair import reset_labelling
 from db.ledger.claims import claim_clip, commit_labellings
+from db.ledger.runs import progress_mark
 from db.records import Claim, Lease
 from db.reports.clip import clip_by_ref
 from db.reports.model_comparison import ClassChange, Disagreement, compare, promote
@@ -62,7 +63,9 @@ def test_a_promoted_model_speaks_first(world: World) -> None:
         return [(hit.clip, hit.mid) for hit in top_clips(world.engine, "/a")]
 
     assert current() == [(sha("a"), "/c"), (sha("b"), "/b")]
+    mark = progress_mark(world.engine)
     assert promote(world.engine, old) == old
+    assert progress_mark(world.engine) != mark  # figures that are kept are counted anew
     assert current() == [(sha("b"), "/b"), (sha("a"), "/b")]
     # A later labelling by another model stands beside it.
     _again(world, second, only_old.source_id, "b", {"/d": 0.9})
