@@ -199,6 +199,39 @@ def test_a_class_whose_closure_was_gone_counts_again(world: World) -> None:
     assert totals.totals_by_mid(world.engine, [ANIMAL], 0.5)[ANIMAL].n_clips == 1
 
 
+@pytest.fixture
+def twice(world: World) -> World:
+    """A clip that two models have labelled, and a third run left a claim on."""
+    labelled(world, "a", {PURR: 0.5, CAT: 0.9}, index=INDEX)
+    categories = tuple((at, mid, mid) for mid, at in INDEX.items())
+    model = replace(MODEL, version="2", weights_sha256="b" * 64, categories=categories)
+    labelled(replace(world, variant=other_variant(world, model)), "a", {HISS: 0.3}, index=INDEX)
+    finer = register_parameters(world.engine, replace(PARAMETERS, patch_hop_s=0.24))
+    claimed(replace(world, variant=replace(world.variant, parameter_set_id=finer)), "a")
+    return world
+
+
+def test_a_repair_beside_a_promotion_and_another_repair(
+    twice: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both come after the counts were found to be wrong."""
+    engine = twice.engine
+    with writing(engine) as conn:
+        conn.execute(update(node_totals).values(n_clips=node_totals.c.n_clips + 1))
+    left = [lambda: check_totals(engine, is_repair=True), lambda: promote(engine, "tiny@1")]
+
+    def missing(conn: Connection) -> keeping.Totals:
+        found = missing_totals(conn)
+        if left:
+            left.pop()()
+        return found
+
+    monkeypatch.setattr("db.totals.recount.missing_totals", missing)
+    assert check_totals(engine, is_repair=True) == {}
+    with reading(engine) as conn:
+        assert missing_totals(conn) == {}
+
+
 def _is_waiting(engine: Engine) -> bool:
     of_ours = "datname = current_database() AND wait_event_type = 'Lock'"
     with engine.connect() as conn:
@@ -222,18 +255,6 @@ def _beside(engine: Engine, beginning: str, other: Callable[[], object]) -> Iter
         event.remove(engine, "before_cursor_execute", pause)
         (future,) = begun
         future.result()
-
-
-@pytest.fixture
-def twice(world: World) -> World:
-    """A clip that two models have labelled, and a third run left a claim on."""
-    labelled(world, "a", {PURR: 0.5, CAT: 0.9}, index=INDEX)
-    categories = tuple((at, mid, mid) for mid, at in INDEX.items())
-    model = replace(MODEL, version="2", weights_sha256="b" * 64, categories=categories)
-    labelled(replace(world, variant=other_variant(world, model)), "a", {HISS: 0.3}, index=INDEX)
-    finer = register_parameters(world.engine, replace(PARAMETERS, patch_hop_s=0.24))
-    claimed(replace(world, variant=replace(world.variant, parameter_set_id=finer)), "a")
-    return world
 
 
 def test_a_promotion_counts_only_what_it_moves_in_part(
