@@ -109,7 +109,7 @@ def open_engine(url: str, create: bool = True) -> Engine:
 @contextmanager
 def reading(engine: Engine) -> Iterator[Connection]:
     """A connection that sees one moment of the database, and changes nothing."""
-    with _one_line_errors(), _connect(engine) as conn:
+    with one_line_errors(), _connect(engine) as conn:
         if conn.dialect.name == "postgresql":  # SQLite's transactions are like that already
             conn = conn.execution_options(isolation_level="REPEATABLE READ")
         yield conn
@@ -120,10 +120,26 @@ def writing(engine: Engine) -> Iterator[Connection]:
     """A connection inside one transaction: committed as a whole at the end, or not at all."""
     if snapshot := snapshot_of(engine):
         raise DatabaseUserError(f"{snapshot.path} can only be read here, and this would change it")
-    with _one_line_errors(), _connect(engine) as plain:
+    with one_line_errors(), _connect(engine) as plain:
         conn = writer(plain)
         with conn.begin():
             yield conn
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Raise in one line, without the statement, what a database or its driver says."""
+    try:
+        yield
+    except (OperationalError, InterfaceError) as error:
+        kind = ConnectionLostError if error.connection_invalidated else DatabaseUnavailableError
+        raise kind(f"the database failed: {_line(error)}") from error
+    except DatabaseError as error:
+        if getattr(error.orig, "sqlstate", None) in _NOT_ALLOWED:
+            raise DatabaseUserError(f"not allowed in this database: {_line(error)}") from error
+        if type(error) is DatabaseError:  # SQLite: damaged, or not its file
+            raise DatabaseUnavailableError(f"the database failed: {_line(error)}") from error
+        raise
 
 
 def repeatable(function: Callable[P, R]) -> Callable[P, R]:
@@ -375,21 +391,6 @@ def _may_come_back(engine: Engine, error: OperationalError) -> bool:
     """Whether it is a server that does not answer, or says that it will."""
     state = getattr(error.orig, "sqlstate", None)
     return engine.dialect.name == "postgresql" and state in (None, *_PASSING_STATES)
-
-
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    try:
-        yield
-    except (OperationalError, InterfaceError) as error:
-        kind = ConnectionLostError if error.connection_invalidated else DatabaseUnavailableError
-        raise kind(f"the database failed: {_line(error)}") from error
-    except DatabaseError as error:
-        if getattr(error.orig, "sqlstate", None) in _NOT_ALLOWED:
-            raise DatabaseUserError(f"not allowed in this database: {_line(error)}") from error
-        if type(error) is DatabaseError:  # SQLite: damaged, or not its file
-            raise DatabaseUnavailableError(f"the database failed: {_line(error)}") from error
-        raise
 
 
 def _line(error: DBAPIError, url: URL | None = None) -> str:

@@ -5,18 +5,32 @@ Alembic is imported only when there is something to do: it costs more than most 
 
 from __future__ import annotations
 
+import logging
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import ColumnClause, Connection, Engine, column, func, inspect, select, table
+from sqlalchemy import (
+    ColumnClause,
+    Connection,
+    Engine,
+    Transaction,
+    column,
+    func,
+    inspect,
+    select,
+    table,
+)
+from sqlalchemy.exc import OperationalError
 
-from db.engine import reading, writer, writing
+from db.engine import one_line_errors, reading, writer, writing
 from db.errors import DatabaseError, DatabaseUserError
 from db.read_only import snapshot_of
 
 VERSION_TABLE = "audioset_version"  # not Alembic's default, which other applications use too
 _ADVISORY_LOCK = int.from_bytes(b"audioset", "big")
+_LOGGER = logging.getLogger(__name__)
 
 
 def ensure_schema(engine: Engine) -> None:
@@ -59,9 +73,9 @@ def revisions() -> list[str]:
 def _exclusively(engine: Engine) -> Iterator[Connection]:
     """One transaction that no other migration can overlap."""
     if engine.dialect.name == "sqlite":
-        with engine.connect() as plain:
+        with one_line_errors(), engine.connect() as plain:
             conn = writer(plain)
-            with _foreign_keys_off(conn), conn.begin():
+            with _foreign_keys_off(conn), _begin(conn):
                 yield conn
                 broken = conn.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
                 if broken:
@@ -70,6 +84,17 @@ def _exclusively(engine: Engine) -> Iterator[Connection]:
         with writing(engine) as conn:
             conn.execute(select(func.pg_advisory_xact_lock(_ADVISORY_LOCK)))
             yield conn
+
+
+def _begin(conn: Connection) -> Transaction:
+    """A transaction, after that of any other process: a migration may take minutes."""
+    while True:
+        try:
+            return conn.begin()
+        except OperationalError as error:
+            if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
+            _LOGGER.warning("waiting for the database, to which another process writes")
 
 
 @contextmanager

@@ -21,6 +21,9 @@ from db.errors import InvalidValueError
 SCORE_SCALE = 10_000
 """Stored score steps in [0, 1]."""
 
+STEPS_PER_PERCENT = SCORE_SCALE // 100
+"""Kept counts (`db.totals`) are by hundredths of the score."""
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 

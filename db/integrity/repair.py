@@ -20,7 +20,7 @@ from db.integrity.audit import RESET, RESET_CURRENT, DoneLabelling, Labels
 from db.ledger.claims import ENDED, NO_RESULT
 from db.ledger.label_rows import delete_labels, insert_rows
 from db.schema.tables import clip_scores, clips, detections, labellings, models
-from db.totals.keeping import keeping_clips
+from db.totals.keeping import hold_labels, keeping_clips
 
 
 def reset_labelling(engine: Engine, done: DoneLabelling) -> bool:
@@ -130,6 +130,7 @@ def holding_stray_file(
     """
     with writing(engine) as conn:
         clip_id = _hold_clip(conn, clip_sha256, now)
+        hold_labels(conn)  # before the rows, as a promotion does
         own = select(labellings).where(labellings.c.clip_id == clip_id)
         rows = conn.execute(own.order_by(labellings.c.id).with_for_update()).all()
         claims = [row for row in rows if row.status != "done"]
@@ -152,7 +153,7 @@ def _as_seen(done: DoneLabelling) -> Any:
 
 
 def _choose_current(conn: Connection, clip_id: int) -> None:
-    """The promoted model's, else one with scores, of no taught model, the newest; if none is."""
+    """One with scores, of the promoted model, of no taught one, the newest; if none is."""
     own = labellings.c.clip_id == clip_id
     if conn.execute(select(labellings.c.id).where(own, labellings.c.is_current)).first():
         return
@@ -161,8 +162,8 @@ def _choose_current(conn: Connection, clip_id: int) -> None:
         .join(models, models.c.id == labellings.c.model_id)
         .where(own, labellings.c.status == "done")
         .order_by(
-            models.c.is_promoted.desc(),
             labellings.c.scores_path.is_(None),
+            models.c.is_promoted.desc(),
             models.c.is_taught,
             labellings.c.labelled_at.desc(),
             labellings.c.id.desc(),

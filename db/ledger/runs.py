@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from db.engine import reading, repeatable, writing
 from db.errors import DatabaseError
 from db.ledger.claims import drop_claims, end_leases
 from db.records import Run, RunCounts, RunOrigin, RunStatus
-from db.schema.tables import clips, labellings, run_items, runs
+from db.schema.tables import clips, labellings, models, run_items, runs
 
 
 def start_run(
@@ -132,15 +143,18 @@ def totals(engine: Engine) -> Totals:
         )
 
 
-def progress_mark(engine: Engine) -> tuple[int, ...]:
-    """Changes whenever a run has begun, labelled something or noted a failure, and is cheap."""
+def progress_mark(engine: Engine) -> tuple[Hashable, ...]:
+    """Changes when a run begins, labels or notes a failure, and when other models speak; cheap."""
     query = select(
         func.count(), func.coalesce(func.sum(runs.c.n_labelled), 0),
         func.coalesce(func.sum(runs.c.n_failed), 0),
     )  # fmt: skip
-    newest = select(func.coalesce(func.max(labellings.c.id), 0))
+    newest = select(func.max(labellings.c.id))
+    flags = (models.c.is_promoted, models.c.is_retired)
+    speaking = select(models.c.id, *flags).where(or_(*flags)).order_by(models.c.id)
     with reading(engine) as conn:
-        return (*map(int, conn.execute(query).one()), int(conn.execute(newest).scalar_one()))
+        counts, last = map(int, conn.execute(query).one()), conn.execute(newest).scalar()
+        return (*counts, last, *map(tuple, conn.execute(speaking)))
 
 
 _SAME = ("flow", "paths", "manifest", "model")

@@ -19,10 +19,7 @@ from db.query.current_labelling import has_row, model_ids, taught_models
 from db.query.question import Question, restricts_clips
 from db.query.subtrees import node_id
 from db.schema.tables import labellings, models, node_totals, nodes, parameter_sets
-from db.types import SCORE_SCALE
-
-_STEPS = 100
-"""As `db.totals.tally.STEPS`."""
+from db.types import SCORE_SCALE, STEPS_PER_PERCENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +53,7 @@ _COUNTS = [field.name for field in fields(Total) if field.name != "is_least"]
 
 def has_totals(question: Question) -> bool:
     """Whether the question is about all of the collection, and a score that is counted."""
-    is_between = round(question.min_score * SCORE_SCALE) % _STEPS > 0
+    is_between = round(question.min_score * SCORE_SCALE) % STEPS_PER_PERCENT > 0
     return not (
         is_between
         or restricts_clips(question)
@@ -85,7 +82,7 @@ def totals(
     row = node_totals.c
     key = (row.node_id, row.model_id, row.parameter_set_id, row.is_current)
     sums = [func.sum(row[name]) for name in _COUNTS]
-    query = select(*key, *sums).where(row.percent >= -(-steps // _STEPS)).group_by(*key)
+    query = select(*key, *sums).where(row.percent >= -(-steps // STEPS_PER_PERCENT)).group_by(*key)
     if under is not None:
         query = query.where(row.node_id.in_(under))
     named = model_ids(conn, model)
@@ -99,7 +96,7 @@ def totals(
         if any(counts):
             part = _Part(model_id, set_id, is_current, tuple(map(int, counts)))
             by_node[node].append(part)
-    is_between = steps % _STEPS > 0
+    is_between = steps % STEPS_PER_PERCENT > 0
     found = dict.fromkeys(under or (), UNKNOWN) if is_between else {}
     for node, parts in by_node.items():
         total = _speaking(parts, families, is_current=named is None)

@@ -11,8 +11,10 @@ from sqlalchemy import (
     Engine,
     Select,
     and_,
+    exists,
     func,
     literal,
+    or_,
     select,
     union_all,
     update,
@@ -82,8 +84,8 @@ class Comparison:
 def promote(engine: Engine, model: str) -> str:
     """Make the labellings of a model (NAME or NAME@VERSION) the current ones of their clips.
 
-    Later labellings by other models do not replace them. Returns
-    ``NAME@VERSION``.
+    One without scores takes no place of one with scores. Later labellings by other models do not
+    replace them. Returns ``NAME@VERSION``.
 
     Raises:
         DatabaseUserError: no such model.
@@ -92,19 +94,12 @@ def promote(engine: Engine, model: str) -> str:
         chosen = newest_version(conn, model)
         conn.execute(update(models).where(models.c.is_promoted).values(is_promoted=False))
         conn.execute(update(models).where(models.c.id == chosen.id).values(is_promoted=True))
-        own = (
-            select(labellings.c.id, labellings.c.clip_id)
-            .where(represents_clip([chosen.id]))
-            .subquery()
-        )
-        others = update(labellings).where(
-            labellings.c.is_current, labellings.c.clip_id.in_(select(own.c.clip_id))
-        )
-        newest = list(conn.execute(select(own.c.id)).scalars())
-        conn.execute(others.values(is_current=False))
-        for batch in batches(newest):
-            some = labellings.c.id.in_(batch)
-            conn.execute(update(labellings).where(some).values(is_current=True))
+        for batch in batches(conn.execute(_to_become_current(chosen.id)).all()):
+            of_clips = labellings.c.clip_id.in_([row.clip_id for row in batch])
+            old = and_(labellings.c.is_current, of_clips)
+            conn.execute(update(labellings).where(old).values(is_current=False))
+            new = labellings.c.id.in_([row.id for row in batch])
+            conn.execute(update(labellings).where(new).values(is_current=True))
         return f"{chosen.name}@{chosen.version}"
 
 
@@ -163,6 +158,23 @@ def _classes(conn: Connection, ids: list[int]) -> dict[str, str]:
 def _window_s(conn: Connection, model_id: int) -> float:
     query = select(models.c.window_s).where(models.c.id == model_id)
     return float(conn.execute(query).scalar_one())
+
+
+def _to_become_current(model_id: int) -> Select[Any]:
+    """(id, clip_id) of the model's best labelling of each clip, where a promotion puts it first."""
+    row = labellings.c
+    best_first = (row.scores_path.is_(None), row.labelled_at.desc(), row.id.desc())
+    place = func.row_number().over(partition_by=row.clip_id, order_by=best_first)
+    own = (
+        select(row.id, row.clip_id, row.scores_path, row.is_current, place.label("place"))
+        .where(row.model_id == model_id, row.status == "done")
+        .subquery("own")
+    )
+    has_scores = exists().where(
+        row.clip_id == own.c.clip_id, row.is_current, row.scores_path.is_not(None)
+    )
+    may_speak = or_(own.c.scores_path.is_not(None), ~has_scores)
+    return select(own.c.id, own.c.clip_id).where(own.c.place == 1, ~own.c.is_current, may_speak)
 
 
 def _pairs(ids_a: list[int], ids_b: list[int]) -> Any:

@@ -43,7 +43,8 @@ Totals = dict[Key, list[int]]
 
 KEY = ("node_id", "model_id", "parameter_set_id", "is_current", "percent")
 COUNTS = ("n_clips", "n_heard", "heard_us", "n_heard_own", "heard_own_us")
-_PARTS = 8
+MOVED = 8
+"""The part of promotions and repairs, which go by what is stored; each other is of a commit."""
 _MICROSECONDS = 1_000_000
 
 
@@ -51,7 +52,7 @@ _MICROSECONDS = 1_000_000
 def keeping_clips(conn: Connection, clip_ids: Iterable[int]) -> Iterator[None]:
     """Keep the counts right while the labellings of these clips, which are locked, change."""
     ids = sorted(set(clip_ids))
-    _hold(conn)
+    hold_labels(conn)
     before = totals_of(conn, labellings.c.clip_id, ids)
     yield
     add_totals(conn, difference(totals_of(conn, labellings.c.clip_id, ids), before))
@@ -65,8 +66,8 @@ def keeping_ontology(conn: Connection) -> Iterator[None]:
     after = stored_ontology(conn)
     moved = [
         node
-        for node, above in before.above.items()
-        if set(above) != set(after.above.get(node, ()))
+        for node, above in after.above.items()
+        if set(above) != set(before.above.get(node, ()))
         or (node in before.ambiguous) != (node in after.ambiguous)
     ]
     query = select(clip_scores.c.labelling_id).distinct()
@@ -80,28 +81,29 @@ def keeping_ontology(conn: Connection) -> Iterator[None]:
 def keeping_variants(conn: Connection) -> Iterator[None]:
     """Keep the counts right while other labellings become current, of however many clips.
 
-    The counts of a variant whose labellings are all current, or none is, are only put there.
+    What a labelling counts stays the same, and moves to the other side. Where all labellings of a
+    variant do so, its stored counts are moved; else those that do are counted.
     """
-    if conn.dialect.name == "postgresql":
-        conn.execute(text("LOCK TABLE labellings IN SHARE ROW EXCLUSIVE MODE"))
+    hold_alone(conn)
+    row = labellings.c
+    was_current = set(conn.execute(select(row.id).where(row.is_current)).scalars())
     before = _sides(conn)
     yield
-    change: Totals = {}
-    for variant, sides in _sides(conn).items():
-        if len(sides) == 1 and sides == before[variant]:
-            continue
-        own = zip((labellings.c.model_id, labellings.c.parameter_set_id), variant, strict=True)
-        stored = stored_totals(conn, *variant)
-        right: Totals = defaultdict(lambda: [0] * len(COUNTS))
-        if len(sides) == 1:
-            (is_current,) = sides
-            for key, counts in stored.items():
-                _add(right[*key[:3], is_current, key[4]], counts)
-        else:
-            ids = conn.execute(select(labellings.c.id).where(*(a == b for a, b in own)))
-            right = totals_of(conn, labellings.c.id, ids.scalars().all())
-        change |= difference(right, stored)
-    add_totals(conn, change)
+    moved: Totals = {}
+    for variant, (side, *others) in _sides(conn).items():
+        if not others and before[variant] == {not side}:
+            stored = stored_totals(conn, *_is_of(variant, node_totals))
+            moved |= {(*k[:3], side, k[4]): n for k, n in stored.items() if k[3] != side}
+        elif others or before[variant] != {side}:
+            query = select(row.id, row.is_current).where(row.status == "done")
+            rows = conn.execute(query.where(*_is_of(variant, labellings)))
+            ids = [key for key, is_current in rows if is_current != (key in was_current)]
+            moved |= totals_of(conn, row.id, ids)
+    change: Totals = defaultdict(lambda: [0] * len(COUNTS))
+    for key, counts in moved.items():
+        _add(change[key], counts)
+        _add(change[*key[:3], not key[3], key[4]], [-n for n in counts])
+    add_totals(conn, change, MOVED)
 
 
 def totals_of(
@@ -124,9 +126,12 @@ def totals_of(
     return dict(found)
 
 
-def add_totals(conn: Connection, change: Mapping[Key, Sequence[int]]) -> None:
+def add_totals(
+    conn: Connection, change: Mapping[Key, Sequence[int]], part: int | None = None
+) -> None:
     """Add to the stored counts, in the order of the key."""
-    part = 0 if conn.dialect.name == "sqlite" else random.randrange(_PARTS)  # noqa: S311
+    if part is None:
+        part = 0 if conn.dialect.name == "sqlite" else random.randrange(MOVED)  # noqa: S311
     rows = [
         dict(zip((*KEY, "part", *COUNTS), (*key, part, *counts), strict=True))
         for key, counts in sorted(change.items())
@@ -136,16 +141,26 @@ def add_totals(conn: Connection, change: Mapping[Key, Sequence[int]]) -> None:
         _ADD.execute(conn, batch)
 
 
-def stored_totals(
-    conn: Connection, model_id: int | None = None, parameter_set_id: int | None = None
-) -> Totals:
-    """The stored counts, or those of a variant; parts are added up."""
+def hold_labels(conn: Connection) -> None:
+    """Let no promotion and no change of the ontology come between (SQLite's lock does already)."""
+    if conn.dialect.name == "postgresql":
+        conn.execute(text("LOCK TABLE labellings, closure IN ROW EXCLUSIVE MODE"))
+
+
+def hold_alone(conn: Connection) -> None:
+    """Let nobody else change what is counted until the transaction ends."""
+    if conn.dialect.name == "postgresql":
+        conn.execute(text("LOCK TABLE labellings IN SHARE ROW EXCLUSIVE MODE"))
+    hold_labels(conn)
+
+
+def stored_totals(conn: Connection, *conditions: ColumnElement[bool]) -> Totals:
+    """The stored counts, or those of some rows; parts are added up."""
     row = node_totals.c
     key = [row[name] for name in KEY]
     query = select(*key, *(func.sum(row[name]) for name in COUNTS)).group_by(*key)
-    if model_id is not None:
-        query = query.where(row.model_id == model_id, row.parameter_set_id == parameter_set_id)
-    return {(*r[: len(KEY)],): [int(n) for n in r[len(KEY) :]] for r in conn.execute(query)}
+    rows = conn.execute(query.where(*conditions))
+    return {(*r[: len(KEY)],): [int(n) for n in r[len(KEY) :]] for r in rows}
 
 
 def difference(to: Mapping[Key, Sequence[int]], of: Mapping[Key, Sequence[int]]) -> Totals:
@@ -217,10 +232,8 @@ def _sides(conn: Connection) -> dict[tuple[int, int], set[bool]]:
     return found
 
 
-def _hold(conn: Connection) -> None:
-    """Let no promotion and no change of the ontology come between (SQLite's lock does already)."""
-    if conn.dialect.name == "postgresql":
-        conn.execute(text("LOCK TABLE labellings, closure IN ROW EXCLUSIVE MODE"))
+def _is_of(variant: tuple[int, int], table: Table) -> tuple[ColumnElement[bool], ...]:
+    return table.c.model_id == variant[0], table.c.parameter_set_id == variant[1]
 
 
 def _steps(table: Table) -> ColumnElement[int]:

@@ -7,14 +7,22 @@ from collections import Counter
 from sqlalchemy import Connection, Engine, select
 
 from db.engine import reading, writing
-from db.schema.tables import labellings, nodes
-from db.totals.keeping import Totals, add_totals, difference, stored_totals, totals_of
+from db.schema.tables import labellings, node_totals, nodes
+from db.totals.keeping import (
+    MOVED,
+    Totals,
+    add_totals,
+    difference,
+    hold_alone,
+    stored_totals,
+    totals_of,
+)
 
 
 def missing_totals(conn: Connection) -> Totals:
     """What has to be added to the stored counts to make them right.
 
-    Read in one moment, it stays right whatever others add meanwhile.
+    Read in one moment, it stays right whatever commits add meanwhile.
     """
     ids = conn.execute(select(labellings.c.id).order_by(labellings.c.id)).scalars().all()
     wrong = difference(totals_of(conn, labellings.c.id, ids), stored_totals(conn))
@@ -22,12 +30,21 @@ def missing_totals(conn: Connection) -> Totals:
 
 
 def check_totals(engine: Engine, *, is_repair: bool) -> Counter[str]:
-    """How many counts are wrong, by the node's MID; put right on request."""
-    with reading(engine) as conn:
-        wrong = missing_totals(conn)
-        named = select(nodes.c.id, nodes.c.mid)
-        mids = {row.id: row.mid for row in conn.execute(named)}
-    if wrong and is_repair:
+    """How many counts are wrong, by the node's MID; put right on request.
+
+    After a promotion or another repair meanwhile they are counted again.
+    """
+    is_moved = node_totals.c.part == MOVED
+    while True:
+        with reading(engine) as conn:
+            wrong, moved = missing_totals(conn), stored_totals(conn, is_moved)
+            named = select(nodes.c.id, nodes.c.mid)
+            mids = {row.id: row.mid for row in conn.execute(named)}
+        if not (wrong and is_repair):
+            break
         with writing(engine) as conn:
-            add_totals(conn, wrong)
+            hold_alone(conn)
+            if stored_totals(conn, is_moved) == moved:
+                add_totals(conn, wrong, MOVED)
+                break
     return Counter(mids[key[0]] for key in wrong)

@@ -7,12 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-STEPS = 100
-"""Steps of a stored score (1/10,000) in one of a count: counts are by hundredths."""
+from db.types import STEPS_PER_PERCENT
 
 Sound = tuple[int, int, int, int]
 """Node id, peak (in steps of a stored score), first and last microsecond."""
-
 
 Heard = list[tuple[int, int]]
 """(hundredth of the score, microseconds that no higher one covers), the highest first."""
@@ -60,7 +58,7 @@ def tally(
     for node, classes in below.items():
         scored = [peaks[each] for each in classes if each in peaks]
         if scored:
-            found[node, max(scored) // STEPS][0] += 1
+            found[node, max(scored) // STEPS_PER_PERCENT][0] += 1
         _add(found, node, heard[tuple(classes)], 1)
     for node in of_class:
         _add(found, node, heard[(node,)], 3)
@@ -76,7 +74,7 @@ def _add(found: dict[tuple[int, int], list[int]], node: int, heard: Heard, at: i
 
 def _heard(classes: Iterable[int], of_class: Mapping[int, list[Sound]]) -> Heard:
     best_first = sorted(
-        ((peak // STEPS, start, end)
+        ((peak // STEPS_PER_PERCENT, start, end)
         for each in classes for _, peak, start, end in of_class.get(each, ())),
         reverse=True,
     )  # fmt: skip

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -131,6 +132,24 @@ def test_several_migrations_at_once(empty_url: str) -> None:
             engine.dispose()
 
     assert _at_once(work, 4) == []
+
+
+@pytest.mark.slow
+def test_a_migration_waits_for_what_another_process_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("db.engine.BUSY_TIMEOUT_S", 0.01)
+    path = tmp_path / "new.db"
+    engine = open_engine(f"sqlite:///{path}")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    monkeypatch.setattr("db.migrate._LOGGER.warning", lambda _: other.rollback())
+    ensure_schema(engine)
+    assert not other.in_transaction
+    with reading(engine) as conn:
+        assert set(inspect(conn).get_view_names()) == set(VIEWS)
+    other.close()
+    engine.dispose()
 
 
 def test_opening_a_new_file_at_once(tmp_path: Path) -> None:

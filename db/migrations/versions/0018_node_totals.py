@@ -46,7 +46,7 @@ def upgrade() -> None:
     if n_labellings >= _MANY:
         # Whoever waits for the first answer of this version should know why.
         _LOGGER.warning(
-            "counting what %s recordings are labelled with, once: about %d minutes",
+            "counting what %s recordings are labelled with, once: about %d min",
             f"{n_labellings:,}", -(-n_labellings // _A_MINUTE),
         )  # fmt: skip
     add_totals(connection, missing_totals(connection))

@@ -10,7 +10,10 @@ from sqlalchemy import Engine
 
 from audioset_core.records import Detection
 from db.errors import DatabaseUserError
+from db.integrity.audit import iter_done
+from db.integrity.repair import reset_labelling
 from db.ledger.claims import claim_clip, commit_labellings
+from db.ledger.runs import progress_mark
 from db.records import Claim, Lease
 from db.reports.clip import clip_by_ref
 from db.reports.model_comparison import ClassChange, Disagreement, compare, promote
@@ -60,7 +63,9 @@ def test_a_promoted_model_speaks_first(world: World) -> None:
         return [(hit.clip, hit.mid) for hit in top_clips(world.engine, "/a")]
 
     assert current() == [(sha("a"), "/c"), (sha("b"), "/b")]
+    mark = progress_mark(world.engine)
     assert promote(world.engine, old) == old
+    assert progress_mark(world.engine) != mark  # figures that are kept are counted anew
     assert current() == [(sha("b"), "/b"), (sha("a"), "/b")]
     # A later labelling by another model stands beside it.
     _again(world, second, only_old.source_id, "b", {"/d": 0.9})
@@ -77,6 +82,23 @@ def test_a_promoted_model_speaks_first(world: World) -> None:
     lone = labelled(replace(world, variant=claim_three), "c", {"/e": 0.8})
     assert lone is not None
     assert [hit.clip for hit in top_clips(world.engine, "/e")] == [sha("c")]
+
+
+def test_a_promoted_model_without_scores_hides_no_labels(world: World) -> None:
+    """As VGGish without its head, or clips that are too short for the window of its patches."""
+    first = labelled(world, "a", {"/b": 0.5})
+    mute, third = other_variant(world), other_variant(world, replace(MODEL, version="3"))
+    lease = Lease(RUN, LEASE_S, NOW)
+    claim = claim_clip(world.engine, first.source_id, clip("a"), mute, lease)
+    assert isinstance(claim, Claim)
+    row = replace(labelling(claim, "a"), scores_path=None)
+    assert commit_labellings(world.engine, mute, [row], RUN, NOW) == [True]
+    promote(world.engine, "tiny@2")
+    assert [hit.mid for hit in top_clips(world.engine, "/a")] == ["/b"]
+    _again(world, third, first.source_id, "a", {"/c": 0.5})
+    (newest,) = (x for x in iter_done(world.engine) if x.model_id == third.model_id)
+    assert reset_labelling(world.engine, newest)
+    assert [hit.mid for hit in top_clips(world.engine, "/a")] == ["/b"]
 
 
 def test_promoting_nothing_known(world: World) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from importlib import import_module
@@ -11,11 +14,12 @@ import numpy as np
 import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
-from sqlalchemy import Engine, delete, update
+from sqlalchemy import ColumnElement, Connection, Engine, delete, event, select, text, update
 
 from audioset_core.records import Detection
 from db.catalog.model_registry import register_parameters
 from db.engine import reading, writing
+from db.integrity.repair import holding_stray_file
 from db.ledger.claims import claim_clip, commit_labellings
 from db.query import hours, totals
 from db.query.ambiguous_classes import SOURCE_AMBIGUOUS_MID
@@ -24,7 +28,8 @@ from db.query.views import create_views, drop_views
 from db.records import Claim, Lease
 from db.reports import collection
 from db.reports.model_comparison import promote
-from db.schema.tables import node_totals
+from db.schema.tables import closure, node_totals, nodes
+from db.totals import keeping
 from db.totals.recount import check_totals, missing_totals
 from db.totals.tally import Ontology, tally
 from tests.db.build import (
@@ -34,6 +39,7 @@ from tests.db.build import (
     PARAMETERS,
     RUN,
     World,
+    claimed,
     clip,
     enrolled,
     labelled,
@@ -42,6 +48,7 @@ from tests.db.build import (
     make_world,
     other_variant,
     seen,
+    sha,
 )
 
 ANIMAL, CAT, PURR, HISS = "/animal", "/cat", "/purr", "/hiss"
@@ -180,3 +187,114 @@ def test_an_older_database_gets_its_counts(world: World) -> None:
         create_views(conn)
     found = totals.totals_by_mid(world.engine, [ANIMAL, HISS], 0.9)
     assert (found[ANIMAL].n_clips, found[HISS].n_clips) == (1, 0)
+
+
+def test_a_class_whose_closure_was_gone_counts_again(world: World) -> None:
+    """`fresh_db` compares the counts with the labels."""
+    purr = select(nodes.c.id).where(nodes.c.mid == PURR).scalar_subquery()
+    with writing(world.engine) as conn:
+        conn.execute(delete(closure).where(closure.c.descendant_id == purr))
+    labelled(world, "a", {PURR: 0.5}, index=INDEX)
+    load(world.engine, NAMES, EDGES)
+    assert totals.totals_by_mid(world.engine, [ANIMAL], 0.5)[ANIMAL].n_clips == 1
+
+
+@pytest.fixture
+def twice(world: World) -> World:
+    """A clip that two models have labelled, and a third run left a claim on."""
+    labelled(world, "a", {PURR: 0.5, CAT: 0.9}, index=INDEX)
+    categories = tuple((at, mid, mid) for mid, at in INDEX.items())
+    model = replace(MODEL, version="2", weights_sha256="b" * 64, categories=categories)
+    labelled(replace(world, variant=other_variant(world, model)), "a", {HISS: 0.3}, index=INDEX)
+    finer = register_parameters(world.engine, replace(PARAMETERS, patch_hop_s=0.24))
+    claimed(replace(world, variant=replace(world.variant, parameter_set_id=finer)), "a")
+    return world
+
+
+def test_a_repair_beside_a_promotion_and_another_repair(
+    twice: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both come after the counts were found to be wrong."""
+    engine = twice.engine
+    with writing(engine) as conn:
+        conn.execute(update(node_totals).values(n_clips=node_totals.c.n_clips + 1))
+    left = [lambda: check_totals(engine, is_repair=True), lambda: promote(engine, "tiny@1")]
+
+    def missing(conn: Connection) -> keeping.Totals:
+        found = missing_totals(conn)
+        if left:
+            left.pop()()
+        return found
+
+    monkeypatch.setattr("db.totals.recount.missing_totals", missing)
+    assert check_totals(engine, is_repair=True) == {}
+    with reading(engine) as conn:
+        assert missing_totals(conn) == {}
+
+
+def _is_waiting(engine: Engine) -> bool:
+    of_ours = "datname = current_database() AND wait_event_type = 'Lock'"
+    with engine.connect() as conn:
+        return bool(conn.scalar(text(f"SELECT COUNT(*) FROM pg_stat_activity WHERE {of_ours}")))
+
+
+@contextmanager
+def _beside(engine: Engine, beginning: str, other: Callable[[], object]) -> Iterator[None]:
+    """At the first statement that begins so, let `other` go on until it is done or waits for us."""
+    begun: list[Future[object]] = []
+
+    def pause(_conn: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith(beginning) and not begun:
+            begun.append(pool.submit(other))
+            while not begun[0].done() and not _is_waiting(engine):
+                time.sleep(0.01)
+
+    with ThreadPoolExecutor(1) as pool:
+        event.listen(engine, "before_cursor_execute", pause)
+        yield
+        event.remove(engine, "before_cursor_execute", pause)
+        (future,) = begun
+        future.result()
+
+
+def test_a_promotion_counts_only_what_it_moves_in_part(
+    twice: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labelled(twice, "b", {CAT: 0.7}, index=INDEX)
+    counted: list[int] = []
+
+    def totals_of(conn: Connection, column: ColumnElement[int], ids: list[int]) -> keeping.Totals:
+        counted.extend(ids)
+        return really(conn, column, ids)
+
+    really = keeping.totals_of
+    monkeypatch.setattr(keeping, "totals_of", totals_of)
+    for model, n_clips in {"tiny@1": 2, "tiny@2": 1}.items():
+        promote(twice.engine, model)
+        assert totals.totals_by_mid(twice.engine, [CAT], 0.7)[CAT].n_clips == n_clips
+    assert counted == [1, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["postgresql"])
+def test_a_promotion_and_another_ontology_take_turns(twice: World) -> None:
+    def change() -> None:
+        load(twice.engine, NAMES, EDGES[1:])
+
+    with _beside(twice.engine, "INSERT INTO node_totals", change):
+        promote(twice.engine, "tiny@1")
+    with reading(twice.engine) as conn:
+        assert missing_totals(conn) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["postgresql"])
+def test_a_promotion_and_a_stray_file_take_turns(twice: World) -> None:
+    def change() -> None:
+        promote(twice.engine, "tiny@1")
+
+    with (
+        _beside(twice.engine, "UPDATE labellings SET token", change),
+        holding_stray_file(twice.engine, "stray.npy", sha("a"), LATER, LATER) as is_unwanted,
+    ):
+        assert is_unwanted
