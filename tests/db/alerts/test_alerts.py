@@ -105,6 +105,11 @@ def test_a_rule_is_what_was_stated_whatever_happens_to_its_site(world: World) ->
     assert stored_rules(world.engine)[0].question.sites == ("Lake",)
     change_sites(world.engine, lambda sites: [s for s in sites if s.name == "Wood"], NOW)
     assert stored_rules(world.engine)[0].lacks_site
+    # The next site may get the id of the removed one.
+    change_sites(world.engine, lambda sites: [], NOW)
+    change_sites(world.engine, lambda _: [Site("Heath", 5, 6), Site("Moor", 7, 8)], NOW)
+    (stored,) = stored_rules(world.engine)
+    assert (stored.lacks_site, stored.question.sites) == (True, ())
     change_rules(world.engine, lambda _: [], NOW)
     assert stored_rules(world.engine) == []
 
@@ -203,7 +208,8 @@ def test_conditions_are_those_of_every_question(world: World) -> None:
     (alert,) = raised_alerts(world.engine)
     assert (alert.clip, alert.site, alert.path) == (sha("a"), "Pond", "/audio/a.wav")
     assert alert.heard_at == datetime(2024, 4, 30, 23, 0, 0, 960_000, tzinfo=UTC)
-    change_sites(world.engine, lambda sites: [s for s in sites if s.name == "Wood"], NOW)
+    change_sites(world.engine, lambda _: [], NOW)
+    change_sites(world.engine, lambda _: [Site("Heath", 5, 6), Site("Moor", 7, 8)], NOW)
     assert [a.site for a in raised_alerts(world.engine)] == [None]
 
 
