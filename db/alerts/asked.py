@@ -91,8 +91,9 @@ def ask_rules(
     it was added just now.
     """
     asked = Asked(problems=dict(problems))
-    while _ask_some(engine, rules, now, asked):
-        pass
+    while (found := _ask_some(engine, rules, now, asked.problems)) is not None:
+        for name, stored in found.items():
+            asked.found[name].update(stored)
     return asked
 
 
@@ -186,8 +187,11 @@ def with_states(
 
 
 @repeatable
-def _ask_some(engine: Engine, rules: Sequence[AlertRule], now: datetime, asked: Asked) -> bool:
-    """Ask about some labellings, in one transaction; whether there may be more."""
+def _ask_some(
+    engine: Engine, rules: Sequence[AlertRule], now: datetime, problems: dict[str, str]
+) -> dict[str, Counter[str]] | None:
+    """Ask about some labellings, in one transaction; what was stored, or None if none were left."""
+    found: dict[str, Counter[str]] = {}
     with writing(engine) as conn:
         # One process at a time, or two would each find the first of a week.
         locked = select(alert_rules.c.id).order_by(alert_rules.c.id).with_for_update()
@@ -197,22 +201,22 @@ def _ask_some(engine: Engine, rules: Sequence[AlertRule], now: datetime, asked: 
         )
         clip_of = {row.id: row.clip_id for row in conn.execute(unasked.limit(_AT_ONCE))}
         if not clip_of or not known <= {rule.id for rule in rules}:
-            return False
+            return None
         lock_clips(conn, clip_of.values())
         ids = list(clip_of)
         for rule in rules:
-            if rule.id not in known or rule.name in asked.problems:
+            if rule.id not in known or rule.name in problems:
                 continue
             try:
-                found = sounds_of(conn, rule, ids)
+                sounds = sounds_of(conn, rule, ids)
             except DatabaseUserError as error:
-                asked.problems[rule.name] = str(error)
+                problems[rule.name] = str(error)
                 continue
-            if stored := _store(conn, rule, found, now):
-                asked.found[rule.name].update(stored)
+            if stored := _store(conn, rule, sounds, now):
+                found[rule.name] = stored
         done = delete(unasked_labellings).where(unasked_labellings.c.labelling_id.in_(ids))
         conn.execute(done)
-    return True
+    return found
 
 
 def _store(

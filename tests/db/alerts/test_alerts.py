@@ -27,6 +27,7 @@ from db.alerts.rules import DAY_S, AlertRule, change_rules, stored_rules
 from db.catalog.sites import change_sites, stored_sites
 from db.catalog.start_times import SourceTime, store_times
 from db.engine import reading, writing
+from db.errors import ConnectionLostError
 from db.judging.given import give_verdict
 from db.judging.verdicts import Verdict
 from db.ledger.claims import claim_known, commit_labellings
@@ -324,6 +325,24 @@ def test_so_many_are_told_and_the_rest_is_counted(world: World) -> None:
     }  # fmt: skip
     assert told(NOW + timedelta(seconds=1)) == [("shot", 0.9)]
     assert best_waiting(world.engine) == []
+
+
+def test_a_lost_connection_counts_nothing_twice(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(world, RULE, replace(RULE, name="too"))
+    heard(world, "a", (0, 1))
+    store, n_stored = asked._store, 0
+
+    def breaks_off(*given: object) -> Counter[str]:
+        nonlocal n_stored
+        n_stored += 1
+        if n_stored == 2:
+            raise ConnectionLostError("gone")
+        return store(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(asked, "_store", breaks_off)
+    assert ask(world) == {"shot": Counter(old=1), "too": Counter(old=1)}
 
 
 @pytest.mark.past_ledger
