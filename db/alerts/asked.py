@@ -7,7 +7,7 @@ rules find takes the row away.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, Engine, Row, column, delete, func, insert, select, table
 
+from db.alerts.raised import on_recorders_clock
 from db.alerts.rules import DAY_S, AlertRule
 from db.catalog.clips import lock_clips
 from db.engine import reading, repeatable, writing
@@ -135,7 +136,7 @@ def try_rule(
 ) -> list[tuple[Sound, str, str]]:
     """What a rule finds in the recordings that were labelled last: sound, class and state.
 
-    Nothing is stored.
+    The sounds' moments are on the recorder's clock. Nothing is stored.
 
     Raises:
         DatabaseUserError: as `db.query.find.find_clips`.
@@ -147,8 +148,10 @@ def try_rule(
         wanted = {sound.node_id for sound in found}
         named = select(nodes.c.id, nodes.c.name).where(nodes.c.id.in_(wanted))
         names = {row.id: row.name for row in conn.execute(named)}
-    stated = with_states(rule, found, (), now)
-    return [(sound, names[sound.node_id], state) for sound, state in stated]
+    return [
+        (replace(sound, heard_at=on_recorders_clock(sound)), names[sound.node_id], state)
+        for sound, state in with_states(rule, found, (), now)
+    ]
 
 
 def with_states(
@@ -158,25 +161,30 @@ def with_states(
 
     `spoken` have site_id, heard_at and utc_offset_s of what the rule told, or will.
     """
-    period_of = _PERIODS.get(rule.first_in)
     periods: set[Hashable] = set()
     moments: defaultdict[int | None, list[datetime]] = defaultdict(list)
     within_s = math.inf if rule.recorded_within_s is None else rule.recorded_within_s
 
+    def period(of: Any) -> Hashable:
+        return of.site_id, _PERIODS[rule.first_in](on_recorders_clock(of))
+
     def speak(of: Any) -> None:
-        if period_of is not None:
-            periods.add((of.site_id, period_of(_local(of))))
-        moments[of.site_id].append(of.heard_at)
+        if rule.first_in is not None:
+            periods.add(period(of))
+        insort(moments[of.site_id], of.heard_at)
+
+    def is_near(sound: Sound, within: timedelta) -> bool:
+        told = moments[sound.site_id]
+        later = bisect_right(told, sound.heard_at - within)
+        return later < len(told) and told[later] < sound.heard_at + within
 
     def state(sound: Sound) -> str:
         if (now - sound.heard_at).total_seconds() > within_s:
             return "old"
-        if period_of is not None and (sound.site_id, period_of(_local(sound))) in periods:
+        if rule.first_in is not None and period(sound) in periods:
             return "quiet"
-        if rule.one_per_s is not None:
-            near = (abs((sound.heard_at - at).total_seconds()) for at in moments[sound.site_id])
-            if any(away_s < rule.one_per_s for away_s in near):
-                return "quiet"
+        if rule.one_per_s is not None and is_near(sound, timedelta(seconds=rule.one_per_s)):
+            return "quiet"
         speak(sound)
         return "waiting"
 
@@ -308,9 +316,3 @@ def _merged(sounds: Iterable[Sound]) -> list[Sound]:
             last, node_id=best.node_id, score=best.score, end_ms=max(last.end_ms, sound.end_ms)
         )
     return merged
-
-
-def _local(of: Any) -> datetime:
-    """When something was heard, on the recorder's clock."""
-    moment: datetime = of.heard_at + timedelta(seconds=of.utc_offset_s)
-    return moment

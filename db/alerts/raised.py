@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, Select, func, select, update
 
@@ -45,6 +46,12 @@ class Alert:
     raised_at: datetime
     told_at: datetime | None
     event_id: str
+
+
+def on_recorders_clock(of: Any) -> datetime:
+    """`of.heard_at` on the clock that is `of.utc_offset_s` ahead of UTC."""
+    moment: datetime = of.heard_at
+    return moment.astimezone(timezone(timedelta(seconds=of.utc_offset_s)))
 
 
 def raised_alerts(
@@ -149,5 +156,4 @@ def _read(engine: Engine, query: Select[tuple[object, ...]]) -> Iterator[Alert]:
         rows = conn.execute(query).all()
     for row in rows:
         alert = Alert(*row)
-        zone = timezone(timedelta(seconds=alert.utc_offset_s))
-        yield replace(alert, heard_at=alert.heard_at.astimezone(zone))
+        yield replace(alert, heard_at=on_recorders_clock(alert))

@@ -256,6 +256,24 @@ def test_the_first_of_a_period_is_told(
     assert [state for _, state in found] == states.split()
 
 
+@pytest.mark.parametrize(
+    ("at", "state"),
+    [
+        ("2024-05-01T00:59:59", "waiting"),
+        ("2024-05-01T01:00:00", "waiting"),
+        ("2024-05-01T01:00:01", "quiet"),
+        ("2024-05-01T02:59:59", "quiet"),
+        ("2024-05-01T03:00:00", "waiting"),
+        ("2024-05-01T04:30:00", "quiet"),
+    ],
+)
+def test_one_in_so_long_before_or_after_what_was_told(at: str, state: str) -> None:
+    rule = replace(RULE, one_per_s=3_600.0, recorded_within_s=None)
+    told = [_sound("2024-05-01T05:00"), _sound("2024-05-01T02:00"), _sound("2024-05-01T03:00", 2)]
+    ((_, found),) = with_states(rule, [_sound(at)], told, NOW)
+    assert found == state
+
+
 def test_what_comes_late_is_kept_and_not_told(world: World) -> None:
     add(world, replace(RULE, first_in="week", recorded_within_s=DAY_S))
     for name, days_ago in (("new", 0.5), ("last year", 365.0), ("clock is ahead", -400.0)):
@@ -266,7 +284,9 @@ def test_what_comes_late_is_kept_and_not_told(world: World) -> None:
     heard(world, "same week", (0, 1))
     record(world, "same week", NOW - timedelta(days=0.9))
     assert ask(world) == {"shot": Counter(quiet=1)}
+    record(world, "same week", NOW - timedelta(days=0.9), offset_s=-5 * 3_600)
     tried = try_rule(world.engine, stored_rules(world.engine)[0], 2, NOW)
+    assert tried[0][0].heard_at.isoformat() == "2024-04-30T09:24:00-05:00"
     assert [(name, state) for _, name, state in tried] == [
         ("name /b", "waiting"), ("name /b", "waiting"),
     ]  # fmt: skip
