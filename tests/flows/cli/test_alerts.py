@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from audioset_core.errors import UserError
 from audioset_core.records import Site
-from db.alerts.rules import stored_rules
+from db.alerts.rules import AlertRule, stored_rules
 from db.catalog.sites import change_sites
+from db.query.question import Question
+from flows.cli.alert_words import clean_name, find_rule, seconds
 from tests.db.build import NOW
 from tests.flows.collection import Collection, make_collection
 
@@ -24,6 +27,34 @@ def made(tmp_path: Path) -> Iterator[Collection]:
     change_sites(collection.engine, lambda _: [Site("Pond", 52.5, 13.4)], NOW)
     yield collection
     collection.engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "_x", "gun*", "!gun", "gun/shot", "a\nb\u200b", "{{ gun }}", "x" * 61]
+)
+def test_no_name(text: str) -> None:
+    with pytest.raises(UserError, match="up to 60 letters, digits"):
+        clean_name(text)
+
+
+def test_a_name_is_in_any_script_and_found_however_it_is_typed() -> None:
+    assert [clean_name(name) for name in ("हाथी", "ปืน", " gun  shot-2.1 ")] == [
+        "हाथी", "ปืน", "gun shot-2.1",
+    ]  # fmt: skip
+    rule = AlertRule(name=clean_name("Ka\u0308uzchen"), question=Question())
+    assert rule.name == "K\u00e4uzchen"
+    assert find_rule([rule], "KA\u0308UZCHEN ") is rule
+
+
+def test_stretches_of_time() -> None:
+    given = ("30min", "24 h", "7d", "0.5s", "2w", "any", "")
+    assert [seconds("--x", text) for text in given] == [
+        1_800.0, 86_400.0, 604_800.0, 0.5, 1_209_600.0, None, None,
+    ]  # fmt: skip
+    # A date so long ago does not exist, and would be looked for by every run.
+    for text in ("999999d", "1" + "0" * 400 + "d", "0d", "-1d", "7", "d"):
+        with pytest.raises(UserError, match="up to a hundred years"):
+            seconds("--x", text)
 
 
 @pytest.mark.slow
