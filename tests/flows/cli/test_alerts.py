@@ -68,7 +68,7 @@ def test_a_rule_from_its_start_to_its_end(audioset: Audioset, made: Collection) 
     assert (added.code, added.out) == (0, f"dogs: {said}\n")
     assert "--notify names a block" in added.err
     changed = audioset(
-        "alerts", "change", "DOGS", "--rename", "dog", "--site", "", "--between", "00:00", "24:00",
+        "alerts", "change", "DOGS", "--rename", "dog", "--site", "", "--between", "", "",
         "--at-most-one-per", "", "--first-in", "week", "--notify", "webhook/x",
         "--recorded-within", "any", *at,
     )  # fmt: skip
@@ -114,8 +114,11 @@ def test_what_cannot_be_heard(audioset: Audioset, made: Collection) -> None:
         (("--under", "Dog", "--at-most-one-per", "1 hour"), "such as 30min, 24h or 7d"),
         (("--under", "Dog", "--recorded-within", "0h"), "such as 30min, 24h or 7d"),
         (("--under", "Dog", "--notify", "rangers"), "write the block's type and name"),
+        (("--under", "Dog", "--notify", "Slack Webhook/rangers"), "such as slack-webhook/rangers"),
         (("--under", "Dog", "--between", "2024-05-01", "2024-05-02"), "two times of day"),
         (("--under", "Dog", "--near", "95,0"), "95"),
+        (("--under", "Dog", "--model", "yamnett"), "did you mean 'yamnet'"),
+        (("--under", "Dog", "--recorded-within", "999999d"), "up to a hundred years"),
     ],
 )
 def test_a_mistake_is_one_line_and_makes_no_home(
