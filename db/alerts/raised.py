@@ -107,6 +107,12 @@ def to_tell(engine: Engine, since: datetime, most: int) -> list[Alert]:
     return some
 
 
+def rules_waiting(engine: Engine) -> set[int]:
+    """The ids of the rules of which an alert waits."""
+    with reading(engine) as conn:
+        return set(conn.execute(select(alerts.c.rule_id).where(_WAITS).distinct()).scalars())
+
+
 def best_waiting(engine: Engine) -> list[tuple[Alert, int, int]]:
     """Of each rule the best alert that waits, how many do, and the highest id of those."""
     query = select(alerts.c.rule_id, func.count(), func.max(alerts.c.id)).where(_WAITS)
