@@ -104,8 +104,6 @@ class Summary:
         """
         self.failures.update(part.get("failures", {}))
         self.remarks.update(part.get("remarks", {}))
-        for rule, found in part.get("alerts", {}).items():
-            self.alerts.setdefault(rule, Counter()).update(found)
         counted = ShardCounts(
             n_labelled=counts.n_labelled,
             n_partial=part.get("n_partial", 0),
