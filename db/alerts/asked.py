@@ -16,7 +16,7 @@ from operator import itemgetter
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Engine, Row, column, delete, func, insert, select, table
+from sqlalchemy import Connection, Engine, Row, column, delete, exists, func, insert, select, table
 
 from db.alerts.raised import on_recorders_clock
 from db.alerts.rules import DAY_S, AlertRule
@@ -88,8 +88,9 @@ def ask_rules(
 ) -> Asked:
     """Ask the rules about every labelling that they were not asked about; store what fits.
 
-    A rule with a problem is not asked. Nothing is asked if there is a rule that is not among them:
-    it was added just now.
+    Recordings whose start and site were not looked for yet wait for the next time. A rule with a
+    problem is not asked. Nothing is asked if there is a rule that is not among them: it was added
+    just now.
     """
     asked = Asked(problems=dict(problems))
     while (found := _ask_some(engine, rules, now, asked.problems)) is not None:
@@ -204,8 +205,13 @@ def _ask_some(
         # One process at a time, or two would each find the first of a week.
         locked = select(alert_rules.c.id).order_by(alert_rules.c.id).with_for_update()
         known = set(conn.execute(locked).scalars())
-        unasked = select(labellings.c.id, labellings.c.clip_id).join(
-            unasked_labellings, unasked_labellings.c.labelling_id == labellings.c.id
+        untimed = exists().where(
+            sources.c.clip_id == labellings.c.clip_id, sources.c.recorded_by.is_(None)
+        )
+        unasked = (
+            select(labellings.c.id, labellings.c.clip_id)
+            .join(unasked_labellings, unasked_labellings.c.labelling_id == labellings.c.id)
+            .where(~untimed)
         )
         clip_of = {row.id: row.clip_id for row in conn.execute(unasked.limit(_AT_ONCE))}
         if not clip_of or not known <= {rule.id for rule in rules}:

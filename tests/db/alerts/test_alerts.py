@@ -70,7 +70,15 @@ def heard(world: World, name: str, *patches: tuple[int, int], mid: str = "/b", s
 
 
 def ask(world: World, now: datetime = NOW) -> dict[str, Counter[str]]:
+    look_for_starts(world)
     return dict(ask_rules(world.engine, stored_rules(world.engine), now, {}).found)
+
+
+def look_for_starts(world: World) -> None:
+    """What every run does before it asks; here no start is found."""
+    with writing(world.engine) as conn:
+        untimed = sources.update().where(sources.c.recorded_by.is_(None))
+        conn.execute(untimed.values(recorded_by="not found"))
 
 
 def record(world: World, name: str, at: datetime, site: int | None = None, offset_s: int = 0):
@@ -186,12 +194,14 @@ def test_two_that_ask_at_once_raise_each_sound_once(world: World) -> None:
 def test_a_rule_that_cannot_be_asked_holds_up_no_other(world: World) -> None:
     add(world, RULE, replace(RULE, name="low", question=Question(under=("/b",), min_score=0.1)))
     heard(world, "a", (0, 1))
+    look_for_starts(world)
     result = ask_rules(world.engine, stored_rules(world.engine), NOW, {})
     assert list(result.problems) == ["low"]
     assert "intervals below 0.2 are not stored" in result.problems["low"]
     assert result.found == {"shot": Counter(old=1)}
     # One that was added meanwhile is asked next time, about the same.
     heard(world, "b", (0, 1))
+    look_for_starts(world)
     assert ask_rules(world.engine, [], NOW, {}).found == {}
     assert n_unasked(world) == 1
 
@@ -212,6 +222,20 @@ def test_conditions_are_those_of_every_question(world: World) -> None:
     change_sites(world.engine, lambda _: [], NOW)
     change_sites(world.engine, lambda _: [Site("Heath", 5, 6), Site("Moor", 7, 8)], NOW)
     assert [a.site for a in raised_alerts(world.engine)] == [None]
+
+
+def test_a_recording_is_asked_for_when_its_start_and_site_were_looked_for(world: World) -> None:
+    """Labels may be committed after a run has looked, and before it asks."""
+    change_sites(world.engine, lambda _: [Site("Pond", 52.5, 13.4)], NOW)
+    (pond,) = (site.id for site in stored_sites(world.engine))
+    add(world, replace(RULE, question=replace(RULE.question, sites=("Pond",))))
+    heard(world, "a", (0, 1))
+    rules = stored_rules(world.engine)
+    assert ask_rules(world.engine, rules, NOW, {}).found == {}
+    assert n_unasked(world) == 1
+    record(world, "a", NOW, pond)
+    assert ask_rules(world.engine, rules, NOW, {}).found == {"shot": Counter(waiting=1)}
+    assert n_unasked(world) == 0
 
 
 def _sound(at: str, site_id: int | None = 1, offset_h: int = 0) -> Sound:
