@@ -29,7 +29,6 @@ class Alert:
     id: int
     rule_id: int
     rule: str
-    notify: str | None
     state: str
     score: float
     mid: str
