@@ -24,6 +24,7 @@ from db.alerts.rules import (
 )
 from db.engine import reading
 from db.query.find import prepared
+from db.query.paths import as_glob
 from db.query.question import Question, file_conditions
 from db.read_only import may_write
 from db.reports.model_coverage import models_known
@@ -328,7 +329,8 @@ def _asked(engine: Engine, question: Question, wanted: Wanted, files: Files) -> 
     given = replace(
         files,
         site=_without_blanks(files.site),
-        source=_without_blanks(files.source),
+        # Runs are started in other folders than this one.
+        source=[as_glob(path) for path in _without_blanks(files.source)],
         sun=_without_blanks(files.sun),
         model=files.model or None,
     )

@@ -75,6 +75,10 @@ def test_a_rule_from_its_start_to_its_end(audioset: Audioset, made: Collection) 
     assert changed.out == "dog: Dog at 0.8 or above; the first in each week, however old\n"
     (listed,) = json.loads(audioset("alerts", "list", "--json", *at).out)
     assert (listed["name"], listed["notify"], listed["n_found"]) == ("dog", "webhook/x", 0)
+    audioset("alerts", "change", "dog", "--source", "./in", "--source", "*.wav", *at)
+    (rule,) = stored_rules(made.engine)
+    assert rule.question.paths == (str(Path.cwd() / "in"), "*.wav")
+    audioset("alerts", "change", "dog", "--source", "", *at)
     tried = json.loads(audioset("alerts", "test", "dog", "--json", *at).out)
     states = [row["state"] for row in reversed(tried)]
     assert states == ["waiting"] + ["quiet"] * (len(tried) - 1)
