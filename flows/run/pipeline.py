@@ -185,6 +185,8 @@ def sound_alerts(
     with not_fatal("the rules for alerts could not be asked; the next run asks them"):
         asked = ask_new(engine)
         for rule, counts in asked.found.items():
+            if not lasting_server.get() and (n_waiting := counts.pop("waiting", 0)):
+                counts["unsent"] = n_waiting
             summary.alerts.setdefault(rule, Counter()).update(counts)
         summary.alert_problems |= asked.problems
     if not lasting_server.get():
