@@ -7,7 +7,7 @@ rules find takes the row away.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,8 +16,9 @@ from operator import itemgetter
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy import Connection, Engine, Row, column, delete, func, insert, select, table
+from sqlalchemy import Connection, Engine, Row, column, delete, exists, func, insert, select, table
 
+from db.alerts.raised import on_recorders_clock
 from db.alerts.rules import DAY_S, AlertRule
 from db.catalog.clips import lock_clips
 from db.engine import reading, repeatable, writing
@@ -87,12 +88,14 @@ def ask_rules(
 ) -> Asked:
     """Ask the rules about every labelling that they were not asked about; store what fits.
 
-    A rule with a problem is not asked. Nothing is asked if there is a rule that is not among them:
-    it was added just now.
+    Recordings whose start and site were not looked for yet wait for the next time. A rule with a
+    problem is not asked. Nothing is asked if there is a rule that is not among them: it was added
+    just now.
     """
     asked = Asked(problems=dict(problems))
-    while _ask_some(engine, rules, now, asked):
-        pass
+    while (found := _ask_some(engine, rules, now, asked.problems)) is not None:
+        for name, stored in found.items():
+            asked.found[name].update(stored)
     return asked
 
 
@@ -134,7 +137,7 @@ def try_rule(
 ) -> list[tuple[Sound, str, str]]:
     """What a rule finds in the recordings that were labelled last: sound, class and state.
 
-    Nothing is stored.
+    The sounds' moments are on the recorder's clock. Nothing is stored.
 
     Raises:
         DatabaseUserError: as `db.query.find.find_clips`.
@@ -146,8 +149,10 @@ def try_rule(
         wanted = {sound.node_id for sound in found}
         named = select(nodes.c.id, nodes.c.name).where(nodes.c.id.in_(wanted))
         names = {row.id: row.name for row in conn.execute(named)}
-    stated = with_states(rule, found, (), now)
-    return [(sound, names[sound.node_id], state) for sound, state in stated]
+    return [
+        (replace(sound, heard_at=on_recorders_clock(sound)), names[sound.node_id], state)
+        for sound, state in with_states(rule, found, (), now)
+    ]
 
 
 def with_states(
@@ -157,25 +162,30 @@ def with_states(
 
     `spoken` have site_id, heard_at and utc_offset_s of what the rule told, or will.
     """
-    period_of = _PERIODS.get(rule.first_in)
     periods: set[Hashable] = set()
     moments: defaultdict[int | None, list[datetime]] = defaultdict(list)
     within_s = math.inf if rule.recorded_within_s is None else rule.recorded_within_s
 
+    def period(of: Any) -> Hashable:
+        return of.site_id, _PERIODS[rule.first_in](on_recorders_clock(of))
+
     def speak(of: Any) -> None:
-        if period_of is not None:
-            periods.add((of.site_id, period_of(_local(of))))
-        moments[of.site_id].append(of.heard_at)
+        if rule.first_in is not None:
+            periods.add(period(of))
+        insort(moments[of.site_id], of.heard_at)
+
+    def is_near(sound: Sound, within: timedelta) -> bool:
+        told = moments[sound.site_id]
+        later = bisect_right(told, sound.heard_at - within)
+        return later < len(told) and told[later] < sound.heard_at + within
 
     def state(sound: Sound) -> str:
         if (now - sound.heard_at).total_seconds() > within_s:
             return "old"
-        if period_of is not None and (sound.site_id, period_of(_local(sound))) in periods:
+        if rule.first_in is not None and period(sound) in periods:
             return "quiet"
-        if rule.one_per_s is not None:
-            near = (abs((sound.heard_at - at).total_seconds()) for at in moments[sound.site_id])
-            if any(away_s < rule.one_per_s for away_s in near):
-                return "quiet"
+        if rule.one_per_s is not None and is_near(sound, timedelta(seconds=rule.one_per_s)):
+            return "quiet"
         speak(sound)
         return "waiting"
 
@@ -186,33 +196,41 @@ def with_states(
 
 
 @repeatable
-def _ask_some(engine: Engine, rules: Sequence[AlertRule], now: datetime, asked: Asked) -> bool:
-    """Ask about some labellings, in one transaction; whether there may be more."""
+def _ask_some(
+    engine: Engine, rules: Sequence[AlertRule], now: datetime, problems: dict[str, str]
+) -> dict[str, Counter[str]] | None:
+    """Ask about some labellings, in one transaction; what was stored, or None if none were left."""
+    found: dict[str, Counter[str]] = {}
     with writing(engine) as conn:
         # One process at a time, or two would each find the first of a week.
         locked = select(alert_rules.c.id).order_by(alert_rules.c.id).with_for_update()
         known = set(conn.execute(locked).scalars())
-        unasked = select(labellings.c.id, labellings.c.clip_id).join(
-            unasked_labellings, unasked_labellings.c.labelling_id == labellings.c.id
+        untimed = exists().where(
+            sources.c.clip_id == labellings.c.clip_id, sources.c.recorded_by.is_(None)
+        )
+        unasked = (
+            select(labellings.c.id, labellings.c.clip_id)
+            .join(unasked_labellings, unasked_labellings.c.labelling_id == labellings.c.id)
+            .where(~untimed)
         )
         clip_of = {row.id: row.clip_id for row in conn.execute(unasked.limit(_AT_ONCE))}
         if not clip_of or not known <= {rule.id for rule in rules}:
-            return False
+            return None
         lock_clips(conn, clip_of.values())
         ids = list(clip_of)
         for rule in rules:
-            if rule.id not in known or rule.name in asked.problems:
+            if rule.id not in known or rule.name in problems:
                 continue
             try:
-                found = sounds_of(conn, rule, ids)
+                sounds = sounds_of(conn, rule, ids)
             except DatabaseUserError as error:
-                asked.problems[rule.name] = str(error)
+                problems[rule.name] = str(error)
                 continue
-            if stored := _store(conn, rule, found, now):
-                asked.found[rule.name].update(stored)
+            if stored := _store(conn, rule, sounds, now):
+                found[rule.name] = stored
         done = delete(unasked_labellings).where(unasked_labellings.c.labelling_id.in_(ids))
         conn.execute(done)
-    return True
+    return found
 
 
 def _store(
@@ -304,9 +322,3 @@ def _merged(sounds: Iterable[Sound]) -> list[Sound]:
             last, node_id=best.node_id, score=best.score, end_ms=max(last.end_ms, sound.end_ms)
         )
     return merged
-
-
-def _local(of: Any) -> datetime:
-    """When something was heard, on the recorder's clock."""
-    moment: datetime = of.heard_at + timedelta(seconds=of.utc_offset_s)
-    return moment

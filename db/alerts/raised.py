@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 from sqlalchemy import ColumnElement, Engine, Select, func, select, update
 
@@ -28,7 +29,6 @@ class Alert:
     id: int
     rule_id: int
     rule: str
-    notify: str | None
     state: str
     score: float
     mid: str
@@ -45,6 +45,12 @@ class Alert:
     raised_at: datetime
     told_at: datetime | None
     event_id: str
+
+
+def on_recorders_clock(of: Any) -> datetime:
+    """`of.heard_at` on the clock that is `of.utc_offset_s` ahead of UTC."""
+    moment: datetime = of.heard_at
+    return moment.astimezone(timezone(timedelta(seconds=of.utc_offset_s)))
 
 
 def raised_alerts(
@@ -100,6 +106,12 @@ def to_tell(engine: Engine, since: datetime, most: int) -> list[Alert]:
     return some
 
 
+def rules_waiting(engine: Engine) -> set[int]:
+    """The ids of the rules of which an alert waits."""
+    with reading(engine) as conn:
+        return set(conn.execute(select(alerts.c.rule_id).where(_WAITS).distinct()).scalars())
+
+
 def best_waiting(engine: Engine) -> list[tuple[Alert, int, int]]:
     """Of each rule the best alert that waits, how many do, and the highest id of those."""
     query = select(alerts.c.rule_id, func.count(), func.max(alerts.c.id)).where(_WAITS)
@@ -149,5 +161,4 @@ def _read(engine: Engine, query: Select[tuple[object, ...]]) -> Iterator[Alert]:
         rows = conn.execute(query).all()
     for row in rows:
         alert = Alert(*row)
-        zone = timezone(timedelta(seconds=alert.utc_offset_s))
-        yield replace(alert, heard_at=alert.heard_at.astimezone(zone))
+        yield replace(alert, heard_at=on_recorders_clock(alert))

@@ -21,6 +21,7 @@ from sqlalchemy import (
 
 from audioset_core.records import Site, SiteRule
 from db.engine import reading, writing
+from db.schema.alert_tables import alert_rules, alerts
 from db.schema.tables import clips, site_rules, sites, sources
 
 _COLUMNS = ("name", "latitude_deg", "longitude_deg", "timezone", "notes")
@@ -60,10 +61,22 @@ def change_sites(
         of_gone = update(sources).where(sources.c.site_id.in_(gone))
         if gone:
             conn.execute(of_gone.values(site_id=None, site_by=None, recorded_by=None))
+            _leave_alerts(conn, gone)
             conn.execute(delete(sites).where(sites.c.id.in_(gone)))
         for site in changed:
             _write(conn, site, now)
     return bool(gone or changed)
+
+
+def _leave_alerts(conn: Connection, gone: set[int]) -> None:
+    """Have alerts and their rules name none of these sites: the next site may get such an id."""
+    conn.execute(update(alerts).where(alerts.c.site_id.in_(gone)).values(site_id=None))
+    for rule_id, question in conn.execute(select(alert_rules.c.id, alert_rules.c.question)).all():
+        named = question.get("sites", [])
+        if gone.intersection(named):
+            left = question | {"sites": [None if each in gone else each for each in named]}
+            of_rule = update(alert_rules).where(alert_rules.c.id == rule_id)
+            conn.execute(of_rule.values(question=left))
 
 
 def recorded_at_sites(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from difflib import get_close_matches
 
@@ -12,7 +13,8 @@ from audioset_core.errors import UserError
 from db.alerts.rules import DAY_S, AlertRule
 from flows.asking import ontology_of
 
-_NAME = re.compile(r"\w[\w .-]{0,59}")
+_MOST_LETTERS = 60
+_LONGEST_S = 36_500 * DAY_S  # dates end
 _DURATION = re.compile(r"(\d+(?:\.\d+)?) *(s|min|h|d|w)")
 _UNITS_S = {"w": 7 * DAY_S, "d": DAY_S, "h": 3_600.0, "min": 60.0, "s": 1.0}
 _NEVER = ("", "any")
@@ -33,11 +35,13 @@ def clean_name(text: str) -> str:
     Raises:
         UserError: it is empty or too long, or has signs that mean something to Prefect.
     """
-    name = " ".join(text.split())
-    if not _NAME.fullmatch(name):
+    name = _on_one_line(text)
+    # Vowel signs of many scripts are marks.
+    are_allowed = all(unicodedata.category(sign)[0] in "LMN" or sign in " _-." for sign in name)
+    if not are_allowed or len(name) > _MOST_LETTERS or not name[:1].isalnum():
         raise UserError(
-            f"{text!r}: the name of an alert has up to 60 letters, digits, blanks, - _ and ., and "
-            "begins with a letter or digit"
+            f"{text!r}: the name of an alert has up to {_MOST_LETTERS} letters, digits, blanks, - "
+            "_ and ., and begins with a letter or digit"
         )
     return name
 
@@ -49,11 +53,12 @@ def find_rule(rules: Sequence[AlertRule], name: str) -> AlertRule:
         UserError: there is none; the line names the nearest.
     """
     by_key = {rule.name.casefold(): rule for rule in rules}
-    if found := by_key.get(name.casefold()):
+    key = _on_one_line(name).casefold()
+    if found := by_key.get(key):
         return found
     if not rules:
         raise UserError(f"unknown alert {name!r}: there are none yet; audioset alerts add")
-    close = get_close_matches(name.casefold(), by_key, n=3, cutoff=0.4) or list(by_key)[:3]
+    close = get_close_matches(key, by_key, n=3, cutoff=0.4) or list(by_key)[:3]
     raise UserError(f"unknown alert {name!r}; nearest: {', '.join(by_key[k].name for k in close)}")
 
 
@@ -66,9 +71,13 @@ def seconds(option: str, text: str) -> float | None:
     if text in _NEVER:
         return None
     match = _DURATION.fullmatch(text.strip())
-    if match is None or not float(match[1]):
-        raise UserError(f"{option} {text!r}: write a number and a unit, such as 30min, 24h or 7d")
-    return float(match[1]) * _UNITS_S[match[2]]
+    stretch_s = float(match[1]) * _UNITS_S[match[2]] if match else 0.0
+    if not 0.0 < stretch_s <= _LONGEST_S:
+        raise UserError(
+            f"{option} {text[:40]!r}: write a number and a unit, such as 30min, 24h or 7d, up to a "
+            "hundred years"
+        )
+    return stretch_s
 
 
 def asks_for(engine: Engine, rule: AlertRule) -> str:
@@ -100,6 +109,10 @@ def tells(rule: AlertRule) -> str:
         "however old" if within_s is None else f"recorded within {_duration(within_s)}",
     )
     return ", ".join(part for part in parts if part)
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def _duration(seconds: float) -> str:

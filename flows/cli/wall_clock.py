@@ -34,11 +34,13 @@ def asked_span(engine: Engine, between: tuple[str, str], timezone: str | None) -
 
 
 def daily_span(between: tuple[str, str]) -> Span | None:
-    """Two times of day on the recorder's clock; None for all the day.
+    """Two times of day on the recorder's clock; None for all the day, or for '' ''.
 
     Raises:
         UserError: not times of day.
     """
+    if not any(between):
+        return None
     span = _parsed(*between, zone=UTC)
     if not span.is_daily:
         raise UserError("--between takes two times of day here, such as 22:00 05:00")

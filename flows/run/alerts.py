@@ -9,7 +9,14 @@ from sqlalchemy import Engine
 
 from audioset_core.errors import UserError
 from db.alerts.asked import Asked, ask_rules, is_any_unasked
-from db.alerts.raised import best_waiting, give_up_old, mark_summed, mark_told, to_tell
+from db.alerts.raised import (
+    best_waiting,
+    give_up_old,
+    mark_summed,
+    mark_told,
+    rules_waiting,
+    to_tell,
+)
 from db.alerts.rules import AlertRule, stored_rules
 from db.errors import DatabaseUserError
 from flows.asking import answerable
@@ -65,12 +72,12 @@ def tell_waiting(engine: Engine, since: datetime, most: int, *, is_end: bool) ->
         send_events,
     )
 
-    if not best_waiting(engine):
+    ids = rules_waiting(engine)
+    if not ids:
         return {}
-    rules = stored_rules(engine)
+    rules = [rule for rule in stored_rules(engine) if rule.id in ids]
     give_up_old(engine, rules, datetime.now(UTC))
-    ids = {alert.rule_id for alert, _, _ in best_waiting(engine)}
-    problems = ensure_automations(rule for rule in rules if rule.id in ids)
+    problems = ensure_automations(rules)
     some = to_tell(engine, since, most)
     if some:
         send_events([heard_event(alert) for alert in some])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -32,8 +33,11 @@ def label_partitions(
     database: SecretStr | None,
     summary: Summary,
     monitor: Monitor,
+    look: Callable[[], None],
 ) -> None:
     """Have the work list carried out by child runs, and count in what they did.
+
+    Meanwhile `look` is called every second.
 
     Raises:
         UserError: the database's URL would hand a password to Prefect.
@@ -66,6 +70,7 @@ def label_partitions(
             while not all(future.wrapped_future.done() for future in futures):
                 time.sleep(1)
                 _show(job, monitor)
+                look()
         except BaseException:
             stop_run(job)
             for future in futures:

@@ -85,17 +85,16 @@ def run_pipeline(request: Request) -> Summary:
         monitor.begin(found.n_items, found.estimated_s, found.n_found)
         for each in listeners():
             each.begin(found)
+        look = _alerts_now_and_then(engine, run, request.alerts)
         is_whole = False
         try:
             if request.execution.partitions and found.n_items:
                 label_partitions(
-                    jobs, found, request.execution, request.database, run.summary, monitor
+                    jobs, found, request.execution, request.database, run.summary, monitor, look
                 )
             elif found.n_items:
                 items = partial(iter_items, engine, run.run_id)
-                label_here(
-                    jobs, request.execution, run, monitor, items, found.estimated_s, request.alerts
-                )
+                label_here(jobs, request.execution, run, monitor, items, found.estimated_s, look)
             _follow_up(jobs, run)
             is_whole = True
         finally:
@@ -140,11 +139,13 @@ def label_here(
     monitor: Monitor,
     items: Callable[[], Iterator[WorkItem]],
     estimated_s: float,
-    alerts: AlertOptions = AlertOptions(),  # noqa: B008 (frozen)
+    look: Callable[[], None] = lambda: None,
 ) -> None:
-    """Label the work list, which `items` begins to read, with tasks of this run."""
+    """Label the work list, which `items` begins to read, with tasks of this run.
+
+    `look` is called after each shard.
+    """
     engine = engine_for(jobs[0].database_url)
-    looked_at = time.monotonic()
     with gpu_slot(jobs[0]):
         if execution.task_runner == "threads":
             for job in jobs:
@@ -159,10 +160,21 @@ def label_here(
                 for each in listeners():
                     each.advance(receipt)
                 note_progress(engine, run.run_id, run.summary.counts, now())
-                if time.monotonic() - looked_at > LOOK_EVERY_S:
-                    sound_alerts(engine, run, alerts)
-                    looked_at = time.monotonic()
+                look()
     decoder_pool().close()  # a process that waits for the next run keeps none
+
+
+def _alerts_now_and_then(engine: Engine, run: LiveRun, alerts: AlertOptions) -> Callable[[], None]:
+    """`sound_alerts`, which does nothing where it was called less than a minute ago."""
+    looked_at = time.monotonic()
+
+    def look() -> None:
+        nonlocal looked_at
+        if time.monotonic() - looked_at > LOOK_EVERY_S:
+            sound_alerts(engine, run, alerts)
+            looked_at = time.monotonic()
+
+    return look
 
 
 def sound_alerts(
@@ -173,6 +185,8 @@ def sound_alerts(
     with not_fatal("the rules for alerts could not be asked; the next run asks them"):
         asked = ask_new(engine)
         for rule, counts in asked.found.items():
+            if not lasting_server.get() and (n_waiting := counts.pop("waiting", 0)):
+                counts["unsent"] = n_waiting
             summary.alerts.setdefault(rule, Counter()).update(counts)
         summary.alert_problems |= asked.problems
     if not lasting_server.get():

@@ -99,9 +99,12 @@ def _ensure(client: SyncPrefectClient, rule: AlertRule) -> str | None:
         return None
     kind, _, block = rule.notify.partition("/")
     try:
-        block_id = client.read_block_document_by_name(block, kind, include_secrets=False).id
+        document = client.read_block_document_by_name(block, kind, include_secrets=False)
     except ObjectNotFound:
         return f"sent to nobody, since Prefect has no block {rule.notify}"
+    schema, block_id = document.block_schema, document.id
+    if kind != _WEBHOOK and schema and "notify" not in schema.capabilities:
+        return f"sent to nobody, since no block of the type {kind} can notify"
     wanted = _automation(rule.name, kind, block_id)
     if not there:
         client.create_automation(wanted)

@@ -26,6 +26,7 @@ _COUNTS = (
 
 # Why an alert is not told.
 _HELD_BACK = {
+    "unsent": "wait for audioset serve",
     "quiet": "another one was told lately",
     "old": "recorded too long ago",
     "judged": "judged absent by people",
@@ -71,7 +72,8 @@ class Summary:
     """Clips that taught models have scored from the new embeddings, by model."""
     taught_problems: list[str] = field(default_factory=list)
     alerts: dict[str, Counter[str]] = field(default_factory=dict)
-    """Sounds that the rules for alerts asked for, by rule and state."""
+    """Sounds that the rules for alerts asked for, by rule and state ("unsent": they wait, since the
+    server ends with the run)."""
     alert_problems: dict[str, str] = field(default_factory=dict)
     """What is wrong with a rule, by its name."""
 
@@ -104,8 +106,6 @@ class Summary:
         """
         self.failures.update(part.get("failures", {}))
         self.remarks.update(part.get("remarks", {}))
-        for rule, found in part.get("alerts", {}).items():
-            self.alerts.setdefault(rule, Counter()).update(found)
         counted = ShardCounts(
             n_labelled=counts.n_labelled,
             n_partial=part.get("n_partial", 0),

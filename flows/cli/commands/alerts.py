@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -12,7 +13,8 @@ from sqlalchemy import Engine
 
 from audioset_core.errors import UserError
 from audioset_core.inputs.sites import find_site
-from db.alerts.asked import try_rule
+from audioset_core.models.registry import find_bundle
+from db.alerts.asked import Sound, try_rule
 from db.alerts.raised import Alert, counts_by_state, raised_alerts
 from db.alerts.rules import (
     AlertRule,
@@ -22,7 +24,8 @@ from db.alerts.rules import (
 )
 from db.engine import reading
 from db.query.find import prepared
-from db.query.question import Question
+from db.query.paths import as_glob
+from db.query.question import Question, file_conditions
 from db.read_only import may_write
 from db.reports.model_coverage import models_known
 from db.schema.alert_tables import STATES
@@ -42,6 +45,7 @@ from flows.options import make_home
 from flows.run.alerts import ask_new, askable
 from flows.terminal import note, one_line, shown_path
 
+_BLOCK = re.compile(r"[a-z0-9-]+/[a-z0-9-]+")
 Name = Annotated[str, typer.Argument(help="The name of the rule.")]
 
 
@@ -113,6 +117,7 @@ def add(*, name: Name, wanted: Wanted, telling: Telling, files: Files, store: St
             find_site((), site)
         asked_place(files.near, files.km)
         _ = wanted.between and daily_span(wanted.between)
+        _ = files.model and find_bundle(files.model.partition("@")[0])
     make_home(store.home)
     with open_database(store.home, store.db, create=True) as engine:
         asked = _asked(engine, Question(min_score=0.5), wanted, files)
@@ -213,30 +218,32 @@ def try_(
         int, typer.Option(min=1, max=100_000, help="So many recordings, those labelled last.")
     ] = 1_000,
     send: Annotated[
-        bool, typer.Option("--send", help="Send a trial event to Prefect, and by the rule's block.")
+        bool,
+        typer.Option("--send", help="Instead, send a trial to Prefect, and by the rule's block."),
     ] = False,
     store: Store,
     output: Output,
 ) -> None:
     """Show what a rule would find in what is labelled already, and what it would tell of it."""
     with store.database() as engine:
-        rule = askable(engine, find_rule(stored_rules(engine), name))
-        if send:
+        rule = find_rule(stored_rules(engine), name)
+        if send:  # also before anything is labelled
             _send_trial(rule, store)
             return
+        rule = askable(engine, rule)
         if left_out := sun_of(engine, rule.question):
             note(left_out)
         found = try_rule(engine, rule, last, datetime.now(UTC))
-    columns = ("score", "name", "heard_at", "start_s", "end_s", "state", "path")
+    columns = ("score", "name", "heard_at", "is_timed", "start_s", "end_s", "state", "path")
     rows = [
-        (s.score, of, s.heard_at, s.start_ms / 1_000, s.end_ms / 1_000, state, s.path)
+        (s.score, of, s.heard_at, s.is_timed, s.start_ms / 1_000, s.end_ms / 1_000, state, s.path)
         for s, of, state in reversed(found)
     ]
     headings = (">score", "class", "heard", "when", "state", "file")
     cells = (
-        (f"{score:.2f}", of, f"{at:%Y-%m-%d %H:%M:%S}", shown_interval(start_s, end_s),
-         SHOWN_STATES[state], one_line(shown_path(path)))
-        for score, of, at, start_s, end_s, state, path in rows
+        (f"{s.score:.2f}", of, _heard(s), shown_interval(s.start_ms / 1_000, s.end_ms / 1_000),
+         SHOWN_STATES[state], one_line(shown_path(s.path)))
+        for s, of, state in reversed(found)
     )  # fmt: skip
     output.show(columns, rows, headings, cells)
     if not (output.is_data or rows):
@@ -294,13 +301,16 @@ def _list_raised(found: Sequence[Alert], output: Output) -> None:
         ([value(alert, column) for column in columns] for alert in found),
         ("alert", ">score", "class", "heard", "when", "site", "state", "file"),
         (
-            (a.rule, f"{a.score:.2f}", a.name,
-             f"{a.heard_at:%Y-%m-%d %H:%M:%S}" if a.is_timed else "unknown",
+            (a.rule, f"{a.score:.2f}", a.name, _heard(a),
              shown_interval(a.start_ms / 1_000, a.end_ms / 1_000), one_line(a.site or ""),
              SHOWN_STATES[a.state], one_line(shown_path(a.path)))
             for a in found
         ),
     )  # fmt: skip
+
+
+def _heard(of: Alert | Sound) -> str:
+    return f"{of.heard_at:%Y-%m-%d %H:%M:%S}" if of.is_timed else "unknown"
 
 
 def _asked(engine: Engine, question: Question, wanted: Wanted, files: Files) -> Question:
@@ -319,7 +329,8 @@ def _asked(engine: Engine, question: Question, wanted: Wanted, files: Files) -> 
     given = replace(
         files,
         site=_without_blanks(files.site),
-        source=_without_blanks(files.source),
+        # Runs are started in other folders than this one.
+        source=[as_glob(path) for path in _without_blanks(files.source)],
         sun=_without_blanks(files.sun),
         model=files.model or None,
     )
@@ -352,8 +363,7 @@ def _told_how(telling: Telling) -> dict[str, Any]:
     if telling.recorded_within is not None:
         own["recorded_within_s"] = seconds("--recorded-within", telling.recorded_within)
     if telling.notify is not None:
-        kind, _, block = telling.notify.partition("/")
-        if telling.notify and not (kind and block):
+        if telling.notify and not _BLOCK.fullmatch(telling.notify):
             raise UserError(
                 f"--notify {telling.notify!r}: write the block's type and name, such as "
                 "slack-webhook/rangers or custom-webhook/siren"
@@ -368,6 +378,7 @@ def _check(engine: Engine, rule: AlertRule) -> None:
     Raises:
         UserError, DatabaseUserError: the question is wrong.
     """
+    file_conditions(rule.question)
     if left_out := sun_of(engine, rule.question):
         note(left_out)
     if not models_known(engine):

@@ -27,6 +27,7 @@ from db.alerts.rules import DAY_S, AlertRule, change_rules, stored_rules
 from db.catalog.sites import change_sites, stored_sites
 from db.catalog.start_times import SourceTime, store_times
 from db.engine import reading, writing
+from db.errors import ConnectionLostError
 from db.judging.given import give_verdict
 from db.judging.verdicts import Verdict
 from db.ledger.claims import claim_known, commit_labellings
@@ -69,7 +70,15 @@ def heard(world: World, name: str, *patches: tuple[int, int], mid: str = "/b", s
 
 
 def ask(world: World, now: datetime = NOW) -> dict[str, Counter[str]]:
+    look_for_starts(world)
     return dict(ask_rules(world.engine, stored_rules(world.engine), now, {}).found)
+
+
+def look_for_starts(world: World) -> None:
+    """What every run does before it asks; here no start is found."""
+    with writing(world.engine) as conn:
+        untimed = sources.update().where(sources.c.recorded_by.is_(None))
+        conn.execute(untimed.values(recorded_by="not found"))
 
 
 def record(world: World, name: str, at: datetime, site: int | None = None, offset_s: int = 0):
@@ -105,6 +114,11 @@ def test_a_rule_is_what_was_stated_whatever_happens_to_its_site(world: World) ->
     assert stored_rules(world.engine)[0].question.sites == ("Lake",)
     change_sites(world.engine, lambda sites: [s for s in sites if s.name == "Wood"], NOW)
     assert stored_rules(world.engine)[0].lacks_site
+    # The next site may get the id of the removed one.
+    change_sites(world.engine, lambda sites: [], NOW)
+    change_sites(world.engine, lambda _: [Site("Heath", 5, 6), Site("Moor", 7, 8)], NOW)
+    (stored,) = stored_rules(world.engine)
+    assert (stored.lacks_site, stored.question.sites) == (True, ())
     change_rules(world.engine, lambda _: [], NOW)
     assert stored_rules(world.engine) == []
 
@@ -180,12 +194,14 @@ def test_two_that_ask_at_once_raise_each_sound_once(world: World) -> None:
 def test_a_rule_that_cannot_be_asked_holds_up_no_other(world: World) -> None:
     add(world, RULE, replace(RULE, name="low", question=Question(under=("/b",), min_score=0.1)))
     heard(world, "a", (0, 1))
+    look_for_starts(world)
     result = ask_rules(world.engine, stored_rules(world.engine), NOW, {})
     assert list(result.problems) == ["low"]
     assert "intervals below 0.2 are not stored" in result.problems["low"]
     assert result.found == {"shot": Counter(old=1)}
     # One that was added meanwhile is asked next time, about the same.
     heard(world, "b", (0, 1))
+    look_for_starts(world)
     assert ask_rules(world.engine, [], NOW, {}).found == {}
     assert n_unasked(world) == 1
 
@@ -203,8 +219,23 @@ def test_conditions_are_those_of_every_question(world: World) -> None:
     (alert,) = raised_alerts(world.engine)
     assert (alert.clip, alert.site, alert.path) == (sha("a"), "Pond", "/audio/a.wav")
     assert alert.heard_at == datetime(2024, 4, 30, 23, 0, 0, 960_000, tzinfo=UTC)
-    change_sites(world.engine, lambda sites: [s for s in sites if s.name == "Wood"], NOW)
+    change_sites(world.engine, lambda _: [], NOW)
+    change_sites(world.engine, lambda _: [Site("Heath", 5, 6), Site("Moor", 7, 8)], NOW)
     assert [a.site for a in raised_alerts(world.engine)] == [None]
+
+
+def test_a_recording_is_asked_for_when_its_start_and_site_were_looked_for(world: World) -> None:
+    """Labels may be committed after a run has looked, and before it asks."""
+    change_sites(world.engine, lambda _: [Site("Pond", 52.5, 13.4)], NOW)
+    (pond,) = (site.id for site in stored_sites(world.engine))
+    add(world, replace(RULE, question=replace(RULE.question, sites=("Pond",))))
+    heard(world, "a", (0, 1))
+    rules = stored_rules(world.engine)
+    assert ask_rules(world.engine, rules, NOW, {}).found == {}
+    assert n_unasked(world) == 1
+    record(world, "a", NOW, pond)
+    assert ask_rules(world.engine, rules, NOW, {}).found == {"shot": Counter(waiting=1)}
+    assert n_unasked(world) == 0
 
 
 def _sound(at: str, site_id: int | None = 1, offset_h: int = 0) -> Sound:
@@ -249,6 +280,24 @@ def test_the_first_of_a_period_is_told(
     assert [state for _, state in found] == states.split()
 
 
+@pytest.mark.parametrize(
+    ("at", "state"),
+    [
+        ("2024-05-01T00:59:59", "waiting"),
+        ("2024-05-01T01:00:00", "waiting"),
+        ("2024-05-01T01:00:01", "quiet"),
+        ("2024-05-01T02:59:59", "quiet"),
+        ("2024-05-01T03:00:00", "waiting"),
+        ("2024-05-01T04:30:00", "quiet"),
+    ],
+)
+def test_one_in_so_long_before_or_after_what_was_told(at: str, state: str) -> None:
+    rule = replace(RULE, one_per_s=3_600.0, recorded_within_s=None)
+    told = [_sound("2024-05-01T05:00"), _sound("2024-05-01T02:00"), _sound("2024-05-01T03:00", 2)]
+    ((_, found),) = with_states(rule, [_sound(at)], told, NOW)
+    assert found == state
+
+
 def test_what_comes_late_is_kept_and_not_told(world: World) -> None:
     add(world, replace(RULE, first_in="week", recorded_within_s=DAY_S))
     for name, days_ago in (("new", 0.5), ("last year", 365.0), ("clock is ahead", -400.0)):
@@ -259,7 +308,9 @@ def test_what_comes_late_is_kept_and_not_told(world: World) -> None:
     heard(world, "same week", (0, 1))
     record(world, "same week", NOW - timedelta(days=0.9))
     assert ask(world) == {"shot": Counter(quiet=1)}
+    record(world, "same week", NOW - timedelta(days=0.9), offset_s=-5 * 3_600)
     tried = try_rule(world.engine, stored_rules(world.engine)[0], 2, NOW)
+    assert tried[0][0].heard_at.isoformat() == "2024-04-30T09:24:00-05:00"
     assert [(name, state) for _, name, state in tried] == [
         ("name /b", "waiting"), ("name /b", "waiting"),
     ]  # fmt: skip
@@ -318,6 +369,24 @@ def test_so_many_are_told_and_the_rest_is_counted(world: World) -> None:
     }  # fmt: skip
     assert told(NOW + timedelta(seconds=1)) == [("shot", 0.9)]
     assert best_waiting(world.engine) == []
+
+
+def test_a_lost_connection_counts_nothing_twice(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(world, RULE, replace(RULE, name="too"))
+    heard(world, "a", (0, 1))
+    store, n_stored = asked._store, 0
+
+    def breaks_off(*given: object) -> Counter[str]:
+        nonlocal n_stored
+        n_stored += 1
+        if n_stored == 2:
+            raise ConnectionLostError("gone")
+        return store(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(asked, "_store", breaks_off)
+    assert ask(world) == {"shot": Counter(old=1), "too": Counter(old=1)}
 
 
 @pytest.mark.past_ledger

@@ -324,10 +324,13 @@ def test_what_a_rule_hears_reaches_the_webhook_once(place: _Place) -> None:
         notify="custom-webhook/ranger",
     )  # fmt: skip
     raw = replace(rule, name="raw", notify="webhook/siren", first_in="day")
+    # Nothing here predicts what it asks for, and its block cannot send.
+    lute = Question(under=(load_default().find("Mandolin").mid,))
+    mute = replace(rule, name="mute", question=lute, notify="secret/key")
     place.home.mkdir()
     engine = open_engine(sqlite_url(place.home / "labels.db"))
     ensure_schema(engine)
-    change_rules(engine, lambda _: [rule, raw], NOW)
+    change_rules(engine, lambda _: [rule, raw, mute], NOW)
     # Without a server that lasts the sounds are found, and wait.
     done = place.run("label", place.root / "0.wav", *home)
     assert done.returncode == 0, done.stderr
@@ -343,6 +346,11 @@ def test_what_a_rule_hears_reaches_the_webhook_once(place: _Place) -> None:
         own = {"name": "x", "url": address, "json_data": message}
         _save_block(url, "custom-webhook/ranger", own)
         _save_block(url, "webhook/siren", {"url": address})
+        _save_block(url, "secret/key", {"value": "x"})
+        trial = place.run("alerts", "test", "mute", "--send", *home)
+        assert trial.stderr == (
+            b"audioset: mute: sent to nobody, since no block of the type secret can notify\n"
+        )
         trial = place.run("alerts", "test", "ANY", "--send", *home)
         assert trial.returncode == 0, trial.stderr
         wait_until(lambda: sent, 30, what=lambda: process.said)

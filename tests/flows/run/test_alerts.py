@@ -41,7 +41,8 @@ def test_what_was_sent_and_not_noted_is_not_sent_again(
     change_rules(lab.engine, lambda _: [rule, lost], NOW)
     write_clip(tmp_path / "in" / "a.wav", 1)
     token = lasting_server.set(False)  # as `audioset label` without a server
-    assert [*lab.label(tmp_path / "in").alerts] == ["animal"]
+    rows = dict(lab.label(tmp_path / "in").rows())
+    assert rows["alert animal"] == "1 (not told: 1 wait for audioset serve)"
     lasting_server.reset(token)
     (alert,) = raised_alerts(lab.engine)
     assert (alert.state, alert.is_timed) == ("waiting", False)

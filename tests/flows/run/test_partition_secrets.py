@@ -19,5 +19,6 @@ def test_a_password_is_refused_before_anything_is_started(url: str) -> None:
     with pytest.raises(UserError, match="AUDIOSET_DB in its environment") as caught:
         label_partitions(
             nothing, nothing, ExecutionOptions(partitions=2), SecretStr(url), Summary(), nothing,
+            nothing,
         )  # fmt: skip
     assert "s3cret" not in str(caught.value)

@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import pytest
 
-from db.records import RunCounts
 from flows.run import shard_scheduler as shard_runners
 from flows.run_options import AlertOptions
 from flows.run_report.drift import Share, drift
@@ -110,11 +109,11 @@ def test_alarm_needs_a_number_and_a_share(n_failed: int, n_labelled: int, expect
     assert is_alarming(summary, AlertOptions()) is expected
 
 
-def test_alerts_of_parts_add_up() -> None:
-    summary = Summary(alert_problems={"lost": "its site was removed"})
-    for n_waiting in (1, 1_234):
-        part = Summary(alerts={"shot": Counter(waiting=n_waiting, old=2)}).as_json()
-        summary.add_part(RunCounts(), json.loads(json.dumps(part)))
+def test_alerts_and_what_is_wrong_with_rules_are_shown() -> None:
+    summary = Summary(
+        alerts={"shot": Counter(waiting=1_235, old=4)},
+        alert_problems={"lost": "its site was removed"},
+    )
     rows = dict(summary.rows())
     assert rows["alert shot"] == "1,239 (not told: 4 recorded too long ago)"
     assert rows["alert lost: its site was removed"] == "1"

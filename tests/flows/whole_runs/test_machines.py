@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,18 @@ from pydantic import SecretStr
 from sqlalchemy import make_url
 
 from audioset_core.errors import UserError
+from audioset_core.ontology.graph import load_default
+from db.alerts.raised import raised_alerts
+from db.alerts.rules import AlertRule, change_rules
 from db.migrate import ensure_schema
+from db.query.question import Question
 from flows.label_audio import label_audio
 from flows.prefect_server.serve import HEARTBEAT_AUTOMATION
-from flows.run_options import ExecutionOptions
+from flows.run import pipeline
+from flows.run_options import AlertOptions, ExecutionOptions
 from flows.run_report.summary import Summary
 from tasks.labelling.options import LabelOptions
+from tests.db.build import NOW
 from tests.db.conftest import new_database
 from tests.flows.build import REPOSITORY, Lab, write_clip
 from tests.flows.servers import (
@@ -134,8 +141,12 @@ def _weights_by_environment(monkeypatch: pytest.MonkeyPatch, placeholder: Path) 
 
 
 def test_two_workers_give_what_one_process_gives(
-    server: Server, shared: Lab, alone: Lab, corpus: Path, tmp_path: Path
-) -> None:
+    server: Server, shared: Lab, alone: Lab, corpus: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(pipeline, "LOOK_EVERY_S", 1.0)
+    asked = Question(under=(load_default().find("Animal").mid,), min_score=0.1)
+    change_rules(shared.engine, lambda _: [AlertRule(name="animal", question=asked)], NOW)
     with (
         running_worker(server, tmp_path, POOL, "one", limit=1),
         running_worker(server, tmp_path, POOL, "two", limit=1),
@@ -148,6 +159,12 @@ def test_two_workers_give_what_one_process_gives(
     assert parent[0] is None
     assert sum(r[1] for r in children) == parent[1] == N_CLIPS + 1
     assert len(children) == 4
+    # The limit is the whole run's, since that asks the rules about what its parts label.
+    states = Counter(alert.state for alert in raised_alerts(shared.engine))
+    assert states["told"] == AlertOptions().most_sounds
+    assert states == {"told": states["told"], "summed": summary.alerts["animal"].total() - 20}
+    of_parts = shared.rows("SELECT summary FROM runs WHERE parent_id IS NOT NULL")
+    assert [row[0]["alerts"] for row in of_parts] == [{}] * 4
     again = _label(shared, corpus)  # nothing to do: no child is started
     assert (again.n_known, again.n_labelled) == (N_CLIPS + 1, 0)
     assert shared.count("runs") == 6
