@@ -60,7 +60,7 @@ class OwnDatabase:
         """Settings with which Prefect's server uses only this database and its folder."""
         return {
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": self.url,
-            "PREFECT_SERVER_MEMO_STORE_PATH": str(self.path.with_name("prefect-memo.toml")),
+            "PREFECT_SERVER_MEMO_STORE_PATH": str(self.path.with_name(kept_database.MEMO)),
         }
 
     def publish(self, url: str) -> None:
