@@ -307,6 +307,8 @@ class TestPools:
         told = apply_values(template["job_configuration"], {**defaults, "env": env})
         assert "{{ $" not in str(told).replace("{{ $AUDIOSET_HOME }}", "")
         assert told["env"] == env
+        # The image's first server, which makes the databases, answers on the socket alone.
+        assert "--host=127.0.0.1" in SERVICES["postgres"]["healthcheck"]["test"]
         setup = SERVICES["setup"]["environment"]
         for place in (setup["AUDIOSET_HOME"], setup["AUDIOSET_ROOT"]):
             assert re.search(rf"[:'\"]{place}[:'\"]", str(told)), place
