@@ -412,6 +412,7 @@ class TestOnARealServer:
             done_in = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
             wait_until(lambda: server.state(run) in done_in, 120, what=lambda: worker.said)
             assert server.state(run) == "COMPLETED", worker.said
+        server.post("/automations/", **HEARTBEAT_AUTOMATION)  # as `audioset serve` does
         assert len(list((tmp_path / "home" / "scores").rglob("*.npy"))) == 1
 
     def test_many_that_arrive_are_looked_for_once(self, server: Server, tmp_path: Path) -> None:
