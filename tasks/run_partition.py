@@ -155,7 +155,8 @@ def _wait(child_id: UUID, run_id: str, database_url: str) -> State[Any]:
             if time.monotonic() > give_up_at:
                 raise Cancelled
             if _is_lost(state, child_id, run_id, database_url):
-                lost: State[Any] = Crashed(message="no sign of life for half an hour")
+                end = CancelledState if state.is_cancelling() else Crashed
+                lost: State[Any] = end(message="no sign of life for half an hour")
                 client.set_flow_run_state(child_id, lost, force=True)
             time.sleep(_POLL_S)
 
@@ -181,9 +182,10 @@ def _is_lost(state: State[Any], child_id: UUID, run_id: str, database_url: str) 
     """Whether the child has been silent for so long that its leases have ended.
 
     If heartbeats are watched (deployments/automations.yaml), Prefect knows long before of a child
-    that runs, but never of one whose worker died while the child was starting: it stays Pending.
+    that runs, but never of one whose worker died while the child was starting, or was to end: it
+    stays Pending, or Cancelling.
     """
-    if not (state.is_pending() or state.is_running()):
+    if not (state.is_pending() or state.is_running() or state.is_cancelling()):
         return False
     children = child_runs(engine_for(database_url), run_id)
     seen = [run.seen_at or run.started_at for run in children if run.flow_run_id == str(child_id)]

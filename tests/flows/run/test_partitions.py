@@ -13,7 +13,7 @@ from uuid import uuid4
 import httpx
 import pytest
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Pending, Running
+from prefect.states import Cancelling, Completed, Pending, Running
 
 from tasks import run_partition
 from tasks.labelling.job import now
@@ -56,7 +56,7 @@ def test_a_server_that_stays_away_or_refuses_is_an_error(monkeypatch: pytest.Mon
         run_partition._wait(uuid4(), "run", "sqlite://")
 
 
-@pytest.mark.parametrize("state", [Pending, Running])
+@pytest.mark.parametrize("state", [Pending, Running, Cancelling])
 @pytest.mark.parametrize(
     ("seen_s", "in_state_s", "is_lost"),
     [
@@ -81,13 +81,14 @@ def test_a_part_that_is_silent_for_half_an_hour_is_given_up(
     given_up = []
 
     def give_up(_: object, state: State[Any], *, force: bool) -> None:
-        given_up.append(state.is_crashed() and force)
+        assert force
+        given_up.append(state.name)
 
     silent = state().model_copy(update={"timestamp": ago(in_state_s)})
     client = _answering(monkeypatch, silent, Completed())
     client.set_flow_run_state = give_up
     run_partition._wait(part, "run", "sqlite://")
-    assert given_up == [True] * is_lost
+    assert given_up == ["Cancelled" if state is Cancelling else "Crashed"] * is_lost
 
 
 def test_a_run_that_is_stopped_does_not_wait_for_the_server(
