@@ -16,5 +16,12 @@ case $type in
 esac
 prefect work-pool inspect audioset >/dev/null 2>&1 || prefect work-pool create audioset "$@"
 prefect --no-prompt deploy --all
-prefect automation inspect "audioset: no sign of life" >/dev/null 2>&1 \
-  || prefect automation create --from-file automations.yaml
+# Each by itself, since Prefect makes those that are there once more; `audioset serve` brings one.
+folder=$(mktemp -d)
+trap 'rm -r "$folder"' EXIT
+sed -n 's/^  - name: "\(.*\)"$/\1/p' automations.yaml | while read -r name; do
+  prefect automation inspect "$name" >/dev/null 2>&1 </dev/null && continue
+  awk -v name="\"$name\"" '/^automations:/; /^  - name: /{is_it = index($0, name)} is_it' \
+    automations.yaml >"$folder/one.yaml"
+  prefect automation create --from-file "$folder/one.yaml" </dev/null
+done

@@ -13,12 +13,13 @@ _ANSWERS_WITHIN_S = 0.3
 
 
 def prefect_address(home: Path) -> str | None:
-    """The address of Prefect's pages: the one that is configured, or `audioset serve` on this home.
+    """The address of Prefect's pages: the one that is configured, or that of `audioset serve` on
+    this home, whose file names the API and below it the pages, if there are any.
 
     The configured one is not asked; what the home's file names may have ended long ago, so its
     port must be open.
     """
-    return _address(("PREFECT_UI_URL", "PREFECT_API_URL"), home / "prefect.lock")
+    return _address(("PREFECT_UI_URL", "PREFECT_API_URL"), home / "prefect.lock", line=1)
 
 
 def app_address(home: Path) -> str | None:
@@ -31,13 +32,13 @@ def run_address(prefect: str | None, flow_run_id: str | None) -> str | None:
     return f"{prefect}/runs/flow-run/{flow_run_id}" if prefect and flow_run_id else None
 
 
-def _address(variables: tuple[str, ...], file: Path) -> str | None:
+def _address(variables: tuple[str, ...], file: Path, line: int = 0) -> str | None:
     for variable in variables:
         if address := os.environ.get(variable):
             return _of_pages(address)
     try:
-        published = file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
+        published = file.read_text(encoding="utf-8").splitlines()[line]
+    except (OSError, UnicodeDecodeError, IndexError):
         return None
     address = _of_pages(published)
     return address if address and _is_open(address) else None

@@ -27,7 +27,7 @@ from audioset_core.errors import AudiosetError, UserError
 from audioset_core.inference.scorer import Cancelled
 from db.ledger.claims import LEASE_S
 from db.ledger.runs import abandon_run, child_runs
-from db.records import RunStatus, Variant, WorkItem
+from db.records import Variant, WorkItem
 from tasks.labelling.job import engine_for, now, stop_event
 
 _POLL_S = 2.0
@@ -154,8 +154,9 @@ def _wait(child_id: UUID, run_id: str, database_url: str) -> State[Any]:
                 _cancel(client, child_id, state)
             if time.monotonic() > give_up_at:
                 raise Cancelled
-            if state.is_running() and _is_lost(child_id, run_id, database_url):
-                lost: State[Any] = Crashed(message="no sign of life in the database")
+            if _is_lost(state, child_id, run_id, database_url):
+                end = CancelledState if state.is_cancelling() else Crashed
+                lost: State[Any] = end(message="no sign of life for half an hour")
                 client.set_flow_run_state(child_id, lost, force=True)
             time.sleep(_POLL_S)
 
@@ -177,17 +178,18 @@ def _cancel(client: SyncPrefectClient, child_id: UUID, state: State[Any]) -> Non
     client.set_flow_run_state(child_id, CancelledState() if is_waiting else Cancelling())
 
 
-def _is_lost(child_id: UUID, run_id: str, database_url: str) -> bool:
+def _is_lost(state: State[Any], child_id: UUID, run_id: str, database_url: str) -> bool:
     """Whether the child has been silent for so long that its leases have ended.
 
-    If heartbeats are watched (deployments/automations.yaml), Prefect knows long before.
+    If heartbeats are watched (deployments/automations.yaml), Prefect knows long before of a child
+    that runs, but never of one whose worker died while the child was starting, or was to end: it
+    stays Pending, or Cancelling.
     """
-    oldest = now() - timedelta(seconds=3 * LEASE_S)
-    return any(
-        run.flow_run_id == str(child_id) and run.seen_at is not None and run.seen_at < oldest
-        for run in child_runs(engine_for(database_url), run_id)
-        if run.status is RunStatus.RUNNING
-    )
+    if not (state.is_pending() or state.is_running() or state.is_cancelling()):
+        return False
+    children = child_runs(engine_for(database_url), run_id)
+    seen = [run.seen_at or run.started_at for run in children if run.flow_run_id == str(child_id)]
+    return max([state.timestamp, *seen]) < now() - timedelta(seconds=3 * LEASE_S)
 
 
 def _abandon(child_id: UUID, run_id: str, database_url: str) -> None:

@@ -181,18 +181,18 @@ class OpenVinoNetwork:
         In which order a library sums up may depend on sizes (without AVX2 it does), never on the
         values: one batch by chance tells.
         """
+        n_frames = (self.batch_patches - 1) * config.patch_hop_frames + config.patch_frames
+        rng = np.random.default_rng(0)
+        frames = rng.normal(-4, 2, (n_frames, config.n_mels)).astype(np.float32)
         try:
             model = overlapping(self._model, config.patch_hop_frames)
             if model is None:
                 return None
             idle = self._compiled(model)
-        except RuntimeError as error:
+            shared = _inferred(idle, frames[np.newaxis])
+        except Exception as error:  # whatever another version does: nothing but time is lost
             logger.warning("layers of overlapping patches are not shared: %s", error)
             return None
-        n_frames = (self.batch_patches - 1) * config.patch_hop_frames + config.patch_frames
-        rng = np.random.default_rng(0)
-        frames = rng.normal(-4, 2, (n_frames, config.n_mels)).astype(np.float32)
-        shared = _inferred(idle, frames[np.newaxis])
         apart = _inferred(self._idle, np.ascontiguousarray(patches(frames, config)))
         is_same = all(np.array_equal(*pair) for pair in zip(shared, apart, strict=True))  # type: ignore[arg-type]
         return idle if is_same else None
@@ -332,9 +332,12 @@ def _keep(model: Any, folder: Path) -> None:
 
 
 def _let_go(kept: Path) -> None:
-    """Remove the translations that were used longest ago, where all take too much of the disk."""
+    """Remove the translations that were used longest ago, where all take too much of the disk.
+
+    What a killed process left on its way is one of them.
+    """
     n_bytes = 0
     for folder in sorted(kept.iterdir(), key=lambda folder: folder.stat().st_mtime, reverse=True):
-        n_bytes += sum(file.stat().st_size for file in folder.iterdir())
+        n_bytes += sum(file.stat().st_size for file in folder.rglob("*"))
         if n_bytes > _MOST_KEPT_BYTES:
             shutil.rmtree(folder, ignore_errors=True)

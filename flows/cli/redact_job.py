@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -78,13 +78,17 @@ def locked(out: Path) -> Iterator[None]:
     out.mkdir(parents=True, exist_ok=True)
     folder = os.open(out, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for path in out.rglob(f".*{TEMP_SUFFIX}"):
+        left: Iterable[Path] = out.rglob(f".*{TEMP_SUFFIX}")
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another audioset redact writes to {out}: wait for its end") from None
+        except OSError:  # NFS locks no folder: what is there may be another's that is at work
+            left = ()
+        for path in left:
             if _LEFT_BEHIND.fullmatch(path.name):
                 path.unlink(missing_ok=True)
         yield
-    except BlockingIOError:
-        raise UserError(f"another audioset redact writes to {out}: wait for its end") from None
     finally:
         os.close(folder)
 

@@ -11,6 +11,7 @@ from contextlib import redirect_stderr
 from typing import TYPE_CHECKING
 
 from audioset_core.errors import UserError
+from flows.terminal import note
 
 if TYPE_CHECKING:
     import httpx
@@ -36,6 +37,13 @@ def import_settings() -> None:
             f"the environment and at {at}"
         ) from error
     sys.stderr.write(said.getvalue())
+    from prefect.settings import PREFECT_SERVER_API_AUTH_STRING as PASSWORD
+
+    if not str(PASSWORD.value()).isascii():
+        raise UserError(
+            f"{source_of(PASSWORD.name)}: Prefect's server cannot compare a password that has "
+            f"characters beyond ASCII, and answers 500 to every request; choose another"
+        )
 
 
 def check_server(url: str, named_by: str) -> None:
@@ -46,9 +54,10 @@ def check_server(url: str, named_by: str) -> None:
         named_by: Where the address comes from, for the message.
 
     Raises:
-        UserError: nothing answers, another program does, or a password is needed.
+        UserError: nothing answers, or another program or Prefect does, or a password is needed.
     """
     import httpx
+    import prefect
     from prefect.client.orchestration import get_client
     from prefect.exceptions import PrefectHTTPStatusError
     from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
@@ -63,7 +72,7 @@ def check_server(url: str, named_by: str) -> None:
             if not _is_true(answer):
                 raise UserError(f"{problem} is not Prefect's API: its address ends with /api")
             # This one wants the password, /health does not.
-            client.request("GET", "/admin/version")
+            version = str(client.request("GET", "/admin/version").json())
     except (PrefectHTTPStatusError, httpx.HTTPStatusError) as error:
         raise UserError(f"{problem} {_refusal(error.response)}") from error
     except (httpx.HTTPError, httpx.InvalidURL, OSError, RuntimeError, ValueError) as error:
@@ -72,6 +81,12 @@ def check_server(url: str, named_by: str) -> None:
         raise UserError(
             f"{problem} does not answer: {why}; start it, or unset {_URL} to have one started here"
         ) from error
+    theirs, ours = _numbers(version), _numbers(prefect.__version__)
+    what = f"{problem} is Prefect {version}, here is {prefect.__version__}"
+    if theirs[:1] != ours[:1]:
+        raise UserError(f"{what}: they cannot work together; unset {_URL} to have one started here")
+    if theirs < ours:
+        note(f"{what}: runs may fail; a server should not be older")
 
 
 def source_of(name: str) -> str:
@@ -85,6 +100,10 @@ def source_of(name: str) -> str:
     if name in profile.to_environment_variables():
         return f"{name} of the profile {profile.name!r} in {PREFECT_PROFILES_PATH.value()}"
     return f"{name} of .env, prefect.toml or pyproject.toml in the current folder"
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)[:3]]
 
 
 def _first_problem(error: ValueError) -> str:
@@ -106,13 +125,17 @@ def _is_true(answer: httpx.Response) -> bool:
 
 
 def _refusal(answer: httpx.Response) -> str:
-    if answer.status_code not in (401, 403):
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY
+
+    # A server that is given a password beyond ASCII fails to compare it.
+    is_refused = answer.status_code in (401, 403) or (
+        answer.status_code == 500 and not str(PREFECT_API_AUTH_STRING.value()).isascii()
+    )
+    if not is_refused:
         return (
             f"answers {answer.status_code} {answer.reason_phrase}; the address of Prefect's API "
             f"ends with /api"
         )
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY
-
     given = [_AUTH] * bool(PREFECT_API_AUTH_STRING.value())
     given += [_KEY] * bool(PREFECT_API_KEY.value())
     if given:

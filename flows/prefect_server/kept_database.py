@@ -17,6 +17,9 @@ from pathlib import Path
 
 from audioset_core.weights.locate import cache_dir
 
+MEMO = "prefect-memo.toml"
+"""In which Prefect notes, beside the database, what it has registered there."""
+
 
 def kept_path() -> Path:
     """Where the database of the installed Prefect is kept."""
@@ -27,8 +30,12 @@ def prepare(database: Path) -> bool:
     """Copy the kept database if a server has none yet; returns whether all tables are there."""
     unfinished = _unfinished(database)
     if unfinished.exists():
-        for suffix in ("", "-wal", "-shm"):
-            database.with_name(database.name + suffix).unlink(missing_ok=True)
+        database.unlink(missing_ok=True)
+    if not database.exists():
+        # Of one that was deleted: SQLite would play its log into the copy, and Prefect believe that
+        # its kinds of blocks are there.
+        for name in (f"{database.name}-wal", f"{database.name}-shm", MEMO):
+            database.with_name(name).unlink(missing_ok=True)
     kept = kept_path()
     expected = _revision(kept) if _answer(kept, "PRAGMA quick_check(1)") == "ok" else None
     if not database.exists():

@@ -60,13 +60,13 @@ class OwnDatabase:
         """Settings with which Prefect's server uses only this database and its folder."""
         return {
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": self.url,
-            "PREFECT_SERVER_MEMO_STORE_PATH": str(self.path.with_name("prefect-memo.toml")),
+            "PREFECT_SERVER_MEMO_STORE_PATH": str(self.path.with_name(kept_database.MEMO)),
         }
 
-    def publish(self, url: str) -> None:
-        """Let other commands on the home use the server at this address."""
+    def publish(self, url: str, ui_url: str | None) -> None:
+        """Let other commands on the home use the server's API, and know its pages if any."""
         if self.lock is not None:
-            print(url, file=self.lock, flush=True)
+            print(url, ui_url or "", sep="\n", file=self.lock, flush=True)
 
     @contextmanager
     def marking(self) -> Iterator[None]:
@@ -90,7 +90,7 @@ def own_database(home: Path) -> Iterator[OwnDatabase]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            said = lock.read().strip()
+            said = lock.readline().strip()
             with tempfile.TemporaryDirectory(prefix="audioset-prefect-") as folder:
                 stopper().on_leave(partial(shutil.rmtree, folder, ignore_errors=True))
                 yield OwnDatabase(Path(folder) / "prefect.db", None, said or None)

@@ -191,8 +191,9 @@ def server_for_serve(home: Path, *, port: int | None, with_ui: bool) -> Iterator
             ) as process,
             temporary_settings({PREFECT_API_URL: url, **_own_password()}),
         ):
-            database.publish(url)
-            yield Served(url, url.removesuffix("/api") if with_ui else None, process)
+            ui_url = url.removesuffix("/api") if with_ui else None
+            database.publish(url, ui_url)
+            yield Served(url, ui_url, process)
 
 
 def _check_configured(url: str, *, own_wanted: bool) -> None:

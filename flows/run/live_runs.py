@@ -131,13 +131,14 @@ def _locked(home: Path, run_id: str) -> Iterator[Path]:
 
 def _is_alive(path: Path, run: Run) -> bool:
     try:
-        with path.open("r") as file:
+        with path.open("r+") as file:  # NFS locks nothing that is open for reading alone
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except FileNotFoundError:
-        # A run of another home with the same database; its process is all that can be seen. Or a
-        # power cut took the lock's file along, and a process of today has that run's number.
+    except (FileNotFoundError, PermissionError):
+        # A run of another home with the same database, or of another user; its process is all that
+        # can be seen. Or a power cut took the lock's file along, and a process of today has that
+        # run's number.
         return run.started_at > _booted_at() and _has_process(run.pid)
     with contextlib.suppress(OSError):
         path.unlink(missing_ok=True)

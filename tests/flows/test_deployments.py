@@ -108,6 +108,27 @@ class TestPrefectYaml:
         assert VERIFY_CRON in str(DEPLOYMENTS)
         assert INDEX_CRON in str(DEPLOYMENTS)
 
+    @pytest.mark.parametrize(
+        ("home", "root", "told"),
+        [
+            ("/data/labels", "/data/in", ""),
+            ("/data/labels", "s3://bucket/in", ""),
+            ("labels", "/data/in", "AUDIOSET_HOME must be absolute"),
+            ("/data/labels", "in", "AUDIOSET_ROOT must be absolute"),
+            ("/data/labels", "", "AUDIOSET_ROOT: must be"),
+        ],
+    )
+    def test_places_that_a_worker_would_take_for_others_are_refused(
+        self, home: str, root: str, told: str
+    ) -> None:
+        (step,) = _read("prefect.yaml")["build"]
+        script = step["prefect.deployments.steps.run_shell_script"]["script"]
+        places = {"AUDIOSET_HOME": home, "AUDIOSET_ROOT": root}
+        done = subprocess.run(
+            ["sh", "-c", script], env=places, capture_output=True, text=True, check=False
+        )
+        assert (told in done.stderr, done.returncode != 0) == (True, told != "")
+
     def test_only_keys_that_prefect_knows(self) -> None:
         # An unknown key of a schedule makes `prefect deploy --all` deploy nothing.
         for deployment in DEPLOYMENTS:
@@ -286,6 +307,8 @@ class TestCompose:
         assert chain["server"] == [("postgres", {"condition": "service_healthy"})]
         for name in ("postgres", "server", "worker"):
             assert SERVICES[name]["healthcheck"]["test"][0] == "CMD"
+        # The image's first server, which makes the databases, answers on the socket alone.
+        assert "--host=127.0.0.1" in SERVICES["postgres"]["healthcheck"]["test"]
 
 
 @pytest.mark.parametrize("name", ["docker", "kubernetes"])
@@ -389,6 +412,7 @@ class TestOnARealServer:
     ) -> None:
         write_clip(tmp_path / "in" / "a.wav", 1)
         places = {"AUDIOSET_HOME": str(tmp_path / "home"), "AUDIOSET_ROOT": str(tmp_path / "in")}
+        server.post("/automations/", **HEARTBEAT_AUTOMATION)  # as `audioset serve` does
         for _ in range(2):
             done = self._set_up(server, clone, **places)
             assert done.returncode == 0, done.stdout + done.stderr

@@ -408,10 +408,10 @@ def test_translations_that_were_used_longest_ago_make_room(
     monkeypatch.setenv("AUDIOSET_CACHE", str(tmp_path))
     monkeypatch.setattr("audioset_core.inference.openvino_engine._MOST_KEPT_BYTES", 40_000_000)
     kept = tmp_path / "openvino"
-    for day, name in enumerate(("used", "old", "older")):
+    for day, name in enumerate(("used", "old", ".new-killed/older")):
         (kept / name).mkdir(parents=True)
         (kept / name / "network.bin").write_bytes(bytes(12_000_000))
-        os.utime(kept / name, (1e9 - day, 1e9 - day))
+        os.utime(kept / name.partition("/")[0], (1e9 - day, 1e9 - day))
     open_network(YAMNET, yamnet_weights, OPENVINO)  # of 15 MB
     (own,) = kept.glob("yamnet-*")
     assert sorted(kept.iterdir()) == sorted([own, kept / "used", kept / "old"])

@@ -154,7 +154,7 @@ def test_a_network_that_cannot_be_changed_computes_every_patch(
     at_once: None,
 ) -> None:
     def refuse(*_: Any) -> Any:
-        raise RuntimeError("an operation of a later version")
+        raise AttributeError("an operation of a later version")
 
     monkeypatch.setattr(openvino_engine, "overlapping", refuse)
     network = OpenVinoNetwork(YAMNET, yamnet_weights, CPU, n_lanes=1)

@@ -103,19 +103,24 @@ async def test_a_run_is_told_with_its_page_of_prefect_where_that_is_known(
 
 
 @pytest.mark.parametrize(
-    ("address", "name"), [(prefect_address, "prefect.lock"), (app_address, "app.address")]
+    ("address", "name", "before"),
+    [
+        # The API, which may have no pages.
+        (prefect_address, "prefect.lock", "http://127.0.0.1:9/api\n"),
+        (app_address, "app.address", ""),
+    ],
 )
 def test_an_address_is_of_a_server_that_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: Any, name: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: Any, name: str, before: str
 ) -> None:
     for variable in ("PREFECT_UI_URL", "PREFECT_API_URL", "AUDIOSET_APP_URL"):
         monkeypatch.delenv(variable, raising=False)
     assert address(tmp_path) is None
     for text in ("", "http://127.0.0.1:9/api", "file:///etc/passwd", "http://[x", "\xff"):
-        (tmp_path / name).write_bytes(text.encode("latin-1"))
+        (tmp_path / name).write_bytes((before + text).encode("latin-1"))
         assert address(tmp_path) is None
     with socket.create_server(("127.0.0.1", 0)) as there:
-        (tmp_path / name).write_text(f"http://127.0.0.1:{there.getsockname()[1]}/")
+        (tmp_path / name).write_text(f"{before}http://127.0.0.1:{there.getsockname()[1]}/\n")
         assert address(tmp_path) == f"http://127.0.0.1:{there.getsockname()[1]}"
 
 

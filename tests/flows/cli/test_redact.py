@@ -7,10 +7,12 @@ never sees; a voice detector beside the labels), BirdNET-Pi 227, 411 and 627.
 from __future__ import annotations
 
 import csv
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -268,6 +270,22 @@ def test_one_process_at_a_time(home: Home, audioset: Audioset, tmp_path: Path) -
     assert (said.code, said.err) == (
         2, "audioset: another audioset redact writes to out: wait for its end\n",
     )  # fmt: skip
+
+
+def test_a_network_drive_locks_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There a file on its way may be that of another process."""
+    left = tmp_path / f".{secrets.token_hex(8)}{TEMP_SUFFIX}"
+    left.touch()
+
+    def of_nfs(*_: object) -> None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    with redact_job.locked(tmp_path):
+        assert not left.exists()
+    left.touch()
+    monkeypatch.setattr(fcntl, "flock", of_nfs)
+    with redact_job.locked(tmp_path):
+        assert left.exists()
 
 
 @pytest.mark.slow

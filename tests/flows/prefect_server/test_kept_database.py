@@ -123,3 +123,20 @@ def test_tables_that_were_broken_off_are_begun_again(tmp_path: Path) -> None:
     tables(home, "half")  # and then the server is killed
     assert not prepare(home)
     assert not home.exists()
+
+
+def test_a_database_that_was_deleted_leaves_nothing_in_the_next(tmp_path: Path) -> None:
+    """Its log stays where the server was killed; SQLite takes the log for that of the copy."""
+    kept(tmp_path)
+    home = tables(tmp_path / "home" / "prefect.db", "old")
+    with contextlib.closing(sqlite3.connect(home)) as conn:
+        conn.execute("PRAGMA journal_mode = WAL")
+        conn.execute("UPDATE alembic_version SET version_num = 'older'")
+        conn.commit()
+        log = home.with_name("prefect.db-wal").read_bytes()
+    home.unlink()
+    home.with_name("prefect.db-wal").write_bytes(log)
+    home.with_name("prefect-memo.toml").touch()
+    assert prepare(home)
+    assert [path.name for path in home.parent.iterdir()] == ["prefect.db"]
+    assert content(home) == content(kept_path())

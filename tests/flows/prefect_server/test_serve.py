@@ -29,6 +29,7 @@ from db.alerts.rules import AlertRule, change_rules
 from db.engine import open_engine, sqlite_url
 from db.migrate import ensure_schema
 from db.query.question import Question
+from flows.addresses import prefect_address
 from flows.prefect_server.own_server import MARK
 from flows.prefect_server.serve import ARRIVED, HEARTBEAT_AUTOMATION
 from tests.db.build import NOW
@@ -192,6 +193,7 @@ def test_one_command_brings_everything_and_takes_it_away(place: _Place) -> None:
     with place.served("--timezone", "Europe/Berlin", "--metrics", str(port)) as (process, url):
         assert _metrics(port)["audioset_recordings_labelled_total"] == 0
         assert _names(url) == NAMES
+        assert prefect_address(place.home) is None  # it has no pages
         watch = ask(url, "GET", "/deployments/name/ingest-new/scheduled")
         schedule = watch["schedules"][0]["schedule"]
         assert (schedule["cron"], schedule["timezone"]) == (NEVER_SOON, "Europe/Berlin")
@@ -386,6 +388,7 @@ def test_with_prefects_pages(place: _Place) -> None:
     port = free_port()
     with place.served("--with-server", "--port", str(port)) as (process, _):
         assert f"Prefect: http://127.0.0.1:{port}\n" in process.said
+        assert prefect_address(place.home) == f"http://127.0.0.1:{port}"
         page = httpx.get(f"http://127.0.0.1:{port}/", follow_redirects=True)
         assert "text/html" in page.headers["content-type"]
         settings = httpx.get(f"http://127.0.0.1:{port}/ui-settings").json()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import socket
@@ -9,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 from sqlalchemy import Engine, select
@@ -51,6 +54,25 @@ def test_a_live_run_of_another_home_is_left_alone(engine: Engine, tmp_path: Path
     with recorded_run(engine, tmp_path / "one", {}, None):
         assert abandon_dead_runs(engine, tmp_path / "two") == []
     assert _statuses(engine) == ["completed"]
+
+
+def test_runs_on_a_network_drive_recognise_each_other(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NFS makes `flock` a lock of `fcntl`: an exclusive one needs a file open for writing."""
+    flock = fcntl.flock
+
+    def of_nfs(file: IO[str], kind: int) -> None:
+        if not file.writable():
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(file, kind)
+
+    monkeypatch.setattr(fcntl, "flock", of_nfs)
+    with recorded_run(engine, tmp_path, {}, None):
+        assert abandon_dead_runs(engine, tmp_path) == []
+    start_run(engine, "dead", socket.gethostname(), os.getpid(), {}, now())
+    (tmp_path / "locks" / "dead.lock").touch()
+    assert abandon_dead_runs(engine, tmp_path) == ["dead"]
 
 
 def test_a_run_of_another_host_is_left_to_its_lease(engine: Engine, tmp_path: Path) -> None:

@@ -13,10 +13,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import prefect
 import pytest
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_SERVER_API_AUTH_STRING,
+    temporary_settings,
+)
 
 from audioset_core.errors import UserError
-from flows.prefect_server.configured_server import check_server
+from flows.prefect_server.configured_server import check_server, import_settings
 from tests.flows.build import command, run_command, write_clip
 from tests.flows.servers import clean_environment, running_server
 
@@ -64,15 +70,19 @@ def _one_line(done: subprocess.CompletedProcess[bytes]) -> str:
 
 
 @contextmanager
-def _answering(status: int, body: bytes, auth: int = 200) -> Iterator[str]:
-    """A server that answers everything alike, but for what asks who one is."""
+def _answering(
+    status: int, body: bytes, auth: int = 200, version: str = prefect.__version__
+) -> Iterator[str]:
+    """A server that answers everything alike, but for what asks who one is, and who it is."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(auth if self.path.endswith("/version") else status)
-            self.send_header("Content-Length", str(len(body)))
+            is_version = self.path.endswith("/version")
+            said = f'"{version}"'.encode() if is_version else body
+            self.send_response(auth if is_version else status)
+            self.send_header("Content-Length", str(len(said)))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(said)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -105,6 +115,37 @@ def test_a_server_that_is_of_no_use_is_one_line(
         check_server(url, "PREFECT_API_URL")
     said = str(caught.value)
     assert said.startswith(f"Prefect's server at {url} (PREFECT_API_URL) {message}")
+
+
+@pytest.mark.slow
+def test_a_server_of_another_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """Prefect would raise in the middle of a run, or be refused one request or another."""
+    ours = prefect.__version__
+    with _answering(200, b"true", version="2.20.18") as url, pytest.raises(UserError) as caught:
+        check_server(url, "PREFECT_API_URL")
+    assert f"is Prefect 2.20.18, here is {ours}: they cannot work together" in str(caught.value)
+    for version, told in (("3.4.14", True), (ours, False), ("3.99.0", False)):
+        with _answering(200, b"true", version=version) as url:
+            check_server(url, "PREFECT_API_URL")
+        said = capsys.readouterr().err
+        assert (f"is Prefect {version}, here is {ours}: runs may fail" in said) == told
+
+
+def test_a_password_that_no_server_can_compare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's `hmac.compare_digest` raises for it, and so the server answers 500 to all."""
+    password, name = "me:pässword", PREFECT_SERVER_API_AUTH_STRING.name
+    monkeypatch.setenv(name, password)
+    with (
+        temporary_settings({PREFECT_SERVER_API_AUTH_STRING: password}),
+        pytest.raises(UserError, match=f"^{name}: .* beyond ASCII"),
+    ):
+        import_settings()
+    with (
+        _answering(200, b"true", 500) as url,
+        temporary_settings({PREFECT_API_AUTH_STRING: password}),
+        pytest.raises(UserError, match="refuses the password of PREFECT_API_AUTH_STRING"),
+    ):
+        check_server(url, "PREFECT_API_URL")
 
 
 def test_a_server_that_says_nothing_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
