@@ -328,6 +328,7 @@ class TestDamage:
         assert untouched.items() <= _state(lab)[1].items()
         assert _check(lab, deep=True).n_found == 0
 
+    @pytest.mark.slow
     def test_embeddings(self, lab: Lab, corpus: Path, audioset: Audioset) -> None:
         lab.label(corpus, embeddings=True)
         results, files, _ = _state(lab)
@@ -551,6 +552,7 @@ class TestFolders:
         (after,) = lab.rows(f"SELECT token FROM labellings WHERE id = {FIRST}")
         assert after[0] == before[0] + 1
 
+    @pytest.mark.slow
     def test_files_of_the_homes_own_database_are_safe_from_another(
         self, lab: Lab, corpus: Path, postgres_url: str
     ) -> None:

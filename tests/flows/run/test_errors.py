@@ -73,6 +73,7 @@ def test_a_bad_path_is_the_persons_mistake(lab: Lab, corpus: Path) -> None:
 
 @pytest.mark.usefixtures("small_shards")
 @pytest.mark.parametrize("where", ["write", "write_many", "commit"])
+@pytest.mark.slow
 def test_a_full_disk_fails_the_run_clearly_and_the_next_one_completes(
     lab: Lab, corpus: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:

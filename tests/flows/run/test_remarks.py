@@ -102,6 +102,7 @@ def heard(lab: Lab, clip: str) -> F32:
     return soxr.resample(piece.samples, RATE_HZ, 16_000)
 
 
+@pytest.mark.slow
 def test_another_track_is_another_labelling(lab: Lab, corpus: Path) -> None:
     lab.label(corpus)
     first = lab.results()

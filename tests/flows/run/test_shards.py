@@ -322,6 +322,7 @@ def _in_one(lab: Lab, corpus: Path, part_s: float) -> tuple[Engine, Job, Shard]:
     return engine, job, shard
 
 
+@pytest.mark.slow
 def test_a_shard_in_one_task_gives_what_its_tasks_give(
     plain: Lab, corpus: Path, tmp_path: Path
 ) -> None:
