@@ -234,7 +234,7 @@ def _columns(
     yield clip_scores, dict(zip(names, (x.tolist() for x in scores), strict=True))
     nth = np.tile(np.arange(n_detections), len(ids))
     which = (np.arange(len(nth)) // n_detections, nth % N_SCORES)
-    apart = 1_200 // n_detections
+    apart = _PATCHES // n_detections
     intervals = {
         "labelling_id": labelling_ids.repeat(n_detections), "node_id": chosen[which],
         "start_patch": apart * nth, "end_patch": apart * nth + 7, "peak": peaks[which],

@@ -132,11 +132,11 @@ def begin_to_load(weights: ReadyWeights, compute: ComputeOptions) -> None:
 
 @cache
 def share_cores() -> None:
-    """Let tasks and lanes, which fill the cores, hold each other up less, in the whole process.
+    """Set up this process for tasks and lanes that fill the cores together.
 
-    BLAS has one thread: its threads wait for each other by spinning, which doubled the time of
-    log-mel. A thread that waits for the interpreter gets it after 1 ms instead of 5: lanes wait
-    for it between two batches.
+    BLAS gets one thread: several wait for each other by spinning, which doubled the time of
+    log-mel. Python passes the interpreter on after 1 ms instead of 5, since lanes wait for it
+    between two batches.
     """
     threadpool_limits(1, user_api="blas")
     sys.setswitchinterval(0.001)
